@@ -1,0 +1,4 @@
+"""Lets tools that still look for a setup.py find setup.cfg."""
+import setuptools
+
+setuptools.setup()
