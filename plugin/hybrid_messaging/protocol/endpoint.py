@@ -1,0 +1,586 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One end of an AMQP 1.0 connection over qpid-proton, fed with bytes, without a socket.
+
+Connections, sessions and links are rare, so they are qpid-proton's Python
+objects. Transfers and dispositions are frequent, so they go straight to
+qpid-proton's C functions: its Python wrappers for events and deliveries cost
+several times the encoding they wrap.
+
+An endpoint is not thread-safe: whoever shares one between threads holds a
+lock around every call.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import cproton
+import proton
+from cproton_ffi import ffi, lib
+
+#: The largest frame that we accept, in bytes; larger messages are split.
+MAX_FRAME = 65536
+#: How many bytes of unread transfers a peer may have under way per session.
+SESSION_WINDOW = 8 * 1024 * 1024
+#: A message beyond this many bytes ends its link.
+MAX_MESSAGE = 128 * 1024 * 1024
+
+#: Offered by a peer that forwards by each message's own `to` address.
+ANONYMOUS_RELAY = "ANONYMOUS-RELAY"
+
+Delivery = Any
+"""A delivery that is not settled yet: opaque, hashable, dead once settled."""
+
+
+class Outcome(NamedTuple):
+    """How a delivery ended (AMQP 1.0, part 3, section 3.4)."""
+
+    state: int
+    failed: bool = False
+    undeliverable: bool = False
+    condition: str | None = None
+    description: str | None = None
+
+    @property
+    def accepted(self) -> bool:
+        return self.state == lib.PN_ACCEPTED
+
+    @property
+    def never_forwarded(self) -> bool:
+        """Nobody has seen the message: it is safe to send it again."""
+        return self.state == lib.PN_RELEASED or (
+            self.state == lib.PN_MODIFIED and not self.failed and not self.undeliverable
+        )
+
+    @property
+    def receiver_lost(self) -> bool:
+        """Somebody had the message and went away with it."""
+        return self.state == lib.PN_MODIFIED and self.failed
+
+    def __str__(self) -> str:
+        name = _STATES.get(self.state, "settled without an outcome")
+        detail = ": ".join(part for part in (self.condition, self.description) if part)
+        return f"{name} ({detail})" if detail else name
+
+
+_STATES = {
+    lib.PN_ACCEPTED: "accepted",
+    lib.PN_REJECTED: "rejected",
+    lib.PN_RELEASED: "released",
+    lib.PN_MODIFIED: "modified",
+}
+
+ACCEPTED = Outcome(lib.PN_ACCEPTED)
+REJECTED = Outcome(lib.PN_REJECTED)
+RELEASED = Outcome(lib.PN_RELEASED)
+MODIFIED = Outcome(lib.PN_MODIFIED)
+RECEIVER_LOST = Outcome(lib.PN_MODIFIED, failed=True)
+
+
+class Handler(Protocol):
+    """What an endpoint tells its owner, from within receive(), tick() and flush()."""
+
+    def on_open(self, endpoint: Endpoint) -> None:
+        """The peer has opened the connection."""
+
+    def on_close(self, endpoint: Endpoint, condition: str) -> None:
+        """The peer has closed the connection, or the transport has failed.
+
+        Called once; `condition` is the peer's reason, or ''.
+        """
+
+    def on_link_open(self, link: Link) -> None:
+        """The peer has attached a link; `link.local` tells whether we asked for it."""
+
+    def on_link_close(self, link: Link, condition: str) -> None:
+        """The peer has detached a link; the owner calls `link.close()`."""
+
+    def on_flow(self, link: Link) -> None:
+        """The peer has changed a link's credit or asks to drain it."""
+
+    def on_message(
+        self, receiver: Receiver, delivery: Delivery | None, data: bytes
+    ) -> None:
+        """A whole message has arrived; `delivery` is None where the peer pre-settled."""
+
+    def on_outcome(self, sender: Sender, delivery: Delivery, outcome: Outcome) -> None:
+        """The peer has decided on a delivery of ours, which is settled on return."""
+
+
+class Link:
+    """A link of an endpoint, whichever side attached it first."""
+
+    __slots__ = ("closed", "context", "endpoint", "local", "pn", "raw")
+
+    def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
+        self.endpoint = endpoint
+        self.pn = pn
+        self.raw = pn._impl
+        self.local = local
+        self.closed = False
+        #: the owner's own object behind this link
+        self.context: Any = None
+
+    @property
+    def name(self) -> str:
+        return self.pn.name
+
+    @property
+    def credit(self) -> int:
+        return lib.pn_link_credit(self.raw)
+
+    @property
+    def unsettled(self) -> int:
+        return lib.pn_link_unsettled(self.raw)
+
+    def close(self, condition: proton.Condition | None = None) -> None:
+        """Detach and forget the link; unsettled deliveries on it are dead after this.
+
+        :param condition: the reason to give the peer, if any
+        """
+        if not self.closed:
+            self.closed = True
+            if condition is not None:
+                self.pn.condition = condition
+            self.endpoint._forget(self)
+            self.pn.close()
+            self.pn.free()
+
+
+class Sender(Link):
+    """A link that we send on."""
+
+    __slots__ = ("_tags",)
+
+    def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
+        super().__init__(endpoint, pn, local)
+        self._tags = itertools.count()
+
+    def send(self, data: bytes, settled: bool = False) -> Delivery | None:
+        """Send one encoded message; the caller has looked at the credit.
+
+        :param data: the message, all its sections
+        :param settled: settle at once, no outcome will be told
+        :returns: the delivery that `on_outcome` will name, None where settled
+        """
+        tag = next(self._tags).to_bytes(8, "big")
+        delivery = lib.pn_delivery(self.raw, (8, ffi.from_buffer(tag)))
+        lib.pn_link_send(self.raw, ffi.from_buffer(data), len(data))
+        if settled:
+            lib.pn_delivery_settle(delivery)
+            return None
+        lib.pn_link_advance(self.raw)
+        self.endpoint._unsettled[delivery] = self
+        return delivery
+
+    def forget(self, delivery: Delivery) -> None:
+        """Settle a delivery whose outcome no longer matters."""
+        if self.endpoint._unsettled.pop(delivery, None) is not None:
+            lib.pn_delivery_settle(delivery)
+
+    def drained(self) -> None:
+        """Tell a peer that drains this link that there is nothing left to send."""
+        lib.pn_link_drained(self.raw)
+
+    @property
+    def draining(self) -> bool:
+        return bool(lib.pn_link_get_drain(self.raw))
+
+
+class Receiver(Link):
+    """A link that we receive on."""
+
+    __slots__ = ()
+
+    def grant(self, credit: int) -> None:
+        """Let the peer send so many more messages."""
+        lib.pn_link_flow(self.raw, credit)
+
+    def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Settle a delivery of the peer's with our outcome, once.
+
+        A delivery that the peer or the end of its link has settled in the
+        meantime is left alone.
+        """
+        if self.endpoint._unsettled.pop(delivery, None) is None:
+            return
+        if outcome.state == lib.PN_MODIFIED:
+            local = lib.pn_delivery_local(delivery)
+            lib.pn_disposition_set_failed(local, outcome.failed)
+            lib.pn_disposition_set_undeliverable(local, outcome.undeliverable)
+        elif outcome.condition:
+            condition = lib.pn_disposition_condition(lib.pn_delivery_local(delivery))
+            cproton.pn_condition_set_name(condition, outcome.condition)
+            if outcome.description:
+                cproton.pn_condition_set_description(condition, outcome.description)
+        if outcome.state:
+            lib.pn_delivery_update(delivery, outcome.state)
+        lib.pn_delivery_settle(delivery)
+
+
+class Endpoint:
+    """An AMQP 1.0 connection: bytes in, bytes out, what they mean to a handler.
+
+    :param handler: is told what the peer does
+    :param container: container-id of our Open
+    :param server: wait for the peer's protocol header instead of starting
+    :param idle_timeout: seconds of silence after which the peer counts as
+        gone; the peer is asked for a frame at least every half of it; 0: never
+    :param setup: called with the transport and the connection before they are
+        bound: TLS, SASL and Open's fields are set there
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        container: str,
+        *,
+        server: bool = False,
+        idle_timeout: float = 0,
+        setup: Callable[[proton.Transport, proton.Connection], None] | None = None,
+    ) -> None:
+        self.handler = handler
+        self.closed = False
+        self.transport = proton.Transport(
+            proton.Transport.SERVER if server else proton.Transport.CLIENT
+        )
+        self.connection = proton.Connection()
+        self.connection.container = container
+        self.transport.max_frame_size = MAX_FRAME
+        if idle_timeout:
+            self.transport.idle_timeout = idle_timeout
+        self._collector = proton.Collector()
+        self.connection.collect(self._collector)
+        if setup is not None:
+            setup(self.transport, self.connection)
+        self.transport.bind(self.connection)
+        self._raw_transport = self.transport._impl
+        self._raw_collector = self._collector._impl
+        self._links: dict[Any, Link] = {}
+        self._unsettled: dict[Delivery, Link] = {}
+        self._partial: dict[Delivery, bytearray] = {}
+        self._session: proton.Session | None = None
+        self._names = itertools.count()
+        self._output = ffi.new("char[]", MAX_FRAME)
+
+    # -- bytes ---------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the peer and tell the handler what they mean."""
+        view = ffi.from_buffer(data)
+        taken, total = 0, len(data)
+        while taken < total:
+            count = lib.pn_transport_push(
+                self._raw_transport, view + taken, total - taken
+            )
+            if count < 0:
+                break  # the transport is closed or broken: its event follows
+            taken += count
+            self._dispatch()
+            if count == 0:
+                break
+        self._dispatch()
+
+    def end_of_input(self) -> None:
+        """The peer will send no more bytes."""
+        lib.pn_transport_close_tail(self._raw_transport)
+        self._dispatch()
+
+    def output(self) -> memoryview:
+        """The bytes that wait to be written, at most one frame's worth.
+
+        Valid until the next call on this endpoint; `written()` removes them.
+        """
+        pending = lib.pn_transport_pending(self._raw_transport)
+        if pending <= 0:
+            return _NOTHING
+        size = min(pending, MAX_FRAME)
+        lib.pn_transport_peek(self._raw_transport, self._output, size)
+        return memoryview(ffi.buffer(self._output, size))
+
+    def written(self, size: int) -> None:
+        """So many bytes of `output()` have been handed to the network."""
+        lib.pn_transport_pop(self._raw_transport, size)
+
+    @property
+    def finished(self) -> bool:
+        """Nothing more will be read or written: the socket can be closed."""
+        return bool(lib.pn_transport_closed(self._raw_transport))
+
+    def tick(self, now: float) -> float | None:
+        """Send or expect keep-alive frames.
+
+        :param now: seconds on the monotonic clock
+        :returns: when to call again at the latest, on the same clock; None: never
+        """
+        # proton takes 0 for "no deadline" and counts whole milliseconds
+        deadline = lib.pn_transport_tick(self._raw_transport, int(now * 1000) + 1)
+        self._dispatch()
+        return (deadline - 1) / 1000 if deadline else None
+
+    # -- the connection ------------------------------------------------
+
+    def open(self) -> None:
+        """Open the connection, with what `setup` left in its fields."""
+        self.connection.open()
+
+    def close(self, condition: proton.Condition | None = None) -> None:
+        """Say good-bye; the peer's answer or the end of the socket finishes it."""
+        if condition is not None:
+            self.connection.condition = condition
+        self.connection.close()
+
+    def abandon(self) -> None:
+        """Break the reference cycles with qpid-proton; no other call may follow."""
+        self.closed = True
+        self._partial.clear()
+        self._unsettled.clear()
+        for link in self._links.values():
+            link.closed = True
+        self._links.clear()
+        self.transport.unbind()
+
+    @property
+    def remote_properties(self) -> dict[str, Any]:
+        """The properties of the peer's Open, with plain strings as keys."""
+        return {
+            str(key): value
+            for key, value in (self.connection.remote_properties or {}).items()
+        }
+
+    @property
+    def relays_anonymously(self) -> bool:
+        """The peer forwards messages of a sender without a target address."""
+        return ANONYMOUS_RELAY in (self.connection.remote_offered_capabilities or ())
+
+    # -- links ---------------------------------------------------------
+
+    @property
+    def session(self) -> proton.Session:
+        """The one session of our own links, opened with the first."""
+        if self._session is None:
+            self._session = self.connection.session()
+            self._session.incoming_capacity = SESSION_WINDOW
+            self._session.open()
+        return self._session
+
+    def sender(self, address: str | None) -> Sender:
+        """Attach a link to an address; None: each message names its own."""
+        pn = self.session.sender(self._link_name(address))
+        pn.source.address = self.connection.container
+        if address is not None:
+            pn.target.address = address
+        link = Sender(self, pn, local=True)
+        self._links[link.raw] = link
+        pn.open()
+        return link
+
+    def receiver(
+        self,
+        address: str | None,
+        prepare: Callable[[proton.Link], None] | None = None,
+    ) -> Receiver:
+        """Attach a link from an address; None: from one that the peer invents.
+
+        :param prepare: called before the link is opened: more source fields
+        """
+        pn = self.session.receiver(self._link_name(address))
+        if address is None:
+            pn.source.dynamic = True
+        else:
+            pn.source.address = address
+            pn.target.address = address
+        if prepare is not None:
+            prepare(pn)
+        link = Receiver(self, pn, local=True)
+        self._links[link.raw] = link
+        pn.open()
+        return link
+
+    def _link_name(self, address: str | None) -> str:
+        return f"{self.connection.container}-{next(self._names)}-{address or ''}"
+
+    def _forget(self, link: Link) -> None:
+        self._links.pop(link.raw, None)
+        lost = [item for item, owner in self._unsettled.items() if owner is link]
+        for delivery in lost:
+            del self._unsettled[delivery]
+        if self._partial:
+            for delivery in list(self._partial):
+                if lib.pn_delivery_link(delivery) == link.raw:
+                    del self._partial[delivery]
+
+    # -- events --------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        collector = self._raw_collector
+        while event := lib.pn_collector_peek(collector):
+            handle = _EVENTS.get(lib.pn_event_type(event))
+            try:
+                if handle is not None and not self.closed:
+                    handle(self, event)
+            finally:
+                lib.pn_collector_pop(collector)
+
+    def _on_delivery(self, event: Any) -> None:
+        delivery = lib.pn_event_delivery(event)
+        if lib.pn_delivery_readable(delivery):
+            self._read(delivery)
+        elif lib.pn_delivery_updated(delivery):
+            self._update(delivery)
+
+    def _read(self, delivery: Delivery) -> None:
+        raw = lib.pn_delivery_link(delivery)
+        link = self._links.get(raw)
+        if link is None:  # closed by us while this was under way
+            return
+        assert isinstance(link, Receiver)
+        if lib.pn_delivery_aborted(delivery):
+            self._partial.pop(delivery, None)
+            lib.pn_delivery_settle(delivery)
+            return
+        size = lib.pn_delivery_pending(delivery)
+        chunk = bytearray(size)
+        if size:
+            lib.pn_link_recv(raw, ffi.from_buffer(chunk), size)
+        head = self._partial.get(delivery)
+        if head is not None:
+            head += chunk
+            chunk = head
+        if lib.pn_delivery_partial(delivery):
+            self._partial[delivery] = chunk
+            if len(chunk) > MAX_MESSAGE:
+                link.close(
+                    proton.Condition(
+                        "amqp:link:message-size-exceeded",
+                        f"messages end at {MAX_MESSAGE} bytes here",
+                    )
+                )
+                self.handler.on_link_close(link, "message size exceeded")
+            return
+        if head is not None:
+            del self._partial[delivery]
+        lib.pn_link_advance(raw)
+        if lib.pn_delivery_settled(delivery):
+            lib.pn_delivery_settle(delivery)
+            self.handler.on_message(link, None, bytes(chunk))
+        else:
+            self._unsettled[delivery] = link
+            self.handler.on_message(link, delivery, bytes(chunk))
+
+    def _update(self, delivery: Delivery) -> None:
+        link = self._unsettled.get(delivery)
+        if link is None:
+            return
+        state = lib.pn_delivery_remote_state(delivery)
+        settled = lib.pn_delivery_settled(delivery)
+        if not settled and state not in _STATES:
+            return  # `received`, or nothing new
+        if isinstance(link, Sender):
+            outcome = _outcome(delivery, state)
+            del self._unsettled[delivery]
+            lib.pn_delivery_settle(delivery)
+            self.handler.on_outcome(link, delivery, outcome)
+        elif settled:
+            # the sender has given up on a message that we still work on
+            del self._unsettled[delivery]
+            lib.pn_delivery_settle(delivery)
+
+    def _on_link_remote_open(self, event: Any) -> None:
+        raw = lib.pn_event_link(event)
+        link = self._links.get(raw)
+        if link is None:
+            pn = proton.Link.wrap(raw)
+            kind = Sender if pn.is_sender else Receiver
+            link = kind(self, pn, local=False)
+            self._links[raw] = link
+        self.handler.on_link_open(link)
+
+    def _on_link_remote_close(self, event: Any) -> None:
+        link = self._links.get(lib.pn_event_link(event))
+        if link is not None:
+            self.handler.on_link_close(link, _text(link.pn.remote_condition))
+
+    def _on_link_flow(self, event: Any) -> None:
+        link = self._links.get(lib.pn_event_link(event))
+        if link is not None:
+            self.handler.on_flow(link)
+
+    def _on_session_remote_open(self, event: Any) -> None:
+        session = proton.Session.wrap(lib.pn_event_session(event))
+        if session.state & proton.Endpoint.LOCAL_UNINIT:
+            session.incoming_capacity = SESSION_WINDOW
+            session.open()
+
+    def _on_session_remote_close(self, event: Any) -> None:
+        session = proton.Session.wrap(lib.pn_event_session(event))
+        reason = _text(session.remote_condition) or "the session was ended"
+        for link in list(self._links.values()):
+            if link.pn.session == session:
+                self.handler.on_link_close(link, reason)
+        if session == self._session:
+            self._session = None
+        session.close()
+        session.free()
+
+    def _on_connection_remote_open(self, event: Any) -> None:
+        self.handler.on_open(self)
+
+    def _on_connection_remote_close(self, event: Any) -> None:
+        reason = _text(self.connection.remote_condition)
+        self.connection.close()
+        self._lost(reason)
+
+    def _on_transport_error(self, event: Any) -> None:
+        self._lost(_text(self.transport.condition))
+
+    def _on_transport_closed(self, event: Any) -> None:
+        self._lost("")
+
+    def _lost(self, reason: str) -> None:
+        if not self.closed:
+            self.closed = True
+            self.handler.on_close(self, reason)
+
+
+def _outcome(delivery: Delivery, state: int) -> Outcome:
+    if state == lib.PN_ACCEPTED:
+        return ACCEPTED
+    remote = lib.pn_delivery_remote(delivery)
+    if state == lib.PN_MODIFIED:
+        return Outcome(
+            state,
+            bool(lib.pn_disposition_is_failed(remote)),
+            bool(lib.pn_disposition_is_undeliverable(remote)),
+        )
+    condition = lib.pn_disposition_condition(remote)
+    return Outcome(
+        state,
+        condition=cproton.pn_condition_get_name(condition),
+        description=cproton.pn_condition_get_description(condition),
+    )
+
+
+def _text(condition: proton.Condition | None) -> str:
+    if condition is None:
+        return ""
+    return ": ".join(part for part in (condition.name, condition.description) if part)
+
+
+_NOTHING = memoryview(b"")
+
+_EVENTS: dict[int, Callable[[Endpoint, Any], None]] = {
+    lib.PN_DELIVERY: Endpoint._on_delivery,
+    lib.PN_LINK_FLOW: Endpoint._on_link_flow,
+    lib.PN_LINK_REMOTE_OPEN: Endpoint._on_link_remote_open,
+    lib.PN_LINK_REMOTE_CLOSE: Endpoint._on_link_remote_close,
+    lib.PN_LINK_REMOTE_DETACH: Endpoint._on_link_remote_close,
+    lib.PN_SESSION_REMOTE_OPEN: Endpoint._on_session_remote_open,
+    lib.PN_SESSION_REMOTE_CLOSE: Endpoint._on_session_remote_close,
+    lib.PN_CONNECTION_REMOTE_OPEN: Endpoint._on_connection_remote_open,
+    lib.PN_CONNECTION_REMOTE_CLOSE: Endpoint._on_connection_remote_close,
+    lib.PN_TRANSPORT_ERROR: Endpoint._on_transport_error,
+    lib.PN_TRANSPORT_CLOSED: Endpoint._on_transport_closed,
+}
