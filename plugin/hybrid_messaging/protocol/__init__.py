@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AMQP 1.0 as both ends of a connection need it: what the driver and the router share."""
+"""AMQP 1.0 as driver and router both need it."""

@@ -103,7 +103,7 @@ class Handler(Protocol):
     def on_message(
         self, receiver: Receiver, delivery: Delivery | None, data: bytes
     ) -> None:
-        """A whole message has arrived; `delivery` is None where the peer pre-settled."""
+        """A whole message has arrived; `delivery` is None if the peer settled it."""
 
     def on_outcome(self, sender: Sender, delivery: Delivery, outcome: Outcome) -> None:
         """The peer has decided on a delivery of ours, which is settled on return."""
