@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `up` has started: the state directory, its lock and its JSON file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+STATE_FILE = "state.json"
+LOCK_FILE = "lock"
+
+_FORMAT = 1
+_LOCK_POLL = 0.1
+
+
+class StateError(RuntimeError):
+    """A state directory that cannot be used as it is."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine that `up` has started.
+
+    `details` holds what the engine's own module needs to find it again: more
+    ports, credentials, the flavour. `started` is the process's creation time
+    in seconds since the epoch: pids are reused, (pid, started) are not.
+    """
+
+    name: str
+    kind: str
+    roles: tuple[str, ...]
+    host: str
+    port: int
+    url: str
+    pid: int
+    started: float
+    log: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class State:
+    """What runs in a state directory; its URLs contain passwords."""
+
+    mode: str
+    rpc_url: str
+    notify_url: str
+    engines: tuple[Engine, ...] = ()
+
+    def engine(self, name: str) -> Engine | None:
+        """The engine with this name, if it has ever been started here."""
+        return next((item for item in self.engines if item.name == name), None)
+
+
+def default_state_dir() -> Path:
+    """Where `up` keeps its state unless told otherwise.
+
+    The XDG base directory specification: ``$XDG_STATE_HOME``, by default
+    ``~/.local/state``; a relative value is ignored.
+    """
+    configured = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(configured)
+    if not base.is_absolute():
+        base = Path.home() / ".local" / "state"
+    return base / "hybrid-messaging"
+
+
+def load(state_dir: Path) -> State | None:
+    """Read what runs in a state directory.
+
+    :returns: None if nothing has been started there
+    :raises StateError: if the file cannot be read or is no state of ours
+    """
+    path = state_dir / STATE_FILE
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StateError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        data = json.loads(text)
+        if data["format"] != _FORMAT:
+            raise StateError(
+                f"{path} was written by another release of hybrid-messaging "
+                f"(format {data['format']}, this one reads {_FORMAT}): "
+                "run its `down` with the release that wrote it"
+            )
+        engines = tuple(
+            Engine(**{**item, "roles": tuple(item["roles"])})
+            for item in data["engines"]
+        )
+        return State(data["mode"], data["rpc_url"], data["notify_url"], engines)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateError(
+            f"{path} is damaged ({type(error).__name__}): end the engines that may "
+            f"still run (their pids are in {state_dir}/*/pid), then remove {state_dir}"
+        ) from error
+
+
+def save(state_dir: Path, state: State) -> None:
+    """Write the state, whole or not at all, readable by its owner only.
+
+    :raises StateError: if it cannot be written; what was there before stays
+    """
+    data = {"format": _FORMAT, **dataclasses.asdict(state)}
+    path = state_dir / STATE_FILE
+    temporary = None
+    try:
+        # mkstemp creates with mode 0600
+        handle, temporary = tempfile.mkstemp(prefix=f".{STATE_FILE}.", dir=state_dir)
+        with os.fdopen(handle, "w") as file:
+            json.dump(data, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise StateError(f"cannot write {path}: {error.strerror}") from error
+
+
+def prepare(state_dir: Path) -> None:
+    """Create the state directory, for its owner only, or accept an old one.
+
+    :raises StateError: if it belongs to somebody else or holds other things
+    """
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if state_dir.stat().st_uid != os.geteuid():
+            raise StateError(
+                f"{state_dir} belongs to another user: name one of your own "
+                "with --state-dir"
+            )
+        names = {item.name for item in state_dir.iterdir()}
+        if names and not names & {STATE_FILE, LOCK_FILE}:
+            raise StateError(
+                f"{state_dir} holds other files: name an empty or new directory "
+                "with --state-dir"
+            )
+        state_dir.chmod(0o700)
+    except OSError as error:
+        raise StateError(
+            f"cannot use {state_dir} as state directory: {error.strerror}"
+        ) from error
+
+
+@contextlib.contextmanager
+def lock(
+    state_dir: Path, timeout: float, waiting: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Hold the state directory against every other command that changes it.
+
+    :param state_dir: an existing directory
+    :param timeout: seconds to wait for another holder
+    :param waiting: called once if there is another holder
+    :raises StateError: if it still holds the lock after `timeout`
+    """
+    path = state_dir / LOCK_FILE
+    deadline = time.monotonic() + timeout
+    told = False
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(f"cannot lock {path}: {error.strerror}") from error
+        try:
+            if _try_lock(handle) and _is_at(handle, path):
+                yield
+                return
+        finally:
+            os.close(handle)
+        if not told:
+            told = True
+            waiting()
+        if time.monotonic() > deadline:
+            raise StateError(
+                f"another hybrid-messaging command is at work in {state_dir}: "
+                "wait for it, or end it, and try again"
+            )
+        time.sleep(_LOCK_POLL)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """The former holder may have been `down`, which removes the lock file."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(handle), there)
