@@ -30,8 +30,18 @@ MAX_MESSAGE = 128 * 1024 * 1024
 #: Offered by a peer that forwards by each message's own `to` address.
 ANONYMOUS_RELAY = "ANONYMOUS-RELAY"
 
-Delivery = Any
-"""A delivery that is not settled yet: opaque, hashable, dead once settled."""
+
+class Delivery:
+    """A delivery that is not settled yet; what is done to a settled one is ignored."""
+
+    __slots__ = ("context", "link", "raw")
+
+    def __init__(self, link: Link, raw: Any) -> None:
+        self.link = link
+        #: qpid-proton's object; None once settled, since its memory is used again
+        self.raw = raw
+        #: the owner's own object behind this delivery
+        self.context: Any = None
 
 
 class Outcome(NamedTuple):
@@ -108,11 +118,17 @@ class Handler(Protocol):
     def on_outcome(self, sender: Sender, delivery: Delivery, outcome: Outcome) -> None:
         """The peer has decided on a delivery of ours, which is settled on return."""
 
+    def on_withdrawn(self, delivery: Delivery) -> None:
+        """The peer has settled a delivery of its own before we did.
+
+        Told only of deliveries with a context.
+        """
+
 
 class Link:
     """A link of an endpoint, whichever side attached it first."""
 
-    __slots__ = ("closed", "context", "endpoint", "local", "pn", "raw")
+    __slots__ = ("_deliveries", "closed", "context", "endpoint", "local", "pn", "raw")
 
     def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
         self.endpoint = endpoint
@@ -122,6 +138,7 @@ class Link:
         self.closed = False
         #: the owner's own object behind this link
         self.context: Any = None
+        self._deliveries: dict[Any, Delivery] = {}
 
     @property
     def name(self) -> str:
@@ -134,6 +151,11 @@ class Link:
     @property
     def unsettled(self) -> int:
         return lib.pn_link_unsettled(self.raw)
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """The unsettled deliveries that the owner knows, oldest first."""
+        return list(self._deliveries.values())
 
     def close(self, condition: proton.Condition | None = None) -> None:
         """Detach and forget the link; unsettled deliveries on it are dead after this.
@@ -172,13 +194,15 @@ class Sender(Link):
             lib.pn_delivery_settle(delivery)
             return None
         lib.pn_link_advance(self.raw)
-        self.endpoint._unsettled[delivery] = self
-        return delivery
+        self._deliveries[delivery] = unsettled = Delivery(self, delivery)
+        return unsettled
 
     def forget(self, delivery: Delivery) -> None:
         """Settle a delivery whose outcome no longer matters."""
-        if self.endpoint._unsettled.pop(delivery, None) is not None:
-            lib.pn_delivery_settle(delivery)
+        raw, delivery.raw = delivery.raw, None
+        if raw is not None:
+            del self._deliveries[raw]
+            lib.pn_delivery_settle(raw)
 
     def drained(self) -> None:
         """Tell a peer that drains this link that there is nothing left to send."""
@@ -192,11 +216,28 @@ class Sender(Link):
 class Receiver(Link):
     """A link that we receive on."""
 
-    __slots__ = ()
+    __slots__ = ("paused",)
+
+    def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
+        super().__init__(endpoint, pn, local)
+        #: messages stay unread; credit and session window bound how many
+        self.paused = False
 
     def grant(self, credit: int) -> None:
         """Let the peer send so many more messages."""
         lib.pn_link_flow(self.raw, credit)
+
+    def drain(self) -> None:
+        """Ask the peer to use up its credit now or to give it back."""
+        lib.pn_link_drain(self.raw, 0)
+
+    def resume(self) -> None:
+        """Read again, beginning with what has arrived in the meantime."""
+        self.paused = False
+        while not self.paused and not self.closed:
+            raw = lib.pn_link_current(self.raw)
+            if not raw or not self.endpoint._read(raw):
+                break
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Settle a delivery of the peer's with our outcome, once.
@@ -204,20 +245,22 @@ class Receiver(Link):
         A delivery that the peer or the end of its link has settled in the
         meantime is left alone.
         """
-        if self.endpoint._unsettled.pop(delivery, None) is None:
+        raw, delivery.raw = delivery.raw, None
+        if raw is None:
             return
+        del self._deliveries[raw]
         if outcome.state == lib.PN_MODIFIED:
-            local = lib.pn_delivery_local(delivery)
+            local = lib.pn_delivery_local(raw)
             lib.pn_disposition_set_failed(local, outcome.failed)
             lib.pn_disposition_set_undeliverable(local, outcome.undeliverable)
         elif outcome.condition:
-            condition = lib.pn_disposition_condition(lib.pn_delivery_local(delivery))
+            condition = lib.pn_disposition_condition(lib.pn_delivery_local(raw))
             cproton.pn_condition_set_name(condition, outcome.condition)
             if outcome.description:
                 cproton.pn_condition_set_description(condition, outcome.description)
         if outcome.state:
-            lib.pn_delivery_update(delivery, outcome.state)
-        lib.pn_delivery_settle(delivery)
+            lib.pn_delivery_update(raw, outcome.state)
+        lib.pn_delivery_settle(raw)
 
 
 class Endpoint:
@@ -242,7 +285,12 @@ class Endpoint:
         setup: Callable[[proton.Transport, proton.Connection], None] | None = None,
     ) -> None:
         self.handler = handler
+        #: the peer has opened the connection
+        self.opened = False
+        #: the peer has closed the connection, or the transport has failed
         self.closed = False
+        #: the reason for that, once it is known
+        self.failure = ""
         self.transport = proton.Transport(
             proton.Transport.SERVER if server else proton.Transport.CLIENT
         )
@@ -259,11 +307,11 @@ class Endpoint:
         self._raw_transport = self.transport._impl
         self._raw_collector = self._collector._impl
         self._links: dict[Any, Link] = {}
-        self._unsettled: dict[Delivery, Link] = {}
-        self._partial: dict[Delivery, bytearray] = {}
+        self._partial: dict[Any, bytearray] = {}
         self._session: proton.Session | None = None
         self._names = itertools.count()
         self._output = ffi.new("char[]", MAX_FRAME)
+        self._input = ffi.new("char[]", MAX_FRAME)
 
     # -- bytes ---------------------------------------------------------
 
@@ -304,6 +352,11 @@ class Endpoint:
         """So many bytes of `output()` have been handed to the network."""
         lib.pn_transport_pop(self._raw_transport, size)
 
+    def discard_output(self) -> None:
+        """The network takes no more bytes."""
+        lib.pn_transport_close_head(self._raw_transport)
+        self._dispatch()
+
     @property
     def finished(self) -> bool:
         """Nothing more will be read or written: the socket can be closed."""
@@ -336,11 +389,17 @@ class Endpoint:
         """Break the reference cycles with qpid-proton; no other call may follow."""
         self.closed = True
         self._partial.clear()
-        self._unsettled.clear()
         for link in self._links.values():
             link.closed = True
+            _forget_deliveries(link)
         self._links.clear()
         self.transport.unbind()
+
+    @property
+    def authentication_failed(self) -> bool:
+        """The peer's SASL layer, or ours, has refused the other side."""
+        outcome = self.transport.sasl().outcome
+        return outcome not in (None, proton.SASL.OK)
 
     @property
     def remote_properties(self) -> dict[str, Any]:
@@ -404,9 +463,7 @@ class Endpoint:
 
     def _forget(self, link: Link) -> None:
         self._links.pop(link.raw, None)
-        lost = [item for item, owner in self._unsettled.items() if owner is link]
-        for delivery in lost:
-            del self._unsettled[delivery]
+        _forget_deliveries(link)
         if self._partial:
             for delivery in list(self._partial):
                 if lib.pn_delivery_link(delivery) == link.raw:
@@ -419,7 +476,7 @@ class Endpoint:
         while event := lib.pn_collector_peek(collector):
             handle = _EVENTS.get(lib.pn_event_type(event))
             try:
-                if handle is not None and not self.closed:
+                if handle is not None:
                     handle(self, event)
             finally:
                 lib.pn_collector_pop(collector)
@@ -431,62 +488,73 @@ class Endpoint:
         elif lib.pn_delivery_updated(delivery):
             self._update(delivery)
 
-    def _read(self, delivery: Delivery) -> None:
+    def _read(self, delivery: Any) -> bool:
+        """Read what has arrived of a delivery; tell whether that was all of it."""
         raw = lib.pn_delivery_link(delivery)
         link = self._links.get(raw)
         if link is None:  # closed by us while this was under way
-            return
+            return False
         assert isinstance(link, Receiver)
+        if link.paused:
+            if lib.pn_link_queued(raw) > lib.pn_link_credit(raw):
+                self._violated(link, _NO_CREDIT)
+            return False
         if lib.pn_delivery_aborted(delivery):
             self._partial.pop(delivery, None)
             lib.pn_delivery_settle(delivery)
-            return
+            return True
         size = lib.pn_delivery_pending(delivery)
-        chunk = bytearray(size)
-        if size:
-            lib.pn_link_recv(raw, ffi.from_buffer(chunk), size)
-        head = self._partial.get(delivery)
-        if head is not None:
-            head += chunk
-            chunk = head
-        if lib.pn_delivery_partial(delivery):
-            self._partial[delivery] = chunk
-            if len(chunk) > MAX_MESSAGE:
-                link.close(
-                    proton.Condition(
-                        "amqp:link:message-size-exceeded",
-                        f"messages end at {MAX_MESSAGE} bytes here",
-                    )
-                )
-                self.handler.on_link_close(link, "message size exceeded")
-            return
-        if head is not None:
-            del self._partial[delivery]
-        lib.pn_link_advance(raw)
-        if lib.pn_delivery_settled(delivery):
-            lib.pn_delivery_settle(delivery)
-            self.handler.on_message(link, None, bytes(chunk))
+        data = b""
+        if size <= MAX_FRAME:
+            lib.pn_link_recv(raw, self._input, size)
+            data = ffi.unpack(self._input, size)
         else:
-            self._unsettled[delivery] = link
-            self.handler.on_message(link, delivery, bytes(chunk))
+            buffer = ffi.new("char[]", size)
+            lib.pn_link_recv(raw, buffer, size)
+            data = ffi.unpack(buffer, size)
+        if lib.pn_delivery_partial(delivery):
+            head = self._partial.setdefault(delivery, bytearray())
+            head += data
+            if len(head) > MAX_MESSAGE:
+                self._violated(link, _TOO_LARGE)
+            return False
+        if self._partial:
+            data = bytes(self._partial.pop(delivery, b"")) + data
+        lib.pn_link_advance(raw)
+        if lib.pn_link_credit(raw) < 0:
+            self._violated(link, _NO_CREDIT)
+        elif lib.pn_delivery_settled(delivery):
+            lib.pn_delivery_settle(delivery)
+            self.handler.on_message(link, None, data)
+        else:
+            link._deliveries[delivery] = unsettled = Delivery(link, delivery)
+            self.handler.on_message(link, unsettled, data)
+        return True
 
-    def _update(self, delivery: Delivery) -> None:
-        link = self._unsettled.get(delivery)
-        if link is None:
+    def _violated(self, link: Link, condition: proton.Condition) -> None:
+        link.close(condition)
+        self.handler.on_link_close(link, _text(condition))
+
+    def _update(self, raw: Any) -> None:
+        link = self._links.get(lib.pn_delivery_link(raw))
+        delivery = None if link is None else link._deliveries.get(raw)
+        if link is None or delivery is None:
             return
-        state = lib.pn_delivery_remote_state(delivery)
-        settled = lib.pn_delivery_settled(delivery)
+        state = lib.pn_delivery_remote_state(raw)
+        settled = lib.pn_delivery_settled(raw)
         if not settled and state not in _STATES:
             return  # `received`, or nothing new
         if isinstance(link, Sender):
-            outcome = _outcome(delivery, state)
-            del self._unsettled[delivery]
-            lib.pn_delivery_settle(delivery)
+            outcome = _outcome(raw, state)
+            link.forget(delivery)
             self.handler.on_outcome(link, delivery, outcome)
         elif settled:
             # the sender has given up on a message that we still work on
-            del self._unsettled[delivery]
-            lib.pn_delivery_settle(delivery)
+            del link._deliveries[raw]
+            delivery.raw = None
+            lib.pn_delivery_settle(raw)
+            if delivery.context is not None:
+                self.handler.on_withdrawn(delivery)
 
     def _on_link_remote_open(self, event: Any) -> None:
         raw = lib.pn_event_link(event)
@@ -526,6 +594,7 @@ class Endpoint:
         session.free()
 
     def _on_connection_remote_open(self, event: Any) -> None:
+        self.opened = True
         self.handler.on_open(self)
 
     def _on_connection_remote_close(self, event: Any) -> None:
@@ -540,12 +609,19 @@ class Endpoint:
         self._lost("")
 
     def _lost(self, reason: str) -> None:
+        self.failure = self.failure or reason
         if not self.closed:
             self.closed = True
             self.handler.on_close(self, reason)
 
 
-def _outcome(delivery: Delivery, state: int) -> Outcome:
+def _forget_deliveries(link: Link) -> None:
+    for delivery in link._deliveries.values():
+        delivery.raw = None
+    link._deliveries.clear()
+
+
+def _outcome(delivery: Any, state: int) -> Outcome:
     if state == lib.PN_ACCEPTED:
         return ACCEPTED
     remote = lib.pn_delivery_remote(delivery)
@@ -570,6 +646,13 @@ def _text(condition: proton.Condition | None) -> str:
 
 
 _NOTHING = memoryview(b"")
+
+_TOO_LARGE = proton.Condition(
+    "amqp:link:message-size-exceeded", f"messages end at {MAX_MESSAGE} bytes here"
+)
+_NO_CREDIT = proton.Condition(
+    "amqp:link:transfer-limit-exceeded", "a message was sent without credit"
+)
 
 _EVENTS: dict[int, Callable[[Endpoint, Any], None]] = {
     lib.PN_DELIVERY: Endpoint._on_delivery,
