@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All options of the drivers, for oslo-config-generator."""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+from hybrid_messaging.drivers.amqp import options as amqp
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """What `oslo-config-generator --namespace hybrid_messaging` shows."""
+    return [(amqp.GROUP, amqp.OPTIONS)]

@@ -87,7 +87,7 @@ def _list(fields: list[bytes]) -> bytes:
     return b"\xd0" + _pack_u32(len(data) + 4) + _pack_u32(len(fields)) + data
 
 
-def annotations(names: list[str]) -> bytes:
+def mark(names: list[str]) -> bytes:
     """A message-annotations section that sets each of the names to true."""
     data = b"".join(_string(name, b"\xa3", b"\xb3") + _TRUE for name in names)
     size, count = len(data) + 4, len(names) * 2
@@ -111,7 +111,7 @@ def encode(
     :param ttl: seconds
     :param expiry: absolute expiry time, seconds since the epoch
     :param durable: ask a broker to store the message on disk
-    :param marks: a section made by `annotations()`
+    :param marks: a section made by `mark()`
     """
     header = b""
     if durable or ttl is not None:

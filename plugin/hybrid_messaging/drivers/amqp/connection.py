@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One connection to one host, from its handshakes to its end.
+
+A connection never comes back: what outlives it is the bus' business. All
+methods but `connect` and `serve` are called with the bus' lock
+held, by whichever thread has something to say; `serve` runs in the bus' own
+thread and reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+import proton
+
+from hybrid_messaging.drivers.amqp import security
+from hybrid_messaging.drivers.amqp.hosts import Host
+from hybrid_messaging.protocol.endpoint import Endpoint, Handler
+
+_CHUNK = 256 * 1024
+
+
+class ConnectionFailed(Exception):
+    """A connection could not be made, or has ended, for the reason in the text."""
+
+
+class AuthenticationFailed(ConnectionFailed):
+    """The peer does not accept who we say we are."""
+
+
+class Connection:
+    """A socket with an AMQP endpoint on it.
+
+    :param handler: is told what the peer does, with the lock held
+    :param lock: held around every use of the endpoint
+    :param options: the [oslo_messaging_amqp] group
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        lock: Lock,
+        options: Any,
+        host: Host,
+        vhost: str | None,
+        container: str,
+        properties: dict[str, Any],
+    ) -> None:
+        self.host = host
+        self._lock = lock
+        self._timeout: float = options.connect_timeout
+        self._socket: socket.socket | None = None
+        self._blocked = False
+        self._due = 0.0
+        self._failure: str | None = None
+        # wakes serve() when another thread's bytes did not fit into the socket
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+
+        def setup(transport: proton.Transport, connection: proton.Connection) -> None:
+            security.setup(options, host, vhost, transport, connection)
+            if options.trace:
+                transport.trace(proton.Transport.TRACE_FRM)
+            connection.properties = properties
+            if vhost and not options.pseudo_vhost:
+                connection.hostname = vhost
+
+        try:
+            self.endpoint = Endpoint(
+                handler, container, idle_timeout=options.idle_timeout, setup=setup
+            )
+        except BaseException:
+            self._close_sockets()
+            raise
+
+    # -- in the bus' own thread ------------------------------------------
+
+    def connect(self) -> None:
+        """Connect to the first address of the host that answers.
+
+        :raises ConnectionFailed: none did
+        """
+        try:
+            addresses = self.host.addresses()
+        except OSError as error:
+            raise ConnectionFailed(f"{self.host}: {error.strerror or error}") from error
+        failure: OSError | None = None
+        for family, address in addresses:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(self._timeout)
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setblocking(False)
+            except OSError as error:
+                sock.close()
+                failure = error
+            else:
+                self._socket = sock
+                return
+        raise ConnectionFailed(f"{self.host}: {_reason(failure)}") from failure
+
+    def serve(
+        self, deliver: Callable[[], None], duties: Callable[[float], float]
+    ) -> None:
+        """Read until the connection ends.
+
+        :param deliver: called without the lock after everything that was read
+        :param duties: called with the lock and the monotonic time when it is due:
+            does what the owner has to do by then, returns when it is due next
+        :raises ConnectionFailed: always, with the reason
+        """
+        assert self._socket is not None
+        opened_by = time.monotonic() + self._timeout
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            with self._lock:
+                self.endpoint.open()
+            while True:
+                now = time.monotonic()
+                if now >= self._due:
+                    with self._lock:
+                        self._due = min(
+                            self.endpoint.tick(now) or math.inf, duties(now)
+                        )
+                        if not self.endpoint.opened:
+                            self._check_handshake(now, opened_by)
+                            self._due = min(self._due, opened_by)
+                        self.flush()
+                pause = None if self._due == math.inf else self._due - now
+                for key, ready in selector.select(pause):
+                    if key.fileobj is self._wake_read:
+                        with contextlib.suppress(BlockingIOError):
+                            self._wake_read.recv(_CHUNK)
+                    elif ready & selectors.EVENT_READ:
+                        self._read()
+                    else:
+                        with self._lock:
+                            self.flush()
+                deliver()
+                if self.endpoint.finished:
+                    raise self._end()
+                wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE * self._blocked)
+                if selector.get_key(self._socket).events != wanted:
+                    selector.modify(self._socket, wanted)
+
+    def due_by(self, moment: float) -> None:
+        """The owner's next duty is due by then; called from its handler's methods."""
+        self._due = min(self._due, moment)
+
+    def _check_handshake(self, now: float, opened_by: float) -> None:
+        if now >= opened_by:
+            raise ConnectionFailed(
+                f"{self.host}: no answer from an AMQP 1.0 peer within"
+                f" {self._timeout:g} s"
+            )
+
+    def _read(self) -> None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._failure = self._failure or _reason(error)
+            data = b""
+        with self._lock:
+            if data:
+                self.endpoint.receive(data)
+            else:
+                self.endpoint.end_of_input()
+            self.flush()
+
+    def _end(self) -> ConnectionFailed:
+        reason = self.endpoint.failure or self._failure or "closed by the peer"
+        if self.endpoint.authentication_failed:
+            return AuthenticationFailed(
+                f"{self.host}: the bus refuses user"
+                f" {self.host.username or '(anonymous)'}: {reason}"
+            )
+        return ConnectionFailed(f"{self.host}: {reason}")
+
+    # -- in any thread, with the lock held -------------------------------
+
+    def flush(self) -> None:
+        """Hand what the endpoint has to say to the network, without waiting."""
+        sock, endpoint = self._socket, self.endpoint
+        if sock is None:
+            return
+        try:
+            while view := endpoint.output():
+                endpoint.written(sock.send(view))
+            self._blocked = False
+        except (BlockingIOError, InterruptedError):
+            if not self._blocked:
+                self._blocked = True
+                self.interrupt()
+        except OSError as error:
+            # serve() finds the end of the input, and reports this reason
+            self._failure = self._failure or _reason(error)
+            endpoint.discard_output()
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def interrupt(self) -> None:
+        """Make serve() look up."""
+        with contextlib.suppress(OSError):
+            self._wake_write.send(b"\0")
+
+    def close(self) -> None:
+        """Let go of the sockets and of the endpoint."""
+        self._close_sockets()
+        self.endpoint.abandon()
+
+    def close_after_fork(self) -> None:
+        """In a child: give back the descriptors, leave the peer and locks alone."""
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        for sock in (self._socket, self._wake_read, self._wake_write):
+            if sock is not None:
+                sock.close()
+
+
+def _reason(error: OSError | None) -> str:
+    if error is None:
+        return "the name has no address"
+    return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `amqp` driver as oslo.messaging calls it.
+
+URL form:  amqp://[user:password@]host[:port][,…][/vhost][?option=value&…]
+
+Several hosts are alternatives, tried in turn. Every option of
+[oslo_messaging_amqp] may stand in the query.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from typing import Any
+
+from oslo_messaging.target import Target
+
+from hybrid_messaging.drivers import bodies, oslo
+from hybrid_messaging.drivers.amqp import options as amqp_options
+from hybrid_messaging.drivers.amqp.bus import Bus
+from hybrid_messaging.drivers.amqp.incoming import PollingListener, RpcListener
+from hybrid_messaging.drivers.amqp.route import Outgoing
+
+LOG = logging.getLogger(__name__)
+
+
+class AmqpDriver(oslo.BaseDriver):
+    """oslo.messaging over AMQP 1.0.
+
+    Source of the contract: oslo.messaging, `_drivers/base.py`.
+    """
+
+    def __init__(
+        self,
+        conf: Any,
+        url: Any,
+        default_exchange: str | None = None,
+        allowed_remote_exmods: list[str] | None = None,
+    ) -> None:
+        super().__init__(conf, url, default_exchange, allowed_remote_exmods)
+        conf.register_group(amqp_options.GROUP)
+        conf.register_opts(amqp_options.OPTIONS, group=amqp_options.GROUP)
+        proxy = oslo.ConfigOptsProxy(conf, url, amqp_options.GROUP.name)
+        self._options = proxy.oslo_messaging_amqp
+        self._settled = frozenset(kind.lower() for kind in self._options.pre_settled)
+        if unknown := self._settled - amqp_options.KINDS:
+            LOG.warning(
+                "[oslo_messaging_amqp] pre_settled: %s not understood, choose from %s",
+                ", ".join(sorted(unknown)),
+                ", ".join(sorted(amqp_options.KINDS)),
+            )
+        self._lock = threading.Lock()
+        self._bus: Bus | None = None
+        _drivers.add(self)
+
+    def _get_bus(self) -> Bus:
+        """The bus of this process: a child of a fork gets one of its own."""
+        bus = self._bus
+        if bus is None:
+            with self._lock:
+                if self._bus is None:
+                    self._bus = Bus(self._options, self._url, self._default_exchange)
+                bus = self._bus
+        return bus
+
+    def require_features(self, requeue: bool = False) -> None:
+        """Requeueing is supported: a message is released to the bus."""
+
+    def send(
+        self,
+        target: Target,
+        ctxt: dict[str, Any],
+        message: dict[str, Any],
+        wait_for_reply: bool | None = None,
+        timeout: float | None = None,
+        call_monitor_timeout: float | None = None,
+        retry: int | None = None,
+        transport_options: Any = None,
+    ) -> Any:
+        bus = self._get_bus()
+        kind = "rpc-call" if wait_for_reply else "rpc-cast"
+        outgoing = Outgoing(
+            ("rpc", target.exchange, target.topic, target.server, target.fanout),
+            target,
+            _NAMES["rpc-fanout" if target.fanout else kind],
+            bodies.request(message, ctxt, call_monitor_timeout),
+            settled=kind in self._settled,
+            id=bus.next_id() if wait_for_reply else None,
+            ttl=timeout,
+            fanout=bool(target.fanout),
+            retry=retry,
+            monitor_interval=call_monitor_timeout if wait_for_reply else None,
+        )
+        body = bus.send(outgoing, timeout or self._options.default_send_timeout)
+        if wait_for_reply:
+            return bodies.read_reply(body, self._allowed_remote_exmods)
+        return None
+
+    def send_notification(
+        self,
+        target: Target,
+        ctxt: dict[str, Any],
+        message: dict[str, Any],
+        version: float,
+        retry: int | None = None,
+    ) -> None:
+        outgoing = Outgoing(
+            ("notify", target.exchange, target.topic),
+            target,
+            _NAMES["notify"],
+            bodies.request(message, ctxt, envelope=version >= 2.0),
+            service="notify",
+            settled="notify" in self._settled,
+            durable=True,
+            retry=retry,
+        )
+        self._get_bus().send(outgoing, self._options.default_notify_timeout)
+
+    def listen(
+        self, target: Target, batch_size: int, batch_timeout: float | None
+    ) -> oslo.Listener:
+        capacity = self._options.rpc_server_credit
+        target = target()  # targets are mutable
+
+        def addresses(addressing: Any) -> list[str]:
+            found = [addressing.multicast(target), addressing.anycast(target)]
+            if target.server:
+                found.append(addressing.unicast(target))
+            return found
+
+        bus = self._get_bus()
+        if batch_size == 1:
+            return RpcListener(bus, addresses, capacity)
+        return oslo.PollStyleListenerAdapter(
+            PollingListener(bus, addresses, capacity), batch_size, batch_timeout
+        )
+
+    def listen_for_notifications(
+        self,
+        targets_and_priorities: list[tuple[Target, str]],
+        pool: str | None,
+        batch_size: int,
+        batch_timeout: float | None,
+    ) -> oslo.Listener:
+        if pool:
+            raise NotImplementedError(
+                "amqp:// has no notification pools: AMQP 1.0 names no standard way to"
+                " share a copy among listeners; use rabbit:// or kafka:// for them"
+            )
+        targets = [
+            Target(exchange=target.exchange, topic=f"{target.topic}.{priority}")
+            for target, priority in targets_and_priorities
+        ]
+
+        def addresses(addressing: Any) -> list[str]:
+            found = (addressing.anycast(target, "notify") for target in targets)
+            return list(dict.fromkeys(found))
+
+        listener = PollingListener(
+            self._get_bus(), addresses, self._options.notify_server_credit
+        )
+        return oslo.PollStyleListenerAdapter(listener, batch_size, batch_timeout)
+
+    def cleanup(self) -> None:
+        with self._lock:
+            bus, self._bus = self._bus, None
+        if bus is not None:
+            bus.close()
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        bus, self._bus = self._bus, None
+        if bus is not None:
+            bus.after_fork()
+
+
+_NAMES = {
+    "rpc-call": "RPC call",
+    "rpc-cast": "RPC cast",
+    "rpc-fanout": "RPC fanout",
+    "notify": "Notification",
+}
+
+_drivers: weakref.WeakSet[AmqpDriver] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for driver in list(_drivers):
+        driver._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a service receives: requests and notifications, and their listeners."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable
+from typing import Any
+
+from hybrid_messaging.drivers import bodies, oslo
+from hybrid_messaging.drivers.amqp.addressing import Addressing
+from hybrid_messaging.drivers.amqp.bus import Bus
+from hybrid_messaging.drivers.amqp.route import SETTLES_WITH_REPLY, Outgoing
+from hybrid_messaging.drivers.amqp.subscription import Source, Subscription
+from hybrid_messaging.protocol import codec
+from hybrid_messaging.protocol.endpoint import ACCEPTED, REJECTED, RELEASED, Outcome
+
+LOG = logging.getLogger(__name__)
+
+
+class Incoming(oslo.RpcIncomingMessage):
+    """A request or a notification that the service works on.
+
+    A call whose sender knows how is settled with its reply, not when it is
+    taken: if this process dies in between, the router tells the caller.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        source: Source,
+        delivery: Any,
+        envelope: codec.Message,
+        request: bodies.Request,
+    ) -> None:
+        super().__init__(request.context, request.message, envelope.id or "")
+        self.client_timeout = request.call_monitor_timeout
+        self._bus = bus
+        self._connection = bus.connection
+        self._source = source
+        self._delivery = delivery
+        self._reply_to = envelope.reply_to
+        self._id = envelope.id
+        self._settles_with_reply = (
+            bus.routing
+            and self._reply_to is not None
+            and bool(envelope.annotations.get(SETTLES_WITH_REPLY))
+        )
+
+    def acknowledge(self) -> None:
+        with self._bus.locked():
+            if self._connection is not self._bus.connection:
+                return
+            more = self._source.subscription.taken(self._source)
+            if not self._settles_with_reply:
+                more = self._settle(ACCEPTED) or more
+            if more:
+                self._bus.flush()
+
+    def requeue(self) -> None:
+        with self._bus.locked():
+            if self._connection is self._bus.connection:
+                self._source.subscription.taken(self._source)
+                self._settle(RELEASED)
+                self._bus.flush()
+
+    def heartbeat(self) -> None:
+        if self._reply_to is not None:
+            self._answer("RPC heartbeat", None, ttl=self.client_timeout)
+
+    def reply(self, reply: Any = None, failure: Any = None) -> None:
+        if self._reply_to is None:
+            return
+        try:
+            body = bodies.reply(reply, failure)
+        except Exception as error:
+            LOG.exception("The reply to %s cannot be sent", self._id)
+            body = bodies.reply(None, (type(error), error, error.__traceback__))
+        self._answer("RPC reply", body, last=True)
+
+    def _answer(
+        self,
+        name: str,
+        body: str | None,
+        ttl: float | None = None,
+        last: bool = False,
+    ) -> None:
+        key, address = self._bus.reply_route(self._reply_to or "")
+        message = Outgoing(
+            key,
+            address,
+            name,
+            body,
+            settled=True,
+            correlation_id=self._id,
+            ttl=ttl,
+        )
+        with self._bus.locked():
+            if self._connection is None or self._bus.forked:
+                return
+            self._bus.reply(self._connection, message)
+            if last and self._connection is self._bus.connection:
+                self._settle(ACCEPTED)
+            self._bus.flush()
+
+    def _settle(self, outcome: Outcome) -> bool:
+        delivery, self._delivery = self._delivery, None
+        if delivery is None or self._source.link.closed:
+            return False
+        self._source.link.settle(delivery, outcome)
+        self._source.subscription.settled(self._source)
+        return True
+
+
+class Inbox:
+    """Takes the messages of a subscription and hands them on as requests.
+
+    :param hand_over: called in the bus' thread for every message
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        addresses: Callable[[Addressing], list[str]],
+        capacity: int,
+        hand_over: Callable[[Incoming], None],
+    ) -> None:
+        self._bus = bus
+        self._hand_over = hand_over
+        self._subscription = Subscription(addresses, capacity, self._on_message)
+        bus.subscribe(self._subscription)
+
+    def start(self) -> None:
+        with self._bus.locked():
+            self._subscription.start()
+            self._bus.flush()
+
+    def stop(self) -> None:
+        if not self._bus.forked:
+            with self._bus.locked():
+                self._subscription.stop()
+                self._bus.flush()
+
+    def cleanup(self) -> None:
+        self._bus.unsubscribe(self._subscription)
+
+    def _on_message(self, source: Source, delivery: Any, data: bytes) -> None:
+        try:
+            envelope = codec.decode(data)
+            request = bodies.read_request(envelope.body)
+        except (codec.MalformedMessage, bodies.MalformedBody) as error:
+            LOG.warning("Refused a message on %s: %s", source.address, error)
+            self._give_back(
+                source,
+                delivery,
+                Outcome(REJECTED.state, False, False, "amqp:decode-error", str(error)),
+            )
+            return
+        incoming = Incoming(self._bus, source, delivery, envelope, request)
+        try:
+            self._hand_over(incoming)
+        except RuntimeError as error:  # the service's executor has been shut down
+            LOG.debug("Gave back a message on %s: %s", source.address, error)
+            self._give_back(source, delivery, RELEASED)
+
+    def _give_back(self, source: Source, delivery: Any, outcome: Outcome) -> None:
+        with self._bus.locked():
+            if not source.link.closed:
+                if delivery is not None:
+                    source.link.settle(delivery, outcome)
+                self._subscription.taken(source)
+                self._bus.flush()
+
+
+class RpcListener(oslo.Listener):
+    """Hands every request to the server straight from the bus' thread.
+
+    oslo.messaging's own adapter would have another thread poll for it, which
+    costs a hand-over per request; the server only queues it for its executor.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        addresses: Callable[[Addressing], list[str]],
+        capacity: int,
+    ) -> None:
+        super().__init__(1, None)
+        self._inbox = Inbox(bus, addresses, capacity, self._hand_over)
+
+    def start(self, on_incoming_callback: Callable[[list[Incoming]], None]) -> None:
+        super().start(on_incoming_callback)
+        self._inbox.start()
+
+    def _hand_over(self, incoming: Incoming) -> None:
+        callback = self.on_incoming_callback
+        if callback is None:
+            raise RuntimeError("the listener is stopped")
+        callback([incoming])
+
+    def stop(self) -> None:
+        self._inbox.stop()
+        super().stop()
+
+    def cleanup(self) -> None:
+        self._inbox.cleanup()
+
+
+class PollingListener(oslo.PollStyleListener):
+    """Collects messages into batches; oslo.messaging's adapter polls for them."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        addresses: Callable[[Addressing], list[str]],
+        capacity: int,
+    ) -> None:
+        super().__init__()
+        self._messages: queue.SimpleQueue[Incoming | None] = queue.SimpleQueue()
+        self._inbox = Inbox(bus, addresses, capacity, self._messages.put)
+        self._inbox.start()
+
+    @oslo.batch_poll_helper
+    def poll(self, timeout: float | None = None) -> Incoming | None:
+        try:
+            return self._messages.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def stop(self) -> None:
+        self._inbox.stop()
+        self._messages.put(None)
+
+    def cleanup(self) -> None:
+        self._inbox.cleanup()

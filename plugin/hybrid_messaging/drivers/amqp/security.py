@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS and SASL of a client connection, set up on qpid-proton's transport."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import proton
+from oslo_messaging.exceptions import ConfigurationError
+
+from hybrid_messaging.drivers.amqp.hosts import Host
+
+
+def setup(
+    options: Any,
+    host: Host,
+    vhost: str | None,
+    transport: proton.Transport,
+    connection: proton.Connection,
+) -> None:
+    """Prepare a transport and a connection that are not bound yet.
+
+    :param options: the [oslo_messaging_amqp] group
+    :param vhost: virtual host of the transport URL
+    :raises ConfigurationError: a file that an option names cannot be used
+    """
+    _sasl(options, host, transport, connection)
+    if options.ssl or options.ssl_ca_file or options.ssl_cert_file:
+        _tls(options, vhost if options.ssl_verify_vhost else host.name, transport)
+
+
+def _tls(options: Any, name: str | None, transport: proton.Transport) -> None:
+    if not proton.SSL.present():
+        raise ConfigurationError(
+            "python-qpid-proton was built without TLS: install the OpenSSL headers"
+            " (libssl-dev or openssl-devel) and pkg-config, then reinstall it with"
+            " pip install --force-reinstall --no-binary :all: python-qpid-proton"
+        )
+    domain = proton.SSLDomain(proton.SSLDomain.MODE_CLIENT)
+    authorities = options.ssl_ca_file or _system_authorities()
+    _readable("ssl_ca_file", authorities)
+    try:
+        domain.set_trusted_ca_db(authorities)
+    except proton.SSLException as error:
+        raise ConfigurationError(
+            f"[oslo_messaging_amqp] ssl_ca_file {authorities}: {error}"
+        ) from error
+    if options.ssl_cert_file:
+        key = options.ssl_key_file or options.ssl_cert_file
+        _readable("ssl_cert_file", options.ssl_cert_file)
+        _readable("ssl_key_file", key)
+        try:
+            domain.set_credentials(
+                options.ssl_cert_file, key, options.ssl_key_password or None
+            )
+        except proton.SSLException as error:
+            raise ConfigurationError(
+                f"[oslo_messaging_amqp] ssl_cert_file {options.ssl_cert_file},"
+                f" ssl_key_file {key}: {error}; do they belong together, and is"
+                " ssl_key_password right?"
+            ) from error
+    domain.set_peer_authentication(proton.SSLDomain.VERIFY_PEER_NAME)
+    proton.SSL(transport, domain).peer_hostname = name
+
+
+def _system_authorities() -> str:
+    paths = ssl.get_default_verify_paths()
+    return paths.cafile or paths.capath or paths.openssl_cafile
+
+
+def _readable(option: str, name: str) -> None:
+    try:
+        if Path(name).is_dir():
+            return
+        with Path(name).open("rb"):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"[oslo_messaging_amqp] {option} {name}: {error.strerror}"
+        ) from error
+
+
+def _sasl(
+    options: Any,
+    host: Host,
+    transport: proton.Transport,
+    connection: proton.Connection,
+) -> None:
+    sasl = transport.sasl()
+    # As with every other transport URL, whoever wants the password encrypted
+    # on the wire switches TLS on.
+    sasl.allow_insecure_mechs = True
+    if options.sasl_config_dir:
+        sasl.config_path(options.sasl_config_dir)
+    if options.sasl_config_name:
+        sasl.config_name(options.sasl_config_name)
+    if host.username:
+        connection.user = host.username
+        connection.password = host.password or ""
+    if options.sasl_mechanisms:
+        sasl.allowed_mechs(options.sasl_mechanisms)
+    elif not host.username:
+        sasl.allowed_mechs(
+            "EXTERNAL ANONYMOUS" if options.ssl_cert_file else "ANONYMOUS"
+        )

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The addresses that one listener receives from, and its credit on each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hybrid_messaging.drivers.amqp.addressing import Addressing
+from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.protocol.endpoint import RELEASED, Endpoint, Receiver
+
+
+class Source:
+    """One receiving link of a subscription."""
+
+    __slots__ = ("address", "attached", "link", "subscription", "taken")
+
+    def __init__(self, subscription: Subscription, link: Receiver, address: str):
+        self.subscription = subscription
+        self.link = link
+        self.address = address
+        self.attached = False
+        #: messages taken since credit was last granted
+        self.taken = 0
+
+
+class Subscription:
+    """What a listener wants to receive; attached anew on every connection.
+
+    All methods are called with the bus' lock held.
+
+    :param addresses: tells the addresses, once it is known how the peer names them
+    :param capacity: messages that may be under way or wait here, per address
+    :param on_message: called without the lock for every message
+    """
+
+    def __init__(
+        self,
+        addresses: Callable[[Addressing], list[str]],
+        capacity: int,
+        on_message: Callable[[Source, Any, bytes], None],
+    ) -> None:
+        self._addresses = addresses
+        self._capacity = capacity
+        self.on_message = on_message
+        self.sources: list[Source] = []
+        self.started = False
+        self.stopped = False
+        #: woken when every address is attached, or the bus is lost
+        self.ready = Waiter()
+
+    def attach(self, endpoint: Endpoint, addressing: Addressing) -> None:
+        """Open the links on a new connection."""
+        self.sources = []
+        if not self.stopped:
+            for address in self._addresses(addressing):
+                self.attach_source(endpoint, address)
+
+    def attach_source(self, endpoint: Endpoint, address: str) -> None:
+        link = endpoint.receiver(address)
+        source = link.context = Source(self, link, address)
+        self.sources.append(source)
+        if self.started:
+            link.grant(self._capacity)
+
+    def start(self) -> None:
+        """Let messages come."""
+        self.started = True
+        for source in self.sources:
+            source.link.grant(self._capacity)
+
+    def attached(self, source: Source) -> None:
+        """The peer has confirmed a link."""
+        source.attached = True
+        if all(each.attached for each in self.sources):
+            self.ready.wake()
+
+    def taken(self, source: Source) -> bool:
+        """The service has taken a message: make room for another.
+
+        :returns: whether that left something to flush
+        """
+        source.taken += 1
+        if source.taken * 2 < self._capacity or self.stopped or source.link.closed:
+            return False
+        source.link.grant(source.taken)
+        source.taken = 0
+        return True
+
+    def stop(self) -> None:
+        """Take no more messages.
+
+        A link on which the service still works is kept until that is done: the
+        bus would take its detaching for the death of the server.
+        """
+        self.stopped = True
+        for source in self.sources:
+            if source.link.unsettled == 0:
+                source.link.close()
+
+    def settled(self, source: Source) -> None:
+        """The service is done with a message."""
+        if self.stopped and source.link.unsettled == 0:
+            source.link.close()
+
+    def refuse(self, source: Source, delivery: Any) -> None:
+        """Give a message back that came after the stop."""
+        if delivery is not None:
+            source.link.settle(delivery, RELEASED)
+            self.settled(source)
+
+    def detach(self) -> None:
+        """Close whatever is still open."""
+        self.stopped = True
+        for source in self.sources:
+            source.link.close()
+        self.sources = []
+
+    def lost(self) -> None:
+        """The connection is gone, and the links with it."""
+        self.sources = []
+        self.ready.wake()

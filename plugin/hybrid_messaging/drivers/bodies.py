@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a message says: requests, notifications and replies as JSON text.
+
+The form is that of the retired amqp1 driver (oslo.messaging 14.9,
+`_drivers/impl_amqp1.py`), so that services on either side of the upgrade
+understand each other.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from oslo_serialization import jsonutils
+
+from hybrid_messaging.drivers import oslo
+
+# One encoder for all threads: json.dumps(default=…) would build one per message.
+_encode = json.JSONEncoder(default=jsonutils.to_primitive).encode
+
+
+class MalformedBody(ValueError):
+    """A body that is no request or reply of oslo.messaging's."""
+
+
+class Request(NamedTuple):
+    message: dict[str, Any]
+    context: dict[str, Any]
+    #: seconds between two signs of life that the caller expects, if it does
+    call_monitor_timeout: float | None
+
+
+def request(
+    message: dict[str, Any],
+    context: dict[str, Any],
+    call_monitor_timeout: float | None = None,
+    envelope: bool = False,
+) -> str:
+    """A request or, with an envelope, a notification."""
+    data = {
+        "request": oslo.serialize_msg(message) if envelope else message,
+        "context": context,
+    }
+    if call_monitor_timeout is not None:
+        data["call_monitor_timeout"] = call_monitor_timeout
+    return _encode(data)
+
+
+def read_request(body: Any) -> Request:
+    """:raises MalformedBody: whatever the body is, nothing else"""
+    data = _object(body)
+    try:
+        message = oslo.deserialize_msg(data["request"])
+        if not isinstance(message, dict):
+            raise MalformedBody("the request is no object")
+        return Request(
+            message, data.get("context") or {}, data.get("call_monitor_timeout")
+        )
+    except MalformedBody:
+        raise
+    except Exception as error:  # oslo's exceptions for versions, among others
+        raise MalformedBody(f"{type(error).__name__}: {error}") from error
+
+
+def reply(value: Any, failure: Any = None) -> str:
+    """The answer to a call.
+
+    :param failure: exc_info of an exception that is to be raised at the caller
+    """
+    if failure:
+        return _encode({"failure": oslo.serialize_remote_exception(failure)})
+    return _encode({"response": value})
+
+
+def read_reply(body: Any, allowed_remote_exmods: list[str]) -> Any:
+    """The value of a reply.
+
+    :raises MalformedBody: it is no reply
+    :raises Exception: the remote one, or RemoteError for one that is not allowed
+    """
+    data = _object(body)
+    failure = data.get("failure")
+    if failure is not None:
+        raise oslo.deserialize_remote_exception(failure, allowed_remote_exmods)
+    return data.get("response")
+
+
+def _object(body: Any) -> dict[str, Any]:
+    try:
+        data = json.loads(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MalformedBody(f"no JSON text: {error}") from error
+    if not isinstance(data, dict):
+        raise MalformedBody("the JSON text is no object")
+    return data

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a message did not get through: one exception per cause.
+
+Services catch either `MessageDeliveryFailure` or `MessagingTimeout` around a
+call; each of these is both, so that failing early does not slip past code
+that was written for a driver that could only time out.
+"""
+
+from oslo_messaging import exceptions
+
+
+class DeliveryError(exceptions.MessageDeliveryFailure, exceptions.MessagingTimeout):
+    """A message did not get through."""
+
+
+class TargetUnreachable(DeliveryError):
+    """Nobody listens on the target; the message has not been seen by anyone."""
+
+
+class ServerLost(DeliveryError):
+    """The server that had the message is gone; it may have acted on it."""
+
+
+class BusLost(DeliveryError):
+    """The connection broke while the message was under way, its fate is unknown."""
+
+
+class BusUnavailable(DeliveryError):
+    """There is no connection to the bus; the message has not been sent."""
+
+
+class MessageRefused(DeliveryError):
+    """The bus or the server has refused the message."""
