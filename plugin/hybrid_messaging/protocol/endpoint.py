@@ -315,7 +315,7 @@ class Endpoint:
 
     # -- bytes ---------------------------------------------------------
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer and tell the handler what they mean."""
         view = ffi.from_buffer(data)
         taken, total = 0, len(data)
@@ -351,6 +351,16 @@ class Endpoint:
     def written(self, size: int) -> None:
         """So many bytes of `output()` have been handed to the network."""
         lib.pn_transport_pop(self._raw_transport, size)
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes wait to be written, those of messages included."""
+        count = max(0, lib.pn_transport_pending(self._raw_transport))
+        session = lib.pn_session_head(self.connection._impl, 0)
+        while session:
+            count += lib.pn_session_outgoing_bytes(session)
+            session = lib.pn_session_next(session, 0)
+        return count
 
     def discard_output(self) -> None:
         """The network takes no more bytes."""

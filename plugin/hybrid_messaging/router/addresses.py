@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routing table: which address leads to which consumers, and how.
+
+An address exists as long as a link is attached to it. Messages never wait
+here: one that no consumer can take stays with the link it came in on, and
+that link's credit and its session's window stop the sender.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from cproton_ffi import lib
+
+from hybrid_messaging.protocol.endpoint import Delivery, Outcome
+from hybrid_messaging.router.config import AddressRule
+
+if TYPE_CHECKING:
+    from hybrid_messaging.router.links import Consumer, Producer
+
+
+class Address:
+    """An address, its consumers and its producers.
+
+    The base class chooses one consumer for each message; how is up to the
+    subclass.
+    """
+
+    distribution: ClassVar[str]
+    #: any peer may listen here
+    shared: ClassVar[bool] = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.consumers: list[Consumer] = []
+        self.producers: set[Producer] = set()
+        #: producers that hold a message for this address, longest wait first
+        self.waiting: dict[Producer, None] = {}
+        self.messages_in = 0
+        self.messages_out = 0
+
+    @property
+    def reachable(self) -> bool:
+        """Somebody takes messages sent to this address."""
+        return bool(self.consumers)
+
+    def forward(self, data: bytes, origin: Delivery | None) -> bool:
+        """Hand a message on, if it can be done now.
+
+        :param origin: its unsettled delivery; None: nobody awaits an outcome
+        :returns: False: no consumer can take a message at this moment
+        """
+        consumer = self.choose()
+        if consumer is None:
+            return False
+        self.messages_in += 1
+        self.messages_out += 1
+        consumer.send(data, origin)
+        return True
+
+    def choose(self) -> Consumer | None:
+        """The consumer for the next message; None: all are busy."""
+        raise NotImplementedError
+
+    def add_consumer(self, consumer: Consumer) -> None:
+        """Attach a consumer; with the first, producers get credit."""
+        self.consumers.append(consumer)
+        if len(self.consumers) == 1:
+            for producer in self.producers:
+                producer.start()
+
+    def remove_consumer(self, consumer: Consumer) -> None:
+        """Detach a consumer; with the last, producers lose their credit."""
+        self.consumers.remove(consumer)
+        if not self.consumers:
+            for producer in self.producers:
+                producer.stop()
+        self.pump()
+
+    def pump(self) -> None:
+        """Forward what producers hold, after a consumer's room has changed."""
+        while self.waiting:
+            producer = next(iter(self.waiting))
+            if not producer.retry():
+                break
+
+
+class Closest(Address):
+    """One consumer a message, in turn: on one host, all are equally close."""
+
+    distribution = "closest"
+
+    def choose(self) -> Consumer | None:
+        consumers = self.consumers
+        for turn, consumer in enumerate(consumers):
+            if consumer.ready():
+                if len(consumers) > 1:
+                    del consumers[turn]
+                    consumers.append(consumer)
+                return consumer
+        return None
+
+
+class Balanced(Address):
+    """One consumer a message: the one with the fewest unsettled messages."""
+
+    distribution = "balanced"
+
+    def choose(self) -> Consumer | None:
+        best, best_turn, least = None, 0, -1
+        for turn, consumer in enumerate(self.consumers):
+            if consumer.ready():
+                load = lib.pn_link_unsettled(consumer.raw)
+                if best is None or load < least:
+                    best, best_turn, least = consumer, turn, load
+                    if load == 0:
+                        break
+        if best is not None and len(self.consumers) > 1:
+            # equals take turns
+            del self.consumers[best_turn]
+            self.consumers.append(best)
+        return best
+
+
+class Dynamic(Address):
+    """An address that the router invented for its one consumer.
+
+    Replies to a busy client wait in a queue of that client, so that they
+    don't hold up its server's replies to others.
+    """
+
+    distribution = "closest"
+    shared = False
+
+    def forward(self, data: bytes, origin: Delivery | None) -> bool:
+        """Hand a message to the consumer or its queue, if there is room."""
+        if not self.consumers[0].offer(data, origin):
+            return False
+        self.messages_in += 1
+        self.messages_out += 1
+        return True
+
+
+class Fanout:
+    """The one outcome of a message that went to several consumers."""
+
+    __slots__ = ("copies", "open", "origin", "outcome")
+
+    def __init__(self, origin: Delivery, count: int) -> None:
+        self.origin = origin
+        self.open = count
+        self.outcome: Outcome | None = None
+        #: the deliveries that are with consumers
+        self.copies: list[Delivery] = []
+
+    def decide(self, outcome: Outcome) -> None:
+        """Note one consumer's outcome; the gravest of all goes to the producer."""
+        if self.outcome is None or _GRAVITY[outcome.state] > _GRAVITY[self.outcome[0]]:
+            self.outcome = outcome
+        self.open -= 1
+        if not self.open:
+            self.origin.link.context.settle(self.origin, self.outcome)
+
+    def withdraw(self) -> None:
+        """The producer no longer waits: neither need the consumers answer."""
+        for copy in self.copies:
+            copy.link.context.forget(copy)
+
+
+#: the order that skupper-router gives to the outcomes of a multicast message
+_GRAVITY = {
+    0: -1,
+    lib.PN_RELEASED: 0,
+    lib.PN_MODIFIED: 1,
+    lib.PN_ACCEPTED: 2,
+    lib.PN_REJECTED: 3,
+}
+
+
+class Multicast(Address):
+    """Every consumer gets each message."""
+
+    distribution = "multicast"
+
+    def forward(self, data: bytes, origin: Delivery | None) -> bool:
+        """Hand a message to every consumer, if all have room.
+
+        A pre-settled message, which nobody waits for, passes over consumers
+        without room.
+        """
+        consumers = self.consumers
+        if origin is None:
+            consumers = [item for item in consumers if item.offer(data, None)]
+        else:
+            for consumer in consumers:
+                if not consumer.has_room():
+                    return False
+            fanout = Fanout(origin, len(consumers))
+            origin.context = fanout
+            for consumer in tuple(consumers):
+                consumer.offer(data, fanout)
+        self.messages_in += 1
+        self.messages_out += len(consumers)
+        return True
+
+
+_DISTRIBUTIONS: dict[str, type[Address]] = {
+    kind.distribution: kind for kind in (Balanced, Closest, Multicast)
+}
+
+
+class AddressTable:
+    """All addresses that links are attached to.
+
+    :param rules: prefixes end at a `/` or `.` of an address or at its end; the
+        longest that fits counts
+    """
+
+    def __init__(
+        self, rules: Iterable[AddressRule] = (), default: str = "balanced"
+    ) -> None:
+        self._rules = {
+            rule.prefix.rstrip("/."): _DISTRIBUTIONS[rule.distribution]
+            for rule in rules
+        }
+        self._default = _DISTRIBUTIONS[default]
+        self._addresses: dict[str, Address] = {}
+
+    def __iter__(self) -> Iterator[Address]:
+        return iter(self._addresses.values())
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def find(self, name: str) -> Address | None:
+        """The address of this name, if a link is attached to it."""
+        return self._addresses.get(name) or self._addresses.get(canonical(name))
+
+    def obtain(self, name: str) -> Address:
+        """The address of this name, made if it has to be."""
+        address = self.find(name)
+        if address is None:
+            address = self.put(self._kind(canonical(name))(canonical(name)))
+        return address
+
+    def invent(self) -> Address:
+        """A new address that nobody can guess."""
+        return self.put(Dynamic(f"temp.{secrets.token_urlsafe(18)}"))
+
+    def put(self, address: Address) -> Address:
+        """Add an address."""
+        self._addresses[address.name] = address
+        return address
+
+    def discard(self, address: Address) -> None:
+        """Forget an address if no link is attached to it any more."""
+        if not (address.reachable or address.producers or address.waiting):
+            self._addresses.pop(address.name, None)
+
+    def _kind(self, name: str) -> type[Address]:
+        ends = [match.start() for match in re.finditer(r"[/.]", name)]
+        for end in (len(name), *reversed(ends)):
+            kind = self._rules.get(name[:end])
+            if kind is not None:
+                return kind
+        return self._default
+
+
+def canonical(name: str) -> str:
+    """An address without the scheme, host or slash that some clients put before it."""
+    if name.startswith(("amqp:", "amqps:")):
+        name = name.partition(":")[2]
+        if name.startswith("//"):
+            name = name[2:].partition("/")[2]
+    return name.lstrip("/")

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One peer's connection: its socket, its AMQP endpoint, its links."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import proton
+from cproton_ffi import lib
+
+from hybrid_messaging.protocol.endpoint import (
+    ANONYMOUS_RELAY,
+    MAX_MESSAGE,
+    Delivery,
+    Endpoint,
+    Handler,
+    Link,
+    Outcome,
+    Receiver,
+    Sender,
+)
+from hybrid_messaging.router.links import Consumer, Producer
+
+if TYPE_CHECKING:
+    from hybrid_messaging.router.addresses import Address
+    from hybrid_messaging.router.server import Router
+
+LOG = logging.getLogger(__name__)
+
+#: What peers learn about us in Open's properties. Clients of Qpid's broker look
+#: at the product to choose between its address syntax and that of routers.
+PRODUCT = "hybrid-messaging-router"
+VERSION = importlib.metadata.version("hybrid-messaging")
+
+#: Messages of so many bytes may wait for one socket before no more are sent to it.
+OUTPUT_BYTES = 4 * 1024 * 1024
+#: Links that one connection may have.
+MAX_LINKS = 10_000
+#: Sessions that one connection may have, less one.
+CHANNEL_MAX = 63
+#: Seconds that a peer has to authenticate itself and to open the connection.
+OPEN_TIMEOUT = 10.0
+#: Seconds that a peer has to take our good-bye.
+CLOSE_TIMEOUT = 2.0
+
+
+class Connection(Handler):
+    """A peer's connection, from its acceptance to the end of its socket."""
+
+    def __init__(
+        self, router: Router, sock: socket.socket, number: int, peer: str, terms: Any
+    ) -> None:
+        self.router = router
+        self.number = number
+        self.peer = peer
+        self.terms = terms
+        self.opened_at = time.monotonic()
+        #: more bytes wait for the socket than may
+        self.full = False
+        #: when to look after the connection again
+        self.due = self.opened_at
+        self._deadline: float | None = self.opened_at + OPEN_TIMEOUT
+        self._socket = sock
+        self._queued = 0
+        self._unsent = b""
+        self._dirty = False
+        self._lost = False
+        self._watching_output = False
+        self.endpoint = Endpoint(
+            self,
+            router.config.id,
+            server=True,
+            idle_timeout=terms.listener.idle_timeout,
+            setup=self._set_up,
+        )
+        self.producers: set[Producer] = set()
+        self.consumers: set[Consumer] = set()
+
+    def _set_up(
+        self, transport: proton.Transport, connection: proton.Connection
+    ) -> None:
+        transport.channel_max = CHANNEL_MAX
+        self.terms.apply(transport)
+        connection.properties = {
+            proton.symbol("product"): PRODUCT,
+            proton.symbol("version"): VERSION,
+        }
+        connection.offered_capabilities = [proton.symbol(ANONYMOUS_RELAY)]
+
+    # -- the socket ----------------------------------------------------
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    def read(self, buffer: memoryview) -> None:
+        """Take what the socket has, at most a buffer full."""
+        try:
+            size = self._socket.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.fail(error.strerror or str(error))
+            return
+        if size:
+            self.endpoint.receive(buffer[:size])
+        else:
+            self.endpoint.end_of_input()
+        self.wake()
+
+    @property
+    def alive(self) -> bool:
+        """The socket has not been closed."""
+        return self._socket.fileno() >= 0
+
+    def wake(self) -> None:
+        """Have flush() called before the router waits again."""
+        if not self._dirty:
+            self._dirty = True
+            self.router.dirty.append(self)
+
+    def sent(self, size: int) -> None:
+        """A message of so many bytes has been handed to the endpoint."""
+        self._queued += size
+        if self._queued >= OUTPUT_BYTES:
+            self.full = True
+        if not self._dirty:
+            self._dirty = True
+            self.router.dirty.append(self)
+
+    def flush(self) -> None:
+        """Write what the endpoint has to say, as far as the socket takes it."""
+        self._dirty = False
+        try:
+            blocked = self._write()
+        except OSError as error:
+            self.fail(error.strerror or str(error))
+            return
+        if blocked != self._watching_output:
+            self._watching_output = blocked
+            self.router.watch_output(self, blocked)
+        self._queued = self._buffered() if blocked else 0
+        if self.full and self._queued < OUTPUT_BYTES:
+            self.full = False
+            for consumer in tuple(self.consumers):
+                consumer.advance()
+        if self.endpoint.finished:
+            self.drop()
+
+    def _write(self) -> bool:
+        """Write; tell whether the socket has refused to take all of it."""
+        send, endpoint = self._socket.send, self.endpoint
+        if self._unsent:
+            try:
+                self._unsent = self._unsent[send(self._unsent) :]
+            except (BlockingIOError, InterruptedError):
+                return True
+            if self._unsent:
+                return True
+        while view := endpoint.output():
+            try:
+                count = send(view)
+            except (BlockingIOError, InterruptedError):
+                count = 0
+            if count < len(view):
+                # the endpoint is not asked for more while this waits: it would
+                # move all that it has into a buffer as large as a peer's frames
+                self._unsent = bytes(view[count:])
+                endpoint.written(len(view))
+                return True
+            endpoint.written(count)
+        return False
+
+    def _buffered(self) -> int:
+        return len(self._unsent) + self.endpoint.buffered
+
+    def look_after(self, now: float) -> None:
+        """Send and expect keep-alives; end what takes too long."""
+        if self._deadline is not None and now >= self._deadline:
+            if self.endpoint.closed or not self.endpoint.opened:
+                LOG.info("%s: no AMQP connection in time: closed", self)
+            self.drop()
+            return
+        self.due = now + 1
+        if not self._lost:
+            due = self.endpoint.tick(now)
+            if due is not None:
+                self.due = max(now, due)
+            for producer in tuple(self.producers):
+                producer.look_after(now)
+        if self._deadline is not None:
+            self.due = min(self.due, self._deadline)
+        self.wake()
+
+    def close(self, name: str, text: str) -> None:
+        """Say good-bye to the peer."""
+        self._deadline = time.monotonic() + CLOSE_TIMEOUT
+        self.due = min(self.due, self._deadline)
+        self.endpoint.close(proton.Condition(name, text))
+        self._let_go()
+        self.wake()
+
+    def fail(self, reason: str) -> None:
+        """The socket is of no use any more."""
+        LOG.info("%s: %s", self, reason)
+        self.drop()
+
+    def drop(self) -> None:
+        """Close the socket and forget the peer."""
+        if self.alive:
+            self.router.forget(self)
+            self._let_go()
+            self.endpoint.abandon()
+            self._socket.close()
+
+    def _let_go(self) -> None:
+        """Detach all links."""
+        if not self._lost:
+            self._lost = True
+            consumers, self.consumers = self.consumers, set()
+            producers, self.producers = self.producers, set()
+            for producer in producers:
+                producer.close()
+            for consumer in consumers:
+                consumer.close(self.router.table)
+
+    def __str__(self) -> str:
+        container = self.endpoint.connection.remote_container
+        name = f"connection {self.number} from {self.peer}"
+        return f"{name} ({container})" if container else name
+
+    # -- what the peer does --------------------------------------------
+
+    def on_open(self, endpoint: Endpoint) -> None:
+        """Open the connection from our side."""
+        self._deadline = None
+        LOG.info("%s: opened", self)
+        endpoint.open()
+
+    def on_close(self, endpoint: Endpoint, condition: str) -> None:
+        """Let go of the peer's links; what is left to say is still written."""
+        LOG.info("%s: closed%s", self, f": {condition}" if condition else "")
+        self._deadline = time.monotonic() + CLOSE_TIMEOUT
+        self.due = min(self.due, self._deadline)
+        self._let_go()
+
+    def on_link_open(self, link: Link) -> None:
+        """Attach the link, or detach it with the reason why not."""
+        if self._lost:
+            return
+        refusal: tuple[str, str] | None
+        if len(self.consumers) + len(self.producers) >= MAX_LINKS:
+            refusal = (
+                "amqp:resource-limit-exceeded",
+                f"a connection may have {MAX_LINKS} links",
+            )
+        elif isinstance(link, Sender):
+            refusal = self._add_consumer(link)
+        else:
+            assert isinstance(link, Receiver)
+            refusal = self._add_producer(link)
+        if refusal:
+            LOG.info("%s: link '%s' refused: %s", self, link.name, refusal[1])
+            link.pn.open()
+            link.close(proton.Condition(*refusal))
+
+    def _add_consumer(self, link: Sender) -> tuple[str, str] | None:
+        source = link.pn.remote_source
+        link.pn.source.copy(source)
+        address: Address
+        if source.dynamic:
+            address = self.router.table.invent()
+            link.pn.source.address = address.name
+        elif not source.address:
+            return "amqp:invalid-field", "a receiver needs a source address"
+        else:
+            address = self.router.table.obtain(source.address)
+            if not address.shared:
+                return "amqp:not-allowed", f"'{source.address}' has its listener"
+        _answer(link)
+        consumer = Consumer(self, link, address, self.terms.listener.link_capacity)
+        link.context = consumer
+        self.consumers.add(consumer)
+        address.add_consumer(consumer)
+        return None
+
+    def _add_producer(self, link: Receiver) -> tuple[str, str] | None:
+        target = link.pn.remote_target
+        if target.type == proton.Terminus.COORDINATOR:
+            return "amqp:not-implemented", "there are no transactions here"
+        if target.dynamic:
+            return "amqp:not-implemented", "there are no dynamic targets here"
+        link.pn.source.copy(link.pn.remote_source)
+        table = self.router.table
+        address = table.obtain(target.address) if target.address else None
+        _answer(link)
+        link.pn.max_message_size = MAX_MESSAGE
+        capacity = self.terms.listener.link_capacity
+        link.context = producer = Producer(self, link, address, table, capacity)
+        self.producers.add(producer)
+        return None
+
+    def on_link_close(self, link: Link, condition: str) -> None:
+        """Detach the link."""
+        end = link.context
+        if end in self.consumers:
+            self.consumers.discard(end)
+            end.close(self.router.table)
+        elif end in self.producers:
+            self.producers.discard(end)
+            end.close()
+        link.close()
+
+    def on_flow(self, link: Link) -> None:
+        """A consumer has given credit."""
+        if link.__class__ is Sender:
+            link.context.advance()
+
+    def on_message(
+        self, receiver: Receiver, delivery: Delivery | None, data: bytes
+    ) -> None:
+        """A producer has sent a message."""
+        receiver.context.on_message(delivery, data)
+
+    def on_outcome(self, sender: Sender, delivery: Delivery, outcome: Outcome) -> None:
+        """A consumer has decided on a message."""
+        sender.context.decided(delivery, outcome)
+
+    def on_withdrawn(self, delivery: Delivery) -> None:
+        """A producer no longer waits for an outcome."""
+        delivery.link.context.withdrawn(delivery)
+
+
+def _answer(link: Link) -> None:
+    link.pn.target.copy(link.pn.remote_target)
+    link.pn.snd_settle_mode = link.pn.remote_snd_settle_mode
+    lib.pn_link_open(link.raw)

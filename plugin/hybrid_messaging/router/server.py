@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The router's event loop: one thread waits for all sockets with epoll.
+
+What has arrived is read and processed, then each connection that has something
+to say is written once, without waiting for its socket to be reported as
+writable first.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import resource
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from hybrid_messaging.router.addresses import AddressTable
+from hybrid_messaging.router.config import ConfigError, RouterConfig
+from hybrid_messaging.router.connection import CLOSE_TIMEOUT, Connection
+from hybrid_messaging.router.management import Management
+from hybrid_messaging.router.security import Terms
+
+LOG = logging.getLogger(__name__)
+
+#: Bytes taken from a socket at a time.
+READ_BYTES = 64 * 1024
+#: Seconds between looks at the connections' timers.
+TICK = 1.0
+#: Seconds without accepting after the descriptors ran out.
+ACCEPT_PAUSE = 1.0
+
+
+class Listener:
+    """A socket that peers connect to."""
+
+    def __init__(self, sock: socket.socket, terms: Terms) -> None:
+        self.socket = sock
+        self.terms = terms
+        host, port = sock.getsockname()[:2]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Router:
+    """A router that accepts connections once it is made.
+
+    :raises ConfigError: it can't listen as it should
+    """
+
+    def __init__(self, config: RouterConfig) -> None:
+        self.config = config
+        self.started_at = time.monotonic()
+        self.table = AddressTable(config.addresses, config.default_distribution)
+        self.table.put(Management(self))
+        #: connections to flush before the next wait
+        self.dirty: list[Connection] = []
+        self.connections: dict[int, Connection] = {}
+        self.accepted = 0
+        self._stopping = False
+        self._poll = select.epoll()
+        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._wakeup, self._signalled = socket.socketpair()
+        for end in (self._wakeup, self._signalled):
+            end.setblocking(False)
+        self._poll.register(self._wakeup, select.EPOLLIN)
+        self._listeners: dict[int, Listener] = {}
+        self._resume_accepting: float | None = None
+        try:
+            for item in config.listeners:
+                for sock in _listen(item.host, item.port):
+                    listener = Listener(sock, Terms(config, item))
+                    self._listeners[sock.fileno()] = listener
+                    self._poll.register(sock, select.EPOLLIN)
+        except ConfigError:
+            self.close()
+            raise
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens: host:port of each listener."""
+        return [listener.address for listener in self._listeners.values()]
+
+    def run(self) -> None:
+        """Route until stop() is called, then end all connections."""
+        for address in self.addresses:
+            LOG.info("listening on %s", address)
+        next_tick = time.monotonic() + TICK
+        while not self._stopping:
+            self._step(max(0.0, next_tick - time.monotonic()))
+            now = time.monotonic()
+            if now >= next_tick:
+                next_tick = now + TICK
+                self._tick(now)
+        self._end()
+
+    def stop(self) -> None:
+        """Have run() return soon; may be called from a signal handler or a thread."""
+        self._stopping = True
+        self._signalled.send(b"\0")
+
+    def close(self) -> None:
+        """Close all sockets at once."""
+        for connection in list(self.connections.values()):
+            connection.drop()
+        for listener in self._listeners.values():
+            listener.socket.close()
+        self._poll.close()
+        self._wakeup.close()
+        self._signalled.close()
+
+    # -- for connections -----------------------------------------------
+
+    def watch_output(self, connection: Connection, wanted: bool) -> None:
+        """Call the connection's flush() when its socket can be written again."""
+        mask = select.EPOLLIN | (select.EPOLLOUT if wanted else 0)
+        self._poll.modify(connection.fileno(), mask)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is about to close its socket."""
+        self._poll.unregister(connection.fileno())
+        del self.connections[connection.fileno()]
+
+    # -- the loop ------------------------------------------------------
+
+    def _step(self, timeout: float) -> None:
+        for descriptor, mask in self._poll.poll(timeout):
+            connection = self.connections.get(descriptor)
+            if connection is not None:
+                if mask & ~select.EPOLLOUT:
+                    self._guard(connection, self._read)
+                if mask & select.EPOLLOUT:
+                    connection.wake()
+            elif descriptor in self._listeners:
+                self._accept(self._listeners[descriptor])
+            elif descriptor == self._wakeup.fileno():
+                self._wakeup.recv(64)
+        self._flush()
+
+    def _read(self, connection: Connection) -> None:
+        connection.read(self._buffer)
+
+    def _flush(self) -> None:
+        while self.dirty:
+            connections, self.dirty = self.dirty, []
+            for connection in connections:
+                if connection.alive:
+                    self._guard(connection, Connection.flush)
+
+    def _tick(self, now: float) -> None:
+        for connection in list(self.connections.values()):
+            if now >= connection.due:
+                self._guard(connection, lambda item: item.look_after(now))
+        if self._resume_accepting is not None and now >= self._resume_accepting:
+            self._resume_accepting = None
+            for descriptor in self._listeners:
+                self._poll.register(descriptor, select.EPOLLIN)
+        self._flush()
+
+    def _guard(
+        self, connection: Connection, action: Callable[[Connection], None]
+    ) -> None:
+        # a defect that one peer finds must not end everybody's connections
+        try:
+            action(connection)
+        except Exception:
+            LOG.exception("%s: internal error", connection)
+            connection.drop()
+
+    def _accept(self, listener: Listener) -> None:
+        while True:
+            try:
+                sock, peer = listener.socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause_accepting(error)
+                return
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.accepted += 1
+            name = (
+                f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+            )
+            connection = Connection(self, sock, self.accepted, name, listener.terms)
+            self.connections[sock.fileno()] = connection
+            self._poll.register(sock, select.EPOLLIN)
+
+    def _pause_accepting(self, error: OSError) -> None:
+        # the peers that wait would be reported again and again
+        LOG.error(
+            "cannot accept connections: %s; next attempt in %g s%s",
+            error.strerror,
+            ACCEPT_PAUSE,
+            "; raise the limit of open files" if error.errno == errno.EMFILE else "",
+        )
+        self._resume_accepting = time.monotonic() + ACCEPT_PAUSE
+        for descriptor in self._listeners:
+            self._poll.unregister(descriptor)
+
+    def _end(self) -> None:
+        for listener in self._listeners.values():
+            listener.socket.close()
+        self._listeners.clear()
+        for connection in list(self.connections.values()):
+            connection.close("amqp:connection:forced", "the router is shutting down")
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        self._flush()
+        while self.connections and time.monotonic() < deadline:
+            self._step(deadline - time.monotonic())
+        self.close()
+
+
+def serve(router: Router) -> None:
+    """Run a router until SIGTERM or SIGINT; SIGHUP changes nothing."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        LOG.info("%s: stopping", signal.Signals(number).name)
+        router.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    router.run()
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open files as the hard limit does."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sock.listen(socket.SOMAXCONN)
+            sock.setblocking(False)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}"
+        ) from error
+    return sockets
