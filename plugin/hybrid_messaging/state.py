@@ -18,6 +18,11 @@ from typing import Any
 
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
+#: What makes a directory a state directory.
+FILES = (STATE_FILE, LOCK_FILE)
+
+#: Stands for the pid of an engine that has been configured, not started.
+NOT_STARTED = 0
 
 _FORMAT = 1
 _LOCK_POLL = 0.1
@@ -131,6 +136,17 @@ def save(state_dir: Path, state: State) -> None:
         raise StateError(f"cannot write {path}: {error.strerror}") from error
 
 
+def forget(state_dir: Path) -> None:
+    """Remove the state, the lock, and the directory if nothing else is in it.
+
+    For the holder of the lock; whoever waits for it notices.
+    """
+    for left in (*state_dir.glob(f".{STATE_FILE}.*"), *map(state_dir.joinpath, FILES)):
+        left.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        state_dir.rmdir()
+
+
 def prepare(state_dir: Path) -> None:
     """Create the state directory, for its owner only, or accept an old one.
 
@@ -144,7 +160,7 @@ def prepare(state_dir: Path) -> None:
                 "with --state-dir"
             )
         names = {item.name for item in state_dir.iterdir()}
-        if names and not names & {STATE_FILE, LOCK_FILE}:
+        if names and names.isdisjoint(FILES):
             raise StateError(
                 f"{state_dir} holds other files: name an empty or new directory "
                 "with --state-dir"
@@ -162,7 +178,6 @@ def lock(
 ) -> Iterator[None]:
     """Hold the state directory against every other command that changes it.
 
-    :param state_dir: an existing directory
     :param timeout: seconds to wait for another holder
     :param waiting: called once if there is another holder
     :raises StateError: if it still holds the lock after `timeout`
@@ -172,6 +187,8 @@ def lock(
     told = False
     while True:
         try:
+            # a former holder may just have removed it
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StateError(f"cannot lock {path}: {error.strerror}") from error

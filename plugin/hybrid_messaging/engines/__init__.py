@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines: the servers behind the transports, one module for each kind.
+
+Adding an engine is adding a module with the functions of `Engine` and a line
+in `KINDS`; `hybrid_messaging.engines.deployment` does the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from hybrid_messaging import state
+
+#: The kinds of the mode table that this release can start, and their modules.
+KINDS = {
+    "rabbitmq": "hybrid_messaging.engines.rabbitmq",
+    "router": "hybrid_messaging.engines.router",
+}
+
+#: Every engine that we start listens here and nowhere else.
+HOST = "127.0.0.1"
+
+TakePort = Callable[[int | None], int]
+"""Gives a free TCP port: the preferred one if it is free."""
+
+
+class EngineError(RuntimeError):
+    """An engine that cannot be started, reached or understood."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that an engine needs and this machine lacks."""
+
+    what: str
+    install: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose about engines; None leaves it to us."""
+
+    #: `embedded`, `skrouterd`, `qdrouterd`, or the path of one of these two
+    router: str | None = None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A configured engine and how to start it; `details` as in `state.Engine`."""
+
+    command: tuple[str, ...]
+    port: int
+    url: str
+    environment: Mapping[str, str] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """How much has gone through an engine since it started.
+
+    Destinations are addresses of a router, queues of a broker. `waiting` is
+    None for an engine that stores nothing.
+    """
+
+    version: str
+    connections: int
+    destinations: int
+    received: int
+    delivered: int
+    waiting: int | None = None
+
+
+class Engine(Protocol):
+    """What a module of this package offers."""
+
+    #: how people call it
+    TITLE: str
+    #: seconds from launch until it is ready, at the most
+    START_TIMEOUT: float
+    #: seconds that it may take to end by itself
+    STOP_TIMEOUT: float
+
+    def missing(self, options: Options) -> list[Missing]:
+        """What this machine lacks to run the engine."""
+
+    def describe(self, options: Options) -> str:
+        """Which program would be started."""
+
+    def prepare(
+        self,
+        name: str,
+        directory: Path,
+        take_port: TakePort,
+        previous: state.Engine | None,
+        options: Options,
+    ) -> Launch:
+        """Write the engine's configuration.
+
+        :param name: the engine's name in its mode
+        :param directory: the engine's own, and its working directory
+        :param previous: the same engine's former run, for its ports and
+            credentials
+        :raises EngineError: if it cannot be started on this machine
+        """
+
+    def is_ready(self, engine: state.Engine) -> bool:
+        """Whether it is this engine that answers, and takes connections."""
+
+    def traffic(self, engine: state.Engine) -> Traffic:
+        """Ask a running engine for its counters.
+
+        :raises EngineError: if it does not answer
+        """
+
+    def clean_up(self, engine: state.Engine) -> None:
+        """Remove what an engine that has ended leaves running."""
+
+
+def get(kind: str) -> Engine:
+    """Return the engine of a kind.
+
+    :raises EngineError: if this release cannot start engines of this kind
+    """
+    try:
+        module = KINDS[kind]
+    except KeyError:
+        raise EngineError(f"engine {kind} is not available in this release") from None
+    return cast(Engine, importlib.import_module(module))

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: ``hybrid-messaging COMMAND``, a cliff application.
+
+The commands are found by their entry points (``hybrid_messaging.cli``), and
+all of their modules are imported for each of them: what takes long to import
+is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Sequence
+
+from cliff.app import App
+from cliff.commandmanager import CommandManager
+
+# by verbose_level: 0 with --quiet, 1 with neither, 2 with --verbose
+_CONSOLE_LEVELS = {0: logging.ERROR, 1: logging.WARNING, 2: logging.INFO}
+
+
+class HybridMessaging(App):
+    """The application; an error is one line, or a traceback with ``--debug``."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            description="RPC over a direct transport, notifications over a queueing "
+            "one, for OpenStack.",
+            version=importlib.metadata.version("hybrid-messaging"),
+            command_manager=CommandManager("hybrid_messaging.cli"),
+        )
+
+    def configure_logging(self) -> None:
+        """Show what libraries have to say with ``-v``, their warnings always."""
+        super().configure_logging()
+        console = logging.getLogger().handlers[-1]
+        console.setLevel(_CONSOLE_LEVELS.get(self.options.verbose_level, logging.DEBUG))
+
+    def interact(self) -> None:
+        """Without a command, tell which ones there are."""
+        self.run_subcommand(["help"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    :returns: the exit code: 0 for success, 1 for an error, 2 for a command line
+        that cannot be understood; some commands have more
+    """
+    return HybridMessaging().run(list(sys.argv[1:] if argv is None else argv))

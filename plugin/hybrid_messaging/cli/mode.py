@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``mode list`` and ``mode show``: the mode table, and what a mode needs here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cliff.lister import Lister
+from cliff.show import ShowOne
+
+from hybrid_messaging import engines, modes
+
+
+class ModeList(Lister):
+    """List the modes: what carries RPC and what carries notifications."""
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        return (
+            ("mode", "rpc", "rpc_engine", "notify", "notify_engine", "available"),
+            [
+                (
+                    mode.name,
+                    mode.rpc,
+                    mode.rpc_engine,
+                    mode.notify,
+                    "the same" if mode.shared else mode.notify_engine,
+                    not _unavailable(mode),
+                )
+                for mode in modes.load().values()
+            ],
+        )
+
+
+class ModeShow(ShowOne):
+    """Show a mode: URLs, engines, what is missing on this machine and its cure."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "mode",
+            nargs="?",
+            default=modes.DEFAULT,
+            help="a mode of `mode list` (default: %(default)s)",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Sequence[Any]]:
+        mode = modes.get(parsed_args.mode)
+        unavailable = _unavailable(mode)
+        programs, missing = [], []
+        for item in mode.engines:
+            if item.kind in unavailable:
+                programs.append(f"{item.name}: not available yet in this release")
+                continue
+            engine = engines.get(item.kind)
+            options = engines.Options()
+            programs.append(f"{item.name}: {engine.TITLE}, {engine.describe(options)}")
+            missing += [
+                f"{lack.what}: {lack.install}" for lack in engine.missing(options)
+            ]
+        fields = {
+            "mode": mode.name,
+            "available": not unavailable,
+            "rpc": mode.rpc,
+            "rpc_engine": mode.rpc_engine,
+            "rpc_url": _url(mode.rpc),
+            "notify": mode.notify,
+            "notify_engine": mode.notify_engine,
+            "notify_url": _url(mode.notify),
+            "engines": _lines(programs, parsed_args.formatter),
+            "missing": _lines(missing, parsed_args.formatter),
+        }
+        return tuple(fields), tuple(fields.values())
+
+
+def _unavailable(mode: modes.Mode) -> list[str]:
+    return [item.kind for item in mode.engines if item.kind not in engines.KINDS]
+
+
+def _url(transport: str) -> str:
+    if transport == modes.ANY_TRANSPORT:
+        return "the one you give"
+    credentials = "user:password@" if transport == "rabbit" else ""
+    return f"{transport}://{credentials}{engines.HOST}:PORT/, PORT chosen by `up`"
+
+
+def _lines(items: list[str], formatter: str) -> Any:
+    """People read lines, scripts read lists."""
+    return items if formatter in ("json", "yaml") else "\n".join(items) or "nothing"

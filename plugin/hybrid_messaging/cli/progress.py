@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lines for whoever waits for a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cliff.app import App
+
+
+def printer(app: App) -> Callable[[str], None]:
+    """Return what writes a line to standard error, unless ``--quiet`` is given."""
+
+    def show(line: str) -> None:
+        if app.options.verbose_level > 0:
+            print(line, file=app.stderr, flush=True)
+
+    return show

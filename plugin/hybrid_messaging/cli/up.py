@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``up``: the engines of a mode, started and ready, with their addresses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cliff.lister import Lister
+
+from hybrid_messaging import modes, state, urls
+from hybrid_messaging.cli import options, progress
+from hybrid_messaging.engines import Options
+
+
+class Up(Lister):
+    """Bring up the engines of a mode on private ports, and show their addresses.
+
+    Does nothing but show them if they run already. After a reboot they come
+    back on their former ports, with their data.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "mode",
+            nargs="?",
+            help="a mode of `mode list` (default: the one that is up, else $HYBRID, "
+            f"else {modes.DEFAULT})",
+        )
+        options.add_state_dir(parser)
+        parser.add_argument(
+            "--rpc-url",
+            default=os.environ.get("HYBRID_RPC_URL"),
+            metavar="URL",
+            help="take this server for RPC and start none (default: $HYBRID_RPC_URL)",
+        )
+        parser.add_argument(
+            "--notify-url",
+            default=os.environ.get("HYBRID_NOTIFY_URL"),
+            metavar="URL",
+            help="take this server for notifications and start none "
+            "(default: $HYBRID_NOTIFY_URL)",
+        )
+        parser.add_argument(
+            "--router",
+            default=os.environ.get("HYBRID_ROUTER"),
+            metavar="ROUTER",
+            help="embedded, skrouterd, qdrouterd, or the path of one of the latter "
+            "(default: $HYBRID_ROUTER, else what is installed, else embedded)",
+        )
+        parser.add_argument(
+            "--repair",
+            action="store_true",
+            help="restart what is down beside engines that are up",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        from hybrid_messaging.engines import deployment
+
+        tell = progress.printer(self.app)
+        state_dir = parsed_args.state_dir
+        given = {"rpc": parsed_args.rpc_url, "notify": parsed_args.notify_url}
+        started = deployment.up(
+            state_dir,
+            modes.get(parsed_args.mode or _default_mode(state.load(state_dir))),
+            {role: url for role, url in given.items() if url},
+            Options(router=parsed_args.router or None),
+            tell,
+            repair=parsed_args.repair,
+        )
+        if started.already:
+            tell(f"{started.state.mode} is up already")
+        return _addresses(started.state)
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Any,
+    ) -> int:
+        result = super().produce_output(parsed_args, column_names, data)
+        if parsed_args.formatter == "table":
+            self.app.stdout.write(_next_commands(parsed_args.state_dir))
+        return result
+
+
+def _default_mode(found: state.State | None) -> str:
+    return found.mode if found else os.environ.get("HYBRID") or modes.DEFAULT
+
+
+def _addresses(
+    found: state.State,
+) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+    rows = []
+    for role, purpose, url in (
+        ("rpc", "RPC", found.rpc_url),
+        ("notify", "notifications", found.notify_url),
+    ):
+        engine = next((item for item in found.engines if role in item.roles), None)
+        rows.append(
+            (
+                purpose,
+                urls.redact(url),
+                engine.name if engine else modes.NO_ENGINE,
+                engine.pid if engine else None,
+                engine.log if engine else None,
+            )
+        )
+    return ("carries", "url", "engine", "pid", "log"), rows
+
+
+def _next_commands(state_dir: Any) -> str:
+    where = ""
+    if state_dir != state.default_state_dir():
+        where = f" --state-dir {shlex.quote(str(state_dir))}"
+    commands = (
+        ("configure FILE…", "let services use these addresses"),
+        ("check FILE…", "see what each service will really use"),
+        ("smoke", "prove that both transports work"),
+        ("status", "see what runs and how much goes through"),
+        ("down", "end it all and leave nothing behind"),
+    )
+    lines = [
+        (
+            f"  hybrid-messaging {command.replace(' FILE', f'{where} FILE')}"
+            if "FILE" in command
+            else f"  hybrid-messaging {command}{where}",
+            purpose,
+        )
+        for command, purpose in commands
+    ]
+    width = max(len(line) for line, _ in lines)
+    return "".join(
+        ["\nnext:\n", *(f"{line:{width}}  # {purpose}\n" for line, purpose in lines)]
+    )

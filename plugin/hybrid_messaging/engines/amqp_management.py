@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask an AMQP 1.0 router about itself, over AMQP.
+
+AMQP Management 1.0 (OASIS working draft 11), operation QUERY, as skupper-router,
+Qpid Dispatch and our own router speak it at the address ``$management``.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import proton
+from proton.utils import BlockingConnection, SyncRequestResponse
+
+from hybrid_messaging.engines import EngineError
+
+# skupper-router has renamed the entities of Qpid Dispatch, and moved the
+# counters out of the entity of the router
+_DISPATCH = "qpid-dispatch-router"
+_DISPATCH_TYPES = {
+    "connection": "org.apache.qpid.dispatch.connection",
+    "address": "org.apache.qpid.dispatch.router.address",
+    "router": "org.apache.qpid.dispatch.router",
+    "metrics": "org.apache.qpid.dispatch.router",
+}
+_SKUPPER_TYPES = {
+    "connection": "io.skupper.router.connection",
+    "address": "io.skupper.router.router.address",
+    "router": "io.skupper.router.router",
+    "metrics": "io.skupper.router.routerMetrics",
+}
+# skupper-router answers with no more rows than this at once
+_PAGE = 500
+_OK = 200
+
+
+class Management:
+    """A connection to the management of a router; use it as a context manager.
+
+    :param host: name or address
+    :param port: TCP port
+    :param username: with `password`, for routers that want SASL PLAIN
+    :param timeout: seconds that connecting or any answer may take
+    :raises EngineError: if there is no router
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        username: str | None = None,
+        password: str | None = None,
+        timeout: float = 5.0,
+    ) -> None:
+        self._where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            self._connection = BlockingConnection(
+                f"amqp://{self._where}",
+                timeout=timeout,
+                user=username,
+                password=password,
+            )
+        except (proton.ProtonException, OSError) as error:
+            raise self._error(error) from error
+        try:
+            self._requests = SyncRequestResponse(self._connection, "$management")
+        except (proton.ProtonException, OSError) as error:
+            self._connection.close()
+            raise self._error(error) from error
+        opened = self._connection.conn
+        properties = (opened and opened.remote_properties) or {}
+        #: what the router says it is, such as ``skupper-router``
+        self.product = str(properties.get(proton.symbol("product"), ""))
+        self.version = str(properties.get(proton.symbol("version"), ""))
+
+    def __enter__(self) -> Management:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def connections(self) -> list[dict[str, Any]]:
+        """All connections: container, host, user, uptimeSeconds and more."""
+        return self._query("connection")
+
+    def addresses(self) -> list[dict[str, Any]]:
+        """All addresses that clients use.
+
+        Their `name` is the address itself; distribution, subscriberCount,
+        deliveriesIngress, deliveriesEgress and more come with it.
+        """
+        return [
+            {**row, "name": mobile}
+            for row in self._query("address")
+            if (mobile := _mobile(row["name"]))
+        ]
+
+    def router(self) -> dict[str, Any]:
+        """The router itself: id, mode and more."""
+        return self._query("router")[0]
+
+    def metrics(self) -> dict[str, Any]:
+        """Counters since the router started.
+
+        connectionCount, deliveriesIngress, deliveriesEgress and more.
+        """
+        return self._query("metrics")[0]
+
+    def _query(self, entity: str) -> list[dict[str, Any]]:
+        types = _DISPATCH_TYPES if self.product == _DISPATCH else _SKUPPER_TYPES
+        rows: list[dict[str, Any]] = []
+        while True:
+            page = self._page(types[entity], len(rows))
+            rows += page
+            if len(page) < _PAGE:
+                return rows
+
+    def _page(self, entity_type: str, offset: int) -> list[dict[str, Any]]:
+        request = proton.Message(
+            properties={
+                "operation": "QUERY",
+                "type": "org.amqp.management",
+                "name": "self",
+                "entityType": entity_type,
+                "count": _PAGE,
+                "offset": offset,
+            },
+            body={"attributeNames": []},
+        )
+        try:
+            answer = self._requests.call(request)
+        except (proton.ProtonException, OSError) as error:
+            raise self._error(error) from error
+        properties: dict[str, Any] = answer.properties or {}
+        body = answer.body
+        if properties.get("statusCode") != _OK or not isinstance(body, dict):
+            raise EngineError(
+                f"the router at {self._where} does not tell its {entity_type}: "
+                f"{properties.get('statusDescription')}"
+            )
+        names = body["attributeNames"]
+        return [
+            dict(zip(names, map(_plain, row), strict=False)) for row in body["results"]
+        ]
+
+    def _error(self, error: Exception) -> EngineError:
+        return EngineError(
+            f"no AMQP management at {self._where}: {error or type(error).__name__}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Take the AMQP type from a number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    return value
+
+
+def _mobile(name: str) -> str:
+    """Take the router's prefix for addresses of clients from a name.
+
+    ``M``, in Qpid Dispatch followed by a phase; other classes, and those of the
+    router's own services, give ''.
+    """
+    if not name.startswith("M"):
+        return ""
+    address = name[2:] if name[1:2].isdigit() else name[1:]
+    return "" if address.startswith(("$", "mc/", "sfe.", "vfcr.")) else address

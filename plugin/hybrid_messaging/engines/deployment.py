@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engines of one mode in one state directory: start, stop, restart, look.
+
+All functions that change something hold the lock of the state directory.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hybrid_messaging import engines, state, urls
+from hybrid_messaging.engines import EngineError, Launch, Options, ports, processes
+from hybrid_messaging.modes import ANY_TRANSPORT, Mode, Placement
+
+#: What an engine does, as `health` tells it.
+UP, SILENT, DOWN = "up", "not answering", "down"
+
+Progress = Callable[[str], None]
+"""Takes one line for whoever waits."""
+
+# longer than any engine takes to start
+_LOCK_TIMEOUT = 180.0
+_READY_POLL = 0.1
+# `down` throws the data away, so there is nothing to wait for once clients
+# have been told
+_DOWN_TIMEOUT = 3.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """What `up` has found or made."""
+
+    state: state.State
+    #: nothing was to be done
+    already: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one engine does at the moment; no traffic where it cannot be asked."""
+
+    engine: state.Engine
+    health: str
+    traffic: engines.Traffic | None = None
+    problem: str = ""
+
+
+def up(
+    state_dir: Path,
+    mode: Mode,
+    given: Mapping[str, str],
+    options: Options,
+    progress: Progress,
+    repair: bool = False,
+) -> Started:
+    """Bring up the engines of a mode, or find them running.
+
+    Engines that have run here before get their ports and data back.
+
+    :param given: transport URLs by role (``rpc``, ``notify``); no engine is
+        started for such a role
+    :param repair: restart what is down beside engines that are up
+    :raises StateError: if something else runs in this state directory
+    :raises EngineError: if an engine does not start; then none of those that
+        this call has started is left running
+    """
+    given = {**_given(state.load(state_dir)), **given}
+    _check(mode, given)
+    placements = [
+        item for item in mode.engines if any(role not in given for role in item.roles)
+    ]
+    for item in placements:
+        engines.get(item.kind)
+    state.prepare(state_dir)
+    with _locked(state_dir, progress):
+        previous = state.load(state_dir)
+        if previous is not None:
+            _check_same(previous, mode, given, options, state_dir)
+            found = {item.name: health(state_dir, item) for item in previous.engines}
+            if all(now == UP for now in found.values()):
+                return Started(previous, already=True)
+            if not repair and any(now != DOWN for now in found.values()):
+                raise state.StateError(_half_dead(state_dir, previous, found))
+            placements = [item for item in placements if found.get(item.name) != UP]
+        return Started(
+            _start(state_dir, mode.name, placements, given, previous, options, progress)
+        )
+
+
+def down(state_dir: Path, progress: Progress) -> bool:
+    """End all engines and remove everything that `up` has made.
+
+    :returns: False if nothing was there
+    :raises StateError: if the state cannot be read
+    """
+    if not state_dir.is_dir() or not _is_ours(state_dir):
+        return False
+    with _locked(state_dir, progress):
+        found = state.load(state_dir)
+        if found is not None:
+            _stop(state_dir, found.engines, progress, timeout=_DOWN_TIMEOUT)
+            _remove(state_dir, [item.name for item in found.engines])
+        state.forget(state_dir)
+    return found is not None
+
+
+def restart(state_dir: Path, name: str, progress: Progress) -> state.State:
+    """End one engine in order and start it again, with its ports and data.
+
+    :param name: the engine's name in the state
+    :raises EngineError: if there is no such engine, or it does not start again
+    """
+    with _locked(state_dir, progress):
+        found = state.load(state_dir)
+        engine = found.engine(name) if found else None
+        if found is None or engine is None:
+            raise EngineError(f"there is no engine {name} in {state_dir}")
+        _stop(state_dir, [engine], progress)
+        target = Placement(engine.name, engine.kind, engine.roles)
+        return _start(
+            state_dir, found.mode, [target], _given(found), found, Options(), progress
+        )
+
+
+def reports(state_dir: Path) -> list[Report] | None:
+    """Look at every engine of a state directory; None if nothing is up there.
+
+    :raises StateError: if the state cannot be read
+    """
+    found = state.load(state_dir)
+    if found is None:
+        return None
+    return [_report(state_dir, item) for item in found.engines]
+
+
+def health(state_dir: Path, engine: state.Engine) -> str:
+    """Whether an engine's process runs and answers: UP, SILENT or DOWN."""
+    if processes.find(engine.pid, state_dir / engine.name) is None:
+        return DOWN
+    return UP if engines.get(engine.kind).is_ready(engine) else SILENT
+
+
+def _report(state_dir: Path, engine: state.Engine) -> Report:
+    now = health(state_dir, engine)
+    if now != UP:
+        return Report(engine, now)
+    try:
+        return Report(engine, now, engines.get(engine.kind).traffic(engine))
+    except EngineError as error:
+        return Report(engine, SILENT, problem=str(error))
+
+
+def _given(found: state.State | None) -> dict[str, str]:
+    """The URLs that came from the user: those of roles without an engine."""
+    if found is None:
+        return {}
+    served = {role for item in found.engines for role in item.roles}
+    both = {"rpc": found.rpc_url, "notify": found.notify_url}
+    return {role: url for role, url in both.items() if role not in served}
+
+
+def _check(mode: Mode, given: Mapping[str, str]) -> None:
+    for role, transport in (("rpc", mode.rpc), ("notify", mode.notify)):
+        if role in given:
+            scheme = urls.parse(given[role]).scheme.partition("+")[0]
+            if transport not in (ANY_TRANSPORT, scheme):
+                raise EngineError(
+                    f"mode {mode.name} has {transport}:// for {role}, not "
+                    f"{urls.redact(given[role])}: mode external takes any URLs"
+                )
+        elif transport == ANY_TRANSPORT:
+            raise EngineError(
+                f"mode {mode.name} starts nothing: give --rpc-url and --notify-url"
+            )
+
+
+def _check_same(
+    previous: state.State,
+    mode: Mode,
+    given: Mapping[str, str],
+    options: Options,
+    state_dir: Path,
+) -> None:
+    what = ""
+    if previous.mode != mode.name:
+        what = f"mode {previous.mode}"
+    elif any(
+        given.get(role, url) != url
+        for role, url in (("rpc", previous.rpc_url), ("notify", previous.notify_url))
+    ):
+        what = "other URLs"
+    else:
+        routers = [item.details.get("router") for item in previous.engines]
+        others = [
+            item for item in routers if item and options.router not in (None, item)
+        ]
+        if others:
+            what = f"router {others[0]}"
+    if what:
+        raise state.StateError(
+            f"{state_dir} is in use with {what}: run `hybrid-messaging down` there "
+            "first, or name another directory with --state-dir"
+        )
+
+
+def _half_dead(state_dir: Path, previous: state.State, found: Mapping[str, str]) -> str:
+    parts = ", ".join(
+        f"{item.name} (pid {item.pid}) is {found[item.name]}"
+        for item in previous.engines
+    )
+    logs = " ".join(item.log for item in previous.engines if found[item.name] != UP)
+    return (
+        f"only a part of {previous.mode} runs in {state_dir}: {parts}; "
+        "`hybrid-messaging up --repair` restarts the rest, `hybrid-messaging down` "
+        f"ends all{f'; see {logs}' if logs else ''}"
+    )
+
+
+def _start(
+    state_dir: Path,
+    mode: str,
+    targets: Sequence[Placement],
+    given: Mapping[str, str],
+    previous: state.State | None,
+    options: Options,
+    progress: Progress,
+) -> state.State:
+    """Start engines, beside those of `previous` that are not among them."""
+    former = {item.name: item for item in previous.engines} if previous else {}
+    planned: dict[str, state.Engine] = {}
+    try:
+        _stop(
+            state_dir, [former[t.name] for t in targets if t.name in former], progress
+        )
+        with ports.Ports() as free:
+            launches = {
+                item.name: _prepare(
+                    state_dir, item, free, former.get(item.name), options
+                )
+                for item in targets
+            }
+        for item in targets:
+            planned[item.name] = _record(state_dir, item, launches[item.name])
+        current = _state(mode, given, {**former, **planned})
+        # saved before each next step, so that `down` finds whatever runs
+        state.save(state_dir, current)
+        for name, launch in launches.items():
+            planned[name] = _launch(state_dir, planned[name], launch)
+            current = _state(mode, given, {**former, **planned})
+            state.save(state_dir, current)
+        _wait(state_dir, planned.values(), progress)
+    except BaseException:
+        _stop(state_dir, planned.values(), progress, timeout=_DOWN_TIMEOUT)
+        if previous is None:
+            _remove(state_dir, [item.name for item in targets])
+            state.forget(state_dir)
+        else:
+            state.save(state_dir, previous)
+        raise
+    if previous is not None:
+        _tell_changes(previous, current, progress)
+    return current
+
+
+def _prepare(
+    state_dir: Path,
+    item: Placement,
+    free: ports.Ports,
+    former: state.Engine | None,
+    options: Options,
+) -> Launch:
+    directory = state_dir / item.name
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return engines.get(item.kind).prepare(
+        item.name, directory, free.take, former, options
+    )
+
+
+def _record(state_dir: Path, item: Placement, launch: Launch) -> state.Engine:
+    return state.Engine(
+        name=item.name,
+        kind=item.kind,
+        roles=item.roles,
+        host=engines.HOST,
+        port=launch.port,
+        url=launch.url,
+        pid=state.NOT_STARTED,
+        started=0.0,
+        log=str(state_dir / item.name / f"{item.kind}.log"),
+        details=launch.details,
+    )
+
+
+def _state(
+    mode: str, given: Mapping[str, str], by_name: Mapping[str, state.Engine]
+) -> state.State:
+    roles = {role: item.url for item in by_name.values() for role in item.roles}
+    roles |= given
+    return state.State(mode, roles["rpc"], roles["notify"], tuple(by_name.values()))
+
+
+def _launch(state_dir: Path, engine: state.Engine, launch: Launch) -> state.Engine:
+    try:
+        process = processes.spawn(
+            launch.command,
+            launch.environment,
+            state_dir / engine.name,
+            Path(engine.log),
+        )
+    except OSError as error:
+        raise EngineError(f"cannot start {launch.command[0]}: {error}") from error
+    return replace(engine, pid=process.pid, started=process.create_time())
+
+
+def _wait(state_dir: Path, started: Iterable[state.Engine], progress: Progress) -> None:
+    begin = time.monotonic()
+    waiting = list(started)
+    for engine in waiting:
+        progress(f"starting {engine.name} at {engine.host}:{engine.port} …")
+    while waiting:
+        for engine in list(waiting):
+            module = engines.get(engine.kind)
+            elapsed = time.monotonic() - begin
+            if processes.find(engine.pid, state_dir / engine.name) is None:
+                raise _failure(engine, "ended while it started")
+            if module.is_ready(engine):
+                waiting.remove(engine)
+                progress(f"{engine.name} is ready after {elapsed:.1f} s")
+            elif elapsed > module.START_TIMEOUT:
+                raise _failure(engine, f"was not ready after {elapsed:.0f} s")
+        if waiting:
+            time.sleep(_READY_POLL)
+
+
+def _failure(engine: state.Engine, what: str) -> EngineError:
+    log = urls.redact(processes.tail(Path(engine.log)))
+    return EngineError(f"{engine.name} {what}; the end of its log:\n{log}")
+
+
+def _stop(
+    state_dir: Path,
+    stopping: Iterable[state.Engine],
+    progress: Progress,
+    timeout: float | None = None,
+) -> None:
+    """End engines, and what those that have ended left behind."""
+    stopping = list(stopping)
+    running = [
+        (engine, process)
+        for engine in stopping
+        if (process := processes.find(engine.pid, state_dir / engine.name))
+    ]
+    for engine, _ in running:
+        progress(f"stopping {engine.name} …")
+    processes.stop(
+        (process, timeout or engines.get(engine.kind).STOP_TIMEOUT)
+        for engine, process in running
+    )
+    for engine in stopping:
+        engines.get(engine.kind).clean_up(engine)
+
+
+def _remove(state_dir: Path, names: Iterable[str]) -> None:
+    for name in names:
+        shutil.rmtree(state_dir / name, ignore_errors=True)
+
+
+def _tell_changes(
+    previous: state.State, current: state.State, progress: Progress
+) -> None:
+    if (previous.rpc_url, previous.notify_url) != (current.rpc_url, current.notify_url):
+        progress(
+            "a former port was taken, so an address has changed: run "
+            "`hybrid-messaging configure` again for your services"
+        )
+
+
+def _is_ours(state_dir: Path) -> bool:
+    return any((state_dir / name).exists() for name in state.FILES)
+
+
+@contextmanager
+def _locked(state_dir: Path, progress: Progress) -> Iterator[None]:
+    def waiting() -> None:
+        progress(f"waiting for another command at work in {state_dir} …")
+
+    with state.lock(state_dir, _LOCK_TIMEOUT, waiting):
+        yield

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the engines' configuration files from the templates in ``files/templates``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from hybrid_messaging import modes
+
+TEMPLATES = modes.TABLE.parent / "templates"
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill in a template.
+
+    :param template: its name in ``files/templates``, without ``.j2``
+    :raises jinja2.UndefinedError: if it uses a value that is not given
+    """
+    # configuration files are no HTML: nothing is escaped
+    environment = jinja2.Environment(  # noqa: S701
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(f"{template}.j2").render(**values)
+
+
+def write_private(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write a file anew that nobody but its owner can ever have read."""
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
