@@ -3,8 +3,8 @@
 
 Connections, sessions and links are rare, so they are qpid-proton's Python
 objects. Transfers and dispositions are frequent, so they go straight to
-qpid-proton's C functions: its Python wrappers for events and deliveries cost
-several times the encoding they wrap.
+qpid-proton's C functions (`proton_c`): its Python wrappers for events and
+deliveries cost several times the encoding they wrap.
 
 An endpoint is not thread-safe: whoever shares one between threads holds a
 lock around every call.
@@ -12,13 +12,16 @@ lock around every call.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import cproton
 import proton
-from cproton_ffi import ffi, lib
+
+from hybrid_messaging.protocol import proton_c
+from hybrid_messaging.protocol.proton_c import lib
 
 #: The largest frame that we accept, in bytes; larger messages are split.
 MAX_FRAME = 65536
@@ -133,7 +136,7 @@ class Link:
     def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
         self.endpoint = endpoint
         self.pn = pn
-        self.raw = pn._impl
+        self.raw = proton_c.address(pn._impl)
         self.local = local
         self.closed = False
         #: the owner's own object behind this link
@@ -188,8 +191,8 @@ class Sender(Link):
         :returns: the delivery that `on_outcome` will name, None where settled
         """
         tag = next(self._tags).to_bytes(8, "big")
-        delivery = lib.pn_delivery(self.raw, (8, ffi.from_buffer(tag)))
-        lib.pn_link_send(self.raw, ffi.from_buffer(data), len(data))
+        delivery = lib.pn_delivery(self.raw, proton_c.Tag(8, tag))
+        lib.pn_link_send(self.raw, data, len(data))
         if settled:
             lib.pn_delivery_settle(delivery)
             return None
@@ -254,7 +257,9 @@ class Receiver(Link):
             lib.pn_disposition_set_failed(local, outcome.failed)
             lib.pn_disposition_set_undeliverable(local, outcome.undeliverable)
         elif outcome.condition:
-            condition = lib.pn_disposition_condition(lib.pn_delivery_local(raw))
+            condition = proton_c.wrap_condition(
+                lib.pn_disposition_condition(lib.pn_delivery_local(raw))
+            )
             cproton.pn_condition_set_name(condition, outcome.condition)
             if outcome.description:
                 cproton.pn_condition_set_description(condition, outcome.description)
@@ -304,24 +309,27 @@ class Endpoint:
         if setup is not None:
             setup(self.transport, self.connection)
         self.transport.bind(self.connection)
-        self._raw_transport = self.transport._impl
-        self._raw_collector = self._collector._impl
+        self._raw_transport = proton_c.address(self.transport._impl)
+        self._raw_collector = proton_c.address(self._collector._impl)
         self._links: dict[Any, Link] = {}
         self._partial: dict[Any, bytearray] = {}
         self._session: proton.Session | None = None
         self._names = itertools.count()
-        self._output = ffi.new("char[]", MAX_FRAME)
-        self._input = ffi.new("char[]", MAX_FRAME)
+        self._output = ctypes.create_string_buffer(MAX_FRAME)
+        self._output_at = ctypes.addressof(self._output)
+        self._input = ctypes.create_string_buffer(MAX_FRAME)
+        self._input_at = ctypes.addressof(self._input)
 
     # -- bytes ---------------------------------------------------------
 
     def receive(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer and tell the handler what they mean."""
-        view = ffi.from_buffer(data)
+        view = proton_c.buffer(data)
+        start = proton_c.address(view)
         taken, total = 0, len(data)
         while taken < total:
             count = lib.pn_transport_push(
-                self._raw_transport, view + taken, total - taken
+                self._raw_transport, start + taken, total - taken
             )
             if count < 0:
                 break  # the transport is closed or broken: its event follows
@@ -345,8 +353,8 @@ class Endpoint:
         if pending <= 0:
             return _NOTHING
         size = min(pending, MAX_FRAME)
-        lib.pn_transport_peek(self._raw_transport, self._output, size)
-        return memoryview(ffi.buffer(self._output, size))
+        lib.pn_transport_peek(self._raw_transport, self._output_at, size)
+        return memoryview(self._output)[:size]
 
     def written(self, size: int) -> None:
         """So many bytes of `output()` have been handed to the network."""
@@ -356,7 +364,7 @@ class Endpoint:
     def buffered(self) -> int:
         """How many bytes wait to be written, those of messages included."""
         count = max(0, lib.pn_transport_pending(self._raw_transport))
-        session = lib.pn_session_head(self.connection._impl, 0)
+        session = lib.pn_session_head(proton_c.address(self.connection._impl), 0)
         while session:
             count += lib.pn_session_outgoing_bytes(session)
             session = lib.pn_session_next(session, 0)
@@ -516,12 +524,12 @@ class Endpoint:
         size = lib.pn_delivery_pending(delivery)
         data = b""
         if size <= MAX_FRAME:
-            lib.pn_link_recv(raw, self._input, size)
-            data = ffi.unpack(self._input, size)
+            lib.pn_link_recv(raw, self._input_at, size)
+            data = ctypes.string_at(self._input_at, size)
         else:
-            buffer = ffi.new("char[]", size)
-            lib.pn_link_recv(raw, buffer, size)
-            data = ffi.unpack(buffer, size)
+            buffer = ctypes.create_string_buffer(size)
+            lib.pn_link_recv(raw, ctypes.addressof(buffer), size)
+            data = buffer.raw
         if lib.pn_delivery_partial(delivery):
             head = self._partial.setdefault(delivery, bytearray())
             head += data
@@ -570,7 +578,7 @@ class Endpoint:
         raw = lib.pn_event_link(event)
         link = self._links.get(raw)
         if link is None:
-            pn = proton.Link.wrap(raw)
+            pn = proton_c.wrap_link(raw)
             kind = Sender if pn.is_sender else Receiver
             link = kind(self, pn, local=False)
             self._links[raw] = link
@@ -587,13 +595,13 @@ class Endpoint:
             self.handler.on_flow(link)
 
     def _on_session_remote_open(self, event: Any) -> None:
-        session = proton.Session.wrap(lib.pn_event_session(event))
+        session = proton_c.wrap_session(lib.pn_event_session(event))
         if session.state & proton.Endpoint.LOCAL_UNINIT:
             session.incoming_capacity = SESSION_WINDOW
             session.open()
 
     def _on_session_remote_close(self, event: Any) -> None:
-        session = proton.Session.wrap(lib.pn_event_session(event))
+        session = proton_c.wrap_session(lib.pn_event_session(event))
         reason = _text(session.remote_condition) or "the session was ended"
         for link in list(self._links.values()):
             if link.pn.session == session:
@@ -641,7 +649,7 @@ def _outcome(delivery: Any, state: int) -> Outcome:
             bool(lib.pn_disposition_is_failed(remote)),
             bool(lib.pn_disposition_is_undeliverable(remote)),
         )
-    condition = lib.pn_disposition_condition(remote)
+    condition = proton_c.wrap_condition(lib.pn_disposition_condition(remote))
     return Outcome(
         state,
         condition=cproton.pn_condition_get_name(condition),
