@@ -30,6 +30,7 @@ from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.amqp import hosts
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS, Addressing
 from hybrid_messaging.drivers.amqp.connection import (
+    CALLERS_READ,
     AuthenticationFailed,
     Connection,
     ConnectionFailed,
@@ -57,6 +58,8 @@ SETTLING = 0.1
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
 #: Seconds that closing waits for the peer's good-bye, and for the thread.
 FAREWELL = 2.0
+#: A thread that has called alone so many times in a row reads its own replies.
+LONE_CALLS = 4
 #: Seconds that a new subscription waits to be confirmed.
 SUBSCRIBE_TIMEOUT = 5.0
 
@@ -99,6 +102,9 @@ class Bus:
         self._replies: Receiver | None = None
         self._reply_to: str | None = None
         self._replies_taken = 0
+        #: threads that wait for a message of theirs; calls since there were two
+        self._waiting = 0
+        self._alone = -math.inf if not CALLERS_READ else 0
         self._subscriptions: list[Subscription] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_ids = itertools.count()
@@ -134,23 +140,20 @@ class Bus:
             unreachable_timeout = self.options.unreachable_timeout
         deadline = message.since + timeout
         self._start()
+        if message.fanout:
+            unreachable_timeout = 0  # a fanout to nobody is no error: do not wait
         with self._lock:
             self._submit(message)
             self._flush()
-        if message.fanout:
-            unreachable_timeout = 0  # a fanout to nobody is no error: do not wait
-        pause = FIRST_PAUSE
-        look_up = message.since + max(unreachable_timeout, SETTLING)
-        while message.state is not State.DONE:
-            message.waiter.wait(
-                min(look_up, deadline, message.monitor_until or deadline)
-                - time.monotonic()
-            )
-            if message.state is State.RELEASED:
-                pause = self._pause(message, pause, deadline, unreachable_timeout)
-            elif message.state is not State.DONE:
-                with self._lock:
-                    look_up = self._watch(message, deadline, unreachable_timeout)
+            self._alone = 0 if self._waiting else self._alone + 1
+            self._waiting += 1
+        try:
+            self._wait(message, deadline, unreachable_timeout)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                if self._waiting and self._connection is not None:
+                    self._connection.step_in()
         if message.error is not None:
             raise message.error
         return message.reply
@@ -231,6 +234,26 @@ class Bus:
         message.finish(error)
 
     # -- waiting: the thread that sends ------------------------------------
+
+    def _wait(
+        self, message: Outgoing, deadline: float, unreachable_timeout: float
+    ) -> None:
+        pause = FIRST_PAUSE
+        look_up = message.since + max(unreachable_timeout, SETTLING)
+        while message.state is not State.DONE:
+            until = min(look_up, deadline, message.monitor_until or deadline)
+            connection = self._connection
+            if not (
+                self._alone >= LONE_CALLS
+                and connection is not None
+                and connection.read_while(message.waits, until, self._deliver)
+            ):
+                message.waiter.wait(until - time.monotonic())
+            if message.state is State.RELEASED:
+                pause = self._pause(message, pause, deadline, unreachable_timeout)
+            elif message.state is not State.DONE:
+                with self._lock:
+                    look_up = self._watch(message, deadline, unreachable_timeout)
 
     def _pause(
         self,
@@ -443,9 +466,11 @@ class Bus:
         with self._lock:
             was_up = self._addressing is not None
             self._lost(failure, was_up)
-            if connection is not None:
-                connection.close()
         self._deliver()
+        if connection is not None:
+            connection.retire()
+            with self._lock:
+                connection.close()
         if not self._closing.is_set():
             level = logging.WARNING if was_up else logging.ERROR
             LOG.log(level, "%s; trying again", failure)

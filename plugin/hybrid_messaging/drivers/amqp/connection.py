@@ -11,20 +11,27 @@ from __future__ import annotations
 
 import contextlib
 import math
+import select
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable
-from threading import Lock
 from typing import Any
 
 import proton
+from oslo_utils import eventletutils
 
 from hybrid_messaging.drivers.amqp import security
 from hybrid_messaging.drivers.amqp.hosts import Host
+from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.protocol.endpoint import Endpoint, Handler
 
 _CHUNK = 256 * 1024
+#: Seconds after which the bus' thread reads again when callers have stopped to.
+PARKING = 0.25
+#: Greenlets may not wait for the same descriptor twice, and switch cheaply.
+CALLERS_READ = not eventletutils.is_monkey_patched("thread")
 
 
 class ConnectionFailed(Exception):
@@ -46,7 +53,7 @@ class Connection:
     def __init__(
         self,
         handler: Handler,
-        lock: Lock,
+        lock: threading.Lock,
         options: Any,
         host: Host,
         vhost: str | None,
@@ -59,6 +66,12 @@ class Connection:
         self._socket: socket.socket | None = None
         self._blocked = False
         self._due = 0.0
+        self._closing = False
+        # Bytes must be read by one thread at a time: who holds the turn.
+        self._turn = threading.Lock()
+        # A caller has read since the bus' own thread last looked.
+        self._led = False
+        self._parked = Waiter()
         self._failure: str | None = None
         # wakes serve() when another thread's bytes did not fit into the socket
         self._wake_read, self._wake_write = socket.socketpair()
@@ -105,6 +118,11 @@ class Connection:
                 failure = error
             else:
                 self._socket = sock
+                if CALLERS_READ:
+                    self._poll = select.poll()
+                    self._poll.register(sock, select.POLLIN)
+                    self._poll.register(self._wake_read, select.POLLIN)
+                    self._poll_wake = self._wake_read.fileno()
                 return
         raise ConnectionFailed(f"{self.host}: {_reason(failure)}") from failure
 
@@ -136,22 +154,77 @@ class Connection:
                             self._check_handshake(now, opened_by)
                             self._due = min(self._due, opened_by)
                         self.flush()
-                pause = None if self._due == math.inf else self._due - now
-                for key, ready in selector.select(pause):
-                    if key.fileobj is self._wake_read:
-                        with contextlib.suppress(BlockingIOError):
-                            self._wake_read.recv(_CHUNK)
-                    elif ready & selectors.EVENT_READ:
-                        self._read()
-                    else:
-                        with self._lock:
-                            self.flush()
-                deliver()
-                if self.endpoint.finished:
+                if self._closing and self.endpoint.finished:
                     raise self._end()
-                wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE * self._blocked)
-                if selector.get_key(self._socket).events != wanted:
-                    selector.modify(self._socket, wanted)
+                if self._led and not self._blocked:
+                    self._led = self._turn.locked()
+                    self._parked.wait(min(self._due - now, PARKING))
+                    continue
+                self._select(selector, now)
+                deliver()
+
+    def _select(self, selector: selectors.BaseSelector, now: float) -> None:
+        assert self._socket is not None
+        wanted = (selectors.EVENT_READ * (not self._led)) | (
+            selectors.EVENT_WRITE * self._blocked
+        )
+        if selector.get_key(self._socket).events != wanted:
+            selector.modify(self._socket, wanted)
+        pause = None if self._due == math.inf else self._due - now
+        for key, ready in selector.select(pause):
+            if key.fileobj is self._wake_read:
+                self._drain_wake()
+            elif ready & selectors.EVENT_READ:
+                if self._turn.acquire(blocking=False):
+                    try:
+                        self._read()
+                    finally:
+                        self._turn.release()
+                else:
+                    self._led = True  # a caller reads: leave it to that one
+            else:
+                with self._lock:
+                    self.flush()
+
+    # -- in a calling thread ---------------------------------------------
+
+    def read_while(
+        self, waits: Callable[[], bool], until: float, deliver: Callable[[], None]
+    ) -> bool:
+        """Read in the calling thread, instead of being woken by the one that reads.
+
+        That saves a lone caller two hand-overs per call. The bus' own thread
+        steps aside and comes back when nobody has read for a while.
+
+        :param waits: whether the caller still waits
+        :param until: monotonic time at which the caller wants to look up
+        :param deliver: as for serve()
+        :returns: False if another thread reads already
+        """
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            self._led = True
+            while waits() and not self._closing:
+                pause = until - time.monotonic()
+                if pause <= 0:
+                    break
+                for descriptor, _ in self._poll.poll(math.ceil(pause * 1000)):
+                    if descriptor == self._poll_wake:
+                        self._drain_wake()
+                        self.step_in()
+                    else:
+                        self._read()
+                deliver()
+        finally:
+            self._turn.release()
+        return True
+
+    def step_in(self) -> None:
+        """Have the bus' own thread read again: more than one caller waits."""
+        if self._led:
+            self._led = False
+            self._parked.wake()
 
     def due_by(self, moment: float) -> None:
         """The owner's next duty is due by then; called from its handler's methods."""
@@ -179,6 +252,9 @@ class Connection:
             else:
                 self.endpoint.end_of_input()
             self.flush()
+            if self.endpoint.closed and not self._closing:
+                self._closing = True
+                self.step_in()
 
     def _end(self) -> ConnectionFailed:
         reason = self.endpoint.failure or self._failure or "closed by the peer"
@@ -212,12 +288,23 @@ class Connection:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def interrupt(self) -> None:
-        """Make serve() look up."""
+        """Make whoever reads look up."""
+        self._parked.wake()
         with contextlib.suppress(OSError):
             self._wake_write.send(b"\0")
 
+    def _drain_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_read.recv(_CHUNK)
+
+    def retire(self) -> None:
+        """Wait until no caller reads any more; called without the lock."""
+        self._closing = True
+        self.interrupt()
+        self._turn.acquire()
+
     def close(self) -> None:
-        """Let go of the sockets and of the endpoint."""
+        """Let go of the sockets and of the endpoint, after retire()."""
         self._close_sockets()
         self.endpoint.abandon()
 

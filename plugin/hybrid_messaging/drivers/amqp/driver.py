@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import types
 import weakref
-from typing import Any
+from typing import Any, Literal
 
 from oslo_messaging.target import Target
 
@@ -24,6 +25,8 @@ from hybrid_messaging.drivers.amqp.incoming import PollingListener, RpcListener
 from hybrid_messaging.drivers.amqp.route import Outgoing
 
 LOG = logging.getLogger(__name__)
+
+Side = Literal["sending", "listening"]
 
 
 class AmqpDriver(oslo.BaseDriver):
@@ -43,7 +46,11 @@ class AmqpDriver(oslo.BaseDriver):
         conf.register_group(amqp_options.GROUP)
         conf.register_opts(amqp_options.OPTIONS, group=amqp_options.GROUP)
         proxy = oslo.ConfigOptsProxy(conf, url, amqp_options.GROUP.name)
-        self._options = proxy.oslo_messaging_amqp
+        # A copy: asking oslo.config takes longer than encoding a message.
+        group = proxy.oslo_messaging_amqp
+        self._options = types.SimpleNamespace(
+            **{option.dest: group[option.dest] for option in amqp_options.OPTIONS}
+        )
         self._settled = frozenset(kind.lower() for kind in self._options.pre_settled)
         if unknown := self._settled - amqp_options.KINDS:
             LOG.warning(
@@ -52,17 +59,22 @@ class AmqpDriver(oslo.BaseDriver):
                 ", ".join(sorted(amqp_options.KINDS)),
             )
         self._lock = threading.Lock()
-        self._bus: Bus | None = None
+        self._buses: dict[Side, Bus] = {}
         _drivers.add(self)
 
-    def _get_bus(self) -> Bus:
-        """The bus of this process: a child of a fork gets one of its own."""
-        bus = self._bus
+    def _bus(self, side: Side) -> Bus:
+        """The bus of this process: a child of a fork gets one of its own.
+
+        What a service sends does not queue behind what it receives: each side
+        has a connection, made when it is first needed.
+        """
+        bus = self._buses.get(side)
         if bus is None:
             with self._lock:
-                if self._bus is None:
-                    self._bus = Bus(self._options, self._url, self._default_exchange)
-                bus = self._bus
+                bus = self._buses.get(side)
+                if bus is None:
+                    bus = Bus(self._options, self._url, self._default_exchange)
+                    self._buses[side] = bus
         return bus
 
     def require_features(self, requeue: bool = False) -> None:
@@ -79,7 +91,7 @@ class AmqpDriver(oslo.BaseDriver):
         retry: int | None = None,
         transport_options: Any = None,
     ) -> Any:
-        bus = self._get_bus()
+        bus = self._bus("sending")
         kind = "rpc-call" if wait_for_reply else "rpc-cast"
         outgoing = Outgoing(
             ("rpc", target.exchange, target.topic, target.server, target.fanout),
@@ -116,7 +128,7 @@ class AmqpDriver(oslo.BaseDriver):
             durable=True,
             retry=retry,
         )
-        self._get_bus().send(outgoing, self._options.default_notify_timeout)
+        self._bus("sending").send(outgoing, self._options.default_notify_timeout)
 
     def listen(
         self, target: Target, batch_size: int, batch_timeout: float | None
@@ -130,7 +142,7 @@ class AmqpDriver(oslo.BaseDriver):
                 found.append(addressing.unicast(target))
             return found
 
-        bus = self._get_bus()
+        bus = self._bus("listening")
         if batch_size == 1:
             return RpcListener(bus, addresses, capacity)
         return oslo.PollStyleListenerAdapter(
@@ -159,20 +171,20 @@ class AmqpDriver(oslo.BaseDriver):
             return list(dict.fromkeys(found))
 
         listener = PollingListener(
-            self._get_bus(), addresses, self._options.notify_server_credit
+            self._bus("listening"), addresses, self._options.notify_server_credit
         )
         return oslo.PollStyleListenerAdapter(listener, batch_size, batch_timeout)
 
     def cleanup(self) -> None:
         with self._lock:
-            bus, self._bus = self._bus, None
-        if bus is not None:
+            buses, self._buses = self._buses, {}
+        for bus in buses.values():
             bus.close()
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
-        bus, self._bus = self._bus, None
-        if bus is not None:
+        buses, self._buses = self._buses, {}
+        for bus in buses.values():
             bus.after_fork()
 
 

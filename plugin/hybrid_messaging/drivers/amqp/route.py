@@ -127,6 +127,10 @@ class Outgoing:
             marks=_CALL_MARK if self.id is not None and not self.settled else b"",
         )
 
+    def waits(self) -> bool:
+        """Nothing has been said about it yet that its sender has to act on."""
+        return self.state is State.SENT or self.state is State.QUEUED
+
     def may_retry(self) -> bool:
         """Count another attempt; False if there may be none."""
         if self.retry is None:
