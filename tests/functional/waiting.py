@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wait for conditions instead of for time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def until(
+    condition: Callable[[], T],
+    what: str,
+    timeout: float = 30,
+    interval: float = 0.02,
+) -> T:
+    """Wait until a condition holds, and return what it returned.
+
+    :param what: the condition in words, for the failure
+    :param timeout: seconds
+    :param interval: seconds between two looks
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what}")
+        time.sleep(interval)
+
+
+class Stopwatch:
+    """Measures the seconds that a block takes."""
+
+    def __enter__(self) -> Stopwatch:
+        self._start = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.monotonic() - self._start
