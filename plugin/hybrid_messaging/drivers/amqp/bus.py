@@ -37,6 +37,7 @@ from hybrid_messaging.drivers.amqp.connection import (
 )
 from hybrid_messaging.drivers.amqp.route import Outgoing, Route, State
 from hybrid_messaging.drivers.amqp.subscription import Source, Subscription
+from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
@@ -81,7 +82,7 @@ class Bus:
         self._hosts = hosts.parse(url, options.sasl_default_realm)
         self._default_exchange = default_exchange
         self._container = options.container_name or f"openstack-{uuid.uuid4().hex}"
-        self._lock = threading.Lock()
+        self._lock = CombiningLock(self._flush)
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._closing_by = math.inf
@@ -142,31 +143,34 @@ class Bus:
         self._start()
         if message.fanout:
             unreachable_timeout = 0  # a fanout to nobody is no error: do not wait
-        with self._lock:
-            self._submit(message)
-            self._flush()
-            self._alone = 0 if self._waiting else self._alone + 1
-            self._waiting += 1
-        try:
-            self._wait(message, deadline, unreachable_timeout)
-        finally:
-            with self._lock:
-                self._waiting -= 1
-                if self._waiting and self._connection is not None:
-                    self._connection.step_in()
+        self._lock.leave(self._begin, message)
+        self._wait(message, deadline, unreachable_timeout)
+        self._lock.leave(self._waited)
         if message.error is not None:
             raise message.error
         return message.reply
 
-    def reply(self, connection: Connection, message: Outgoing) -> None:
-        """Send a reply on the connection that its request came from.
+    def _begin(self, message: Outgoing) -> None:
+        self._alone = 0 if self._waiting else self._alone + 1
+        self._waiting += 1
+        try:
+            self._submit(message)
+        except Exception as error:
+            message.finish(error)
+        if message.state is State.DONE:
+            message.waiter.wake()
 
-        Called with the lock held; does not wait. Where the peer has no credit
-        for it, it goes out with the next credit.
+    def _waited(self) -> None:
+        self._waiting -= 1
+        if self._waiting and self._connection is not None:
+            self._connection.step_in()
+
+    def reply(self, message: Outgoing) -> None:
+        """Send a reply without waiting for anything.
+
+        Called with the lock held, on the connection that the request came from.
+        Where the peer has no credit for it, it goes out with the next credit.
         """
-        if connection is not self._connection:
-            LOG.debug("The caller's reply address went with the connection")
-            return
         self._submit(message)
 
     def reply_route(self, address: str) -> tuple[Hashable, str]:
@@ -366,8 +370,12 @@ class Bus:
                 subscription.detach()
                 self._flush()
 
-    def locked(self) -> threading.Lock:
-        """The lock that subscriptions and their messages are handled under."""
+    @property
+    def lock(self) -> CombiningLock:
+        """The lock that subscriptions and their messages are handled under.
+
+        What is left with it is flushed.
+        """
         return self._lock
 
     def flush(self) -> None:

@@ -24,6 +24,7 @@ from oslo_utils import eventletutils
 
 from hybrid_messaging.drivers.amqp import security
 from hybrid_messaging.drivers.amqp.hosts import Host
+from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.protocol.endpoint import Endpoint, Handler
 
@@ -53,7 +54,7 @@ class Connection:
     def __init__(
         self,
         handler: Handler,
-        lock: threading.Lock,
+        lock: CombiningLock,
         options: Any,
         host: Host,
         vhost: str | None,

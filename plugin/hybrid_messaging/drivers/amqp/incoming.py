@@ -49,21 +49,21 @@ class Incoming(oslo.RpcIncomingMessage):
         )
 
     def acknowledge(self) -> None:
-        with self._bus.locked():
-            if self._connection is not self._bus.connection:
-                return
-            more = self._source.subscription.taken(self._source)
+        self._bus.lock.leave(self._take)
+
+    def _take(self) -> None:
+        if self._connection is self._bus.connection:
+            self._source.subscription.taken(self._source)
             if not self._settles_with_reply:
-                more = self._settle(ACCEPTED) or more
-            if more:
-                self._bus.flush()
+                self._settle(ACCEPTED)
 
     def requeue(self) -> None:
-        with self._bus.locked():
-            if self._connection is self._bus.connection:
-                self._source.subscription.taken(self._source)
-                self._settle(RELEASED)
-                self._bus.flush()
+        self._bus.lock.leave(self._release)
+
+    def _release(self) -> None:
+        if self._connection is self._bus.connection:
+            self._source.subscription.taken(self._source)
+            self._settle(RELEASED)
 
     def heartbeat(self) -> None:
         if self._reply_to is not None:
@@ -96,21 +96,22 @@ class Incoming(oslo.RpcIncomingMessage):
             correlation_id=self._id,
             ttl=ttl,
         )
-        with self._bus.locked():
-            if self._connection is None or self._bus.forked:
-                return
-            self._bus.reply(self._connection, message)
-            if last and self._connection is self._bus.connection:
-                self._settle(ACCEPTED)
-            self._bus.flush()
+        if not self._bus.forked:
+            self._bus.lock.leave(self._post, message, last)
 
-    def _settle(self, outcome: Outcome) -> bool:
+    def _post(self, message: Outgoing, last: bool) -> None:
+        if self._connection is None or self._connection is not self._bus.connection:
+            LOG.debug("The reply address of %s went with the connection", self._id)
+            return
+        self._bus.reply(message)
+        if last:
+            self._settle(ACCEPTED)
+
+    def _settle(self, outcome: Outcome) -> None:
         delivery, self._delivery = self._delivery, None
-        if delivery is None or self._source.link.closed:
-            return False
-        self._source.link.settle(delivery, outcome)
-        self._source.subscription.settled(self._source)
-        return True
+        if delivery is not None and not self._source.link.closed:
+            self._source.link.settle(delivery, outcome)
+            self._source.subscription.settled(self._source)
 
 
 class Inbox:
@@ -132,13 +133,13 @@ class Inbox:
         bus.subscribe(self._subscription)
 
     def start(self) -> None:
-        with self._bus.locked():
+        with self._bus.lock:
             self._subscription.start()
             self._bus.flush()
 
     def stop(self) -> None:
         if not self._bus.forked:
-            with self._bus.locked():
+            with self._bus.lock:
                 self._subscription.stop()
                 self._bus.flush()
 
@@ -165,7 +166,7 @@ class Inbox:
             self._give_back(source, delivery, RELEASED)
 
     def _give_back(self, source: Source, delivery: Any, outcome: Outcome) -> None:
-        with self._bus.locked():
+        with self._bus.lock:
             if not source.link.closed:
                 if delivery is not None:
                     source.link.settle(delivery, outcome)

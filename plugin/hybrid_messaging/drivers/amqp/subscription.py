@@ -76,17 +76,14 @@ class Subscription:
         if all(each.attached for each in self.sources):
             self.ready.wake()
 
-    def taken(self, source: Source) -> bool:
-        """The service has taken a message: make room for another.
-
-        :returns: whether that left something to flush
-        """
+    def taken(self, source: Source) -> None:
+        """The service has taken a message: make room for another."""
         source.taken += 1
-        if source.taken * 2 < self._capacity or self.stopped or source.link.closed:
-            return False
-        source.link.grant(source.taken)
-        source.taken = 0
-        return True
+        if source.taken * 2 >= self._capacity and not (
+            self.stopped or source.link.closed
+        ):
+            source.link.grant(source.taken)
+            source.taken = 0
 
     def stop(self) -> None:
         """Take no more messages.
