@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the stages of the test suite and sums up how each ended and how long it took.
+
+It wants an environment in which hybrid-messaging is installed with its extras
+test, lint and docs; ``tools/test.sh`` makes one and calls this, and so does tox.
+What stages write goes to ``build/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build"
+COVERAGE = BUILD / "coverage"
+#: Stages whose reached lines are recorded, and how many of the Python half's
+#: lines they must reach together, in percent.
+MEASURED = ("unit", "functional")
+REQUIRED_COVERAGE = 85
+#: Is in the environment of whatever a stage starts, so that what it leaves
+#: running can be told from all other processes of the machine.
+MARK = "HYBRID_MESSAGING_TEST_RUN"
+#: Seconds that processes get to end by themselves when their stage is over.
+PARTING = 5.0
+REAL_SERVICES = "tests/functional/real_services"
+
+Command = Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the test suite.
+
+    :param purpose: what it shows, in a few words
+    :param commands: makes its commands from the user's arguments for pytest;
+        all of them run, whatever becomes of the others
+    :param limit: seconds after which a command is ended as hanging
+    :param preparation: what may run in the background until the stage begins
+    """
+
+    purpose: str
+    commands: Callable[[Sequence[str]], list[Command]]
+    limit: float = 900
+    preparation: Command | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a stage ended; `closing` is the last line that it printed."""
+
+    stage: str
+    seconds: float
+    problems: list[str]
+    closing: str
+
+
+def lint(_: Sequence[str]) -> list[Command]:
+    """Return the commands that read the code."""
+    shell = shell_scripts()
+    return [
+        ["shellcheck", "--external-sources", *shell],
+        # E006 wants shorter lines in the shell half than in the Python half
+        [tool("bashate"), "--ignore", "E006", *shell],
+        [tool("reno"), "lint"],
+        [tool("ruff"), "format", "--check", "."],
+        [tool("ruff"), "check", "."],
+        [tool("mypy")],
+    ]
+
+
+def docs(_: Sequence[str]) -> list[Command]:
+    """Return the command that builds the documentation."""
+    # -E: what an earlier build knows may hide a warning
+    options = ["-E", "-W", "--keep-going", "-q", "-b", "html"]
+    return [[tool("sphinx-build"), *options, "doc/source", BUILD / "html"]]
+
+
+def pytest(*selection: str) -> Callable[[Sequence[str]], list[Command]]:
+    """Return what makes the command for some tests."""
+
+    def commands(arguments: Sequence[str]) -> list[Command]:
+        return [[sys.executable, "-m", "pytest", *selection, *arguments]]
+
+    return commands
+
+
+def measured(name: str, *selection: str) -> Callable[[Sequence[str]], list[Command]]:
+    """Return what makes the command for tests whose reached lines are recorded.
+
+    The lines that the processes started by a test reach count as well.
+
+    :param name: of the stage
+    :param selection: which tests
+    """
+
+    def commands(arguments: Sequence[str]) -> list[Command]:
+        for old in COVERAGE.glob(f"{name}.*"):
+            old.unlink()
+        data = f"--data-file={COVERAGE / name}"
+        recorder = [sys.executable, "-m", "coverage", "run", data]
+        return [[*recorder, "-m", "pytest", *selection, *arguments]]
+
+    return commands
+
+
+def coverage(_: Sequence[str]) -> list[Command]:
+    """Return the commands that judge what the measured stages reached."""
+    program = [sys.executable, "-m", "coverage"]
+    data = f"--data-file={COVERAGE / 'combined'}"
+    recorded = [path for name in MEASURED for path in COVERAGE.glob(f"{name}.*")]
+    enough = f"--fail-under={REQUIRED_COVERAGE}"
+    return [
+        [*program, "combine", "--quiet", "--keep", data, *recorded],
+        [*program, "report", data, enough],
+    ]
+
+
+STAGES = {
+    "lint": Stage("ruff, mypy, shellcheck, bashate, reno", lint),
+    "docs": Stage("the documentation builds without a warning", docs),
+    "unit": Stage("each module alone", measured("unit", "tests/unit")),
+    "functional": Stage(
+        "driver, router, commands with real engines",
+        measured("functional", "tests/functional", f"--ignore={REAL_SERVICES}"),
+    ),
+    "interop": Stage(
+        "beside other implementations: the retired driver, other clients",
+        pytest("tests/interop"),
+    ),
+    "real": Stage(
+        "ironic, cinder and ceilometer on the bus",
+        pytest(REAL_SERVICES),
+        preparation=[
+            sys.executable,
+            "-c",
+            "from tests.functional.real_services import environment;"
+            "environment.ensure(environment.default_cache(), print)",
+        ],
+    ),
+    "coverage": Stage(
+        f"unit and functional tests reach {REQUIRED_COVERAGE} % of the lines",
+        coverage,
+    ),
+}
+
+
+def tool(name: str) -> str:
+    """Return a program of this environment, or of the machine."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else name
+
+
+def shell_scripts() -> list[str]:
+    """Return the shell code of the work tree, committed or not."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [name for name in listed.stdout.splitlines() if is_shell(ROOT / name)]
+
+
+def is_shell(path: Path) -> bool:
+    """Say whether a file is shell code, to be run or to be sourced."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        opening = file.read(200)
+    return bool(
+        path.suffix == ".sh"
+        or b"# shellcheck shell=" in opening
+        or re.match(rb"#!.*\b(ba)?sh\b", opening)
+    )
+
+
+def run_stage(name: str, arguments: Sequence[str]) -> Result:
+    """Run the commands of a stage; none of their processes outlives it."""
+    stage = STAGES[name]
+    began = time.monotonic()
+    mark = uuid.uuid4().hex
+    problems, closing = [], ""
+    with tempfile.TemporaryDirectory(prefix=f"hybrid-messaging-{name}-") as scratch:
+        # tests have state directories of their own: this is for one that forgets
+        surroundings = {**os.environ, MARK: mark, "XDG_STATE_HOME": scratch}
+        if sys.stdout.isatty():
+            surroundings["FORCE_COLOR"] = "1"
+        for command in stage.commands(arguments):
+            title = shown(command)
+            say(f"\n$ {title}")
+            try:
+                problem, last = run(command, surroundings, stage.limit)
+            finally:
+                left = end_marked(mark)
+            closing = last or closing
+            problems += [f"{problem}: {title}"] if problem else []
+            problems += [f"was left running and is ended now: {item}" for item in left]
+    return Result(name, time.monotonic() - began, problems, closing)
+
+
+def run(
+    command: Command, surroundings: dict[str, str], limit: float
+) -> tuple[str, str]:
+    """Run a command and show what it prints.
+
+    :param surroundings: its environment
+    :param limit: seconds after which it is ended
+    :returns: what went wrong, or ''; and the last line that it printed
+    """
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=surroundings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdout is not None
+        ending = bytearray()
+        copying = threading.Thread(
+            target=copy, args=(process.stdout.fileno(), ending), daemon=True
+        )
+        copying.start()
+        try:
+            code = process.wait(limit)
+            problem = f"exited {code}" if code else ""
+        except subprocess.TimeoutExpired:
+            problem = f"hung and was ended after {limit:.0f} s"
+            # pytest then tells where it was
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PARTING)
+            process.kill()
+        # what it leaves running may hold the other end of the pipe open
+        copying.join(PARTING)
+        lines = COLOUR.sub(b"", bytes(ending)).decode(errors="replace").split("\n")
+        return problem, next((line for line in reversed(lines) if line.strip()), "")
+
+
+def copy(source: int, ending: bytearray) -> None:
+    """Copy a stream to standard output as it comes, and keep its last bytes."""
+    while chunk := os.read(source, 65536):
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.flush()
+        ending += chunk
+        del ending[:-4096]
+
+
+def end_marked(mark: str) -> list[str]:
+    """End the processes that carry a mark.
+
+    :returns: their command lines; processes that are about to end are not among
+        them
+    """
+    marked = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == mark:
+                marked.append(process)
+    _, alive = psutil.wait_procs(marked, timeout=PARTING)
+    names = []
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            names.append(f"{process.pid} {' '.join(process.cmdline())}"[:200])
+            process.kill()
+    return names
+
+
+@contextlib.contextmanager
+def prepared(names: Sequence[str]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Run the preparations of stages in the background, while others are tested."""
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for name in names:
+            if command := STAGES[name].preparation:
+                log = stack.enter_context((BUILD / f"prepare-{name}.log").open("wb"))
+                running[name] = subprocess.Popen(
+                    ["nice", *command],
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+                stack.callback(end_group, running[name])
+        yield running
+
+
+def await_preparation(name: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a preparation has ended; the stage finds out what it lacks."""
+    log = shown([BUILD / f"prepare-{name}.log"])
+    if process.poll() is None:
+        say(f"waiting for its preparation: {log}")
+    if process.wait():
+        say(f"its preparation failed: {log}")
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a session leader and what it has started, if it still runs."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def shown(command: Command) -> str:
+    """Return a command as a person would type it, cut where it gets too long."""
+    words = [
+        os.path.relpath(word, ROOT) if Path(word).is_relative_to(ROOT) else str(word)
+        for word in command
+    ]
+    line = " ".join(words)
+    return line if len(line) <= 120 else f"{line[:117]}..."
+
+
+def say(text: str) -> None:
+    """Print at once, so that it stands where it belongs in a log."""
+    print(text, flush=True)
+
+
+def tested() -> str:
+    """Return what is tested: the versions that a failure may depend on."""
+    names = ["oslo.messaging", "python-qpid-proton", "eventlet"]
+    versions = [f"{name} {metadata.version(name)}" for name in names]
+    return f"Python {sys.version.split()[0]}, {', '.join(versions)}"
+
+
+def summary(results: Sequence[Result]) -> str:
+    """Return a table of the stages, and below it what went wrong."""
+    lines = ["", f"{'stage':12}{'result':10}{'seconds':>8}  its last words"]
+    for result in results:
+        verdict = "FAILED" if result.problems else "passed"
+        closing = result.closing.strip("= \r")[:80]
+        lines.append(f"{result.stage:12}{verdict:10}{result.seconds:8.0f}  {closing}")
+    lines.append(f"{'':12}{'':10}{sum(result.seconds for result in results):8.0f}")
+    for result in results:
+        lines += [f"{result.stage}: {problem}" for problem in result.problems]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the stages that were asked for; return 0 if all of them passed."""
+    width = max(map(len, STAGES))
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s [-h] [-x] [STAGE...] [-- ARGUMENT...]",
+        description="Run the test suite, or the named stages of it.",
+        epilog="stages, in this order:\n"
+        + "".join(f"  {name:{width}}  {STAGES[name].purpose}\n" for name in STAGES)
+        + "\nwhat follows -- goes to pytest: unit -- -k urls",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("stages", nargs="*", metavar="STAGE")
+    parser.add_argument(
+        "-x", "--exitfirst", action="store_true", help="stop after a stage that fails"
+    )
+    own, arguments = sys.argv[1:], []
+    if "--" in own:
+        split = own.index("--")
+        own, arguments = own[:split], own[split + 1 :]
+    options = parser.parse_args(own)
+    if unknown := set(options.stages) - set(STAGES):
+        parser.error(f"no such stage: {', '.join(sorted(unknown))}")
+    chosen = [name for name in STAGES if name in options.stages or not options.stages]
+
+    COVERAGE.mkdir(parents=True, exist_ok=True)
+    say(tested())
+    results: list[Result] = []
+    with prepared(chosen) as preparations:
+        for name in chosen:
+            say(f"\n===== {name}: {STAGES[name].purpose}")
+            if preparation := preparations.get(name):
+                await_preparation(name, preparation)
+            results.append(run_stage(name, arguments))
+            if results[-1].problems and options.exitfirst:
+                break
+    say(summary(results))
+    return int(any(result.problems for result in results))
+
+
+COLOUR = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
