@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
 from hybrid_messaging.router.config import ConfigError, load
-from hybrid_messaging.router.server import Router, raise_descriptor_limit, serve
+from hybrid_messaging.router.server import serve
 
 
 def main() -> int:
@@ -18,18 +17,10 @@ def main() -> int:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()
     try:
-        config = load(arguments.config)
-        logging.basicConfig(
-            level=config.log_level.upper(),
-            filename=config.log_file or None,
-            format="%(asctime)s %(levelname)s %(message)s",
-        )
-        raise_descriptor_limit()
-        router = Router(config)
+        serve(load(arguments.config))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    serve(router)
     return 0
 
 

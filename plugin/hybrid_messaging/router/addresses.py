@@ -13,9 +13,8 @@ import secrets
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from cproton_ffi import lib
-
 from hybrid_messaging.protocol.endpoint import Delivery, Outcome
+from hybrid_messaging.protocol.proton_c import lib
 from hybrid_messaging.router.config import AddressRule
 
 if TYPE_CHECKING:
@@ -228,12 +227,29 @@ class AddressTable:
         }
         self._default = _DISTRIBUTIONS[default]
         self._addresses: dict[str, Address] = {}
+        self._retired_in = 0
+        self._retired_out = 0
+        #: messages that arrived settled, those of them that reached nobody, and
+        #: how the others ended
+        self.presettled = 0
+        self.dropped = 0
+        self.outcomes = dict.fromkeys(_GRAVITY, 0)
 
     def __iter__(self) -> Iterator[Address]:
         return iter(self._addresses.values())
 
     def __len__(self) -> int:
         return len(self._addresses)
+
+    @property
+    def messages_in(self) -> int:
+        """How many messages have been accepted from producers."""
+        return self._retired_in + sum(item.messages_in for item in self)
+
+    @property
+    def messages_out(self) -> int:
+        """How many messages have been handed to consumers."""
+        return self._retired_out + sum(item.messages_out for item in self)
 
     def find(self, name: str) -> Address | None:
         """The address of this name, if a link is attached to it."""
@@ -257,8 +273,11 @@ class AddressTable:
 
     def discard(self, address: Address) -> None:
         """Forget an address if no link is attached to it any more."""
-        if not (address.reachable or address.producers or address.waiting):
-            self._addresses.pop(address.name, None)
+        if address.reachable or address.producers or address.waiting:
+            return
+        if self._addresses.pop(address.name, None) is not None:
+            self._retired_in += address.messages_in
+            self._retired_out += address.messages_out
 
     def _kind(self, name: str) -> type[Address]:
         ends = [match.start() for match in re.finditer(r"[/.]", name)]

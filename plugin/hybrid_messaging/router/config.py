@@ -16,8 +16,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 DISTRIBUTIONS = ("balanced", "closest", "multicast")
-LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
+#: skupper-router's log levels, and Python's
+LEVELS = {
+    "trace": "DEBUG",
+    "debug": "DEBUG",
+    "info": "INFO",
+    "notice": "INFO",
+    "warning": "WARNING",
+    "error": "ERROR",
+    "critical": "CRITICAL",
+}
 
+_STREAMS = {"stderr": ""}
 _BOOLEANS = {
     word: value
     for value, words in ((True, "yes true on"), (False, "no false off"))
@@ -76,11 +86,28 @@ class RouterConfig:
     default_distribution: str = "balanced"
     sasl_config_dir: str = ""
     sasl_config_name: str = "skrouterd"
-    log_level: str = "info"
+    log_level: str = "INFO"
     #: empty: standard error
     log_file: str = ""
     listeners: tuple[Listener, ...] = ()
     addresses: tuple[AddressRule, ...] = ()
+
+
+#: How oslo.messaging's addresses are distributed, today's and the legacy ones.
+OPENSTACK_ADDRESSES = (
+    *(
+        AddressRule(f"openstack.org/om/{service}/{kind}", distribution)
+        for service in ("rpc", "notify")
+        for kind, distribution in (
+            ("multicast", "multicast"),
+            ("unicast", "closest"),
+            ("anycast", "balanced"),
+        )
+    ),
+    AddressRule("broadcast", "multicast"),
+    AddressRule("exclusive", "closest"),
+    AddressRule("unicast", "closest"),
+)
 
 
 class _Attribute(NamedTuple):
@@ -113,7 +140,11 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     return convert
 
 
-def _port(text: str) -> int:
+def port(text: str) -> int:
+    """A port's number or its name.
+
+    :raises ValueError: it is neither; the text says what it would have to be
+    """
     named = {"amqp": 5672, "amqps": 5671}
     try:
         return named.get(text) or _number(0, 65535)(text)
@@ -122,7 +153,7 @@ def _port(text: str) -> int:
 
 
 def _level(text: str) -> str:
-    return _one_of(*LEVELS)(text.lower().removesuffix("+"))
+    return LEVELS[_one_of(*LEVELS)(text.lower().removesuffix("+"))]
 
 
 _SECTIONS: dict[str, dict[str, _Attribute]] = {
@@ -139,7 +170,7 @@ _SECTIONS: dict[str, dict[str, _Attribute]] = {
     "listener": {
         "name": _Attribute("name"),
         "host": _Attribute("host"),
-        "port": _Attribute("port", _port),
+        "port": _Attribute("port", port),
         "role": _Attribute("", _one_of("normal")),
         "authenticatePeer": _Attribute("authenticate_peer", _boolean),
         "saslMechanisms": _Attribute("sasl_mechanisms"),
@@ -161,7 +192,7 @@ _SECTIONS: dict[str, dict[str, _Attribute]] = {
     "log": {
         "module": _Attribute("", _one_of("DEFAULT")),
         "enable": _Attribute("log_level", _level),
-        "outputFile": _Attribute("log_file"),
+        "outputFile": _Attribute("log_file", lambda text: _STREAMS.get(text, text)),
     },
 }
 

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import proton
-from cproton_ffi import lib
 
 from hybrid_messaging.protocol.endpoint import (
     ANONYMOUS_RELAY,
@@ -23,6 +21,8 @@ from hybrid_messaging.protocol.endpoint import (
     Receiver,
     Sender,
 )
+from hybrid_messaging.protocol.proton_c import lib
+from hybrid_messaging.router import PRODUCT, VERSION
 from hybrid_messaging.router.links import Consumer, Producer
 
 if TYPE_CHECKING:
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
     from hybrid_messaging.router.server import Router
 
 LOG = logging.getLogger(__name__)
-
-#: What peers learn about us in Open's properties. Clients of Qpid's broker look
-#: at the product to choose between its address syntax and that of routers.
-PRODUCT = "hybrid-messaging-router"
-VERSION = importlib.metadata.version("hybrid-messaging")
 
 #: Messages of so many bytes may wait for one socket before no more are sent to it.
 OUTPUT_BYTES = 4 * 1024 * 1024

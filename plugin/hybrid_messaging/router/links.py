@@ -12,8 +12,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from cproton_ffi import lib
-
 from hybrid_messaging.protocol.codec import MalformedMessage, peek_to
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
@@ -25,6 +23,7 @@ from hybrid_messaging.protocol.endpoint import (
     Receiver,
     Sender,
 )
+from hybrid_messaging.protocol.proton_c import lib
 from hybrid_messaging.router.addresses import Address, AddressTable, Fanout
 
 if TYPE_CHECKING:
@@ -103,6 +102,8 @@ class Producer:
     def on_message(self, delivery: Delivery | None, data: bytes) -> None:
         """Forward a message, or hold it and stop reading the link."""
         self.messages += 1
+        if delivery is None:
+            self.table.presettled += 1
         address = self.address
         if address is None:
             try:
@@ -144,6 +145,7 @@ class Producer:
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Tell the peer what became of its message."""
         if delivery.raw is not None:
+            self.table.outcomes[outcome.state] += 1
             self.link.settle(delivery, outcome)
             self.connection.wake()
             self._replenish()
@@ -187,6 +189,7 @@ class Producer:
     def _refuse(self, delivery: Delivery | None, outcome: Outcome) -> None:
         if delivery is None:
             self.dropped += 1
+            self.table.dropped += 1
             self._replenish()
         else:
             self.settle(delivery, outcome)

@@ -43,6 +43,23 @@ class Terms:
         sasl.allow_insecure_mechs = True
         transport.require_auth(self.listener.authenticate_peer)
 
+    def mechanism(self, transport: proton.Transport) -> str | None:
+        """The SASL mechanism by which a peer came in."""
+        return transport.sasl().mech
+
+    def protocol(self, transport: proton.Transport) -> str | None:
+        """The TLS version that a peer speaks."""
+        tls = self._tls(transport)
+        return None if tls is None else tls.protocol_name()
+
+    def cipher(self, transport: proton.Transport) -> str | None:
+        """The TLS cipher that a peer speaks."""
+        tls = self._tls(transport)
+        return None if tls is None else tls.cipher_name()
+
+    def _tls(self, transport: proton.Transport) -> proton.SSL | None:
+        return None if self._domain is None else proton.SSL(transport, self._domain)
+
 
 def _domain(listener: Listener) -> proton.SSLDomain:
     profile = listener.ssl_profile

@@ -79,14 +79,14 @@ class Router:
             raise
 
     @property
-    def addresses(self) -> list[str]:
-        """Where it listens: host:port of each listener."""
-        return [listener.address for listener in self._listeners.values()]
+    def listeners(self) -> list[Listener]:
+        """The sockets that it listens on."""
+        return list(self._listeners.values())
 
     def run(self) -> None:
         """Route until stop() is called, then end all connections."""
-        for address in self.addresses:
-            LOG.info("listening on %s", address)
+        for listener in self.listeners:
+            LOG.info("listening on %s", listener.address)
         next_tick = time.monotonic() + TICK
         while not self._stopping:
             self._step(max(0.0, next_tick - time.monotonic()))
@@ -213,8 +213,14 @@ class Router:
         self.close()
 
 
-def serve(router: Router) -> None:
-    """Run a router until SIGTERM or SIGINT; SIGHUP changes nothing."""
+def serve(config: RouterConfig) -> None:
+    """Run a router until SIGTERM or SIGINT; SIGHUP changes nothing.
+
+    :raises ConfigError: it can't listen or log as it should
+    """
+    _log(config)
+    _raise_descriptor_limit()
+    router = Router(config)
 
     def stop(number: int, frame: FrameType | None) -> None:
         LOG.info("%s: stopping", signal.Signals(number).name)
@@ -226,8 +232,23 @@ def serve(router: Router) -> None:
     router.run()
 
 
-def raise_descriptor_limit() -> None:
-    """Allow as many open files as the hard limit does."""
+def _log(config: RouterConfig) -> None:
+    handler: logging.Handler = logging.StreamHandler()
+    if config.log_file:
+        try:
+            handler = logging.FileHandler(config.log_file)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write the log to {config.log_file}: {error.strerror}"
+            ) from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger(__package__)
+    logger.addHandler(handler)
+    logger.setLevel(config.log_level)
+    logger.propagate = False
+
+
+def _raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `router`: the embedded AMQP 1.0 router, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cliff.command import Command
+
+from hybrid_messaging.router import config
+
+
+class Router(Command):
+    """Run the embedded AMQP 1.0 router until SIGTERM.
+
+    It is meant for one host: development machines, gate jobs. Peers need not
+    authenticate unless a configuration file says so.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """The arguments: a configuration file, or where to listen."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help="a file with the syntax of skrouterd.conf; excludes all other options",
+        )
+        parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+        parser.add_argument(
+            "--port",
+            type=_port,
+            metavar="PORT",
+            help="port to listen on; 0: any that is free (default: 5672)",
+        )
+        parser.add_argument("--id", help="the router's name (default: the host's)")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Run the router."""
+        from hybrid_messaging.router.server import serve
+
+        given = {
+            name: value
+            for name in ("host", "port", "id")
+            if (value := getattr(parsed_args, name)) is not None
+        }
+        if parsed_args.config is None:
+            serve(_open_router(given))
+        elif given:
+            raise config.ConfigError(
+                f"--config and --{next(iter(given))} exclude each other"
+            )
+        else:
+            serve(config.load(parsed_args.config))
+
+
+def _port(text: str) -> int:
+    try:
+        return config.port(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not {error}") from error
+
+
+def _open_router(given: dict[str, object]) -> config.RouterConfig:
+    """A router that everybody who can reach it may use."""
+    router = {"id": given.pop("id")} if "id" in given else {}
+    listener = config.Listener(sasl_mechanisms="ANONYMOUS", **given)  # type: ignore[arg-type]
+    return config.RouterConfig(
+        **router,  # type: ignore[arg-type]
+        listeners=(listener,),
+        addresses=config.OPENSTACK_ADDRESSES,
+    )
