@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +30,9 @@ MAX_FRAME = 65536
 SESSION_WINDOW = 8 * 1024 * 1024
 #: A message beyond this many bytes ends its link.
 MAX_MESSAGE = 128 * 1024 * 1024
+
+#: So many times per idle timeout it is looked whether the peer is silent.
+LOOKS = 4
 
 #: Offered by a peer that forwards by each message's own `to` address.
 ANONYMOUS_RELAY = "ANONYMOUS-RELAY"
@@ -389,7 +393,11 @@ class Endpoint:
         # proton takes 0 for "no deadline" and counts whole milliseconds
         deadline = lib.pn_transport_tick(self._raw_transport, int(now * 1000) + 1)
         self._dispatch()
-        return (deadline - 1) / 1000 if deadline else None
+        if not deadline:
+            return None
+        # It measures silence from one tick to another, not from the last byte.
+        look = self.transport.idle_timeout / LOOKS or math.inf
+        return min((deadline - 1) / 1000, now + look)
 
     # -- the connection ------------------------------------------------
 

@@ -94,6 +94,8 @@ class Bus:
         self.routing = False
         self._relays = False
         self._reason = "not connected yet"
+        #: why there is no connection, between two attempts to make one
+        self._away: Exception | None = None
 
         self._routes: dict[Hashable, Route] = {}
         self._sent: dict[Delivery, Outgoing] = {}
@@ -105,7 +107,7 @@ class Bus:
         self._replies_taken = 0
         #: threads that wait for a message of theirs; calls since there were two
         self._waiting = 0
-        self._alone = -math.inf if not CALLERS_READ else 0
+        self._alone = 0
         self._subscriptions: list[Subscription] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_ids = itertools.count()
@@ -144,8 +146,10 @@ class Bus:
         if message.fanout:
             unreachable_timeout = 0  # a fanout to nobody is no error: do not wait
         self._lock.leave(self._begin, message)
-        self._wait(message, deadline, unreachable_timeout)
-        self._lock.leave(self._waited)
+        try:
+            self._wait(message, deadline, unreachable_timeout)
+        finally:
+            self._lock.leave(self._waited, message)
         if message.error is not None:
             raise message.error
         return message.reply
@@ -160,7 +164,9 @@ class Bus:
         if message.state is State.DONE:
             message.waiter.wake()
 
-    def _waited(self) -> None:
+    def _waited(self, message: Outgoing) -> None:
+        if message.state is not State.DONE:  # its thread has been torn away
+            self._cancel(message, None)
         self._waiting -= 1
         if self._waiting and self._connection is not None:
             self._connection.step_in()
@@ -186,6 +192,9 @@ class Bus:
         message.state = State.QUEUED
         if self._closing.is_set():
             message.finish(errors.BusUnavailable(f"{self}: the transport is closed"))
+            return
+        if self._away is not None and (message.retry == 0 or _hopeless(self._away)):
+            message.finish(self._unavailable(message, self._away))
             return
         if self._addressing is not None:
             if route.link is None:
@@ -248,7 +257,8 @@ class Bus:
             until = min(look_up, deadline, message.monitor_until or deadline)
             connection = self._connection
             if not (
-                self._alone >= LONE_CALLS
+                CALLERS_READ
+                and self._alone >= LONE_CALLS
                 and connection is not None
                 and connection.read_while(message.waits, until, self._deliver)
             ):
@@ -331,6 +341,11 @@ class Bus:
             )
         return errors.TargetUnreachable(
             f"{message.name} to {self._where(message)}: nobody listens there{hint}"
+        )
+
+    def _unavailable(self, message: Outgoing, reason: Exception) -> Exception:
+        return errors.BusUnavailable(
+            f"{message.name} to {self._where(message)}: {reason}"
         )
 
     def _timed_out(self, message: Outgoing) -> Exception:
@@ -431,10 +446,13 @@ class Bus:
         pauses = self._pauses()
         while not self._closing.is_set():
             for host in self._hosts:
+                began = time.monotonic()
                 was_up = self._live(host)
                 if self._closing.is_set():
                     return
-                if was_up:
+                # one that lets us in and out again is as good as one that is away
+                lasted = time.monotonic() - began
+                if was_up and lasted >= self.options.connection_retry_interval:
                     pauses = self._pauses()
                     break
             else:
@@ -464,6 +482,7 @@ class Bus:
             )
             with self._lock:
                 self._connection = connection
+                self._away = None
             connection.connect()
             connection.serve(self._deliver, self._duties)
         except (ConnectionFailed, ConfigurationError) as error:
@@ -487,6 +506,7 @@ class Bus:
     def _lost(self, failure: Exception, was_up: bool) -> None:
         """The connection is gone: end what went with it, keep what can wait."""
         self._reason = str(failure)
+        self._away = failure
         self._connection = None
         self._addressing = None
         self._replies = self._reply_to = None
@@ -505,19 +525,13 @@ class Bus:
                         f" on it: {failure}"
                     ),
                 )
-        hopeless = isinstance(failure, (AuthenticationFailed, ConfigurationError))
         for key, route in list(self._routes.items()):
             route.detached()
             for message in list(route.queue):
                 stuck = isinstance(message.target, str)
-                if hopeless or stuck or not message.may_retry():
+                if _hopeless(failure) or stuck or not message.may_retry():
                     route.queue.remove(message)
-                    self._end(
-                        message,
-                        errors.BusUnavailable(
-                            f"{message.name} to {self._where(message)}: {failure}"
-                        ),
-                    )
+                    self._end(message, self._unavailable(message, failure))
             if not route.queue:
                 del self._routes[key]
         for subscription in self._subscriptions:
@@ -623,6 +637,7 @@ class Bus:
         LOG.info(
             "Connected to %s (%s)", self._connection.host, product or "unidentified"
         )
+        self._connection.due_by(0)  # signs of life, as often as the peer wants them
         for subscription in self._subscriptions:
             subscription.attach(endpoint, self._addressing)
         if self._subscriptions:
@@ -790,6 +805,11 @@ class Bus:
                     f"{message.name} to {self._where(message)}: {outcome}"
                 ),
             )
+
+
+def _hopeless(failure: Exception) -> bool:
+    """Whether trying again will not help before somebody changes something."""
+    return isinstance(failure, (AuthenticationFailed, ConfigurationError))
 
 
 def _properties() -> dict[str, Any]:

@@ -155,7 +155,8 @@ class Connection:
                             self._check_handshake(now, opened_by)
                             self._due = min(self._due, opened_by)
                         self.flush()
-                if self._closing and self.endpoint.finished:
+                # a peer that is silent takes no last bytes either: do not wait
+                if self.endpoint.closed or self.endpoint.finished:
                     raise self._end()
                 if self._led and not self._blocked:
                     self._led = self._turn.locked()
