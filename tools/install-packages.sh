@@ -104,7 +104,7 @@ function allow_services_again {
 
 function install {
     local -a new=()
-    local package unit
+    local package
     for package in "${!UNITS[@]}"; do
         if ! is_installed "$package"; then
             new+=("$package")
@@ -118,13 +118,15 @@ function install {
     # a fresh machine may be busy with its unattended upgrades
     apt-get --quiet --yes --no-install-recommends \
         -o DPkg::Lock::Timeout=300 install "$@" || return
-    if type -P systemctl >/dev/null; then
-        for package in "${new[@]}"; do
-            for unit in ${UNITS[$package]}; do
-                systemctl disable "$unit" || echo "there is no $unit"
-            done
-        done
-    fi
+    for package in "${new[@]}"; do
+        if type -P systemctl >/dev/null; then
+            # shellcheck disable=SC2086  # several units
+            systemctl disable ${UNITS[$package]} || return
+        fi
+        if [[ -e /etc/init.d/$package ]]; then
+            update-rc.d "$package" disable || return
+        fi
+    done
 }
 
 if [[ ${1:-} == --list ]]; then

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules that all files of the repository keep."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import proton
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "plugin" / "hybrid_messaging"
+LICENCE = "SPDX-License-Identifier: Apache-2.0"
+
+#: What each part of the package may import of the others. The drivers and the
+#: router are imported by services and run beside them: they bring nothing along.
+MAY_IMPORT = {
+    "urls": set(),
+    "modes": set(),
+    "state": set(),
+    "protocol": set(),
+    "drivers": {"protocol"},
+    "router": {"protocol"},
+    "engines": {"modes", "state", "urls"},
+    "service_configs": {"modes", "state", "urls", "drivers", "protocol"},
+    "smoke": {"modes", "state", "urls", "drivers", "engines", "service_configs"},
+    "cli": {"modes", "state", "urls", "engines", "router", "service_configs", "smoke"},
+}
+
+
+def work_tree(*patterns: str) -> list[Path]:
+    """The files of the work tree, committed or not, without what git ignores."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    return [path for name in listed if (path := ROOT / name).is_file()]
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_python_files_say_their_licence_and_what_they_are_for() -> None:
+    silent = []
+    for path in work_tree("*.py"):
+        text = path.read_text()
+        opening = re.match(rf"(#!.*\n)?# {LICENCE}\n", text)
+        purpose = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+        # an empty file marks a package and has no other purpose
+        if text and not (opening and purpose.strip()):
+            silent.append(relative(path))
+    assert not silent
+
+
+def test_scripts_say_their_licence_and_can_be_run() -> None:
+    scripts = [path for path in work_tree() if path.read_bytes()[:11] == b"#!/bin/bash"]
+    assert scripts
+    for path in scripts:
+        assert path.read_text().splitlines()[1] == f"# {LICENCE}", path
+        assert os.access(path, os.X_OK), path
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports, wherever in the file it does so."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{path}: imports are absolute here"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_parts_import_only_what_lies_below_them() -> None:
+    wrong = []
+    for path in work_tree("plugin/**/*.py"):
+        part = part_of(path)
+        if part == "__init__":
+            continue
+        for module in imported(path):
+            top, _, rest = module.partition(".")
+            other = rest.partition(".")[0]
+            if top == "hybrid_messaging" and other not in MAY_IMPORT[part] | {part}:
+                wrong.append(f"{relative(path)} imports {module}")
+    assert not wrong
+
+
+def test_one_module_knows_the_driver_interface_of_oslo_messaging() -> None:
+    importers = {
+        relative(path)
+        for path in work_tree("plugin/**/*.py")
+        for module in imported(path)
+        if module.startswith("oslo_messaging._")
+    }
+    assert importers == {"plugin/hybrid_messaging/drivers/oslo.py"}
+
+
+def entry_points() -> list[metadata.EntryPoint]:
+    return [
+        entry_point
+        for entry_point in metadata.distribution("hybrid-messaging").entry_points
+        if entry_point.group != "console_scripts"
+    ]
+
+
+@pytest.mark.parametrize("entry_point", entry_points(), ids=lambda item: item.name)
+def test_entry_points_lead_somewhere(entry_point: metadata.EntryPoint) -> None:
+    assert callable(entry_point.load())
+
+
+def test_the_installed_entry_points_are_those_of_setup_cfg() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    declared = {
+        (group, *(word.strip() for word in line.split("=")))
+        for group, lines in setup["options.entry_points"].items()
+        for line in lines.strip().splitlines()
+    }
+    installed = metadata.distribution("hybrid-messaging").entry_points
+    assert {(item.group, item.name, item.value) for item in installed} == declared
+
+
+def test_qpid_proton_was_built_with_tls_and_sasl() -> None:
+    cure = "tools/install-packages.sh compile, then tools/make-venv.sh"
+    assert proton.SSL.present(), cure
+    assert proton.SASL.extended(), cure
+
+
+def commands() -> set[str]:
+    return {
+        item.name.replace("_", " ")
+        for item in entry_points()
+        if item.group == "hybrid_messaging.cli"
+    }
+
+
+def test_documents_name_commands_that_exist() -> None:
+    """What stands in a code block after ``hybrid-messaging`` can be typed."""
+    known = tuple(f"{name} " for name in commands())
+    unknown = [
+        f"{relative(path)}: {line}"
+        for path in work_tree("*.rst")
+        for line in re.findall(
+            r"^ +(?:\$ )?hybrid-messaging ([a-z].*)$", path.read_text(), re.MULTILINE
+        )
+        if not f"{line} ".startswith(known)
+    ]
+    assert not unknown
+
+
+def test_documents_name_files_that_exist() -> None:
+    missing = [
+        f"{relative(path)}: {name}"
+        for path in work_tree("*.rst")
+        for name in re.findall(
+            r"(?<![\w/.-])((?:tools|files|tests|plugin|\.ci)/[\w./-]*\w)",
+            path.read_text(),
+        )
+        if not (ROOT / name).exists()
+    ]
+    assert not missing

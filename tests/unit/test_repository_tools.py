@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scripts that prepare a machine, and the runner of the test suite."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ROOT / "tools"
+
+
+def run(*command: str | Path, **surroundings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **surroundings},
+    )
+
+
+def await_true(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# -- packages ----------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout that has nothing but the scripts."""
+    shutil.copytree(TOOLS, tmp_path / "tools")
+    return tmp_path
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="no Debian or Ubuntu")
+def test_missing_packages_follow_from_profiles_and_platform(checkout: Path) -> None:
+    (checkout / "bindep.txt").write_text(
+        "hm-always  # without profiles\n"
+        "hm-dpkg [platform:dpkg]\n"
+        "hm-rpm [platform:rpm]\n"
+        "hm-compile [compile platform:dpkg]\n"
+        "hm-compile-rpm [compile platform:rpm]\n"
+        "# hm-comment\n"
+        "hm-either [engines test]\n"
+        "hm-other [other]\n"
+        "libc-bin [compile]\n"  # a package that every such machine has
+        "\n"
+        "hm-test [test]\n"
+    )
+    tool = checkout / "tools/install-packages.sh"
+    assert run(tool, "--list", "compile").stdout.split() == [
+        "hm-always",
+        "hm-dpkg",
+        "hm-compile",
+    ]
+    assert run(tool, "--list", "test").stdout.split() == [
+        "hm-always",
+        "hm-dpkg",
+        "hm-either",
+        "hm-test",
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="no Debian or Ubuntu")
+def test_a_command_stands_for_the_package_of_its_name(checkout: Path) -> None:
+    (checkout / "bindep.txt").write_text("hm-command [engines]\n")
+    tool = checkout / "tools/install-packages.sh"
+    assert run(tool, "--list", "engines").stdout == "hm-command\n"
+    (checkout / "bin").mkdir()
+    command = checkout / "bin/hm-command"
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    path = f"{command.parent}:{os.environ['PATH']}"
+    assert run(tool, "--list", "engines", PATH=path).stdout == ""
+
+
+# -- the virtual environment -------------------------------------------
+
+
+def test_an_environment_of_somebody_else_is_left_alone(checkout: Path) -> None:
+    theirs = checkout / ".venv/precious"
+    theirs.mkdir(parents=True)
+    done = run(checkout / "tools/make-venv.sh", PYTHON=sys.executable)
+    assert done.returncode == 1
+    assert "was not made by this script: remove it or move it away" in done.stdout
+    assert theirs.exists()
+
+
+def test_a_wrong_python_is_refused(checkout: Path) -> None:
+    done = run(checkout / "tools/make-venv.sh", PYTHON="/bin/false")
+    assert done.returncode == 1
+    assert "PYTHON=/bin/false is no Python from 3.10 to 3.13" in done.stdout
+    assert not (checkout / ".venv").exists()
+
+
+def test_without_a_python_there_is_a_sentence(checkout: Path) -> None:
+    (checkout / "bin").mkdir()
+    for version in ("", ".13", ".12", ".11", ".10"):
+        old = checkout / f"bin/python3{version}"
+        old.write_text("#!/bin/sh\n[ $1 = --version ] && echo Python 3.9.2\n")
+        old.chmod(0o755)
+    path = f"{checkout / 'bin'}:{os.environ['PATH']}"
+    done = run(checkout / "tools/make-venv.sh", PATH=path, PYTHON="")
+    assert done.returncode == 1
+    assert "there is no Python from 3.10 to 3.13 (Python 3.9.2)" in done.stdout
+
+
+# -- steps -------------------------------------------------------------
+
+
+def step(command: str) -> list[str]:
+    return ["bash", "-c", f"source {TOOLS}/steps.sh; run_step 'a step' {command}"]
+
+
+def test_a_step_that_works_is_one_line() -> None:
+    done = run(*step("echo noise"))
+    assert done.returncode == 0
+    assert done.stdout == "  a step ... done in 0 s\n"
+
+
+def test_a_step_that_fails_shows_what_it_said(tmp_path: Path) -> None:
+    done = run(*step("bash -c 'echo the reason; exit 7'"), TMPDIR=str(tmp_path))
+    assert done.returncode == 7
+    assert "    the reason\n" in done.stdout
+    (log,) = tmp_path.iterdir()
+    assert f"All of it is in {log}\n" in done.stdout
+    assert log.read_text() == "the reason\n"
+
+
+def test_an_interrupted_step_ends_its_command(tmp_path: Path) -> None:
+    script = subprocess.Popen(
+        step(f"bash -c 'echo $$ >{tmp_path}/pid; exec sleep 600'"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    await_true(lambda: (tmp_path / "pid").exists() and "sleep" in _command(tmp_path))
+    pid = int((tmp_path / "pid").read_text())
+    os.killpg(script.pid, signal.SIGINT)
+    assert script.wait(20) == 1
+    assert not psutil.pid_exists(pid)
+
+
+def _command(directory: Path) -> str:
+    text = (directory / "pid").read_text()
+    return psutil.Process(int(text)).name() if text else ""
+
+
+# -- the runner of the test suite --------------------------------------
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The runner, whose stages a test replaces, and which writes elsewhere."""
+    spec = importlib.util.spec_from_file_location("run_tests", TOOLS / "run_tests.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "run_tests", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(module, "COVERAGE", tmp_path / "build/coverage")
+    monkeypatch.setattr(module, "PARTING", 0.5)
+    monkeypatch.setattr(module, "STAGES", {})
+    return module
+
+
+def add_stage(runner: ModuleType, name: str, *programs: str, **more: Any) -> None:
+    commands = [[sys.executable, "-c", program] for program in programs]
+    runner.STAGES[name] = runner.Stage("a stage", lambda _: commands, **more)
+
+
+def run_main(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> int:
+    monkeypatch.setattr(sys, "argv", ["run_tests.py", *arguments])
+    return int(runner.main())
+
+
+def test_all_commands_of_a_stage_run_and_one_failure_fails_it(
+    runner: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    add_stage(runner, "one", "print('first'); exit(3)", "print('== 5 passed ==')")
+    result = runner.run_stage("one", [])
+    assert len(result.problems) == 1
+    assert result.problems[0].startswith("exited 3: ")
+    assert result.closing == "== 5 passed =="
+    assert "first\n" in capfd.readouterr().out
+
+
+def test_what_a_stage_leaves_running_fails_it_and_is_ended(
+    runner: ModuleType, tmp_path: Path
+) -> None:
+    leave = (
+        "import subprocess; left = subprocess.Popen(['sleep', '600']);"
+        f"open('{tmp_path}/pid', 'w').write(str(left.pid))"
+    )
+    add_stage(runner, "one", leave)
+    (problem,) = runner.run_stage("one", []).problems
+    assert problem.startswith("was left running and is ended now: ")
+    assert problem.endswith(" sleep 600")
+    pid = int((tmp_path / "pid").read_text())
+    await_true(lambda: not psutil.pid_exists(pid))
+
+
+def test_a_stage_that_hangs_is_ended(runner: ModuleType) -> None:
+    add_stage(runner, "one", "import time; time.sleep(600)", limit=1)
+    (problem,) = runner.run_stage("one", []).problems
+    assert problem.startswith("hung and was ended after 1 s: ")
+
+
+def test_the_summary_has_a_line_for_each_stage(
+    runner: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    add_stage(runner, "good", "print('== 5 passed in 1.00s ==')")
+    add_stage(runner, "bad", "exit(1)")
+    assert run_main(runner, monkeypatch) == 1
+    printed = capfd.readouterr().out
+    lines = [line.split() for line in printed.splitlines()]
+    assert ["good", "passed", "0", "5", "passed", "in", "1.00s"] in lines
+    assert ["bad", "FAILED", "0"] in lines
+    assert printed.splitlines()[-1].startswith("bad: exited 1: ")
+
+
+def test_only_the_stages_that_are_asked_for_run(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_stage(runner, "good", "pass")
+    add_stage(runner, "bad", "exit(1)")
+    assert run_main(runner, monkeypatch, "good") == 0
+    with pytest.raises(SystemExit) as refused:
+        run_main(runner, monkeypatch, "ugly")
+    assert refused.value.code == 2
+
+
+def test_a_failing_stage_is_the_last_with_exitfirst(
+    runner: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    add_stage(runner, "bad", "exit(1)")
+    add_stage(runner, "next", "pass")
+    assert run_main(runner, monkeypatch, "-x") == 1
+    assert "next" not in capfd.readouterr().out
+
+
+def test_arguments_for_pytest_follow_two_dashes(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got: list[str] = []
+
+    def commands(arguments: list[str]) -> list[list[str]]:
+        got.extend(arguments)
+        return []
+
+    runner.STAGES["one"] = runner.Stage("a stage", commands)
+    assert run_main(runner, monkeypatch, "one", "--", "-k", "urls") == 0
+    assert got == ["-k", "urls"]
+
+
+def test_a_preparation_runs_until_its_stage_begins(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    prepared = tmp_path / "prepared"
+    preparation = [sys.executable, "-c", f"open('{prepared}', 'w')"]
+    add_stage(runner, "first", "pass")
+    add_stage(runner, "second", f"open('{prepared}')", preparation=preparation)
+    assert run_main(runner, monkeypatch) == 0
+
+
+def test_a_preparation_ends_with_the_run(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    preparation = ["bash", "-c", f"echo $$ >{tmp_path}/pid; exec sleep 600"]
+    await_pid = (
+        "import os, time\n"
+        f"while not os.path.exists('{tmp_path}/pid'): time.sleep(0.05)\n"
+        "exit(1)"
+    )
+    add_stage(runner, "first", await_pid)
+    add_stage(runner, "second", "pass", preparation=preparation)
+    assert run_main(runner, monkeypatch, "-x") == 1
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+def test_the_test_script_names_all_stages() -> None:
+    listed = run(sys.executable, TOOLS / "run_tests.py", "--help").stdout
+    stages = listed.partition("in this order:\n")[2].partition("\n\n")[0]
+    script = run(TOOLS / "test.sh", "--help").stdout
+    named = script.partition("Stages: ")[2].partition(";")[0]
+    assert named.split() == [line.split()[0] for line in stages.splitlines()]
