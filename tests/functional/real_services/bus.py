@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The message bus of a mode, brought up and asked by hybrid-messaging itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from hybrid_messaging import state
+from hybrid_messaging.engines import deployment, rabbitmq
+from hybrid_messaging.engines.amqp_management import Management
+
+from .environment import Report
+
+PROGRAM = Path(sysconfig.get_path("scripts")) / "hybrid-messaging"
+RPC_PREFIX = "openstack.org/om/rpc/"
+
+
+class Bus:
+    """The engines of one mode.
+
+    :param mode: its name in the mode table
+    :param state_dir: for ``--state-dir``
+    :param report: takes lines that tell of progress
+    """
+
+    def __init__(self, mode: str, state_dir: Path, report: Report) -> None:
+        self._mode = mode
+        self._state_dir = state_dir
+        self._state_option = ("--state-dir", str(state_dir))
+        self._report = report
+
+    def up(self) -> None:
+        """Start the engines and wait until they are ready."""
+        self._run("up", *self._state_option, self._mode)
+
+    def configure(self, files: Sequence[Path]) -> None:
+        """Let the services of these config files use the bus."""
+        self._run("configure", *self._state_option, *map(str, files))
+
+    def check(self, files: Sequence[Path], python: str, path: Path) -> None:
+        """Let the config files be checked in the services' environment.
+
+        :param files: the config files
+        :param python: the services' interpreter
+        :param path: what is on its search path besides
+        :raises RuntimeError: if there is any problem
+        """
+        variables = {"PYTHONPATH": str(path)}
+        self._run("check", "--python", python, *map(str, files), **variables)
+
+    def restart_rpc(self) -> None:
+        """Stop what carries RPC, and start it again with the same address."""
+        name = self._engine("rpc").name
+        deployment.restart(self._state_dir, name, self._report)
+
+    def down(self) -> None:
+        """Stop the engines; nothing of them may be left."""
+        self._run("down", *self._state_option)
+        if self._state_dir.exists():
+            left = [str(path) for path in self._state_dir.rglob("*")]
+            raise AssertionError(f"down has left {self._state_dir}: {left}")
+
+    @property
+    def single_url(self) -> str:
+        """The notification broker, as services would use it for everything.
+
+        A service that is still configured so would leave queues there.
+        """
+        return self._state().notify_url
+
+    def rpc_deliveries(self) -> Counter[str]:
+        """Return how many requests the router has delivered to each address."""
+        engine = self._engine("rpc")
+        with Management(engine.host, engine.port) as management:
+            return Counter(
+                {
+                    row["name"]: row["deliveriesEgress"]
+                    for row in management.addresses()
+                    if row["name"].startswith(RPC_PREFIX)
+                }
+            )
+
+    def queues(self) -> list[str]:
+        """Return the queues of the notification broker."""
+        return [row["name"] for row in rabbitmq.queues(self._engine("notify"))]
+
+    def exchanges(self) -> list[str]:
+        """Return the exchanges of the notification broker."""
+        return [row["name"] for row in rabbitmq.exchanges(self._engine("notify"))]
+
+    def _state(self) -> state.State:
+        found = state.load(self._state_dir)
+        assert found is not None, f"nothing is up in {self._state_dir}"
+        return found
+
+    def _engine(self, role: str) -> state.Engine:
+        return next(e for e in self._state().engines if role in e.roles)
+
+    def _run(self, command: str, *arguments: str, **variables: str) -> None:
+        """Run a command; what it says to a person is progress here."""
+        with subprocess.Popen(
+            [PROGRAM, command, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # eventlet deprecates itself in every process that has it
+            env={**os.environ, "PYTHONWARNINGS": "ignore", **variables},
+            text=True,
+        ) as running:
+            assert running.stdout is not None and running.stderr is not None
+            for line in running.stderr:
+                self._report(f"{command}: {line.rstrip()}")
+            answer = running.stdout.read()
+        if running.returncode:
+            raise RuntimeError(
+                f"hybrid-messaging {command} exited {running.returncode}:\n{answer}"
+            )

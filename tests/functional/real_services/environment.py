@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The virtual environment of the real services: built once, then reused."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+#: Makes SQLite bear several services that write.
+PLUGIN = HERE / "sqlite_writers"
+PINS = HERE / "pins.txt"
+CHECKOUT = HERE.parents[2]
+#: What pip needs of the checkout; a copy of it is built, so that no build
+#: leaves files in the work tree.
+SOURCES = ("LICENSE", "README.rst", "files", "plugin", "pyproject.toml",
+           "setup.cfg", "setup.py")  # fmt: skip
+CACHE_VARIABLE = "HYBRID_REAL_SERVICES_CACHE"
+PYTHON_VARIABLE = "HYBRID_REAL_SERVICES_PYTHON"
+
+Report = Callable[[str], None]
+
+
+class BuildError(Exception):
+    """The environment could not be built; the message ends with pip's output."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment that holds the services.
+
+    :param root: its directory
+    """
+
+    root: Path
+
+    def script(self, name: str) -> str:
+        """Return the path of a program of the environment."""
+        return str(self.root / "bin" / name)
+
+
+def default_cache() -> Path:
+    """Return the directory that environments are kept in."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "hybrid-messaging" / "real-services"
+
+
+def ensure(cache: Path, report: Report) -> Environment:
+    """Return the environment of the pins; build it if there is none.
+
+    :param cache: directory that holds environments, one for each set of pins
+    :param report: takes lines that tell of progress
+    :raises BuildError: if pip fails
+    """
+    python = os.environ.get(PYTHON_VARIABLE, sys.executable)
+    root = cache / _key(python)
+    complete = root / "complete"
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(root.with_suffix(".lock"), report):
+        if not complete.exists():
+            # What an interrupted build left cannot be trusted.
+            shutil.rmtree(root, ignore_errors=True)
+            _build(python, root, report)
+            complete.touch()
+    return Environment(root)
+
+
+def install_checkout(environment: Environment, target: Path) -> None:
+    """Install hybrid-messaging as it is checked out beside the environment.
+
+    It goes into a directory of its own, for ``PYTHONPATH``, together with the
+    plugin that the databases need: the environment stays as the pins describe
+    it, and several checkouts can share it.
+
+    :param environment: whose pip and setuptools to use
+    :param target: the directory to fill
+    :raises BuildError: if pip fails
+    """
+    source = target.with_name(target.name + ".source")
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+    (source / "checkout").mkdir(parents=True)
+    for name in SOURCES:
+        origin, copy = CHECKOUT / name, source / "checkout" / name
+        if origin.is_dir():
+            shutil.copytree(origin, copy, symlinks=True, ignore=ignore)
+        else:
+            shutil.copy2(origin, copy)
+    shutil.copytree(PLUGIN, source / "plugin", ignore=ignore)
+    _pip(environment, "install", "--quiet", "--no-deps", "--no-build-isolation",
+         "--target", str(target), str(source / "checkout"), str(source / "plugin"),
+         )  # fmt: skip
+    shutil.rmtree(source)
+
+
+def _key(python: str) -> str:
+    version = subprocess.run(
+        [python, "-V"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    described = f"{version} {platform.machine()}\n{PINS.read_text()}"
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _locked(path: Path, report: Report) -> Iterator[None]:
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(f"waiting for another run that builds {path.with_suffix('')}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(python: str, root: Path, report: Report) -> None:
+    began = time.monotonic()
+    pins = [line for line in PINS.read_text().splitlines() if "==" in line]
+    report(f"building {root}: {len(pins)} distributions")
+    subprocess.run([python, "-m", "venv", str(root)], check=True)
+    fetched = 0
+    reported = began
+
+    def watch(line: str) -> None:
+        nonlocal fetched, reported
+        fetched += line.startswith("Collecting ")
+        now = time.monotonic()
+        if now - reported >= 5 or line.startswith("Installing collected"):
+            reported = now
+            step = line.split(":")[0].strip()[:60]
+            report(f"[{fetched}/{len(pins)}] {now - began:.0f} s: {step}")
+
+    _pip(Environment(root), "install", "--no-deps", "--progress-bar", "off",
+         "-r", str(PINS), watch=watch)  # fmt: skip
+    report(f"built in {time.monotonic() - began:.0f} s")
+
+
+def _pip(
+    environment: Environment, *arguments: str, watch: Report = lambda _: None
+) -> None:
+    command = [environment.script("python"), "-m", "pip", *arguments]
+    output = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as pip:
+        assert pip.stdout is not None
+        for line in pip.stdout:
+            output.append(line)
+            watch(line)
+    if pip.returncode:
+        tail = "".join(output[-30:])
+        raise BuildError(f"{' '.join(command)} exited {pip.returncode}:\n{tail}")

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start the services' processes, watch them, stop them by their ids."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from .waiting import NotYet, wait_for
+
+#: Seconds for services to finish what they are doing: ironic-conductor takes
+#: eight when nothing is in its way.
+STOP_TIMEOUT = 40.0
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is to be run.
+
+    :param name: a short name, also of the log file
+    :param arguments: program and arguments
+    """
+
+    name: str
+    arguments: Sequence[str]
+
+
+class Processes:
+    """The running services, each with its own session and log file.
+
+    :param commands: what can be run
+    :param environment: environment variables for all of them
+    :param directory: where the log files are, and the working directory
+    """
+
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        environment: dict[str, str],
+        directory: Path,
+    ) -> None:
+        self._commands = {command.name: command for command in commands}
+        self._environment = environment
+        self._directory = directory
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def log(self, name: str) -> Path:
+        """Return the path of a service's log."""
+        return self._directory / f"{name}.log"
+
+    def start(self, *names: str) -> None:
+        """Start these services, or all, without waiting for any."""
+        for name in names or self._commands:
+            with self.log(name).open("ab") as log:
+                self._running[name] = subprocess.Popen(
+                    self._commands[name].arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment,
+                    cwd=self._directory,
+                    # workers are found again by the session they are in
+                    start_new_session=True,
+                )
+
+    def check(self) -> None:
+        """Raise RuntimeError if a service has ended by itself."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} ended with status {process.returncode}")
+
+    def stop(self, *names: str) -> None:
+        """Stop these services, or all, and every worker they have forked.
+
+        :raises RuntimeError: if one had to be killed or left workers behind
+        """
+        stopping = {n: self._running.pop(n) for n in names or list(self._running)}
+        for process in stopping.values():
+            process.terminate()
+        for process in stopping.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_TIMEOUT)
+        sessions = {process.pid: name for name, process in stopping.items()}
+        left = _in_sessions(sessions)
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in stopping.values():
+            process.wait()
+        if left:
+
+            def gone() -> None:
+                if still := _in_sessions(sessions):
+                    raise NotYet(str(still))
+
+            wait_for("killed services are gone", gone, 10)
+            raise RuntimeError(f"had to kill what was left of services: {left}")
+
+    def tails(self, lines: int = 40, width: int = 240) -> str:
+        """Return the end of every log, for a person who looks for a cause.
+
+        :param lines: how many of each
+        :param width: where lines are cut: notifications are long
+        """
+        parts = []
+        for path in sorted(self._directory.glob("*.log")):
+            end = path.read_text(errors="replace").splitlines()[-lines:]
+            parts += [f"--- {path}", *(line[:width] for line in end)]
+        return "\n".join(parts)
+
+
+def _in_sessions(sessions: dict[int, str]) -> dict[int, str]:
+    """Return the processes that belong to these sessions: pid, service."""
+    found = {}
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            name = sessions.get(os.getsid(pid))
+            if name and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found[pid] = name
+    return found

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rig: a bus, the services on it, and what can be learned from them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from . import environment as environments
+from . import evidence
+from .bus import Bus
+from .deployment import Deployment, free_ports
+from .evidence import Notification
+from .processes import Processes
+from .waiting import NotYet, wait_for
+from .workload import NOTIFICATIONS, Cinder, Ironic
+
+START_TIMEOUT = 90.0
+SETTLE_TIMEOUT = 60.0
+COLLECTOR = "ceilometer-agent-notification"
+#: The processes that serve RPC; each name is also part of its topics.
+SERVERS = {
+    "ironic-conductor": "ironic.conductor_manager",
+    "cinder-scheduler": "cinder-scheduler",
+    "cinder-volume": "cinder-volume",
+}
+
+
+class Rig:
+    """The running services.
+
+    :param bus: what carries their messages
+    :param deployment: their files
+    :param processes: their processes
+    :param report: takes lines that tell of progress
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        deployment: Deployment,
+        processes: Processes,
+        report: environments.Report,
+    ) -> None:
+        self.bus = bus
+        self.processes = processes
+        self.events = deployment.events
+        self.ironic = Ironic(deployment.ironic_port)
+        self.cinder = Cinder(deployment.cinder_port)
+        self._logs = [processes.log(c.name) for c in deployment.commands()]
+        self._report = report
+
+    def wait_until_ready(self) -> None:
+        """Wait until both APIs reach their servers by RPC.
+
+        :raises TimeoutError: if they do not
+        :raises RuntimeError: if a service has ended
+        """
+        for name, service in (("ironic", self.ironic), ("cinder", self.cinder)):
+
+            def probe(service: Ironic | Cinder = service) -> None:
+                self.processes.check()
+                service.probe()
+
+            wait_for(f"{name} is ready", probe, START_TIMEOUT)
+            self._report(f"{name} answers at {service.rest.url}")
+
+    def exercise(self) -> None:
+        """Drive both APIs through their workloads, at the same time."""
+        with ThreadPoolExecutor() as pool:
+            for done in [pool.submit(s.exercise) for s in (self.ironic, self.cinder)]:
+                done.result()
+        self._report("a node and a volume have come and gone")
+
+    @contextlib.contextmanager
+    def without_collector(self) -> Iterator[None]:
+        """Stop ceilometer, so that nobody takes notifications; start it again."""
+        self.processes.stop(COLLECTOR)
+        yield
+        self.processes.start(COLLECTOR)
+
+    def published(self) -> Counter[Notification]:
+        """Return what the services say they have notified."""
+        return evidence.published(self._logs)
+
+    def stored(self) -> Counter[Notification]:
+        """Return what ceilometer has stored."""
+        return evidence.stored(self.events)
+
+    def wait_until_stored(self, passes: int) -> None:
+        """Wait until ceilometer has stored what the services have notified.
+
+        :param passes: how often the workloads have been gone through
+        :raises TimeoutError: names the event types that differ
+        """
+        expected = {kind: n * passes for kind, n in NOTIFICATIONS.items()}
+
+        def same() -> None:
+            published, stored = self.published(), self.stored()
+            if published != stored:
+                lost, extra = kinds(published - stored), kinds(stored - published)
+                raise NotYet(f"not stored: {lost}; stored, not published: {extra}")
+            found = kinds(stored)
+            if {kind: found[kind] for kind in expected} != expected:
+                raise NotYet(f"stored: {found}; expected: {expected}")
+
+        wait_for("all notifications stored", same, SETTLE_TIMEOUT)
+        self._report(f"{self.stored().total()} notifications published, all stored")
+
+    def requests(self) -> dict[str, Counter[str]]:
+        """Return the RPC methods that each server has been asked for."""
+        return {n: evidence.requests(self.processes.log(n)) for n in SERVERS}
+
+    def wait_until_accounted(self) -> dict[str, int]:
+        """Wait until the router has delivered what the servers have taken.
+
+        :return: the number of requests for each server
+        :raises TimeoutError: with both accounts if they differ
+        """
+
+        def same() -> dict[str, int]:
+            taken = {n: asked.total() for n, asked in self.requests().items()}
+            carried = self.bus.rpc_deliveries()
+            routed = {
+                name: sum(n for address, n in carried.items() if topic in address)
+                for name, topic in SERVERS.items()
+            }
+            if taken != routed:
+                raise NotYet(f"taken by servers: {taken}; by the router: {routed}")
+            return taken
+
+        found = wait_for("all RPC through the router", same, SETTLE_TIMEOUT)
+        self._report(f"{sum(found.values())} RPC requests, all through the router")
+        return found
+
+    def errors(self) -> list[str]:
+        """Return the lines in which a service complains about its messaging."""
+        return evidence.errors(self._logs)
+
+
+def kinds(notifications: Counter[Notification]) -> Counter[str]:
+    """Return how many notifications there are of each event type."""
+    return Counter(kind for _, kind in notifications.elements())
+
+
+@contextlib.contextmanager
+def running(
+    mode: str, threading: str, directory: Path, report: environments.Report
+) -> Iterator[Rig]:
+    """Run everything, from the environment to services that are ready.
+
+    :param mode: of hybrid-messaging's mode table
+    :param threading: one of :data:`~.deployment.THREADING`
+    :param directory: empty; takes all files but the environment
+    :param report: takes lines that tell of progress
+    """
+    began = time.monotonic()
+
+    def tell(line: str) -> None:
+        report(f"[{time.monotonic() - began:5.1f} s] {line}")
+
+    environment = environments.ensure(environments.default_cache(), tell)
+    with contextlib.ExitStack() as stack:
+        bus = Bus(mode, directory / "bus", tell)
+        # together: one waits, the other computes
+        with ThreadPoolExecutor() as pool:
+            checkout = directory / "hybrid-messaging"
+            installing = pool.submit(
+                environments.install_checkout, environment, checkout
+            )
+            stack.callback(bus.down)
+            bus.up()
+            installing.result()
+        deployment = Deployment(
+            environment, checkout, directory, threading, *free_ports(2)
+        )
+        deployment.write(bus.single_url)
+        bus.configure(deployment.configs)
+        bus.check(deployment.configs, environment.script("python"), checkout)
+        processes = Processes(
+            deployment.commands(), deployment.variables, deployment.logs
+        )
+        stack.callback(processes.stop)
+        rig = Rig(bus, deployment, processes, tell)
+        try:
+            tell(f"starting the services, cinder in {threading} threads")
+            processes.start()
+            rig.wait_until_ready()
+            yield rig
+        except Exception:
+            report(processes.tails())
+            raise
+        tell("stopping the services")
+    tell("everything is stopped")

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ironic, Cinder and Ceilometer work on a hybrid bus, and use both its halves."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from . import evidence
+from .deployment import THREADING
+from .environment import PYTHON_VARIABLE
+from .rig import running
+from .workload import METHODS
+
+pytestmark = [
+    pytest.mark.skipif(
+        sys.version_info < (3, 11) and PYTHON_VARIABLE not in os.environ,
+        reason=f"the services need Python 3.11: set {PYTHON_VARIABLE}",
+    ),
+    # on a machine that has no environment yet, the first test builds it
+    pytest.mark.timeout(600),
+]
+
+
+@pytest.fixture
+def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Return what prints a line at once, past pytest's capture."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n{line}", end="", flush=True)
+
+    return say
+
+
+@pytest.mark.parametrize("threading", THREADING)
+def test_rpc_by_the_router_notifications_by_the_broker(
+    threading: str, tmp_path: Path, progress: Callable[[str], None]
+) -> None:
+    """Services that knew one RabbitMQ work on both buses after `configure`."""
+    with running("qpid-hybrid", threading, tmp_path, progress) as rig:
+        rig.exercise()
+        rig.wait_until_stored(passes=1)
+        before = rig.stored()
+        with rig.without_collector():
+            rig.exercise()
+            assert rig.stored() == before
+        rig.wait_until_stored(passes=2)
+
+        rig.wait_until_accounted()
+        for server, asked in rig.requests().items():
+            assert METHODS[server] <= set(asked)
+
+        queues, exchanges = rig.bus.queues(), rig.bus.exchanges()
+        assert "notifications.info" in queues
+        assert evidence.not_for_notifications(queues, exchanges) == []
+        assert rig.errors() == []
+
+        rig.bus.restart_rpc()
+        rig.wait_until_ready()
+        rig.exercise()
+        rig.wait_until_stored(passes=3)
