@@ -42,6 +42,7 @@ from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
     REJECTED,
+    RELEASED,
     Delivery,
     Endpoint,
     Link,
@@ -61,6 +62,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
 FAREWELL = 2.0
 #: A thread that has called alone so many times in a row reads its own replies.
 LONE_CALLS = 4
+#: Seconds that the peer may take to stop sending to a subscription that ends.
+DRAIN_TIMEOUT = 1.0
 #: Seconds that a new subscription waits to be confirmed.
 SUBSCRIBE_TIMEOUT = 5.0
 
@@ -379,6 +382,8 @@ class Bus:
         """Detach a subscription for good."""
         if self.forked:
             return
+        if subscription.draining:
+            subscription.ended.wait(DRAIN_TIMEOUT)
         with self._lock:
             if subscription in self._subscriptions:
                 self._subscriptions.remove(subscription)
@@ -736,6 +741,8 @@ class Bus:
             self._drain(link.context)
             if link.draining:
                 link.drained()
+        elif isinstance(link.context, Source) and link.credit == 0:
+            link.context.subscription.settled(link.context)
 
     def on_message(
         self, receiver: Receiver, delivery: Delivery | None, data: bytes
@@ -743,7 +750,7 @@ class Bus:
         source = receiver.context
         if isinstance(source, Source):
             if source.subscription.stopped:
-                source.subscription.refuse(source, delivery)
+                source.subscription.give_back(source, delivery, RELEASED)
             else:
                 self._arrived.append((source, delivery, data))
             return

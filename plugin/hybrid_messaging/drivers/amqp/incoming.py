@@ -166,12 +166,7 @@ class Inbox:
             self._give_back(source, delivery, RELEASED)
 
     def _give_back(self, source: Source, delivery: Any, outcome: Outcome) -> None:
-        with self._bus.lock:
-            if not source.link.closed:
-                if delivery is not None:
-                    source.link.settle(delivery, outcome)
-                self._subscription.taken(source)
-                self._bus.flush()
+        self._bus.lock.leave(self._subscription.give_back, source, delivery, outcome)
 
 
 class RpcListener(oslo.Listener):

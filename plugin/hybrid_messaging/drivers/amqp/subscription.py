@@ -8,7 +8,7 @@ from typing import Any
 
 from hybrid_messaging.drivers.amqp.addressing import Addressing
 from hybrid_messaging.drivers.waiter import Waiter
-from hybrid_messaging.protocol.endpoint import RELEASED, Endpoint, Receiver
+from hybrid_messaging.protocol.endpoint import Endpoint, Outcome, Receiver
 
 
 class Source:
@@ -49,6 +49,8 @@ class Subscription:
         self.stopped = False
         #: woken when every address is attached, or the bus is lost
         self.ready = Waiter()
+        #: woken when every address is detached after a stop, or the bus is lost
+        self.ended = Waiter()
 
     def attach(self, endpoint: Endpoint, addressing: Addressing) -> None:
         """Open the links on a new connection."""
@@ -88,23 +90,43 @@ class Subscription:
     def stop(self) -> None:
         """Take no more messages.
 
-        A link on which the service still works is kept until that is done: the
-        bus would take its detaching for the death of the server.
+        A link is detached when nothing is under way on it any more, nor being
+        worked on: the bus would take that for lost with the server.
         """
         self.stopped = True
         for source in self.sources:
-            if source.link.unsettled == 0:
-                source.link.close()
+            self.settled(source)
 
     def settled(self, source: Source) -> None:
-        """The service is done with a message."""
-        if self.stopped and source.link.unsettled == 0:
-            source.link.close()
+        """The service is done with a message, or the peer with its credit."""
+        link = source.link
+        if not self.stopped or link.closed or link.unsettled > 0:
+            return
+        if link.credit > 0:
+            link.drain()
+            return
+        link.close()
+        if not self.draining:
+            self.ended.wake()
 
-    def refuse(self, source: Source, delivery: Any) -> None:
-        """Give a message back that came after the stop."""
+    @property
+    def draining(self) -> bool:
+        """It is stopped, and the peer may still have messages under way."""
+        return self.stopped and not all(each.link.closed for each in self.sources)
+
+    def give_back(self, source: Source, delivery: Any, outcome: Outcome) -> None:
+        """Let the bus do with a message what the outcome says."""
+        link = source.link
+        if link.closed:
+            return
         if delivery is not None:
-            source.link.settle(delivery, RELEASED)
+            link.settle(delivery, outcome)
+        if not self.stopped:
+            self.taken(source)
+        elif link.unsettled > 0:
+            # Without credit the bus would keep messages for when there is some.
+            link.grant(1)
+        else:
             self.settled(source)
 
     def detach(self) -> None:
@@ -118,3 +140,4 @@ class Subscription:
         """The connection is gone, and the links with it."""
         self.sources = []
         self.ready.wake()
+        self.ended.wake()
