@@ -66,6 +66,9 @@ class Listener:
     idle_timeout: int = 16
     #: unsettled messages that one link may have under way
     link_capacity: int = 250
+    #: seconds that a peer has to authenticate itself and to open the connection;
+    #: 0: for ever
+    handshake_timeout: int = 10
     ssl_profile: SslProfile | None = None
     require_ssl: bool = False
 
@@ -175,6 +178,9 @@ _SECTIONS: dict[str, dict[str, _Attribute]] = {
         "authenticatePeer": _Attribute("authenticate_peer", _boolean),
         "saslMechanisms": _Attribute("sasl_mechanisms"),
         "idleTimeoutSeconds": _Attribute("idle_timeout", _number(0, 86400)),
+        "initialHandshakeTimeoutSeconds": _Attribute(
+            "handshake_timeout", _number(0, 86400)
+        ),
         "linkCapacity": _Attribute("link_capacity", _number(1, 1_000_000)),
         "sslProfile": _Attribute("ssl_profile"),
         "requireSsl": _Attribute("require_ssl", _boolean),

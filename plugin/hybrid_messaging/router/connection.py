@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import proton
 
@@ -27,6 +27,7 @@ from hybrid_messaging.router.links import Consumer, Producer
 
 if TYPE_CHECKING:
     from hybrid_messaging.router.addresses import Address
+    from hybrid_messaging.router.security import Terms
     from hybrid_messaging.router.server import Router
 
 LOG = logging.getLogger(__name__)
@@ -37,8 +38,6 @@ OUTPUT_BYTES = 4 * 1024 * 1024
 MAX_LINKS = 10_000
 #: Sessions that one connection may have, less one.
 CHANNEL_MAX = 63
-#: Seconds that a peer has to authenticate itself and to open the connection.
-OPEN_TIMEOUT = 10.0
 #: Seconds that a peer has to take our good-bye.
 CLOSE_TIMEOUT = 2.0
 
@@ -47,7 +46,7 @@ class Connection(Handler):
     """A peer's connection, from its acceptance to the end of its socket."""
 
     def __init__(
-        self, router: Router, sock: socket.socket, number: int, peer: str, terms: Any
+        self, router: Router, sock: socket.socket, number: int, peer: str, terms: Terms
     ) -> None:
         self.router = router
         self.number = number
@@ -58,7 +57,8 @@ class Connection(Handler):
         self.full = False
         #: when to look after the connection again
         self.due = self.opened_at
-        self._deadline: float | None = self.opened_at + OPEN_TIMEOUT
+        limit = terms.listener.handshake_timeout
+        self._deadline = self.opened_at + limit if limit else None
         self._socket = sock
         self._queued = 0
         self._unsent = b""
