@@ -29,6 +29,8 @@ class HybridMessaging(App):
             "one, for OpenStack.",
             version=importlib.metadata.version("hybrid-messaging"),
             command_manager=CommandManager("hybrid_messaging.cli"),
+            # COMMAND --help is the command's
+            deferred_help=True,
         )
 
     def configure_logging(self) -> None:
