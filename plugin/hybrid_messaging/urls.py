@@ -145,8 +145,6 @@ def redact(text: str) -> str:
 
 def _hide_authority(match: re.Match[str]) -> str:
     authority, rest = match["authority"], match["rest"]
-    if "@" in authority:
-        return match["scheme"] + _PASSWORD.sub(rf"\1:{HIDDEN}@", authority) + rest
     if ":" in authority and "@" in rest:
         # a raw / ? or # inside a password cuts the authority short
         return (
@@ -155,6 +153,8 @@ def _hide_authority(match: re.Match[str]) -> str:
             + f":{HIDDEN}@"
             + rest.rpartition("@")[2]
         )
+    if "@" in authority:
+        return match["scheme"] + _PASSWORD.sub(rf"\1:{HIDDEN}@", authority) + rest
     return match[0]
 
 

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``check``: what each service will really use, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cliff.columns import FormattableColumn
+from cliff.lister import Lister
+
+from hybrid_messaging import urls
+from hybrid_messaging.cli import progress, service_files
+
+if TYPE_CHECKING:
+    from hybrid_messaging.service_configs.checks import Report, Route
+    from hybrid_messaging.service_configs.problem import Problem
+
+SOUND, PROBLEMS = 0, 1
+
+_COLUMNS = ("service", "files", "rpc", "notifications", "problems")
+_TIMEOUT = 5.0
+
+
+class Check(Lister):
+    """Show which transports services will really use, and what is wrong with that.
+
+    Reads the files as the services do and connects to every server. Exit code 0:
+    there is no problem; 1: there is at least one.
+    """
+
+    _exit_code = SOUND
+    _reports: list[Report]
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "files",
+            nargs="*",
+            metavar="FILE[,FILE]",
+            help="a service's configuration file, or several that it is started with, "
+            "in their order",
+        )
+        service_files.add_discover(parser)
+        parser.add_argument(
+            "--config-dir",
+            type=Path,
+            action="append",
+            metavar="DIR",
+            help="directory that the services are started with (default: as "
+            "oslo.config, the directory FILE.d if there is one)",
+        )
+        parser.add_argument(
+            "--python",
+            type=Path,
+            default=Path(sys.executable),
+            metavar="PATH",
+            help="the services' Python interpreter (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--no-connect",
+            action="store_true",
+            help="judge by the files alone, connect to nothing",
+        )
+        parser.add_argument(
+            "--timeout",
+            type=float,
+            default=_TIMEOUT,
+            metavar="SECONDS",
+            help="how long to wait for a server (default: %(default)g)",
+        )
+        parser.add_argument(
+            "--ignore-warnings",
+            action="store_true",
+            help="exit with 0 if there are warnings only",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        from hybrid_messaging.service_configs import interpreter
+        from hybrid_messaging.service_configs.checks import Checker
+        from hybrid_messaging.service_configs.problem import Severity
+
+        files = [_paths(argument) for argument in service_files.named(parsed_args)]
+        checker = Checker(
+            interpreter.drivers_of(parsed_args.python),
+            None if parsed_args.no_connect else parsed_args.timeout,
+            progress.printer(self.app),
+        )
+        self._reports = checker.check(files, parsed_args.config_dir)
+        if any(
+            problem.severity is Severity.ERROR or not parsed_args.ignore_warnings
+            for report in self._reports
+            for problem in report.problems
+        ):
+            self._exit_code = PROBLEMS
+        return _COLUMNS, [
+            (
+                report.service,
+                _Files(report.files),
+                _Transport(report.rpc),
+                _Notifications((report.notify, report.drivers, report.topics)),
+                _Problems(report.problems),
+            )
+            for report in self._reports
+        ]
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Any,
+        data: Any,
+    ) -> int:
+        super().produce_output(parsed_args, column_names, data)
+        if parsed_args.formatter == "table":
+            for report in self._reports:
+                for problem in report.problems:
+                    self.app.stdout.write(f"{report.service}: {problem}\n")
+        return 0
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        return super().run(parsed_args) or self._exit_code
+
+
+def _paths(argument: str) -> list[Path]:
+    """FILE or FILE,FILE; a comma may be part of a name."""
+    if os.path.lexists(argument):
+        return [Path(argument)]
+    return [Path(name) for name in argument.split(",")]
+
+
+class _Files(FormattableColumn):
+    """The files that were read, in their order."""
+
+    def human_readable(self) -> str:
+        return "\n".join(self._value)
+
+    def machine_readable(self) -> list[str]:
+        return list(self._value)
+
+
+class _Transport(FormattableColumn):
+    """A transport, without its passwords; nothing for a service that has none."""
+
+    def human_readable(self) -> str:
+        return _text(self._value)
+
+    def machine_readable(self) -> dict[str, Any] | None:
+        return _fields(self._value)
+
+
+class _Notifications(FormattableColumn):
+    """The notification transport, with drivers and topics."""
+
+    def human_readable(self) -> str:
+        route, drivers, topics = self._value
+        return f"{_text(route)}\n{', '.join(drivers)} → {', '.join(topics)}"
+
+    def machine_readable(self) -> dict[str, Any] | None:
+        route, drivers, topics = self._value
+        fields = _fields(route)
+        return fields and {**fields, "drivers": list(drivers), "topics": list(topics)}
+
+
+class _Problems(FormattableColumn):
+    """How many for people, who read them below; all about them for scripts."""
+
+    def human_readable(self) -> str:
+        problems: list[Problem] = self._value
+        counts = Counter(problem.severity.value for problem in problems)
+        return "\n".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+    def machine_readable(self) -> list[dict[str, str]]:
+        return [
+            {
+                "severity": problem.severity.value,
+                "code": problem.code,
+                "message": problem.message,
+                "cure": problem.cure,
+                "where": problem.where,
+            }
+            for problem in self._value
+        ]
+
+
+def _text(route: Route | None) -> str:
+    if route is None:
+        return "none"
+    durable = ", durable" if route.durable and route.role == "notifications" else ""
+    return f"{urls.redact(route.text)}\n{route.engine}, {route.delivery}{durable}"
+
+
+def _fields(route: Route | None) -> dict[str, Any] | None:
+    if route is None:
+        return None
+    return {
+        "url": urls.redact(route.text),
+        "engine": route.engine,
+        "delivery": route.delivery,
+        "durable": route.durable,
+    }

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``configure``: rewrite services' files so that they use the two transports."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cliff.lister import Lister
+
+from hybrid_messaging import urls
+from hybrid_messaging.cli import options, progress, service_files
+
+if TYPE_CHECKING:
+    from hybrid_messaging.service_configs.rewriting import Rewrite, Target
+    from hybrid_messaging.service_configs.source import Source
+    from hybrid_messaging.service_configs.transports import Transports
+
+RPC_URL_VARIABLE = "HYBRID_RPC_URL"
+NOTIFY_URL_VARIABLE = "HYBRID_NOTIFY_URL"
+RPC_PASSWORD_VARIABLE = "HYBRID_RPC_PASSWORD"  # noqa: S105
+NOTIFY_PASSWORD_VARIABLE = "HYBRID_NOTIFY_PASSWORD"  # noqa: S105
+
+_COLUMNS = ("file", "result", "rpc", "notifications")
+#: Only scripts see these as columns; people see them as text.
+_MACHINE_COLUMNS = ("service", "backup", "diff", "warnings", "next")
+
+Row = dict[str, Any]
+
+
+class Configure(Lister):
+    """Rewrite services' configuration files for hybrid messaging.
+
+    Sets [DEFAULT] transport_url, [oslo_messaging_notifications] transport_url and
+    driver, and what makes notifications in RabbitMQ durable; leaves every other
+    byte as it is. Either all files are rewritten or none. The transports are those
+    that `up` has running in the state directory, or those given by URL, or by mode
+    and hosts. Passwords do not belong on a command line: set HYBRID_RPC_URL and
+    HYBRID_NOTIFY_URL, or HYBRID_RPC_PASSWORD and HYBRID_NOTIFY_PASSWORD, in the
+    environment instead.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "files",
+            nargs="*",
+            metavar="FILE",
+            help="a configuration file, or FILE=VHOST to give its RPC a virtual host",
+        )
+        service_files.add_discover(parser)
+        action = parser.add_mutually_exclusive_group()
+        action.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="show what would change, with passwords hidden, and change nothing",
+        )
+        action.add_argument(
+            "--restore",
+            action="store_true",
+            help="bring the files back as they were before they were configured first",
+        )
+        where = parser.add_argument_group("transports")
+        options.add_state_dir(parser)
+        where.add_argument(
+            "--mode", help="a mode of `mode list`, with the hosts of its servers"
+        )
+        for role, name in (("rpc", "RPC"), ("notify", "notifications")):
+            where.add_argument(
+                f"--{role}-url",
+                metavar="URL",
+                help=f"transport URL for {name}; with a password, better in the "
+                f"environment as HYBRID_{role.upper()}_URL",
+            )
+            where.add_argument(
+                f"--{role}-host",
+                metavar="HOST[:PORT]",
+                action="append",
+                default=[],
+                help=f"server for {name}; can be given several times",
+            )
+            where.add_argument(
+                f"--{role}-user",
+                metavar="NAME",
+                help="user there; the password comes from the environment: "
+                f"HYBRID_{role.upper()}_PASSWORD",
+            )
+        hosts = parser.add_argument_group("virtual hosts of RPC")
+        vhost = hosts.add_mutually_exclusive_group()
+        vhost.add_argument(
+            "--vhost", help="the same for all files that do not have =VHOST"
+        )
+        vhost.add_argument(
+            "--keep-vhosts",
+            action="store_true",
+            help="each file keeps the one it has (cells of Nova)",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        targets = _targets(parsed_args)
+        if parsed_args.restore:
+            rows = self._restore(targets)
+        else:
+            rows = self._configure(targets, _transports(parsed_args), parsed_args)
+        columns: tuple[str, ...] = _COLUMNS
+        if parsed_args.formatter == "table":
+            self._explain(rows)
+        else:
+            columns += _MACHINE_COLUMNS
+        return columns, [[row[column] for column in columns] for row in rows]
+
+    def _configure(
+        self,
+        targets: Sequence[Target],
+        transports: Transports,
+        parsed_args: argparse.Namespace,
+    ) -> list[Row]:
+        from hybrid_messaging.service_configs import replace, rewriting
+
+        def plan() -> list[Rewrite]:
+            return rewriting.plan(targets, transports, parsed_args.keep_vhosts)
+
+        if parsed_args.dry_run:
+            return _rows(plan(), "would be rewritten", show_diff=True)
+        with replace.exclusive(target.path.resolve() for target in targets):
+            rewrites = plan()
+            rows = _rows(rewrites, "rewritten")
+            replace.replace(
+                [
+                    replace.Replacement(item.source, item.data)
+                    for item in rewrites
+                    if item.changes
+                ]
+            )
+        for row, item in zip(rows, rewrites, strict=True):
+            row["backup"] = _name(replace.backup_of(item.source.path))
+        return rows
+
+    def _restore(self, targets: Sequence[Target]) -> list[Row]:
+        from hybrid_messaging.service_configs import replace
+        from hybrid_messaging.service_configs.services import identify
+        from hybrid_messaging.service_configs.source import read
+
+        with replace.exclusive(target.path.resolve() for target in targets):
+            sources: dict[Path, Source] = {}
+            for target in targets:
+                source = read(target.path)
+                sources[source.path] = source
+            replace.restore(list(sources.values()))
+        return [
+            {
+                **dict.fromkeys(_COLUMNS + _MACHINE_COLUMNS),
+                "file": str(path),
+                "service": identify(path).name,
+                "result": "restored",
+                "warnings": [],
+                "next": [f"restart all services of {identify(path).name}"],
+            }
+            for path in sources
+        ]
+
+    def _explain(self, rows: Sequence[Row]) -> None:
+        """For people: the differences, what to mind, and what comes next."""
+        tell = progress.printer(self.app)
+        for row in rows:
+            if row["diff"]:
+                self.app.stdout.write(row["diff"])
+        for line in dict.fromkeys(line for row in rows for line in row["warnings"]):
+            print(f"warning: {line}", file=self.app.stderr)
+        steps = dict.fromkeys(step for row in rows for step in row["next"])
+        if steps:
+            tell("next:")
+        for step in steps:
+            tell(f"  {step}")
+
+
+def _targets(parsed_args: argparse.Namespace) -> list[Target]:
+    """The files named and found, with the virtual host that was asked for."""
+    from hybrid_messaging.service_configs.rewriting import Target
+
+    targets = []
+    for argument in service_files.named(parsed_args):
+        path, equals, vhost = str(argument).rpartition("=")
+        if equals and not os.path.lexists(argument):
+            targets.append(Target(Path(path), vhost))
+        else:
+            targets.append(Target(Path(argument), parsed_args.vhost))
+    return targets
+
+
+def _transports(parsed_args: argparse.Namespace) -> Transports:
+    from hybrid_messaging.service_configs.transports import Side, resolve
+
+    environ = os.environ
+    rpc = Side(
+        parsed_args.rpc_url or environ.get(RPC_URL_VARIABLE),
+        parsed_args.rpc_host,
+        parsed_args.rpc_user,
+        environ.get(RPC_PASSWORD_VARIABLE),
+    )
+    notify = Side(
+        parsed_args.notify_url or environ.get(NOTIFY_URL_VARIABLE),
+        parsed_args.notify_host,
+        parsed_args.notify_user,
+        environ.get(NOTIFY_PASSWORD_VARIABLE),
+    )
+    return resolve(rpc, notify, parsed_args.mode, parsed_args.state_dir)
+
+
+def _rows(
+    rewrites: Sequence[Rewrite], changed: str, show_diff: bool = False
+) -> list[Row]:
+    """One row for each file; what concerns all of them stands in the first."""
+    from hybrid_messaging.service_configs import preview, replace, rewriting
+
+    rows: list[Row] = [
+        {
+            "file": str(item.path),
+            "service": item.service.name,
+            "result": changed if item.changes else "unchanged",
+            "rpc": urls.redact(str(item.rpc)) if item.rpc else "none",
+            "notifications": urls.redact(str(item.notify)),
+            "backup": _name(replace.backup_of(item.source.path)),
+            "diff": preview.diff(item.source, item.data) if show_diff else None,
+            "warnings": list(rewriting.warnings(item, rewrites)),
+            "next": [],
+        }
+        for item in rewrites
+    ]
+    rows[0]["next"] = rewriting.next_steps(rewrites)
+    return rows
+
+
+def _name(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,467 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each service will really use, and what is wrong with it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hybrid_messaging import urls
+from hybrid_messaging.drivers.amqp.addressing import ROUTERS
+from hybrid_messaging.service_configs import cells, connecting
+from hybrid_messaging.service_configs.connecting import ConnectError
+from hybrid_messaging.service_configs.errors import ServiceConfigError
+from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.problem import Problem, Severity
+from hybrid_messaging.service_configs.reading import ServiceConfig, load
+from hybrid_messaging.service_configs.services import identify
+from hybrid_messaging.service_configs.settings import DRIVER, NOTIFICATIONS, RABBIT
+from hybrid_messaging.service_configs.transports import (
+    is_rabbit,
+    kind,
+    rabbit_defect,
+    servers,
+)
+
+RPC = "RPC"
+NOTIFY = "notifications"
+
+#: Notification drivers that put nothing on a transport.
+_SILENT = {"log": "to the service's log", "test": "to a list in memory", "noop": ""}
+#: Those that do, of oslo.messaging's own.
+_PUBLISHING = frozenset({"messaging", "messagingv2", "routing"})
+_PRIORITY = "info"
+
+
+@dataclass
+class Route:
+    """One of the two transports of a service, as it will be used.
+
+    :param role: `RPC` or `NOTIFY`
+    :param option: section and name of the option that decides on the URL
+    :param text: the URL, with its passwords
+    :param url: the same, None if it is no transport URL
+    :param engine: what stands behind it
+    :param delivery: `direct`, `queued` or `unknown`
+    :param durable: whether messages outlive a restart of the server; None where
+        that is not the configuration's to say
+    """
+
+    role: str
+    option: tuple[str, str]
+    text: str
+    url: urls.TransportURL | None = None
+    engine: str = "unknown"
+    delivery: str = "unknown"
+    durable: bool | None = None
+
+
+@dataclass
+class Report:
+    """A service, its two transports, and the problems that were found.
+
+    `rpc` is None for a service that has none, both transports are None if the
+    files could not be read.
+    """
+
+    service: str
+    files: tuple[str, ...]
+    rpc: Route | None = None
+    notify: Route | None = None
+    drivers: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass
+class Checker:
+    """Examines services; what it has learnt of a server serves all of them.
+
+    :param drivers: what the services' Python can import
+    :param timeout: seconds for each step of a connection; None: connect nowhere
+    :param tell: is told what is being waited for
+    """
+
+    drivers: Drivers
+    timeout: float | None
+    tell: Callable[[str], None] = lambda line: None
+    _connected: dict[Any, str | ConnectError] = field(default_factory=dict)
+
+    def check(
+        self,
+        services: Iterable[Sequence[Path]],
+        config_dirs: Sequence[Path] | None = None,
+    ) -> list[Report]:
+        """Examine services, each given by the files that it is started with.
+
+        :param config_dirs: see `reading.load`
+        """
+        reports, nova = [], []
+        for files in services:
+            try:
+                config = load(files, config_dirs)
+            except ServiceConfigError as error:
+                reports.append(_unreadable(files, error))
+                continue
+            report = self.examine(config)
+            reports.append(report)
+            if config.service.name == "nova":
+                nova.append((config, report))
+        if nova and self.timeout is not None:
+            nova[0][1].problems += _cell_problems([config for config, _ in nova])
+        return reports
+
+    def examine(self, config: ServiceConfig) -> Report:
+        """Read off one service's transports and find what is wrong with them."""
+        rpc = None
+        if config.service.rpc:
+            rpc = Route(RPC, ("DEFAULT", "transport_url"), config.rpc_url)
+        section = (
+            NOTIFICATIONS if config.conf[NOTIFICATIONS].transport_url else "DEFAULT"
+        )
+        notify = Route(NOTIFY, (section, "transport_url"), config.notify_url)
+        problems: list[Problem] = []
+        for route in filter(None, (rpc, notify)):
+            problems += self._examine_route(config, route)
+        problems += self._publishing(config)
+        for rule in (_unset, _shared, _stored, _durable, _consumed):
+            problems += rule(config, rpc, notify)
+        return Report(
+            config.service.name,
+            tuple(document.path for document in config.documents),
+            rpc,
+            notify,
+            tuple(config.conf[NOTIFICATIONS].driver),
+            tuple(config.conf[NOTIFICATIONS].topics),
+            list(dict.fromkeys(problems)),
+        )
+
+    # -- one transport ---------------------------------------------------
+
+    def _examine_route(self, config: ServiceConfig, route: Route) -> Iterator[Problem]:
+        where = config.where(*route.option)
+        try:
+            route.url = url = urls.parse(route.text)
+            known = kind(url)
+            options: Any = None
+            if known.group:
+                options = config.driver_options(url, known.group)
+        except ValueError as error:
+            yield Problem(Severity.ERROR, "bad-url", str(error), "correct it", where)
+            return
+        route.engine, route.delivery = known.engine, known.delivery
+        if route.delivery == "queued":
+            route.durable = True
+        if is_rabbit(url):
+            route.durable = options.amqp_durable_queues or options.rabbit_quorum_queue
+        yield from self._driver(url, where)
+        defect = rabbit_defect(url) if is_rabbit(url) else ""
+        objection = known.no_rpc if route.role == RPC else known.no_notifications
+        if objection:
+            yield Problem(
+                Severity.ERROR,
+                "unfit-transport",
+                f"{route.role} cannot use {url.scheme}://: {objection}",
+                f"choose another transport for {route.role} with `configure`",
+                where,
+            )
+        elif defect:
+            yield Problem(Severity.ERROR, "unusable-url", defect, "change it", where)
+        elif self.timeout is not None:
+            yield from self._servers(config, route, url, options, where)
+
+    def _driver(self, url: urls.TransportURL, where: str) -> Iterator[Problem]:
+        name = url.scheme.partition("+")[0]
+        reason = self.drivers.transport.get(name, "it is not installed")
+        if reason:
+            package = _PACKAGES.get(name, "oslo.messaging")
+            yield Problem(
+                Severity.ERROR,
+                "driver-not-importable",
+                f"the service cannot import the driver for {name}://: {reason}",
+                f"install it into the service's environment: pip install {package}",
+                where,
+            )
+
+    def _servers(
+        self,
+        config: ServiceConfig,
+        route: Route,
+        url: urls.TransportURL,
+        options: Any,
+        where: str,
+    ) -> Iterator[Problem]:
+        """Connect to every server of a transport."""
+        hosts = url.hosts or (urls.Host("localhost"),)
+        failed: list[ConnectError] = []
+        products = set()
+        for host in hosts:
+            answer = self._connect(url, host, options)
+            if isinstance(answer, ConnectError):
+                failed.append(answer)
+            else:
+                products.add(answer)
+        for error in failed:
+            # the others of several servers stand in for one that is down
+            spare = error.code == "unreachable" and len(failed) < len(hosts)
+            severity = Severity.WARNING if spare else Severity.ERROR
+            yield Problem(severity, error.code, str(error), error.cure, where)
+        if url.scheme == "amqp" and products:
+            product = products.pop()
+            route.engine = product or route.engine
+            if product in ROUTERS:
+                route.delivery = "direct"
+            elif product:
+                route.delivery = "queued"
+        if route.role == NOTIFY and is_rabbit(url) and route.durable and not failed:
+            yield from self._leftovers(config, url, hosts[0], options, where)
+
+    def _connect(
+        self, url: urls.TransportURL, host: urls.Host, options: Any
+    ) -> str | ConnectError:
+        assert self.timeout is not None
+        one = dataclasses.replace(url, hosts=(host,))
+        key = (str(one), repr(sorted(options.items())) if options else "")
+        if key not in self._connected:
+            self.tell(f"connecting to {urls.redact(str(one))}")
+            try:
+                answer = connecting.connect(url, host, options, self.timeout)
+            except ConnectError as error:
+                self._connected[key] = error
+            else:
+                self._connected[key] = answer
+        return self._connected[key]
+
+    def _leftovers(
+        self,
+        config: ServiceConfig,
+        url: urls.TransportURL,
+        host: urls.Host,
+        options: Any,
+        where: str,
+    ) -> Iterator[Problem]:
+        """Queues of former days that stop durable notifications.
+
+        oslo.messaging then sends none at all: the declaration fails with 406,
+        and the publisher tries again for ever.
+        """
+        assert self.timeout is not None
+        exchange = config.service.exchange
+        if config.is_set("DEFAULT", "control_exchange"):
+            exchange = config.conf.control_exchange
+        topics = config.conf[NOTIFICATIONS].topics
+        queues = [f"{topic}.{_PRIORITY}" for topic in topics]
+        with connecting.rabbit_connection(
+            url, host, options, self.timeout
+        ) as connection:
+            found = connecting.lacks_durability(connection, exchange, queues)
+        for name in found:
+            yield Problem(
+                Severity.ERROR,
+                "not-durable-on-server",
+                f"{name} exists on RabbitMQ (virtual host {url.vhost or '/'!r}) and is "
+                "not durable: notifications cannot be sent to it as configured",
+                "stop the services, then delete it, or restart RabbitMQ, which drops "
+                "whatever is not durable; or use a virtual host of its own",
+                where,
+            )
+
+    def _publishing(self, config: ServiceConfig) -> Iterator[Problem]:
+        """The notification drivers."""
+        names = config.conf[NOTIFICATIONS].driver
+        where = config.where(NOTIFICATIONS, "driver")
+        cure = f"set [{NOTIFICATIONS}] driver = {DRIVER}, as `configure` does"
+        unknown = {
+            name: self.drivers.notification.get(name, "there is no such driver")
+            for name in names
+            if name.strip()
+        }
+        for name, reason in unknown.items():
+            if reason:
+                yield Problem(
+                    Severity.ERROR,
+                    "notification-driver-unknown",
+                    f"the service cannot import notification driver {name}: {reason}",
+                    cure,
+                    where,
+                )
+        if not set(names) & _PUBLISHING:
+            used = [_SILENT[name] for name in names if _SILENT.get(name)]
+            yield Problem(
+                Severity.WARNING,
+                "no-notification-driver",
+                "the service publishes no notifications: "
+                + (f"they go {' and '.join(used)}" if used else "it has no driver"),
+                cure,
+                where,
+            )
+
+
+def _unset(
+    config: ServiceConfig, rpc: Route | None, notify: Route
+) -> Iterator[Problem]:
+    """No option decides on a transport."""
+    for route in filter(None, (rpc, notify)):
+        if not config.is_set(*route.option):
+            yield Problem(
+                Severity.WARNING,
+                "transport-not-set",
+                f"no transport_url for {route.role}: the service uses the default, "
+                f"{urls.redact(route.text)}",
+                "set it with `configure`",
+                config.documents[0].path,
+            )
+
+
+def _shared(
+    config: ServiceConfig, rpc: Route | None, notify: Route
+) -> Iterator[Problem]:
+    """RPC and notifications go through the same server."""
+    if rpc is None or rpc.url is None or notify.url is None:
+        return
+    common = servers(rpc.url) & servers(notify.url)
+    if common:
+        engine, host, port = min(common)
+        yield Problem(
+            Severity.WARNING,
+            "shared-backend",
+            f"RPC and notifications share one server: {engine} on {host}:{port}",
+            "give them transports of their own with `configure`",
+            config.where(*notify.option),
+        )
+
+
+def _stored(
+    config: ServiceConfig, rpc: Route | None, notify: Route
+) -> Iterator[Problem]:
+    """Notifications have to wait somewhere for their consumer."""
+    if notify.url is None or notify.url.scheme != "amqp":
+        return
+    where = config.where(*notify.option)
+    cure = "send notifications to a broker: `configure --notify-url rabbit://…`"
+    if notify.delivery == "direct":
+        yield Problem(
+            Severity.ERROR,
+            "notifications-not-stored",
+            f"notifications go through {notify.engine}, which stores none: without a "
+            "consumer at that moment they cannot be sent",
+            cure,
+            where,
+        )
+    elif notify.delivery == "unknown":
+        yield Problem(
+            Severity.WARNING,
+            "notifications-maybe-not-stored",
+            "notifications go over amqp://, and it takes a connection to know whether "
+            "a broker is there or a router, which stores none",
+            f"check with a connection, or {cure}",
+            where,
+        )
+
+
+def _durable(
+    config: ServiceConfig, rpc: Route | None, notify: Route
+) -> Iterator[Problem]:
+    """Notifications in RabbitMQ outlive its restart."""
+    if notify.url is not None and is_rabbit(notify.url) and notify.durable is False:
+        yield Problem(
+            Severity.WARNING,
+            "notifications-not-durable",
+            "notifications are lost when RabbitMQ restarts: their queues are not "
+            "durable",
+            f"set [{RABBIT}] amqp_durable_queues = true, as `configure` does",
+            config.where(RABBIT, "amqp_durable_queues"),
+        )
+
+
+def _consumed(
+    config: ServiceConfig, rpc: Route | None, notify: Route
+) -> Iterator[Problem]:
+    """Ceilometer's agent listens where it is told to, else where it publishes."""
+    option = ("notification", "messaging_urls")
+    if (
+        config.service.name != "ceilometer"
+        or notify.url is None
+        or not config.is_set(*option)
+    ):
+        return
+    listened = frozenset[tuple[str, str, int]]()
+    for url in config.own_option(*option, multi=True):
+        with contextlib.suppress(urls.UrlError):
+            listened |= servers(urls.parse(url))
+    if not servers(notify.url) & listened:
+        yield Problem(
+            Severity.ERROR,
+            "consumer-elsewhere",
+            "the notification agent listens on other servers than notifications go to",
+            "remove [notification] messaging_urls, or add the notification transport "
+            "to it",
+            config.where(*option),
+        )
+
+
+def _unreadable(files: Sequence[Path], error: ServiceConfigError) -> Report:
+    where = error.path if error.line is None else f"{error.path}, line {error.line}"
+    return Report(
+        identify(files[0]).name,
+        tuple(map(str, files)),
+        problems=[
+            Problem(
+                Severity.ERROR,
+                "unreadable",
+                f"the service cannot read its configuration: {error.reason}",
+                "correct it, then check again",
+                where,
+            )
+        ],
+    )
+
+
+def _cell_problems(configs: Sequence[ServiceConfig]) -> list[Problem]:
+    """Nova's cell mappings that do not follow Nova's files."""
+    files = [
+        cells.NovaFile(
+            Path(config.documents[0].path),
+            config.rpc_url,
+            config.rpc_url,
+            config.own_option("database", "connection"),
+            config.own_option("api_database", "connection"),
+        )
+        for config in configs
+    ]
+    if not any(file.api_database for file in files):
+        return []
+    try:
+        found = cells.outdated(files)
+    except cells.DatabaseUnread as error:
+        return [
+            Problem(
+                Severity.WARNING,
+                "cells-not-read",
+                f"Nova keeps RPC URLs in its database, which was not read: {error}",
+                "compare them yourself with `nova-manage cell_v2 list_cells`",
+                str(files[0].path),
+            )
+        ]
+    return [
+        Problem(
+            Severity.ERROR,
+            "cell-mapping-outdated",
+            f"Nova's database sends RPC for cell {cell.name} to {cell.transport_url}",
+            f"run {cell.command}",
+            str(files[0].path),
+        )
+        for cell in found
+    ]
+
+
+#: What to install for a scheme, where it is not oslo.messaging's own.
+_PACKAGES = {
+    "amqp": "hybrid-messaging",
+    "kafka": "oslo.messaging[kafka]",
+    "zmq": "hybrid-messaging",
+}

@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connect to a server of a transport once, as a service would, and say how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import amqp
+import proton
+from oslo_messaging.exceptions import ConfigurationError
+
+from hybrid_messaging import urls
+from hybrid_messaging.drivers.amqp import security
+from hybrid_messaging.drivers.amqp.hosts import Host
+from hybrid_messaging.protocol.endpoint import Endpoint, Handler
+from hybrid_messaging.service_configs.transports import kind
+
+_CLIENT = "hybrid-messaging check"
+_CHUNK = 65536
+
+
+class ConnectError(Exception):
+    """A server cannot be used.
+
+    :param code: `unreachable`, `wrong-credentials`, `vhost-missing`,
+        `tls-failed` or `protocol-error`
+    :param cure: what to do about it
+    """
+
+    def __init__(self, code: str, message: str, cure: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.cure = cure
+
+
+def connect(
+    url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
+) -> str:
+    """Connect, authenticate, open the virtual host, and disconnect.
+
+    :param url: the transport
+    :param host: the one of its servers to connect to
+    :param options: the options of the transport's driver
+    :param timeout: seconds for each step
+    :returns: what the server says it is, '' if it does not
+    :raises ConnectError: it did not work
+    """
+    return _CONNECTORS.get(url.scheme.partition("+")[0], _tcp)(
+        url, host, options, timeout
+    )
+
+
+def address(url: urls.TransportURL, host: urls.Host) -> tuple[str, int]:
+    """Name and port of a server, with the defaults of the driver."""
+    return host.host or "localhost", host.port or kind(url).port
+
+
+@contextlib.contextmanager
+def rabbit_connection(
+    url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
+) -> Iterator[amqp.Connection]:
+    """An open connection to RabbitMQ, with the settings of oslo.messaging's driver.
+
+    :raises ConnectError: there is none
+    """
+    name, port = address(url, host)
+    server = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    connection = amqp.Connection(
+        host=server,
+        # as kombu fills them in for the driver
+        userid=host.username or "guest",
+        password=host.password or "guest",
+        login_method=options.rabbit_login_method,
+        virtual_host=url.vhost or "/",
+        ssl=_rabbit_tls(options, name),
+        connect_timeout=timeout,
+        read_timeout=timeout,
+        write_timeout=timeout,
+        client_properties={
+            "product": _CLIENT,
+            "capabilities": {"authentication_failure_close": True},
+        },
+    )
+    with _explained(server, host.username or "guest", url.vhost or "/"):
+        try:
+            connection.connect()
+            yield connection
+        finally:
+            with contextlib.suppress(OSError, amqp.AMQPError):
+                connection.close()
+
+
+def _rabbit(
+    url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
+) -> str:
+    with rabbit_connection(url, host, options, timeout) as connection:
+        server = connection.server_properties
+        return f"{server.get('product', '')} {server.get('version', '')}".strip()
+
+
+def _rabbit_tls(options: Any, name: str) -> dict[str, Any] | bool:
+    """What `impl_rabbit.Connection._fetch_ssl_params` makes of the options."""
+    if not options.ssl:
+        return False
+    parameters: dict[str, Any] = {}
+    if options.ssl_key_file:
+        parameters["keyfile"] = options.ssl_key_file
+    if options.ssl_cert_file:
+        parameters["certfile"] = options.ssl_cert_file
+    if options.ssl_ca_file:
+        parameters["ca_certs"] = options.ssl_ca_file
+        parameters["cert_reqs"] = ssl.CERT_REQUIRED
+        parameters["server_hostname"] = name
+    return parameters or True
+
+
+def lacks_durability(
+    connection: amqp.Connection, exchange: str, queues: list[str]
+) -> list[str]:
+    """Which of an exchange and its queues exist without being durable.
+
+    RabbitMQ has no way to ask: declaring something that exists changes nothing
+    and fails if it is not as declared.
+
+    :returns: `exchange NAME`, `queue NAME`
+    """
+    declarations: list[tuple[str, Callable[..., Any]]] = [
+        (
+            f"exchange {exchange}",
+            lambda channel, **how: channel.exchange_declare(
+                exchange, "topic", auto_delete=False, **how
+            ),
+        )
+    ]
+    declarations += [
+        (
+            f"queue {queue}",
+            lambda channel, queue=queue, **how: channel.queue_declare(
+                queue, auto_delete=False, **how
+            ),
+        )
+        for queue in queues
+    ]
+    return [
+        name
+        for name, declare in declarations
+        if _exists_but_not_durable(connection, declare)
+    ]
+
+
+def _exists_but_not_durable(
+    connection: amqp.Connection, declare: Callable[..., Any]
+) -> bool:
+    try:
+        channel = connection.channel()
+        declare(channel, passive=True)
+        declare(channel, durable=True)
+        channel.close()
+    except amqp.PreconditionFailed as error:
+        return "'durable'" in str(error)
+    except (amqp.NotFound, amqp.AccessRefused, amqp.ResourceLocked):
+        # not there, or not to be declared by this user
+        pass
+    return False
+
+
+@contextlib.contextmanager
+def _explained(server: str, user: str, vhost: str) -> Iterator[None]:
+    """Tell the ways apart in which a connection to RabbitMQ can fail."""
+    try:
+        yield
+    except amqp.AccessRefused as error:
+        raise ConnectError(
+            "wrong-credentials",
+            f"{server} refuses user {user}: wrong user name or password",
+            f"correct the URL, or set the password: rabbitmqctl change_password {user}",
+        ) from error
+    except amqp.NotAllowed as error:
+        if "not found" in str(error):
+            raise ConnectError(
+                "vhost-missing",
+                f"{server} has no virtual host {vhost!r}",
+                f"create it: rabbitmqctl add_vhost '{vhost}' && rabbitmqctl "
+                f"set_permissions -p '{vhost}' {user} '.*' '.*' '.*'",
+            ) from error
+        raise ConnectError(
+            "vhost-missing",
+            f"{server} does not let user {user} use virtual host {vhost!r}",
+            f"allow it: rabbitmqctl set_permissions -p '{vhost}' {user} '.*' '.*' '.*'",
+        ) from error
+    except ssl.SSLError as error:
+        raise _tls_failed(server, error) from error
+    except TimeoutError as error:
+        raise _unreachable(server, "no answer in time") from error
+    except amqp.AMQPError as error:
+        raise _protocol_error(server, "RabbitMQ", error) from error
+    except OSError as error:
+        if error.errno is None:
+            # py-amqp's own, about bytes that are no AMQP 0-9-1
+            raise _protocol_error(server, "RabbitMQ", error) from error
+        raise _unreachable(server, error.strerror or str(error)) from error
+
+
+def _amqp(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float) -> str:
+    """Connect with TLS, SASL and virtual host as the driver does; open a session."""
+    name, port = address(url, host)
+    server = f"{name}:{port}"
+    vhost = url.vhost
+
+    def prepare(transport: proton.Transport, connection: proton.Connection) -> None:
+        known = Host(name, port, host.username, host.password)
+        security.setup(options, known, vhost, transport, connection)
+        if vhost and not options.pseudo_vhost:
+            connection.hostname = vhost
+
+    try:
+        endpoint = Endpoint(
+            _Deaf(),  # type: ignore[abstract]
+            f"{_CLIENT} {uuid.uuid4()}",
+            setup=prepare,
+        )
+    except ConfigurationError as error:
+        raise ConnectError(
+            "tls-failed", str(error), "correct the option that it names"
+        ) from error
+    try:
+        with socket.create_connection((name, port), timeout) as sock:
+            _open_session(endpoint, sock, time.monotonic() + timeout)
+    except TimeoutError as error:
+        raise _unreachable(server, "no answer in time") from error
+    except OSError as error:
+        raise _unreachable(server, error.strerror or str(error)) from error
+    if not endpoint.finished:
+        product = endpoint.remote_properties.get("product")
+        return str(product or "")
+    raise _amqp_error(endpoint, server, host.username, vhost)
+
+
+def _open_session(endpoint: Endpoint, sock: socket.socket, deadline: float) -> None:
+    """Exchange bytes until the peer has opened a session, or has finished.
+
+    A broker that lacks the virtual host opens the connection only to close it,
+    so an open connection proves nothing.
+    """
+    endpoint.open()
+    session = endpoint.session
+    while not (endpoint.finished or session.state & proton.Endpoint.REMOTE_ACTIVE):
+        while view := endpoint.output():
+            endpoint.written(sock.send(view))
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        data = sock.recv(_CHUNK)
+        if data:
+            endpoint.receive(data)
+        else:
+            endpoint.end_of_input()
+    endpoint.close()
+    with contextlib.suppress(OSError):
+        sock.send(endpoint.output())
+
+
+def _amqp_error(
+    endpoint: Endpoint, server: str, user: str | None, vhost: str | None
+) -> ConnectError:
+    reason = endpoint.failure or "it closed the connection"
+    if endpoint.authentication_failed:
+        return ConnectError(
+            "wrong-credentials",
+            f"{server} refuses user {user or '(anonymous)'}: {reason}",
+            "correct user name and password of the URL",
+        )
+    if "amqp:not-found" in reason:
+        return ConnectError(
+            "vhost-missing",
+            f"{server} has no virtual host {vhost!r}: {reason}",
+            "create the virtual host, or correct the URL",
+        )
+    if "SSL" in reason or "certificate" in reason:
+        return _tls_failed(server, reason)
+    return _protocol_error(server, "AMQP 1.0", reason)
+
+
+class _Deaf(Handler):
+    """Takes no interest in what the peer does; the endpoint remembers enough."""
+
+
+def _kafka(
+    url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
+) -> str:
+    """Ask for the cluster's metadata where the client library is installed."""
+    _tcp(url, host, options, timeout)
+    try:
+        from confluent_kafka import KafkaException, admin
+    except ImportError:
+        return ""
+    server = ":".join(map(str, address(url, host)))
+    failures: list[str] = []
+    # as oslo.messaging's driver does (impl_kafka.ProducerConnection)
+    settings: dict[str, Any] = {
+        "bootstrap.servers": server,
+        "security.protocol": options.security_protocol,
+        "sasl.mechanism": options.sasl_mechanism,
+        "sasl.username": host.username or "",
+        "sasl.password": host.password or "",
+        "ssl.ca.location": options.ssl_cafile,
+        "ssl.certificate.location": options.ssl_client_cert_file,
+        "ssl.key.location": options.ssl_client_key_file,
+        "ssl.key.password": options.ssl_client_key_password,
+        "error_cb": lambda error: failures.append(f"{error.name()}: {error.str()}"),
+        "log_level": 0,
+    }
+    try:
+        admin.AdminClient(settings).list_topics(timeout=timeout)
+    except KafkaException as error:
+        reasons = "; ".join([*dict.fromkeys(failures), str(error.args[0].str())])
+        if "_AUTHENTICATION" in reasons:
+            raise ConnectError(
+                "wrong-credentials",
+                f"{server}: {reasons}",
+                "correct user name, password and sasl_mechanism",
+            ) from error
+        raise _protocol_error(server, "Kafka", reasons) from error
+    return "Kafka"
+
+
+def _tcp(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float) -> str:
+    """All that can be said of a server whose language we do not speak."""
+    name, port = address(url, host)
+    if port:
+        try:
+            socket.create_connection((name, port), timeout).close()
+        except OSError as error:
+            raise _unreachable(
+                f"{name}:{port}", error.strerror or str(error)
+            ) from error
+    return ""
+
+
+def _unreachable(server: str, reason: object) -> ConnectError:
+    return ConnectError(
+        "unreachable",
+        f"{server} cannot be reached: {reason}",
+        "start the server, correct host and port, or open the firewall",
+    )
+
+
+def _tls_failed(server: str, reason: object) -> ConnectError:
+    return ConnectError(
+        "tls-failed",
+        f"{server}: TLS failed: {reason}",
+        "check the ssl options of the driver, and whether this port speaks TLS",
+    )
+
+
+def _protocol_error(server: str, protocol: str, reason: object) -> ConnectError:
+    return ConnectError(
+        "protocol-error",
+        f"{server} does not answer as {protocol} does: {reason}",
+        "check that host and port are those of this transport's server",
+    )
+
+
+_CONNECTORS: dict[str, Callable[[urls.TransportURL, urls.Host, Any, float], str]] = {
+    "amqp": _amqp,
+    "kafka": _kafka,
+    "kombu": _rabbit,
+    "rabbit": _rabbit,
+}

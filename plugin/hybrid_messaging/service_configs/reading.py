@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a service's configuration as the service does: with oslo.config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import oslo_messaging.opts
+from oslo_config import cfg
+
+from hybrid_messaging import urls
+from hybrid_messaging.drivers import opts as driver_opts
+from hybrid_messaging.drivers.oslo import ConfigOptsProxy
+from hybrid_messaging.service_configs.document import Document, Option
+from hybrid_messaging.service_configs.errors import ServiceConfigError
+from hybrid_messaging.service_configs.services import Service, identify
+from hybrid_messaging.service_configs.settings import NOTIFICATIONS
+from hybrid_messaging.service_configs.source import read
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """What one service reads: its files, in order, and what they amount to.
+
+    `rpc_url` and `notify_url` are the URLs in effect, with passwords.
+    """
+
+    service: Service
+    documents: tuple[Document, ...]
+    conf: cfg.ConfigOpts
+
+    @cached_property
+    def rpc_url(self) -> str:
+        return self.conf.transport_url
+
+    @cached_property
+    def notify_url(self) -> str:
+        """oslo.messaging falls back to RPC's URL if there is none, or an empty one."""
+        return self.conf[NOTIFICATIONS].transport_url or self.rpc_url
+
+    def where(self, section: str, key: str) -> str:
+        """The file and line that decide on an option, else the service's main file."""
+        for document in reversed(self.documents):
+            found = document.find(section, key)
+            if found:
+                return f"{document.path}, line {found[-1].start + 1}"
+        return self.documents[0].path
+
+    def is_set(self, section: str, key: str) -> bool:
+        """Whether any of the files sets an option."""
+        return any(document.find(section, key) for document in self.documents)
+
+    def own_option(self, section: str, key: str, multi: bool = False) -> Any:
+        """An option that the service has registered: a string, or a list of them."""
+        option = (cfg.MultiStrOpt if multi else cfg.StrOpt)(key)
+        self.conf.register_opt(option, group=section)
+        return self.conf[section][key]
+
+    def driver_options(self, url: urls.TransportURL, group: str) -> Any:
+        """A driver's options as it sees them: a URL's query overrides the files.
+
+        :raises ValueError: the query has an option that the driver does not have
+        """
+        try:
+            return ConfigOptsProxy(self.conf, url, group)[group]
+        except cfg.NoSuchOptError as error:
+            raise ValueError(
+                f"the URL's query names {error.opt_name!r}, which is no option of "
+                f"[{group}]"
+            ) from error
+
+
+def load(
+    files: Sequence[Path],
+    config_dirs: Sequence[Path] | None = None,
+    service: Service | None = None,
+    conf: cfg.ConfigOpts | None = None,
+) -> ServiceConfig:
+    """Read the files that one service is started with.
+
+    :param files: as with --config-file, later ones override earlier ones
+    :param config_dirs: as with --config-dir; None: the default directory of
+        each file (nova.conf.d beside nova.conf) if there is one
+    :param service: whose files they are; default: judged by their names
+    :param conf: takes what is read; default: a new one
+    :raises ServiceConfigError: the service could not read them either
+    """
+    documents = [_document(path) for path in files]
+    if config_dirs is None:
+        directories = [path.with_name(f"{path.name}.d") for path in files]
+    else:
+        directories = list(config_dirs)
+        for directory in directories:
+            if not directory.is_dir():
+                raise ServiceConfigError(directory, "is not a directory")
+    for directory in directories:
+        documents += [_document(path) for path in sorted(directory.glob("*.conf"))]
+    conf = cfg.ConfigOpts() if conf is None else conf
+    # This program's own environment must not leak in (OS_DEFAULT__TRANSPORT_URL).
+    conf(
+        args=[],
+        project=files[0].stem,
+        default_config_files=[str(path) for path in files],
+        default_config_dirs=[str(path) for path in directories],
+        use_env=False,
+    )
+    for group, options in oslo_messaging.opts.list_opts() + driver_opts.list_opts():
+        conf.register_opts(options, group=group)
+    _register_references(conf, documents)
+    _validate(conf, documents)
+    return ServiceConfig(service or identify(files[0]), tuple(documents), conf)
+
+
+def _document(path: Path) -> Document:
+    document = Document(read(path).data, path)
+    if document.has_bom:
+        raise ServiceConfigError(
+            path,
+            "starts with a byte order mark, which oslo.config takes for text: the "
+            "service cannot read this file; remove the first three bytes",
+            1,
+        )
+    line = document.first_line_not_utf8
+    if line is not None:
+        raise ServiceConfigError(
+            path,
+            "is not UTF-8: a service in a UTF-8 locale cannot read this file; "
+            "convert it with iconv",
+            line,
+        )
+    return document
+
+
+def _messaging_options(
+    conf: cfg.ConfigOpts, documents: Sequence[Document]
+) -> Iterator[tuple[Document, Option]]:
+    """Every assignment in the files that oslo.messaging or a driver looks at."""
+    for document in documents:
+        for option in document.options:
+            if _is_registered(conf, option.section, option.key):
+                yield document, option
+
+
+def _is_registered(conf: cfg.ConfigOpts, section: str, key: str) -> bool:
+    if section == "DEFAULT":
+        return key in conf
+    group = section.lower()
+    return group in conf and key in conf[group]
+
+
+def _register_references(conf: cfg.ConfigOpts, documents: Sequence[Document]) -> None:
+    """Make known what `$name` in the options of oslo.messaging refers to.
+
+    These are options of the service, which registers them with defaults of its
+    own; here only those are known that a file sets.
+    """
+    open_ends = list(_messaging_options(conf, documents))
+    while open_ends:
+        document, option = open_ends.pop()
+        for name in _references(conf, option.value):
+            section, _, key = name.rpartition(".")
+            places = [section] if section else [option.section, "DEFAULT"]
+            if any(_is_registered(conf, place, key) for place in places):
+                continue
+            targets = [
+                (candidate, found)
+                for place in places
+                for candidate in documents
+                for found in candidate.find(place, key)
+            ]
+            if not targets:
+                raise ServiceConfigError(
+                    document.path,
+                    f"{option.key} refers to ${name}, which these files do not set, so "
+                    "that only the service knows it; write its value here",
+                    option.start + 1,
+                )
+            group = targets[0][1].section
+            conf.register_opt(
+                cfg.StrOpt(key), group=None if group == "DEFAULT" else group.lower()
+            )
+            open_ends += targets
+
+
+def _references(conf: cfg.ConfigOpts, value: str) -> Iterator[str]:
+    for match in conf.Template.pattern.finditer(value.replace(r"\$", "$$")):
+        name = match["named"] or match["braced"]
+        if name:
+            yield name
+
+
+def _validate(conf: cfg.ConfigOpts, documents: Sequence[Document]) -> None:
+    """Have every value converted, as the service will."""
+    for document, option in _messaging_options(conf, documents):
+        group = conf if option.section == "DEFAULT" else conf[option.section.lower()]
+        try:
+            group[option.key]
+        except ValueError as error:
+            reason = str(error).rpartition("is not valid: ")[2]
+            raise ServiceConfigError(
+                document.path, f"{option.key}: {reason}", option.start + 1
+            ) from error

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The OpenStack services that we know: their files, and what they do on a bus."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from hybrid_messaging.service_configs.document import Document
+from hybrid_messaging.service_configs.errors import ServiceConfigError
+from hybrid_messaging.service_configs.source import read
+
+
+class Service(NamedTuple):
+    """One service and its main configuration files.
+
+    `files` are names as the shell matches them. Without `rpc` a service only
+    publishes or consumes notifications. `exchange` is the control_exchange
+    that it sets as its own default.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    rpc: bool = True
+    exchange: str = "openstack"
+
+
+#: From each service's own calls of get_rpc_transport, get_notification_transport
+#: and set_transport_defaults.
+SERVICES = (
+    Service("aodh", ("aodh.conf",), rpc=False, exchange="aodh"),
+    Service("barbican", ("barbican.conf",)),
+    Service("blazar", ("blazar.conf",)),
+    Service("ceilometer", ("ceilometer.conf",), rpc=False, exchange="ceilometer"),
+    Service("cinder", ("cinder.conf",)),
+    Service("cloudkitty", ("cloudkitty.conf",)),
+    Service("cyborg", ("cyborg.conf",)),
+    Service("designate", ("designate.conf",), exchange="designate"),
+    Service("glance", ("glance-api.conf",), rpc=False, exchange="glance"),
+    Service("heat", ("heat.conf",), exchange="heat"),
+    Service("ironic", ("ironic.conf",), exchange="ironic"),
+    Service("ironic-inspector", ("ironic-inspector.conf", "inspector.conf")),
+    Service("keystone", ("keystone.conf",), rpc=False, exchange="keystone"),
+    Service("magnum", ("magnum.conf",), exchange="magnum"),
+    Service("manila", ("manila.conf",)),
+    Service("masakari", ("masakari.conf",)),
+    Service("mistral", ("mistral.conf",)),
+    Service("neutron", ("neutron.conf",), exchange="neutron"),
+    Service("nova", ("nova.conf", "nova-cpu.conf", "nova_cell*.conf"), exchange="nova"),
+    Service("octavia", ("octavia.conf",), exchange="octavia"),
+    Service("tacker", ("tacker.conf",)),
+    Service("trove", ("trove.conf",)),
+    Service("vitrage", ("vitrage.conf",)),
+    Service("watcher", ("watcher.conf",)),
+    Service("zun", ("zun.conf",)),
+)
+
+#: Where packages, DevStack, Kolla and TripleO put a service's files, seen from
+#: the directory that is searched.
+_LAYOUTS = ("{name}", "kolla/*{name}*", "{name}*/etc/{name}")
+
+#: The options that decide where messages go.
+TRANSPORT_OPTIONS = (
+    ("DEFAULT", "transport_url"),
+    ("oslo_messaging_notifications", "transport_url"),
+    ("oslo_messaging_notifications", "driver"),
+)
+
+
+def identify(path: str | os.PathLike[str]) -> Service:
+    """The service that reads a file, judged by its name.
+
+    A fragment of a configuration directory belongs to the service that the
+    directory is named after. A file of an unknown service counts as one of a
+    service that does everything.
+    """
+    path = Path(path)
+    directory = path.parent.name
+    name = directory.removesuffix(".d") if directory.endswith(".conf.d") else path.name
+    for service in SERVICES:
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in service.files):
+            return service
+    return Service(Path(name).stem, (name,))
+
+
+def discover(root: Path) -> list[Path]:
+    """Find the services' files below a directory such as /etc, by their layout.
+
+    Fragments in a service's default configuration directory (nova.conf.d) are
+    among them if they set an option that would override the main file's.
+
+    :raises ServiceConfigError: nothing is there, or it cannot be looked into
+    """
+    if not root.is_dir():
+        raise ServiceConfigError(root, "is not a directory")
+    found: dict[Path, None] = {}
+    for service in SERVICES:
+        for directory in _directories(root, service.name):
+            for pattern in service.files:
+                for path in sorted(directory.glob(pattern)):
+                    found[path] = None
+                    found.update(dict.fromkeys(overriding_fragments(path)))
+    if not found:
+        raise ServiceConfigError(
+            root,
+            "no OpenStack service has its configuration here; name the files instead",
+        )
+    return list(found)
+
+
+def overriding_fragments(path: Path) -> Iterator[Path]:
+    """Files of the default configuration directory that decide instead of `path`.
+
+    oslo.config reads nova.conf.d/*.conf after nova.conf (`find_config_dirs`).
+    """
+    for fragment in sorted(path.parent.glob(f"{path.name}.d/*.conf")):
+        document = Document(read(fragment).data, fragment)
+        if any(document.find(*option) for option in TRANSPORT_OPTIONS):
+            yield fragment
+
+
+def _directories(root: Path, name: str) -> Iterator[Path]:
+    for layout in _LAYOUTS:
+        for directory in sorted(root.glob(layout.format(name=name))):
+            if not directory.is_dir():
+                continue
+            if not os.access(directory, os.R_OK | os.X_OK, effective_ids=True):
+                raise ServiceConfigError(
+                    directory, "no permission to look into it; run this as root"
+                )
+            yield directory

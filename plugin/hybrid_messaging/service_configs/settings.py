@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a service's file has to say for the service to use two transports."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from oslo_utils import strutils
+
+from hybrid_messaging import urls
+from hybrid_messaging.service_configs.document import Document
+from hybrid_messaging.service_configs.services import Service
+from hybrid_messaging.service_configs.transports import is_rabbit, servers
+
+NOTIFICATIONS = "oslo_messaging_notifications"
+RABBIT = "oslo_messaging_rabbit"
+DRIVER = "messagingv2"
+
+DURABLE = "amqp_durable_queues"
+
+
+def apply(
+    document: Document,
+    service: Service,
+    rpc: urls.TransportURL,
+    notify: urls.TransportURL,
+) -> urls.TransportURL:
+    """Set the options that send RPC and notifications their ways, and no other.
+
+    :param service: whose file it is: without RPC, its RPC transport is left alone
+    :returns: the notification transport as it stands in the file
+    """
+    durable = not is_rabbit(notify) or any(
+        strutils.bool_from_string(document.value(RABBIT, option))
+        for option in ("rabbit_quorum_queue", DURABLE)
+    )
+    # The group of options is that of every rabbit:// URL. Where RPC goes to
+    # another RabbitMQ, its queues, which exist without being durable, must stay
+    # as they are: there the option is one of the notification URL alone.
+    alone = service.rpc and is_rabbit(rpc) and not servers(rpc) & servers(notify)
+    if not durable and alone:
+        notify = dataclasses.replace(notify, query={**notify.query, DURABLE: "true"})
+    if service.rpc:
+        document.set("DEFAULT", "transport_url", str(rpc))
+    document.set(NOTIFICATIONS, "transport_url", str(notify))
+    drivers = document.values(NOTIFICATIONS, "driver")
+    if all(driver.strip() in ("", "noop") for driver in drivers):
+        document.set(NOTIFICATIONS, "driver", DRIVER)
+    if not durable and not alone:
+        document.set(RABBIT, DURABLE, "true")
+    return notify

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is found wrong with a service's transports by its files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hybrid_messaging.service_configs.checks import Checker, Report
+from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.problem import Severity
+from hybrid_messaging.service_configs.settings import NOTIFICATIONS
+
+DRIVERS = Drivers(
+    {"amqp": "", "rabbit": "", "kafka": "ImportError: no confluent_kafka", "fake": ""},
+    {
+        "messagingv2": "",
+        "messaging": "",
+        "log": "",
+        "noop": "",
+        "broken": "ImportError",
+    },
+)
+DURABLE = "[oslo_messaging_rabbit]\namqp_durable_queues = true\n"
+
+
+def check(tmp_path: Path, text: str, name: str = "cinder.conf") -> Report:
+    path = tmp_path / name
+    path.write_text(text)
+    [report] = Checker(DRIVERS, None).check([[path]])
+    return report
+
+
+def codes(report: Report) -> list[str]:
+    return [problem.code for problem in report.problems]
+
+
+def files(
+    rpc: str = "amqp://r/", notify: str = "rabbit://b/", driver: str = "messagingv2"
+) -> str:
+    return (
+        f"[DEFAULT]\ntransport_url = {rpc}\n[{NOTIFICATIONS}]\n"
+        f"transport_url = {notify}\ndriver = {driver}\n" + DURABLE
+    )
+
+
+def test_a_sound_service(tmp_path: Path) -> None:
+    report = check(tmp_path, files())
+    assert report.problems == []
+    assert report.service == "cinder"
+    assert report.rpc is not None and report.notify is not None
+    assert (report.notify.engine, report.notify.delivery) == ("RabbitMQ", "queued")
+    assert report.notify.durable is True
+    assert report.rpc.delivery == "unknown"
+    assert (report.drivers, report.topics) == (("messagingv2",), ("notifications",))
+
+
+def test_a_single_rabbitmq(tmp_path: Path) -> None:
+    report = check(tmp_path, "[DEFAULT]\ntransport_url = rabbit://u:hush@all/x\n")
+    assert codes(report) == [
+        "no-notification-driver",
+        "shared-backend",
+        "notifications-not-durable",
+    ]
+    assert all(problem.severity is Severity.WARNING for problem in report.problems)
+    shared = report.problems[1]
+    assert "RabbitMQ on all:5672" in shared.message
+    assert shared.where == f"{tmp_path}/cinder.conf, line 2"
+    assert "hush" not in str(report.problems)
+
+
+def test_two_virtual_hosts_are_one_backend(tmp_path: Path) -> None:
+    report = check(tmp_path, files("rabbit://b/one", "rabbit://B:5672/two"))
+    assert codes(report) == ["shared-backend"]
+
+
+def test_nothing_set_at_all(tmp_path: Path) -> None:
+    report = check(tmp_path, "[DEFAULT]\n")
+    assert codes(report)[:2] == ["no-notification-driver", "transport-not-set"]
+    assert "uses the default, rabbit://" in report.problems[1].message
+
+
+@pytest.mark.parametrize("name", ["keystone.conf", "glance-api.conf"])
+def test_a_service_without_rpc(tmp_path: Path, name: str) -> None:
+    text = f"[{NOTIFICATIONS}]\ntransport_url = rabbit://b/\ndriver = messagingv2\n"
+    report = check(tmp_path, text + DURABLE, name)
+    assert report.rpc is None
+    assert report.problems == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (files(notify="amqp://b/"), ["notifications-maybe-not-stored"]),
+        (files(notify="zmq://b/"), ["driver-not-importable", "unfit-transport"]),
+        (files(rpc="kafka://b/"), ["driver-not-importable", "unfit-transport"]),
+        (files(notify="rabbit://u:a%2Fb@h/"), ["unusable-url"]),
+        (files(notify="rabbit://h/?nonsense=1"), ["bad-url"]),
+        (files(rpc="no url"), ["bad-url"]),
+        (files(rpc=""), ["bad-url"]),
+        (files(driver="noop"), ["no-notification-driver"]),
+        (files(driver="log"), ["no-notification-driver"]),
+        (files(driver="broken"), ["notification-driver-unknown"] * 1),
+        (files(driver="messagingv9"), ["notification-driver-unknown"]),
+        (files(driver="log\ndriver = messaging"), []),
+        (
+            files().replace("amqp_durable_queues = true", ""),
+            ["notifications-not-durable"],
+        ),
+        (files().replace("amqp_durable_queues", "rabbit_quorum_queue"), []),
+        (
+            files(notify="rabbit://h/?amqp_durable_queues=true").replace(DURABLE, ""),
+            [],
+        ),
+    ],
+)
+def test_problems(tmp_path: Path, text: str, expected: list[str]) -> None:
+    found = codes(check(tmp_path, text))
+    if expected == ["notification-driver-unknown"]:
+        expected = [*expected, "no-notification-driver"]
+    assert found == expected
+
+
+def test_why_a_driver_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
+    report = check(tmp_path, files(notify="kafka://k/"))
+    [problem] = report.problems
+    assert problem.severity is Severity.ERROR
+    assert "ImportError: no confluent_kafka" in problem.message
+    assert problem.cure.endswith("pip install oslo.messaging[kafka]")
+    assert problem.where == f"{tmp_path}/cinder.conf, line 4"
+    assert f"cure: {problem.cure}" in str(problem)
+
+
+def test_ceilometer_has_to_listen_where_notifications_go(tmp_path: Path) -> None:
+    listen = "[notification]\nmessaging_urls = rabbit://old/\n"
+    found = check(tmp_path, files() + listen, "ceilometer.conf")
+    assert codes(found) == ["consumer-elsewhere"]
+    listen += "messaging_urls = rabbit://u:p@b:5672/v\n"
+    assert codes(check(tmp_path, files() + listen, "ceilometer.conf")) == []
+    listen = "[notification]\nmessaging_urls = nonsense\n"
+    assert codes(check(tmp_path, files() + listen, "ceilometer.conf")) == [
+        "consumer-elsewhere"
+    ]
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
+    bad, good = tmp_path / "nova.conf", tmp_path / "cinder.conf"
+    bad.write_text("[DEFAULT]\nsecret\n")
+    good.write_text(files())
+    first, second = Checker(DRIVERS, None).check([[bad], [good]])
+    assert (first.service, codes(first)) == ("nova", ["unreadable"])
+    assert first.problems[0].where == f"{bad}, line 2"
+    assert first.rpc is None and first.notify is None
+    assert second.problems == []
+    [missing] = Checker(DRIVERS, None).check([[tmp_path / "none.conf"]])
+    assert missing.problems[0].where == str(tmp_path / "none.conf")

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service's configuration, read as the service reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hybrid_messaging import urls
+from hybrid_messaging.service_configs.errors import ServiceConfigError
+from hybrid_messaging.service_configs.reading import ServiceConfig, load
+
+
+@pytest.fixture
+def main(tmp_path: Path) -> Path:
+    path = tmp_path / "nova.conf"
+    path.write_text("[DEFAULT]\ntransport_url = amqp://main/\n")
+    return path
+
+
+def put(path: Path, text: str | bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_later_files_and_the_default_directory_override(
+    main: Path, tmp_path: Path
+) -> None:
+    second = put(
+        tmp_path / "second.conf", "[DEFAULT]\ntransport_url = amqp://second/\n"
+    )
+    config = load([main, second])
+    assert config.rpc_url == "amqp://second/"
+    assert config.where("DEFAULT", "transport_url") == f"{second}, line 2"
+
+    put(tmp_path / "nova.conf.d" / "2.conf", "[DEFAULT]\ntransport_url = amqp://two/\n")
+    put(tmp_path / "nova.conf.d" / "1.conf", "[DEFAULT]\ntransport_url = amqp://one/\n")
+    put(tmp_path / "nova.conf.d" / "3.txt", "[DEFAULT]\ntransport_url = amqp://no/\n")
+    config = load([main, second])
+    assert config.rpc_url == "amqp://two/"
+    assert [Path(document.path).name for document in config.documents] == [
+        "nova.conf",
+        "second.conf",
+        "1.conf",
+        "2.conf",
+    ]
+
+
+def test_a_given_directory_replaces_the_default_one(main: Path, tmp_path: Path) -> None:
+    put(tmp_path / "nova.conf.d" / "1.conf", "[DEFAULT]\ntransport_url = amqp://one/\n")
+    put(tmp_path / "mine" / "1.conf", "[DEFAULT]\ntransport_url = amqp://mine/\n")
+    assert load([main], [tmp_path / "mine"]).rpc_url == "amqp://mine/"
+    with pytest.raises(ServiceConfigError, match="is not a directory"):
+        load([main], [tmp_path / "none"])
+
+
+def test_notifications_fall_back_to_rpc(main: Path) -> None:
+    assert load([main]).notify_url == "amqp://main/"
+    with main.open("a") as file:
+        file.write("[oslo_messaging_notifications]\ntransport_url =\n")
+    assert load([main]).notify_url == "amqp://main/"
+    put(main, "[DEFAULT]\n")
+    assert load([main]).notify_url == "rabbit://"
+
+
+def test_our_environment_is_not_the_services(
+    main: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OS_DEFAULT__TRANSPORT_URL", "amqp://ours/")
+    assert load([main]).rpc_url == "amqp://main/"
+
+
+def test_references_to_options_of_the_service(main: Path) -> None:
+    put(
+        main,
+        "[DEFAULT]\nmy_ip = 10.0.0.1\nhost = $my_ip\n"
+        "transport_url = rabbit://$bus.user:$$x@${host}/\n"
+        "[bus]\nuser = me\n",
+    )
+    assert load([main]).rpc_url == "rabbit://me:$x@10.0.0.1/"
+
+
+def test_a_reference_that_only_the_service_knows(main: Path) -> None:
+    put(main, "[DEFAULT]\n# c\ntransport_url = rabbit://u:secret@$my_ip/\n")
+    with pytest.raises(ServiceConfigError, match=r"refers to \$my_ip") as caught:
+        load([main])
+    assert caught.value.line == 3
+    assert "secret" not in str(caught.value)
+
+
+def test_a_value_that_cannot_be_converted(main: Path) -> None:
+    put(main, "[Oslo_Messaging_Rabbit]\n\namqp_durable_queues = perhaps\n")
+    with pytest.raises(
+        ServiceConfigError, match=r"amqp_durable_queues: .*boolean"
+    ) as at:
+        load([main])
+    assert at.value.line == 3
+
+
+def test_files_that_oslo_config_cannot_read(main: Path) -> None:
+    put(main, b"\xef\xbb\xbf[DEFAULT]\n")
+    with pytest.raises(ServiceConfigError, match="byte order mark"):
+        load([main])
+    put(main, b"[DEFAULT]\n# caf\xe9\n")
+    with pytest.raises(ServiceConfigError, match="line 2: is not UTF-8"):
+        load([main])
+    put(main, "[DEFAULT]\nnonsense\n")
+    with pytest.raises(ServiceConfigError, match="line 2"):
+        load([main])
+
+
+@pytest.fixture
+def config(main: Path) -> ServiceConfig:
+    put(main, "[oslo_messaging_rabbit]\nssl = true\n[database]\nconnection = x\n")
+    return load([main])
+
+
+def test_options_of_a_url_override_the_files(config: ServiceConfig) -> None:
+    group = "oslo_messaging_rabbit"
+    url = urls.parse("rabbit://h/?ssl=false&rabbit_retry_interval=7")
+    options = config.driver_options(url, group)
+    assert options.ssl is False
+    assert options.rabbit_retry_interval == 7
+    with pytest.raises(ValueError, match="names 'nonsense', which is no option"):
+        config.driver_options(urls.parse("rabbit://h/?nonsense=1"), group)
+    with pytest.raises(ValueError):
+        config.driver_options(urls.parse("rabbit://h/?rabbit_retry_interval=x"), group)
+
+
+def test_options_of_the_service_itself(config: ServiceConfig) -> None:
+    assert config.own_option("database", "connection") == "x"
+    assert config.own_option("api_database", "connection") is None
+    assert config.own_option("notification", "messaging_urls", multi=True) is None

@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replacing files: all or none, every attribute kept, and the way back."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hybrid_messaging.service_configs import replace
+from hybrid_messaging.service_configs.errors import ServiceConfigError
+from hybrid_messaging.service_configs.source import read
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Three files in two directories."""
+    paths = [tmp_path / "a" / "x.conf", tmp_path / "a" / "y.conf", tmp_path / "z.conf"]
+    (tmp_path / "a").mkdir()
+    for path in paths:
+        path.write_text(f"old {path.name}")
+    return paths
+
+
+def write(*paths: Path, text: str = "new") -> None:
+    replace.replace(
+        [
+            replace.Replacement(read(path), f"{text} {path.name}".encode())
+            for path in paths
+        ]
+    )
+
+
+def restore(*paths: Path) -> None:
+    replace.restore([read(path) for path in paths])
+
+
+def contents(paths: list[Path]) -> list[str]:
+    return [path.read_text().split()[0] for path in paths]
+
+
+def others(path: Path) -> list[str]:
+    """What lies in a directory beside the files themselves, backups apart."""
+    return [
+        item.name
+        for item in path.rglob("*")
+        if item.is_file()
+        and item.suffix != ".conf"
+        and "before-hybrid" not in item.name
+    ]
+
+
+def test_all_files_are_replaced(files: list[Path], tmp_path: Path) -> None:
+    write(*files)
+    assert contents(files) == ["new"] * 3
+    assert others(tmp_path) == []
+
+
+def test_the_way_back_leads_to_before_the_first_time(
+    files: list[Path], tmp_path: Path
+) -> None:
+    write(*files)
+    write(*files, text="newer")
+    write(*files[:2], text="newest")
+    restore(*files)
+    assert contents(files) == ["old"] * 3
+    assert list(tmp_path.rglob("*before-hybrid*")) == []
+    with pytest.raises(ServiceConfigError, match="nothing to restore"):
+        restore(*files)
+
+
+def test_the_original_comes_back_with_every_attribute(files: list[Path]) -> None:
+    path = files[0]
+    path.chmod(0o640)
+    os.utime(path, ns=(1, 2))
+    before = path.stat()
+    write(path)
+    restore(path)
+    after = path.stat()
+    assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (
+        before.st_ino,
+        before.st_mode,
+        2,
+    )
+
+
+def test_mode_and_extended_attributes_are_kept(files: list[Path]) -> None:
+    path = files[0]
+    path.chmod(0o2604)
+    try:
+        os.setxattr(path, "user.note", b"kept")
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        pytest.skip("this file system has no extended attributes")
+    write(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o2604
+    assert os.getxattr(path, "user.note") == b"kept"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_owner_is_kept(files: list[Path]) -> None:
+    os.chown(files[0], 12345, 54321)
+    write(files[0])
+    status = files[0].stat()
+    assert (status.st_uid, status.st_gid) == (12345, 54321)
+
+
+def test_a_symbolic_link_stays_one(files: list[Path], tmp_path: Path) -> None:
+    link = tmp_path / "link.conf"
+    link.symlink_to("a/x.conf")
+    write(link)
+    assert link.is_symlink()
+    assert files[0].read_text().startswith("new")
+    assert not list(tmp_path.glob("*before-hybrid*"))
+    restore(link)
+    assert link.is_symlink()
+    assert files[0].read_text() == "old x.conf"
+
+
+@pytest.mark.parametrize("failing", range(3))
+@pytest.mark.parametrize("times", [0, 1])
+def test_a_failure_half_way_changes_nothing(
+    files: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: int,
+    times: int,
+) -> None:
+    for _ in range(times):
+        write(*files, text="former")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    genuine = Path.replace
+
+    def rename(self: Path, target: Path) -> Path:
+        if "hybrid-new" in self.name and target == files[failing]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return genuine(self, target)
+
+    monkeypatch.setattr(Path, "replace", rename)
+    with pytest.raises(ServiceConfigError, match="Input/output error") as caught:
+        write(*files)
+    assert caught.value.path == str(files[failing])
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+    monkeypatch.undo()
+    write(*files)
+    restore(*files)
+    assert contents(files) == ["old"] * 3
+
+
+def test_a_failing_restore_changes_nothing(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(*files)
+    before = sorted(tmp_path.rglob("*"))
+    genuine = Path.replace
+
+    def rename(self: Path, target: Path) -> Path:
+        if "hybrid-new" in self.name and target == files[2]:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return genuine(self, target)
+
+    monkeypatch.setattr(Path, "replace", rename)
+    with pytest.raises(ServiceConfigError, match="file system is read-only"):
+        restore(*files)
+    assert contents(files) == ["new"] * 3
+    assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.undo()
+    restore(*files)
+    assert contents(files) == ["old"] * 3
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from hybrid_messaging.service_configs import replace
+from hybrid_messaging.service_configs.source import read
+steps = int(sys.argv[1])
+def counting(function):
+    def call(*args, **more):
+        global steps
+        steps -= 1
+        if steps < 0:
+            os._exit(9)
+        return function(*args, **more)
+    return call
+Path.replace, Path.unlink, os.link = map(
+    counting, (Path.replace, Path.unlink, os.link))
+replace.replace([
+    replace.Replacement(read(name), f"new {Path(name).name}".encode())
+    for name in sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize("steps", range(0, 16, 3))
+def test_a_killed_run_is_finished_or_undone_by_the_next(
+    files: list[Path], tmp_path: Path, steps: int
+) -> None:
+    write(*files, text="former")
+    command = [sys.executable, "-c", KILLED, str(steps), *map(str, files)]
+    assert subprocess.run(command, cwd="/").returncode == 9
+    assert set(contents(files)) <= {"former", "new"}
+
+    restore(*files)
+    assert contents(files) == ["old"] * 3
+    assert list(tmp_path.rglob("*before-hybrid*")) == []
+
+    subprocess.run(command, cwd="/")
+    write(*files, text="last")
+    assert contents(files) == ["last"] * 3
+    assert others(tmp_path) == []
+    restore(*files)
+    assert contents(files) == ["old"] * 3
+
+
+def test_files_edited_since_are_not_restored(files: list[Path]) -> None:
+    write(*files)
+    files[1].write_text("by hand")
+    with pytest.raises(ServiceConfigError, match="edited since") as caught:
+        restore(*files)
+    assert caught.value.path == str(files[1])
+    original = replace.backup_of(files[1])
+    assert original is not None
+    assert f"cp -p {original} {files[1]}" in str(caught.value)
+    assert contents(files) == ["new", "by", "new"]
+
+
+def test_edits_between_two_runs_are_not_lost_either(files: list[Path]) -> None:
+    path = files[0]
+    write(path)
+    path.write_text("by hand")
+    assert replace.edited_since(read(path))
+    write(path, text="newer")
+    with pytest.raises(ServiceConfigError, match="edited since"):
+        restore(path)
+    original = replace.backup_of(path)
+    assert original is not None and original.read_text() == "old x.conf"
+
+
+def test_an_original_copied_back_by_hand_starts_anew(files: list[Path]) -> None:
+    path = files[0]
+    write(path)
+    path.write_text("old x.conf")
+    assert not replace.edited_since(read(path))
+    write(path, text="newer")
+    restore(path)
+    assert path.read_text() == "old x.conf"
+
+
+def test_two_at_once_are_one_too_many(files: list[Path], tmp_path: Path) -> None:
+    with (
+        replace.exclusive([files[0]]),
+        pytest.raises(ServiceConfigError, match="another `hybrid-messaging") as caught,
+        replace.exclusive([files[2], files[1]]),
+    ):
+        raise AssertionError("not to be reached")
+    assert caught.value.path == str(tmp_path / "a")
+    with replace.exclusive(files):
+        pass
+
+
+def test_somebody_elses_change_meanwhile_is_kept(files: list[Path]) -> None:
+    sources = [read(path) for path in files]
+    files[1].write_text("meanwhile")
+    with pytest.raises(ServiceConfigError, match="somebody else"):
+        replace.replace([replace.Replacement(source, b"new") for source in sources])
+    assert contents(files) == ["old", "meanwhile", "old"]
+
+
+def test_a_read_only_file_is_refused(files: list[Path]) -> None:
+    files[1].chmod(0o444)
+    with pytest.raises(ServiceConfigError, match=r"read-only \(mode 444\)"):
+        write(*files)
+    assert contents(files) == ["old"] * 3
+
+
+@pytest.fixture
+def theirs() -> Iterator[Path]:
+    """A file of root's that everybody may see, and we are somebody else."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        path = directory / "x.conf"
+        path.write_text("old")
+        yield path
+
+
+@contextlib.contextmanager
+def somebody_else() -> Iterator[None]:
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "directory_mode", "reason"),
+    [
+        (0o644, 0o777, "belongs to somebody else"),
+        (0o666, 0o755, "no permission to write in its directory"),
+        (0o666, 0o777, "another user or group"),
+    ],
+)
+def test_a_lack_of_permission_is_said(
+    theirs: Path, mode: int, directory_mode: int, reason: str
+) -> None:
+    theirs.chmod(mode)
+    theirs.parent.chmod(directory_mode)
+    with somebody_else(), pytest.raises(ServiceConfigError, match=reason):
+        write(theirs)
+    assert list(theirs.parent.iterdir()) == [theirs]
+    assert theirs.read_text() == "old"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems")
+def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", small]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        path = small / "x.conf"
+        path.write_text("old")
+        with pytest.raises(ServiceConfigError, match="the disk is full"):
+            replace.replace([replace.Replacement(read(path), b"x" * 100_000)])
+        assert path.read_text() == "old"
+        assert list(small.iterdir()) == [path]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems")
+def test_a_read_only_file_system_is_said(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "none", place], capture_output=True
+    ).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        path = place / "x.conf"
+        path.write_text("old")
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        with pytest.raises(ServiceConfigError, match="read-only"):
+            write(path)
+    finally:
+        subprocess.run(["umount", place], check=True)

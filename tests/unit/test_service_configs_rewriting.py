@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How several files are to change together, and what is told about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hybrid_messaging import urls
+from hybrid_messaging.service_configs import preview, replace, rewriting
+from hybrid_messaging.service_configs.errors import ServiceConfigError
+from hybrid_messaging.service_configs.rewriting import Target
+from hybrid_messaging.service_configs.transports import Transports
+
+TRANSPORTS = Transports(
+    urls.parse("amqp://router/"), urls.parse("rabbit://u:hush@broker/common")
+)
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> tuple[Path, Path]:
+    paths = tmp_path / "nova.conf", tmp_path / "nova_cell1.conf"
+    for path, vhost in zip(paths, ("", "nova_cell1"), strict=True):
+        path.write_text(f"[DEFAULT]\ntransport_url = rabbit://u:p@old/{vhost}\n")
+    return paths
+
+
+def plan(*targets: Target | Path, keep_vhosts: bool = False) -> list[rewriting.Rewrite]:
+    named = [item if isinstance(item, Target) else Target(item) for item in targets]
+    return rewriting.plan(named, TRANSPORTS, keep_vhosts)
+
+
+def warnings(*rewrites: rewriting.Rewrite) -> list[str]:
+    return list(rewriting.warnings(rewrites[0], rewrites))
+
+
+def test_cells_must_not_come_to_share_a_virtual_host(cells: tuple[Path, Path]) -> None:
+    with pytest.raises(ServiceConfigError, match=r"'nova_cell1' and that of .* on '/'"):
+        plan(*cells)
+
+
+def test_cells_keep_their_virtual_hosts(cells: tuple[Path, Path]) -> None:
+    main, cell = plan(*cells, keep_vhosts=True)
+    assert str(main.rpc) == "amqp://router/"
+    assert str(cell.rpc) == "amqp://router/nova_cell1"
+    assert str(cell.notify).endswith("@broker/common")
+
+
+def test_a_virtual_host_is_for_rpc_only(cells: tuple[Path, Path]) -> None:
+    main, cell = plan(cells[0], Target(cells[1], "c/1"))
+    assert str(cell.rpc) == "amqp://router/c%2F1"
+    assert cell.notify.vhost == main.notify.vhost == "common"
+    section = "oslo_messaging_notifications"
+    assert (cell.after.value(section, "transport_url") or "").endswith("/common")
+
+
+def test_a_file_given_twice_is_one(cells: tuple[Path, Path], tmp_path: Path) -> None:
+    link = tmp_path / "link.conf"
+    link.symlink_to(cells[0])
+    assert len(plan(cells[0], link)) == 1
+    with pytest.raises(ServiceConfigError, match="given twice"):
+        plan(cells[0], Target(link, "other"))
+
+
+def test_what_an_operator_should_know(tmp_path: Path) -> None:
+    path = tmp_path / "ceilometer.conf"
+    path.write_bytes(
+        b"\xef\xbb\xbf[DEFAULT]\n# caf\xe9\ntransport_url = rabbit://broker/common\n"
+        b"[notification]\nmessaging_urls = rabbit://x/\n"
+    )
+    fragments = tmp_path / "ceilometer.conf.d"
+    fragments.mkdir()
+    fragment = fragments / "1.conf"
+    fragment.write_text("[oslo_messaging_notifications]\ndriver = noop\n")
+    text = "\n".join(warnings(*plan(path)))
+    for part in (
+        "byte order mark",
+        "line 2: is not UTF-8",
+        f"{fragment}: overrides",
+        "messaging_urls",
+        "may exist that are not durable",
+    ):
+        assert part in text
+    assert "overrides" not in "\n".join(warnings(*plan(path, fragment)))
+
+
+def test_edits_since_the_last_time_are_mentioned(cells: tuple[Path, Path]) -> None:
+    [item] = plan(cells[0])
+    replace.replace([replace.Replacement(item.source, item.data)])
+    [item] = plan(cells[0])
+    assert not item.changes
+    assert warnings(item) == []
+    with cells[0].open("a") as file:
+        file.write("# by hand\n")
+    [text] = warnings(*plan(cells[0]))
+    assert "edited since" in text and "before-hybrid" in text
+
+
+def test_other_servers_need_no_warning(cells: tuple[Path, Path]) -> None:
+    assert warnings(*plan(cells[0])) == []
+
+
+def test_what_comes_next(cells: tuple[Path, Path]) -> None:
+    steps = rewriting.next_steps(plan(*cells, keep_vhosts=True))
+    text = "\n".join(steps)
+    assert f"--config-file {cells[0]} --config-file {cells[1]} cell_v2 update" in text
+    assert "restart all services of nova" in steps
+    assert steps[-1] == f"hybrid-messaging check {cells[0]} {cells[1]}"
+
+
+def test_a_compute_node_has_no_cells_to_change(tmp_path: Path) -> None:
+    path = tmp_path / "nova-cpu.conf"
+    path.write_text("[DEFAULT]\n")
+    assert "cell" not in "\n".join(rewriting.next_steps(plan(path)))
+
+
+def test_unreadable_files_get_no_cell_advice(cells: tuple[Path, Path]) -> None:
+    cells[0].write_bytes(b"[DEFAULT]\n# \xe9\n")
+    assert "cell_v2" not in "\n".join(rewriting.next_steps(plan(cells[0])))
+
+
+def test_passwords_do_not_show_in_a_preview(tmp_path: Path) -> None:
+    path = tmp_path / "cinder.conf"
+    path.write_text(
+        "[DEFAULT]\nmemcache_secret_key = first\n#password = second\n"
+        "transport_url = rabbit://u:third@h,v:fo/ur@i/x\n"
+        "  v:seventh@i\n[keystone_authtoken]\npassword: fifth\nconnection = mysql://u:sixth@h/\n"
+    )
+    [item] = plan(path)
+    shown = preview.diff(item.source, item.data)
+    assert "-transport_url" in shown and "+transport_url = amqp://router/" in shown
+    for secret in (
+        "first",
+        "second",
+        "third",
+        "fo/ur",
+        "fifth",
+        "sixth",
+        "seventh",
+        "hush",
+    ):
+        assert secret not in shown
+
+
+def test_a_password_alone_shows_as_a_change(tmp_path: Path) -> None:
+    path = tmp_path / "cinder.conf"
+    path.write_text("[DEFAULT]\n")
+    [item] = plan(path)
+    path.write_bytes(item.data.replace(b"hush", b"other"))
+    [item] = plan(path)
+    shown = preview.diff(item.source, item.data).splitlines()
+    assert [line[0] for line in shown if "u:***@broker" in line] == ["-", "+"]

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services are found by their layout and told apart by their files' names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hybrid_messaging.service_configs.errors import ServiceConfigError
+from hybrid_messaging.service_configs.services import discover, identify
+from hybrid_messaging.service_configs.source import read
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "rpc"),
+    [
+        ("/etc/nova/nova.conf", "nova", True),
+        ("nova_cell7.conf", "nova", True),
+        ("/etc/nova/nova-cpu.conf", "nova", True),
+        ("/etc/kolla/keystone/keystone.conf", "keystone", False),
+        ("/etc/glance/glance-api.conf", "glance", False),
+        ("/etc/glance/glance-api.conf.d/50-bus.conf", "glance", False),
+        ("/etc/ironic-inspector/inspector.conf", "ironic-inspector", True),
+        ("/etc/mine/mine.conf", "mine", True),
+    ],
+)
+def test_a_file_tells_its_service(path: str, name: str, rpc: bool) -> None:
+    service = identify(path)
+    assert (service.name, service.rpc) == (name, rpc)
+
+
+def create(root: Path, *names: str) -> list[Path]:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("[DEFAULT]\ntransport_url = rabbit://\n")
+    return [root / name for name in names]
+
+
+def test_layouts_of_packages_devstack_kolla_and_tripleo(tmp_path: Path) -> None:
+    expected = create(
+        tmp_path,
+        "cinder/cinder.conf",
+        "ironic-inspector/inspector.conf",
+        "kolla/ironic-neutron-agent/neutron.conf",
+        "kolla/nova-conductor/nova.conf",
+        "neutron/etc/neutron/neutron.conf",
+        "nova/nova-cpu.conf",
+        "nova/nova.conf",
+        "nova/nova_cell1.conf",
+    )
+    create(
+        tmp_path,
+        "backup/nova.conf",
+        "kolla/config/nova.conf",
+        "nova/nova-compute.conf",
+        "nova/nova.conf.orig",
+        "nova/policy.yaml",
+    )
+    assert sorted(discover(tmp_path)) == sorted(expected)
+
+
+def test_fragments_that_override_are_found_too(tmp_path: Path) -> None:
+    main, fragment = create(tmp_path, "nova/nova.conf", "nova/nova.conf.d/50-bus.conf")
+    other = tmp_path / "nova/nova.conf.d/60-debug.conf"
+    other.write_text("[DEFAULT]\ndebug = true\n")
+    assert discover(tmp_path) == [main, fragment]
+
+
+def test_nothing_found_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ServiceConfigError, match="no OpenStack service"):
+        discover(tmp_path)
+    with pytest.raises(ServiceConfigError, match="is not a directory"):
+        discover(tmp_path / "none")
+
+
+def test_a_closed_directory_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(tmp_path, "nova/nova.conf")
+    monkeypatch.setattr(os, "access", lambda *args, **more: False)
+    with pytest.raises(ServiceConfigError, match="run this as root") as caught:
+        discover(tmp_path)
+    assert caught.value.path == str(tmp_path / "nova")
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.conf"
+    loop.symlink_to("loop.conf")
+    dangling = tmp_path / "dangling.conf"
+    dangling.symlink_to("/nonexistent/x.conf")
+    fifo = tmp_path / "fifo.conf"
+    os.mkfifo(fifo)
+    for path, reason in (
+        (tmp_path, "is a directory"),
+        (fifo, "is not a file"),
+        (loop, "leads back to itself"),
+        (dangling, "link to /nonexistent/x.conf, which does not exist"),
+        (tmp_path / "none.conf", "No such file"),
+        (Path("/dev/null"), "is not a file"),
+    ):
+        with pytest.raises(ServiceConfigError, match=reason) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_what_may_not_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [path] = create(tmp_path, "x.conf")
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ServiceConfigError, match="no permission to read it"):
+        read(path)

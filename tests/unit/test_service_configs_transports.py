@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the transports come from, and which ones are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from hybrid_messaging import state, urls
+from hybrid_messaging.service_configs.transports import (
+    Side,
+    TransportError,
+    rabbit_defect,
+    resolve,
+    servers,
+)
+
+NOWHERE = Path("/nonexistent")
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Path:
+    state.save(
+        tmp_path,
+        state.State("qpid-hybrid", "amqp://127.0.0.1:1/", "rabbit://u:p@127.0.0.1:2/"),
+    )
+    return tmp_path
+
+
+def test_given_urls_need_nothing_that_runs() -> None:
+    found = resolve(Side("amqp://h/"), Side("rabbit://u:p@h/v"), state_dir=NOWHERE)
+    assert str(found.rpc) == "amqp://h/"
+    assert str(found.notify) == "rabbit://u:p@h/v"
+
+
+def test_what_runs_is_the_default(running: Path) -> None:
+    found = resolve(Side(), Side(), state_dir=running)
+    assert str(found.rpc) == "amqp://127.0.0.1:1/"
+    assert str(found.notify) == "rabbit://u:p@127.0.0.1:2/"
+
+
+def test_one_given_url_goes_with_the_other_that_runs(running: Path) -> None:
+    found = resolve(Side(), Side("kafka://k/"), state_dir=running)
+    assert (found.rpc.scheme, found.notify.scheme) == ("amqp", "kafka")
+
+
+def test_the_default_state_directory(
+    running: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "default_state_dir", lambda: running)
+    assert resolve(Side(), Side()).rpc.hosts[0].port == 1
+
+
+def test_nothing_runs_and_nothing_is_given(tmp_path: Path) -> None:
+    with pytest.raises(TransportError, match=r"nothing has been started in .* `hybrid"):
+        resolve(Side("amqp://h/"), Side(), state_dir=tmp_path)
+
+
+def test_a_mode_and_hosts() -> None:
+    found = resolve(
+        Side(hosts=["r1", "r2:5673"]),
+        Side(hosts=["[::1]"], user="u", password="p@ss/"),
+        mode="qpid-kafka",
+    )
+    assert str(found.rpc) == "amqp://r1:5672,r2:5673/"
+    assert str(found.notify) == "kafka://u:p%40ss%2F@[::1]:9092/"
+
+
+def test_a_mode_with_one_server_for_both() -> None:
+    found = resolve(Side(hosts=["h"], user="u", password="p"), Side(), mode="rabbit")
+    assert str(found.rpc) == str(found.notify) == "rabbit://u:p@h:5672/"
+
+
+def test_a_mode_takes_a_url_for_one_side() -> None:
+    found = resolve(Side(hosts=["h"]), Side("rabbit://x/"), mode="qpid-hybrid")
+    assert (str(found.rpc), str(found.notify)) == ("amqp://h:5672/", "rabbit://x/")
+
+
+@pytest.mark.parametrize(
+    ("rpc", "notify", "mode", "reason"),
+    [
+        (Side(), Side(), "nonsense", "there is no mode 'nonsense'"),
+        (Side(), Side(hosts=["h"]), "qpid-hybrid", "give it with --rpc-host"),
+        (Side(hosts=["h"]), Side(), "qpid-hybrid", "give it with --notify-host"),
+        (Side(hosts=["h"]), Side(), "external", "give its URL with --rpc-url"),
+        (Side(hosts=["u:p@h"]), Side(), "rabbit", "the user is --rpc-user"),
+        (Side("h:5672"), Side("rabbit://h"), None, "not a transport URL"),
+        (Side("kafka://h"), Side("rabbit://h"), None, "no RPC over Kafka"),
+        (Side("amqp://h"), Side("zmq://h"), None, "nothing stores"),
+        (Side("amqp://"), Side("rabbit://h"), None, "names no host"),
+        (Side("amqp://:5672/"), Side("rabbit://h"), None, "names no host"),
+        (Side("amqp://$my_ip/"), Side("rabbit://h"), None, "no \\$ in its name"),
+        (Side("amqp://h"), Side("rabbit://u:se/cret@h"), None, "percent-encoded"),
+        (Side("amqp://h"), Side("rabbit://u:12/secret@h"), None, "written %2F"),
+        (Side("amqp://h"), Side("rabbit://u:sec%2Fret@h"), None, "without a slash"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    rpc: Side, notify: Side, mode: str | None, reason: str
+) -> None:
+    with pytest.raises(TransportError, match=reason) as caught:
+        resolve(rpc, notify, mode, NOWHERE)
+    assert "cret" not in str(caught.value)
+
+
+def test_a_damaged_state_is_reported(running: Path) -> None:
+    (running / "state.json").write_text("{")
+    with pytest.raises(TransportError, match="damaged"):
+        resolve(Side(), Side(), state_dir=running)
+
+
+@pytest.mark.parametrize("secret", ["a@b:c", "%2F", "ü;,?#", "a b", "$x", "'\""])
+def test_rabbit_takes_any_other_password(secret: str) -> None:
+    assert not rabbit_defect(
+        urls.parse(urls.build("rabbit", [("h", 1)], secret, secret))
+    )
+
+
+@pytest.mark.parametrize("vhost", ["/", "a/b", "a b", "nova_cell1", None])
+def test_rabbit_takes_these_virtual_hosts(vhost: str | None) -> None:
+    assert not rabbit_defect(urls.parse(urls.build("rabbit", [("h", 1)], vhost=vhost)))
+
+
+@pytest.mark.parametrize("vhost", ["a?b", "a#b", "a%41"])
+def test_rabbit_does_not_take_these_virtual_hosts(vhost: str) -> None:
+    url = urls.parse(f"rabbit://u:p@h/{quote(vhost, safe='')}")
+    assert "virtual host" in rabbit_defect(url)
+
+
+def test_servers_are_compared_with_their_default_ports() -> None:
+    assert servers(urls.parse("rabbit://A,b:5672/x")) & servers(
+        urls.parse("kombu://a/")
+    )
+    assert not servers(urls.parse("rabbit://a/")) & servers(urls.parse("amqp://a/"))
+    assert servers(urls.parse("rabbit://")) == servers(urls.parse("rabbit://localhost"))
+    assert servers(urls.parse("new://a/")) == {("new", "a", 0)}
