@@ -146,12 +146,7 @@ STAGES = {
     "real": Stage(
         "ironic, cinder and ceilometer on the bus",
         pytest(REAL_SERVICES),
-        preparation=[
-            sys.executable,
-            "-c",
-            "from tests.functional.real_services import environment;"
-            "environment.ensure(environment.default_cache(), print)",
-        ],
+        preparation=[sys.executable, "-m", REAL_SERVICES.replace("/", "."), "--build"],
     ),
     "coverage": Stage(
         f"unit and functional tests reach {REQUIRED_COVERAGE} % of the lines",
@@ -209,7 +204,8 @@ def run_stage(name: str, arguments: Sequence[str]) -> Result:
                 problem, last = run(command, surroundings, stage.limit)
             finally:
                 left = end_marked(mark)
-            closing = last or closing
+            # what a failure says matters more than what comes after it
+            closing = closing if problems else last or closing
             problems += [f"{problem}: {title}"] if problem else []
             problems += [f"was left running and is ended now: {item}" for item in left]
     return Result(name, time.monotonic() - began, problems, closing)
@@ -321,11 +317,8 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
 
 def shown(command: Command) -> str:
     """Return a command as a person would type it, cut where it gets too long."""
-    words = [
-        os.path.relpath(word, ROOT) if Path(word).is_relative_to(ROOT) else str(word)
-        for word in command
-    ]
-    line = " ".join(words)
+    line = " ".join(map(str, command))
+    line = line.replace(f"{Path(sys.executable).parent}/", "").replace(f"{ROOT}/", "")
     return line if len(line) <= 120 else f"{line[:117]}..."
 
 
