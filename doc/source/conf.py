@@ -7,7 +7,7 @@ from importlib import metadata
 
 project = "hybrid-messaging"
 author = "hybrid-messaging developers"
-copyright = "hybrid-messaging developers"  # noqa: A001
+copyright = "hybrid-messaging developers"
 release = version = metadata.version("hybrid-messaging")
 
 extensions = ["reno.sphinxext"]
