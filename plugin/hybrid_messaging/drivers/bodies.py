@@ -9,8 +9,10 @@ understand each other.
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any, NamedTuple
 
+from oslo_messaging.rpc.client import RemoteError
 from oslo_serialization import jsonutils
 
 from hybrid_messaging.drivers import oslo
@@ -49,17 +51,19 @@ def request(
 def read_request(body: Any) -> Request:
     """:raises MalformedBody: whatever the body is, nothing else"""
     data = _object(body)
+    context = data.get("context") or {}
+    timeout = data.get("call_monitor_timeout")
+    if not isinstance(context, dict):
+        raise MalformedBody("the context is no object")
+    if timeout is not None and not _is_duration(timeout):
+        raise MalformedBody("call_monitor_timeout is no number of seconds")
     try:
         message = oslo.deserialize_msg(data["request"])
-        if not isinstance(message, dict):
-            raise MalformedBody("the request is no object")
-        return Request(
-            message, data.get("context") or {}, data.get("call_monitor_timeout")
-        )
-    except MalformedBody:
-        raise
     except Exception as error:  # oslo's exceptions for versions, among others
         raise MalformedBody(f"{type(error).__name__}: {error}") from error
+    if not isinstance(message, dict):
+        raise MalformedBody("the request is no object")
+    return Request(message, context, timeout)
 
 
 def reply(value: Any, failure: Any = None) -> str:
@@ -80,9 +84,18 @@ def read_reply(body: Any, allowed_remote_exmods: list[str]) -> Any:
     """
     data = _object(body)
     failure = data.get("failure")
-    if failure is not None:
-        raise oslo.deserialize_remote_exception(failure, allowed_remote_exmods)
-    return data.get("response")
+    if failure is None:
+        return data.get("response")
+    told = _object(failure)
+    try:
+        remote = oslo.deserialize_remote_exception(failure, allowed_remote_exmods)
+    except Exception:  # the class does not take the arguments that came with it
+        remote = RemoteError(told.get("class"), told.get("message"), told.get("tb"))
+    raise remote
+
+
+def _is_duration(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < threading.TIMEOUT_MAX
 
 
 def _object(body: Any) -> dict[str, Any]:

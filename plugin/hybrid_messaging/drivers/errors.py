@@ -29,5 +29,9 @@ class BusUnavailable(DeliveryError):
     """There is no connection to the bus; the message has not been sent."""
 
 
+class ReplyMalformed(DeliveryError):
+    """The server has answered with something that is no reply."""
+
+
 class MessageRefused(DeliveryError):
     """The bus or the server has refused the message."""

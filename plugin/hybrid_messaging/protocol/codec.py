@@ -154,7 +154,6 @@ _CONSTANTS: dict[int, Any] = {
     0x42: False,
     0x43: 0,
     0x44: 0,
-    0x45: [],
 }
 _FIXED: dict[int, tuple[int, Callable[[bytes, int], Any]]] = {
     0x50: (1, lambda data, at: data[at]),
@@ -199,6 +198,8 @@ def _typed(data: bytes, at: int, code: int, depth: int) -> tuple[Any, int]:
         return _slice(data, at, size).decode(), at + size
     if code in _CONSTANTS:
         return _CONSTANTS[code], at
+    if code == 0x45:
+        return [], at
     fixed = _FIXED.get(code)
     if fixed is not None:
         if at + fixed[0] > len(data):
@@ -274,6 +275,8 @@ def _skip(data: bytes, at: int) -> int:
     if width is None:
         return _value(data, at)[1]
     size, start = _size(data, at + 1, width)
+    if start + size > len(data):
+        raise MalformedMessage("a section runs past the end of the message")
     return start + size
 
 
@@ -288,6 +291,15 @@ def _text(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise MalformedMessage("an address is no string")
     return value
+
+
+def _identity(value: Any) -> Any:
+    """A message-id or correlation-id, of one of the types that they may have."""
+    if value is None or isinstance(value, (str, bytes, uuid.UUID)):
+        return value
+    if type(value) is int and 0 <= value < 1 << 64:
+        return value
+    raise MalformedMessage("an identifier is neither text, number, uuid nor binary")
 
 
 def decode(data: bytes) -> Message:
@@ -314,7 +326,9 @@ def _decode(data: bytes, message: Message) -> None:
         elif code == 0x73:  # properties
             fields, at = _fields(data, at)
             fields += [None] * (6 - len(fields))
-            message.id, _, to, _, reply_to, message.correlation_id = fields[:6]
+            id, _, to, _, reply_to, correlation_id = fields[:6]
+            message.id = _identity(id)
+            message.correlation_id = _identity(correlation_id)
             message.to, message.reply_to = _text(to), _text(reply_to)
         elif code == 0x75:  # data
             part, at = _value(data, at)

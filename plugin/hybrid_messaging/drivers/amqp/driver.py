@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from oslo_messaging.target import Target
 
-from hybrid_messaging.drivers import bodies, oslo
+from hybrid_messaging.drivers import bodies, errors, oslo
 from hybrid_messaging.drivers.amqp import options as amqp_options
 from hybrid_messaging.drivers.amqp.bus import Bus
 from hybrid_messaging.drivers.amqp.incoming import PollingListener, RpcListener
@@ -106,9 +106,14 @@ class AmqpDriver(oslo.BaseDriver):
             monitor_interval=call_monitor_timeout if wait_for_reply else None,
         )
         body = bus.send(outgoing, timeout or self._options.default_send_timeout)
-        if wait_for_reply:
+        if not wait_for_reply:
+            return None
+        try:
             return bodies.read_reply(body, self._allowed_remote_exmods)
-        return None
+        except bodies.MalformedBody as error:
+            raise errors.ReplyMalformed(
+                f"{outgoing.name} to {target}: the reply is none: {error}"
+            ) from error
 
     def send_notification(
         self,

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests, notifications and replies as JSON text."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import uuid
+from typing import Any
+
+import pytest
+from oslo_messaging.rpc.client import RemoteError
+
+from hybrid_messaging.drivers import bodies
+
+CALL = {"method": "do", "args": {"a": 1}, "version": "1.0"}
+
+
+class Particular(Exception):
+    """An exception of a module that a client may allow."""
+
+
+class Demanding(Exception):
+    """An exception that cannot be built from its arguments alone."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args)
+        if args and args[0] == "sent":
+            raise KeyError("not again")
+
+
+def failure(error: Exception) -> Any:
+    try:
+        raise error
+    except type(error):
+        return sys.exc_info()
+
+
+# -- requests ------------------------------------------------------------
+
+
+def test_request_has_the_form_of_the_retired_driver() -> None:
+    assert json.loads(bodies.request(CALL, {"user": "u"})) == {
+        "request": CALL,
+        "context": {"user": "u"},
+    }
+    assert json.loads(bodies.request(CALL, {}, 2.5))["call_monitor_timeout"] == 2.5
+
+
+def test_notification_travels_in_the_envelope() -> None:
+    data = json.loads(bodies.request(CALL, {}, envelope=True))
+    assert data["request"]["oslo.version"] == "2.0"
+    assert json.loads(data["request"]["oslo.message"]) == CALL
+
+
+@pytest.mark.parametrize("envelope", [False, True])
+@pytest.mark.parametrize("timeout", [None, 3])
+def test_requests_come_back(envelope: bool, timeout: float | None) -> None:
+    body = bodies.request(CALL, {"user": "ü"}, timeout, envelope)
+    assert bodies.read_request(body) == (CALL, {"user": "ü"}, timeout)
+
+
+def test_what_json_does_not_know_becomes_text() -> None:
+    moment, number = datetime.datetime(2026, 1, 2, 3, 4, 5), uuid.uuid4()
+    message, _, _ = bodies.read_request(
+        bodies.request({"args": {"at": moment, "id": number, "of": {1}}}, {})
+    )
+    assert message["args"] == {
+        "at": "2026-01-02T03:04:05.000000",
+        "id": str(number),
+        "of": [1],
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        7,
+        b"\xff",
+        "",
+        "no json",
+        "[]",
+        "7",
+        "{}",
+        '{"request": null}',
+        '{"request": []}',
+        '{"request": {}, "context": ["list"]}',
+        '{"request": {}, "context": "text"}',
+        '{"request": {}, "call_monitor_timeout": "soon"}',
+        '{"request": {}, "call_monitor_timeout": NaN}',
+        '{"request": {}, "call_monitor_timeout": Infinity}',
+        '{"request": {}, "call_monitor_timeout": -1}',
+        '{"request": {}, "call_monitor_timeout": true}',
+        '{"request": {"oslo.version": "9.0", "oslo.message": "{}"}}',
+        '{"request": {"oslo.version": "2.0", "oslo.message": "no json"}}',
+        '{"request": {"oslo.version": [], "oslo.message": {}}}',
+        "[" * 100_000,
+        '{"request":' * 100_000,
+    ],
+)
+def test_malformed_requests_are_refused(body: Any) -> None:
+    with pytest.raises(bodies.MalformedBody):
+        bodies.read_request(body)
+
+
+# -- replies -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, 0, "", "ü", [], {"a": [1.5, None]}])
+def test_values_come_back(value: Any) -> None:
+    assert bodies.read_reply(bodies.reply(value), []) == value
+
+
+def test_reply_has_the_form_of_the_retired_driver() -> None:
+    assert json.loads(bodies.reply([1])) == {"response": [1]}
+    assert list(json.loads(bodies.reply(None, failure(ValueError("x"))))) == ["failure"]
+
+
+def test_allowed_exceptions_are_raised_as_themselves() -> None:
+    body = bodies.reply(None, failure(Particular("text", 7)))
+    with pytest.raises(Particular, match="text") as caught:
+        bodies.read_reply(body, [__name__])
+    assert caught.value.args == ("text", 7)
+
+
+def test_other_exceptions_are_remote_errors() -> None:
+    body = bodies.reply(None, failure(Particular("text")))
+    with pytest.raises(RemoteError) as caught:
+        bodies.read_reply(body, [])
+    assert (caught.value.exc_type, caught.value.value) == ("Particular", "text")
+
+
+def test_exceptions_that_cannot_be_built_are_remote_errors() -> None:
+    body = json.dumps(
+        {
+            "failure": json.dumps(
+                {
+                    "class": "Demanding",
+                    "module": __name__,
+                    "message": "sent",
+                    "tb": ["line"],
+                    "args": ["sent"],
+                    "kwargs": {},
+                }
+            )
+        }
+    )
+    with pytest.raises(RemoteError) as caught:
+        bodies.read_reply(body, [__name__])
+    assert (caught.value.exc_type, caught.value.value) == ("Demanding", "sent")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        7,
+        "",
+        "no json",
+        "[]",
+        '{"failure": 7}',
+        '{"failure": "no json"}',
+        '{"failure": "[]"}',
+    ],
+)
+def test_malformed_replies_are_refused(body: Any) -> None:
+    with pytest.raises(bodies.MalformedBody):
+        bodies.read_reply(body, [])
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"class": 7, "module": [], "tb": 5}, {"module": "builtins"}]
+)
+def test_failures_that_tell_little_are_remote_errors(told: dict[str, Any]) -> None:
+    with pytest.raises(RemoteError):
+        bodies.read_reply(json.dumps({"failure": json.dumps(told)}), [])
