@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 
 from cliff.app import App
@@ -50,4 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     :returns: the exit code: 0 for success, 1 for an error, 2 for a command line
         that cannot be understood; some commands have more
     """
+    # oslo.messaging imports eventlet where it finds it; users cannot change that
+    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
     return HybridMessaging().run(list(sys.argv[1:] if argv is None else argv))
