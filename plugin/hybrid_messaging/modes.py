@@ -72,7 +72,7 @@ def load(table: Path = TABLE) -> dict[str, Mode]:
         a mode a second time
     """
     modes: dict[str, Mode] = {}
-    for number, line in enumerate(table.read_text().splitlines(), start=1):
+    for number, line in enumerate(table.read_text("utf-8").splitlines(), start=1):
         columns = line.split()
         if not columns or columns[0].startswith("#"):
             continue

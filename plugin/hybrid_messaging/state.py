@@ -88,7 +88,7 @@ def load(state_dir: Path) -> State | None:
     """
     path = state_dir / STATE_FILE
     try:
-        text = path.read_text()
+        text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

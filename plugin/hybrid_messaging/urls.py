@@ -121,10 +121,11 @@ def _host(netloc: str, url: str) -> Host:
         password = urlparse.unquote(secret) if colon else None
     match = _ADDRESS.fullmatch(address)
     if match is None:
+        # what should be the address may be a piece of a password
         raise UrlError(
-            f"not a transport URL: {redact(url)}: {address!r} is not a host and a "
-            "port; other characters than letters and digits in a user name or "
-            "password are percent-encoded"
+            f"not a transport URL: {redact(url)}: it lacks a host and a port; other "
+            "characters than letters and digits in a user name or password are "
+            "percent-encoded"
         )
     port = int(match["port"]) if match["port"] else None
     if port is not None and port > 65535:

@@ -7,6 +7,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from cliff.lister import Lister
@@ -14,6 +15,15 @@ from cliff.lister import Lister
 from hybrid_messaging import modes, state, urls
 from hybrid_messaging.cli import options, progress
 from hybrid_messaging.engines import Options
+
+# {state_dir} is the option, where it is needed
+_NEXT_COMMANDS = (
+    ("configure{state_dir} FILE…", "let services use these addresses"),
+    ("check FILE…", "see what each service will really use"),
+    ("smoke{state_dir}", "prove that both transports work"),
+    ("status{state_dir}", "see what runs and how much goes through"),
+    ("down{state_dir}", "end it all and leave nothing behind"),
+)
 
 
 class Up(Lister):
@@ -28,7 +38,7 @@ class Up(Lister):
         parser.add_argument(
             "mode",
             nargs="?",
-            help="a mode of `mode list` (default: the one that is up, else $HYBRID, "
+            help="a mode of `mode list` (default: $HYBRID, else the one that is up, "
             f"else {modes.DEFAULT})",
         )
         options.add_state_dir(parser)
@@ -36,7 +46,8 @@ class Up(Lister):
             "--rpc-url",
             default=os.environ.get("HYBRID_RPC_URL"),
             metavar="URL",
-            help="take this server for RPC and start none (default: $HYBRID_RPC_URL)",
+            help="take this server for RPC and start none (default: $HYBRID_RPC_URL, "
+            "which keeps a password off the command line)",
         )
         parser.add_argument(
             "--notify-url",
@@ -92,7 +103,7 @@ class Up(Lister):
 
 
 def _default_mode(found: state.State | None) -> str:
-    return found.mode if found else os.environ.get("HYBRID") or modes.DEFAULT
+    return os.environ.get("HYBRID") or (found.mode if found else modes.DEFAULT)
 
 
 def _addresses(
@@ -116,27 +127,15 @@ def _addresses(
     return ("carries", "url", "engine", "pid", "log"), rows
 
 
-def _next_commands(state_dir: Any) -> str:
-    where = ""
+def _next_commands(state_dir: Path) -> str:
+    option = ""
     if state_dir != state.default_state_dir():
-        where = f" --state-dir {shlex.quote(str(state_dir))}"
-    commands = (
-        ("configure FILE…", "let services use these addresses"),
-        ("check FILE…", "see what each service will really use"),
-        ("smoke", "prove that both transports work"),
-        ("status", "see what runs and how much goes through"),
-        ("down", "end it all and leave nothing behind"),
-    )
+        option = f" --state-dir {shlex.quote(str(state_dir))}"
     lines = [
-        (
-            f"  hybrid-messaging {command.replace(' FILE', f'{where} FILE')}"
-            if "FILE" in command
-            else f"  hybrid-messaging {command}{where}",
-            purpose,
-        )
-        for command, purpose in commands
+        (f"  hybrid-messaging {command.format(state_dir=option)}", purpose)
+        for command, purpose in _NEXT_COMMANDS
     ]
     width = max(len(line) for line, _ in lines)
-    return "".join(
-        ["\nnext:\n", *(f"{line:{width}}  # {purpose}\n" for line, purpose in lines)]
+    return "\nnext:\n" + "".join(
+        f"{line:{width}}  # {purpose}\n" for line, purpose in lines
     )

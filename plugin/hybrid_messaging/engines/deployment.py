@@ -69,7 +69,9 @@ def up(
     :raises EngineError: if an engine does not start; then none of those that
         this call has started is left running
     """
-    given = {**_given(state.load(state_dir)), **given}
+    known = state.load(state_dir)
+    if known is not None and known.mode == mode.name:
+        given = {**_given(known), **given}
     _check(mode, given)
     placements = [
         item for item in mode.engines if any(role not in given for role in item.roles)
@@ -155,10 +157,8 @@ def _report(state_dir: Path, engine: state.Engine) -> Report:
         return Report(engine, SILENT, problem=str(error))
 
 
-def _given(found: state.State | None) -> dict[str, str]:
+def _given(found: state.State) -> dict[str, str]:
     """The URLs that came from the user: those of roles without an engine."""
-    if found is None:
-        return {}
     served = {role for item in found.engines for role in item.roles}
     both = {"rpc": found.rpc_url, "notify": found.notify_url}
     return {role: url for role, url in both.items() if role not in served}

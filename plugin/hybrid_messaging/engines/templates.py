@@ -34,5 +34,5 @@ def write_private(path: Path, text: str, mode: int = 0o600) -> None:
     """Write a file anew that nobody but its owner can ever have read."""
     path.unlink(missing_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(handle, "w") as file:
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)

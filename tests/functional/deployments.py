@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deployments of `up` for tests: in a directory of their own, ended without traces."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import kombu
+import psutil
+from tests.functional import routers
+
+from hybrid_messaging import modes, state
+from hybrid_messaging.engines import Options, deployment
+
+#: The URL of a server that nobody asks for anything.
+NOWHERE = {"rpc": "amqp://127.0.0.1:1/", "notify": "rabbit://u:p@127.0.0.1:1/"}
+COMMAND_TIMEOUT = 200
+
+
+class Deployment:
+    """What `up` runs in one state directory.
+
+    :param router: as for `up --router`
+    """
+
+    def __init__(self, state_dir: Path, router: str = "embedded") -> None:
+        self.dir = state_dir
+        self.router = router
+        self.told: list[str] = []
+
+    def up(
+        self,
+        mode: str = modes.DEFAULT,
+        given: Mapping[str, str] | None = None,
+        repair: bool = False,
+    ) -> deployment.Started:
+        return deployment.up(
+            self.dir,
+            modes.get(mode),
+            given or {},
+            Options(router=self.router),
+            self.told.append,
+            repair,
+        )
+
+    def up_router(self, repair: bool = False) -> deployment.Started:
+        """Only the router: a deployment that is there at once."""
+        return self.up(given={"notify": NOWHERE["notify"]}, repair=repair)
+
+    def down(self) -> bool:
+        return deployment.down(self.dir, self.told.append)
+
+    def engine(self, name: str) -> state.Engine:
+        loaded = state.load(self.dir)
+        assert loaded is not None
+        found = loaded.engine(name)
+        assert found is not None
+        return found
+
+    def process(self, name: str) -> psutil.Process:
+        return psutil.Process(self.engine(name).pid)
+
+    def health(self) -> dict[str, str]:
+        reports = deployment.reports(self.dir) or []
+        return {report.engine.name: report.health for report in reports}
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that works for this deployment, found without its state."""
+        mark = str(self.dir)
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                ours = process.cwd().startswith(mark) or any(
+                    mark in word for word in process.cmdline()
+                )
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Run a command of the command line in a process of its own."""
+        program = Path(sys.executable).with_name("hybrid-messaging")
+        command, *rest = words
+        return subprocess.Popen(
+            [program, command, "--state-dir", self.dir, *rest],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str) -> tuple[int, Any, str]:
+        """Run a command for a script: its exit code, JSON and standard error."""
+        with self.start(*words, "-f", "json") as process:
+            output, errors = process.communicate(timeout=COMMAND_TIMEOUT)
+        return process.returncode, json.loads(output or "null"), errors
+
+
+@contextlib.contextmanager
+def deployed(state_dir: Path, router: str = "embedded") -> Iterator[Deployment]:
+    """A deployment whose engines do not survive its test."""
+    made = Deployment(state_dir, router)
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+def router_option(kind: str) -> str:
+    """What `--router` takes for a kind of the tests' routers."""
+    return kind if kind == "embedded" else str(routers.native_program())
+
+
+def store(url: str, queue: str, text: str) -> None:
+    """Store a message in a durable queue; returns when the broker has it.
+
+    The queue itself may be on disk only seconds later, see `on_disk`.
+    """
+    with kombu.Connection(
+        url.replace("rabbit://", "amqp://", 1),
+        transport_options={"confirm_publish": True},
+    ) as connection:
+        target = kombu.Queue(queue, durable=True, channel=connection)
+        target.declare()
+        connection.Producer().publish(text, routing_key=queue, delivery_mode=2)
+
+
+def on_disk(node: state.Engine, queue: str) -> bool:
+    """Whether a node would know a queue again if it were killed now."""
+    data = Path(node.log).with_name("mnesia")
+    return any(
+        queue.encode() in file.read_bytes()
+        for file in data.rglob("*")
+        if file.is_file() and "msg_stores" not in file.parts
+    )
+
+
+def stored(url: str, queue: str) -> str | None:
+    """Take a message out of a durable queue."""
+    with kombu.Connection(url.replace("rabbit://", "amqp://", 1)) as connection:
+        target = kombu.Queue(queue, durable=True, channel=connection)
+        found = target.get(no_ack=True)
+        return found.payload if found else None

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private RabbitMQ node, really running."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.functional.deployments import Deployment, deployed, on_disk, store, stored
+from tests.functional.waiting import until
+
+from hybrid_messaging import state, urls
+from hybrid_messaging.engines import HOST, EngineError, ports, rabbitmq
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One node for RPC and notifications, in a place with a difficult name."""
+    with deployed(tmp_path_factory.mktemp("a b") / "état") as made:
+        made.up("rabbit")
+        yield made
+
+
+@pytest.fixture
+def node(place: Deployment) -> state.Engine:
+    return place.engine("rabbitmq")
+
+
+def test_one_node_for_both(place: Deployment) -> None:
+    loaded = state.load(place.dir)
+    assert loaded is not None
+    assert loaded.rpc_url == loaded.notify_url == loaded.engines[0].url
+    assert [item.roles for item in loaded.engines] == [("rpc", "notify")]
+
+
+def test_it_reads_and_writes_nothing_of_the_system(
+    place: Deployment, node: state.Engine
+) -> None:
+    log = Path(node.log).read_text("latin-1")  # what Erlang writes for \xe9
+    assert f"database dir   : {place.dir / 'rabbitmq' / 'mnesia'}" in log
+    assert f"config file(s) : {place.dir / 'rabbitmq' / 'rabbitmq.conf'}\n" in log
+    opened = {file.path for file in place.process("rabbitmq").open_files()}
+    assert not {path for path in opened if path.startswith(("/etc", "/var"))}
+
+
+def test_memory_and_disk_are_bounded(node: state.Engine) -> None:
+    def limits() -> dict[str, int]:
+        (found,) = rabbitmq._request(node, "GET", "nodes")
+        return found if "mem_limit" in found else {}
+
+    found = until(limits, "the node has looked at itself", interval=0.5)
+    assert found["mem_limit"] <= 512 * 1024 * 1024
+    assert found["disk_free_limit"] == 50_000_000
+
+
+def test_only_whoever_knows_the_password_is_served(node: state.Engine) -> None:
+    assert rabbitmq.is_ready(node)
+    stranger = dataclasses.replace(node, details={**node.details, "password": "guess"})
+    assert not rabbitmq.is_ready(stranger)
+    with pytest.raises(EngineError, match="401"):
+        rabbitmq.traffic(stranger)
+    with pytest.raises(Exception, match="ACCESS_REFUSED"):
+        stored(urls.build("rabbit", [(HOST, node.port)], "guest", "guest"), "any")
+
+
+@pytest.mark.parametrize("vhost", ["nova_cell1", "a b/c%?é"])
+def test_a_virtual_host_is_added_once(node: state.Engine, vhost: str) -> None:
+    url = rabbitmq.add_vhost(node, vhost)
+    assert rabbitmq.add_vhost(node, vhost) == url
+    assert urls.parse(url).vhost == vhost
+    assert (vhost, "amq.topic") in {
+        (item["vhost"], item["name"]) for item in rabbitmq.exchanges(node)
+    }
+
+
+def test_what_goes_through_is_counted(node: state.Engine) -> None:
+    url = rabbitmq.add_vhost(node, "counted")
+    before = rabbitmq.traffic(node)
+    for number in range(3):
+        store(url, "notifications.info", str(number))
+    assert stored(url, "notifications.info") == "0"
+
+    def counted() -> bool:
+        now = rabbitmq.traffic(node)
+        return (now.received - before.received, now.delivered - before.delivered) == (
+            3,
+            1,
+        ) and now.waiting == (before.waiting or 0) + 2
+
+    until(counted, "the node has counted", timeout=60, interval=0.5)
+    found = {(item["vhost"], item["name"]): item for item in rabbitmq.queues(node)}
+    assert found["counted", "notifications.info"]["durable"]
+    assert found["counted", "notifications.info"]["messages"] == 2
+    assert rabbitmq.traffic(node).destinations == len(found)
+    assert rabbitmq.traffic(node).version.startswith(("3.", "4."))
+
+
+def test_a_node_killed_leaves_nothing_that_matters(place: Deployment) -> None:
+    """Its epmd survives it, and would keep the port."""
+    before = place.engine("rabbitmq")
+    epmd_port = before.details["ports"]["epmd"]
+    store(before.url, "kept", "still here")
+    until(lambda: on_disk(before, "kept"), "the queue is on disk")
+    process = place.process("rabbitmq")
+    process.kill()
+    process.wait(30)
+    assert ports.answers(HOST, epmd_port)
+    place.up("rabbit")
+    after = place.engine("rabbitmq")
+    assert (after.url, after.details) == (before.url, before.details)
+    assert stored(after.url, "kept") == "still here"
+
+
+def test_the_epmd_of_a_running_node_stays(
+    place: Deployment, node: state.Engine
+) -> None:
+    """So nothing but a node's end can take the epmd of anybody away."""
+    rabbitmq.clean_up(node)
+    assert ports.answers(HOST, node.details["ports"]["epmd"])
+    assert place.health() == {"rabbitmq": "up"}
+
+
+def test_no_node_no_answer(node: state.Engine) -> None:
+    with ports.Ports() as free:
+        nobody = free.take()
+    elsewhere = dataclasses.replace(
+        node, details={**node.details, "ports": {"management": nobody}}
+    )
+    with pytest.raises(EngineError, match=r"management at .* fails"):
+        rabbitmq.traffic(elsewhere)

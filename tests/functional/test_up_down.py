@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`up`, `status` and `down` with real engines, on good days and on bad ones."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.functional.deployments import (
+    NOWHERE,
+    Deployment,
+    deployed,
+    on_disk,
+    router_option,
+    store,
+    stored,
+)
+from tests.functional.waiting import Stopwatch, until
+
+from hybrid_messaging import state
+from hybrid_messaging.engines import EngineError, deployment, ports, router
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Deployment]:
+    """A state directory in which nothing is up yet."""
+    with deployed(tmp_path / "state") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def hybrid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A whole `qpid-hybrid`; its tests leave it up."""
+    with deployed(tmp_path_factory.mktemp("hybrid") / "state") as made:
+        made.up()
+        yield made
+
+
+def listening(process: psutil.Process) -> set[tuple[str, int]]:
+    return {
+        tuple(connection.laddr)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def executable(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+# -- good days ------------------------------------------------------------------
+
+
+def test_the_whole_way_on_the_command_line(router_kind: str, tmp_path: Path) -> None:
+    with deployed(tmp_path / "state", router_option(router_kind)) as place:
+        code, addresses, told = place.run("up", "--router", place.router)
+        assert code == 0, told
+        assert "router is ready after" in told and "rabbitmq is ready after" in told
+        rpc, notify = addresses
+        assert (rpc["carries"], rpc["engine"]) == ("RPC", "router")
+        assert (notify["carries"], notify["engine"]) == ("notifications", "rabbitmq")
+        assert rpc["url"].startswith("amqp://127.0.0.1:")
+        assert notify["url"].startswith("rabbit://hybrid:***@127.0.0.1:")
+
+        code, again, told = place.run("up")
+        assert (code, again, told) == (0, addresses, "qpid-hybrid is up already\n")
+
+        code, rows, _ = place.run("status")
+        assert code == 0
+        assert [(row["engine"], row["status"]) for row in rows] == [
+            ("router", "up"),
+            ("rabbitmq", "up"),
+        ]
+        assert [row["pid"] for row in rows] == [rpc["pid"], notify["pid"]]
+        assert [row["connections"] for row in rows] == [0, 0]
+        loaded = state.load(place.dir)
+        assert loaded is not None
+        code, rows, _ = place.run("status", "--show-passwords")
+        assert [row["url"] for row in rows] == [loaded.rpc_url, loaded.notify_url]
+
+        for process in place.processes():
+            assert {host for host, _ in listening(process)} <= {"127.0.0.1"}
+        secret = loaded.engines[1].details["password"]
+        for process in place.processes():
+            assert secret not in " ".join(process.cmdline())
+            assert secret not in "".join(process.environ().values())
+        taken = {item.port for item in loaded.engines}
+        taken |= set(loaded.engines[1].details["ports"].values())
+
+        with place.start("down") as command:
+            command.communicate(timeout=100)
+        assert command.returncode == 0
+        assert place.processes() == []
+        assert not any(ports.answers("127.0.0.1", port) for port in taken)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_up_again_is_quick(hybrid: Deployment) -> None:
+    with Stopwatch() as watch:
+        started = hybrid.up()
+    assert started.already
+    assert watch.seconds < 5  # 0.1 on a machine that does nothing else
+
+
+def test_two_of_a_kind(place: Deployment) -> None:
+    rpc, notify = place.up("rabbit-dual").state.engines
+    assert (rpc.name, notify.name) == ("rabbitmq-rpc", "rabbitmq-notify")
+    store(rpc.url, "here", "x")
+    assert stored(rpc.url, "here") == "x"
+    with pytest.raises(Exception, match="NOT_FOUND"):
+        stored(notify.url, "here")
+
+
+def test_two_directories_side_by_side(place: Deployment, tmp_path: Path) -> None:
+    place.up_router()
+    with deployed(tmp_path / "other") as other:
+        other.up_router()
+        assert other.engine("router").url != place.engine("router").url
+        assert place.health() == other.health() == {"router": "up"}
+    assert place.health() == {"router": "up"}
+
+
+def test_two_at_once_in_one_directory(place: Deployment) -> None:
+    words = ("up", "--notify-url", NOWHERE["notify"], "--router", "embedded")
+    with place.start(*words) as one, place.start(*words) as other:
+        assert one.wait(100) == other.wait(100) == 0
+        told = [one.stderr.read(), other.stderr.read()]  # type: ignore[union-attr]
+    assert sum("is ready after" in text for text in told) == 1
+    assert sum("is up already" in text for text in told) == 1
+    assert len(place.processes()) == 1
+
+
+def test_a_restart_in_order_keeps_ports_and_data(hybrid: Deployment) -> None:
+    before = hybrid.engine("rabbitmq")
+    store(before.url, "kept", "still here")
+    after = deployment.restart(hybrid.dir, "rabbitmq", hybrid.told.append)
+    assert after.engine("rabbitmq") == hybrid.engine("rabbitmq")
+    assert hybrid.engine("rabbitmq").pid != before.pid
+    assert hybrid.engine("rabbitmq").url == before.url
+    assert stored(before.url, "kept") == "still here"
+    with pytest.raises(EngineError, match="no engine redis in"):
+        deployment.restart(hybrid.dir, "redis", hybrid.told.append)
+
+
+# -- bad days -------------------------------------------------------------------
+
+
+def test_after_a_reboot_everything_comes_back(hybrid: Deployment) -> None:
+    before = state.load(hybrid.dir)
+    assert before is not None
+    store(before.notify_url, "rebooted", "still here")
+    until(lambda: on_disk(before.engines[1], "rebooted"), "the queue is on disk")
+    for item in before.engines:
+        process = psutil.Process(item.pid)
+        process.kill()
+        process.wait(30)
+    code, rows, _ = hybrid.run("status")
+    assert code == 1
+    assert [row["status"] for row in rows] == ["down", "down"]
+    after = hybrid.up().state
+    assert (after.rpc_url, after.notify_url) == (before.rpc_url, before.notify_url)
+    assert [item.pid for item in after.engines] != [item.pid for item in before.engines]
+    assert stored(after.notify_url, "rebooted") == "still here"
+
+
+def test_half_of_it_is_refused_or_repaired(hybrid: Deployment) -> None:
+    before = state.load(hybrid.dir)
+    assert before is not None
+    process = hybrid.process("router")
+    process.kill()
+    process.wait(30)
+    code, rows, _ = hybrid.run("status")
+    assert code == 2
+    assert [row["status"] for row in rows] == ["down", "up"]
+    with pytest.raises(state.StateError) as caught:
+        hybrid.up()
+    message = str(caught.value)
+    assert f"router (pid {process.pid}) is down, rabbitmq" in message
+    assert "hybrid-messaging up --repair" in message
+    assert str(hybrid.dir / "router" / "router.log") in message
+    after = hybrid.up(repair=True).state
+    assert after.rpc_url == before.rpc_url
+    assert after.engines[1] == before.engines[1]
+    assert hybrid.health() == {"router": "up", "rabbitmq": "up"}
+
+
+def test_one_that_hangs_is_told_from_one_that_runs(
+    place: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.up_router()
+    hanging = place.process("router")
+    hanging.suspend()
+    try:
+        with pytest.raises(state.StateError, match=r"is not answering.*--repair"):
+            place.up_router()
+        monkeypatch.setattr(router, "STOP_TIMEOUT", 0.2)
+        place.up_router(repair=True)
+    finally:
+        until(lambda: not hanging.is_running(), "the one that hangs is gone")
+    assert place.health() == {"router": "up"}
+
+
+def test_a_former_port_that_is_taken(place: Deployment) -> None:
+    before = place.up_router().state.engines[0]
+    process = place.process("router")
+    process.kill()
+    process.wait(30)
+    with socket.create_server((before.host, before.port)):
+        after = place.up_router().state.engines[0]
+    assert after.port != before.port
+    assert "an address has changed" in place.told[-1]
+
+
+def test_another_pid_owner_is_left_alone(place: Deployment) -> None:
+    """After a reboot a pid of ours may be anybody's."""
+    place.up_router()
+    process = place.process("router")
+    process.kill()
+    process.wait(30)
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        loaded = state.load(place.dir)
+        assert loaded is not None
+        content = (place.dir / state.STATE_FILE).read_text()
+        (place.dir / state.STATE_FILE).write_text(
+            content.replace(f'"pid": {process.pid}', f'"pid": {stranger.pid}')
+        )
+        assert place.engine("router").pid == stranger.pid
+        assert place.health() == {"router": "down"}
+        assert place.down()
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_an_engine_that_ends_at_once(tmp_path: Path) -> None:
+    script = executable(tmp_path / "skrouterd", "echo no license for rabbit://u:p@h")
+    with (
+        deployed(tmp_path / "state", script) as place,
+        pytest.raises(EngineError) as caught,
+    ):
+        place.up_router()
+    assert "router ended while it started; the end of its log:" in str(caught.value)
+    assert "no license for rabbit://u:***@h" in str(caught.value)
+    assert not place.dir.exists()
+
+
+def test_an_engine_that_never_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = executable(tmp_path / "skrouterd", "echo thinking; sleep 600 & wait")
+    monkeypatch.setattr(router, "START_TIMEOUT", 0.5)
+    with deployed(tmp_path / "state", script) as place:
+        with pytest.raises(EngineError, match=r"was not ready after (?s:.*)thinking"):
+            place.up_router()
+        assert place.processes() == []
+        assert not place.dir.exists()
+
+
+def test_a_failed_restart_keeps_what_is_known(
+    place: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = place.up_router().state
+    process = place.process("router")
+    process.kill()
+    process.wait(30)
+    with monkeypatch.context() as patch:
+        patch.setattr(router, "_command", lambda _: ("/nowhere/skrouterd",))
+        with pytest.raises(EngineError, match="cannot start /nowhere/skrouterd"):
+            place.up_router()
+    assert state.load(place.dir) == before
+    assert place.up_router().state.rpc_url == before.rpc_url
+
+
+def test_whoever_interrupts_up_leaves_nothing(place: Deployment) -> None:
+    with place.start("up", "--router", "embedded") as command:
+        until(lambda: len(place.processes()) > 2, "engines are being started")
+        command.send_signal(signal.SIGINT)
+        command.communicate(timeout=100)
+    assert command.returncode == 130
+    assert place.processes() == []
+    assert not place.dir.exists()
+
+
+def test_down_finds_what_a_killed_up_has_started(place: Deployment) -> None:
+    with place.start("up", "--router", "embedded") as command:
+        until(lambda: (place.dir / "rabbitmq" / "pid").exists(), "the node is started")
+        until(lambda: place.engine("rabbitmq").pid, "its pid is known")
+        command.kill()
+    with pytest.raises(state.StateError, match="--repair"):
+        place.up()
+    assert place.down()
+    until(lambda: place.processes() == [], "nothing runs any more")
+    assert not place.dir.exists()
+
+
+def test_a_full_disk_leaves_nothing_running(
+    place: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = state.save
+    times = iter(range(10))
+
+    def full(state_dir: Path, new: state.State) -> None:
+        if next(times) == 1:  # with the engine's pid
+            raise state.StateError("cannot write: No space left on device")
+        saved(state_dir, new)
+
+    monkeypatch.setattr(state, "save", full)
+    with pytest.raises(state.StateError, match="No space left"):
+        place.up_router()
+    assert place.processes() == []
+    assert not place.dir.exists()
+
+
+def test_what_others_keep_there_stays(place: Deployment) -> None:
+    place.up_router()
+    (place.dir / "notes").touch()
+    assert place.down()
+    assert [item.name for item in place.dir.iterdir()] == ["notes"]
+    (place.dir / "notes").unlink()
+    place.dir.rmdir()
+
+
+def test_a_command_waits_for_another_at_work(place: Deployment) -> None:
+    place.up_router()
+    with state.lock(place.dir, 0):
+        command = place.start("down")
+        assert command.stderr is not None
+        line = command.stderr.readline()
+        assert "waiting for another command at work" in line
+        assert place.health() == {"router": "up"}
+    with command:
+        command.communicate(timeout=100)
+    assert command.returncode == 0
+    assert not place.dir.exists()

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line itself: output for people and scripts, errors, exit codes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hybrid_messaging import state
+from hybrid_messaging.cli import app
+from hybrid_messaging.engines import rabbitmq
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Run:
+    """Runs a command; gives its exit code, standard output and standard error."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for name in ("HYBRID", "HYBRID_RPC_URL", "HYBRID_NOTIFY_URL", "HYBRID_ROUTER"):
+        monkeypatch.delenv(name, raising=False)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+
+    def call(*words: str) -> tuple[int, str, str]:
+        try:
+            code = app.main(words)
+        except SystemExit as ended:  # argparse
+            code = ended.code if isinstance(ended.code, int) else 1
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return call
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    """Where the commands look when they are not told."""
+    return tmp_path / "hybrid-messaging"
+
+
+def test_no_command_shows_which_there_are(run: Run) -> None:
+    code, output, _ = run()
+    assert code == 1
+    for command in ("mode list", "mode show", "up", "down", "status"):
+        assert f"\n  {command} " in output
+
+
+def test_version(run: Run) -> None:
+    code, output, _ = run("--version")
+    assert code == 0
+    assert output.split()[-1] == importlib.metadata.version("hybrid-messaging")
+
+
+def test_an_unknown_command(run: Run) -> None:
+    assert run("sideways")[0] == 2
+
+
+def test_mode_list_for_people(run: Run) -> None:
+    code, output, _ = run("mode", "list")
+    assert code == 0
+    assert "| qpid-hybrid " in output and "| the same" in output
+
+
+def test_mode_list_for_scripts(run: Run) -> None:
+    code, output, _ = run("mode", "list", "-f", "json")
+    assert code == 0
+    available = {row["mode"]: row["available"] for row in json.loads(output)}
+    assert available["qpid-hybrid"] and available["external"]
+    assert not available["zmq-kafka"]
+
+
+def test_mode_show_names_what_is_missing_and_its_cure(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(rabbitmq, "PACKAGED_SERVER", tmp_path / "nowhere")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, output, _ = run("mode", "show", "qpid-hybrid")
+    assert code == 0
+    assert "rabbitmq-server: sudo dnf install rabbitmq-server" in output
+    code, output, _ = run("mode", "show", "-f", "json")
+    shown = json.loads(output)
+    assert shown["mode"] == "qpid-hybrid"
+    assert shown["rpc_url"].startswith("amqp://127.0.0.1:")
+    assert shown["engines"][0] == "router: AMQP 1.0 router, embedded"
+    assert len(shown["missing"]) == 3
+
+
+def test_mode_show_of_a_mode_to_come(run: Run) -> None:
+    code, output, _ = run("mode", "show", "zmq-hybrid", "-f", "json")
+    assert code == 0
+    assert not json.loads(output)["available"]
+    assert "not available yet in this release" in output
+
+
+def test_mode_show_where_nothing_is_started(run: Run) -> None:
+    code, output, _ = run("mode", "show", "external")
+    assert code == 0
+    assert "the one you give" in output and "nothing" in output
+
+
+def test_an_error_is_one_line(run: Run) -> None:
+    code, output, errors = run("mode", "show", "qpd")
+    assert code == 1
+    assert output == ""
+    assert errors.startswith("there is no mode 'qpd'; choose one of ")
+    assert errors.count("\n") == 1
+
+
+def test_an_error_has_a_traceback_for_those_who_ask(run: Run) -> None:
+    code, _, errors = run("--debug", "mode", "show", "qpd")
+    assert code == 1
+    assert "Traceback" in errors
+
+
+def test_nothing_is_up(run: Run, state_dir: Path) -> None:
+    code, output, errors = run("status", "-f", "json")
+    assert (code, json.loads(output)) == (1, [])
+    assert errors == f"nothing is up in {state_dir}\n"
+    assert run("down") == (0, "", f"nothing is up in {state_dir}\n")
+    assert run("--quiet", "down") == (0, "", "")
+    assert not state_dir.exists()
+
+
+def test_a_damaged_state_is_one_line_everywhere(run: Run, state_dir: Path) -> None:
+    state_dir.mkdir()
+    (state_dir / state.STATE_FILE).write_text("{")
+    for command in ("up", "down", "status"):
+        code, _, errors = run(command)
+        assert code == 1
+        assert "is damaged" in errors and errors.count("\n") == 1
+
+
+def test_servers_of_others_are_kept_and_shown(run: Run, state_dir: Path) -> None:
+    given = ("--rpc-url", "amqp://u:secret@a:1/", "--notify-url", "rabbit://v:x@b/")
+    code, output, _ = run("up", "external", *given)
+    assert code == 0
+    assert "amqp://u:***@a:1/" in output and "secret" not in output
+    assert "hybrid-messaging configure FILE" in output
+    # again, without repeating oneself, for a script
+    code, output, errors = run("up", "-f", "json")
+    assert code == 0
+    assert errors == "external is up already\n"
+    assert [row["engine"] for row in json.loads(output)] == ["none", "none"]
+    loaded = state.load(state_dir)
+    assert loaded and loaded.rpc_url == given[1]
+    assert run("status")[0] == 0
+    code, _, errors = run("up", "external", "--rpc-url", "amqp://c/")
+    assert code == 1
+    assert "is in use with other URLs" in errors
+    code, _, errors = run("up", "rabbit")
+    assert code == 1
+    assert "is in use with mode external" in errors
+    assert run("down")[0] == 0
+    assert not state_dir.exists()
+
+
+def test_the_environment_names_mode_and_urls(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HYBRID", "external")
+    monkeypatch.setenv("HYBRID_RPC_URL", "amqp://a/")
+    monkeypatch.setenv("HYBRID_NOTIFY_URL", "rabbit://b/")
+    other = tmp_path / "other place"
+    code, output, _ = run("up", "--state-dir", str(other))
+    assert code == 0
+    assert f"hybrid-messaging down --state-dir '{other}'" in output
+    assert (other / state.STATE_FILE).exists()
+
+
+def test_commands_start_quickly() -> None:
+    script = """
+import sys
+from hybrid_messaging.cli import app, down, mode, status, up
+slow = {"jinja2", "oslo_messaging", "proton", "psutil", "requests"} & set(sys.modules)
+assert not slow, slow
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines before they start: what they find, configure and refuse."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jinja2
+import psutil
+import pytest
+
+from hybrid_messaging import engines, state
+from hybrid_messaging.engines import (
+    HOST,
+    EngineError,
+    Options,
+    amqp_management,
+    deployment,
+    ports,
+    processes,
+    rabbitmq,
+    router,
+    templates,
+)
+from hybrid_messaging.router import config as embedded_config
+
+MakeProgram = Callable[[str], Path]
+
+
+@pytest.fixture
+def make_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeProgram:
+    """Puts programs on an otherwise empty PATH."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", str(directory))
+
+    def make(name: str) -> Path:
+        program = directory / name
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        return program
+
+    return make
+
+
+@pytest.fixture
+def no_packaged_rabbitmq(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(rabbitmq, "PACKAGED_SERVER", tmp_path / "nowhere")
+
+
+def take(preferred: int | None) -> int:
+    return preferred or 1000
+
+
+def record(launch: engines.Launch, kind: str) -> state.Engine:
+    return state.Engine(
+        name=kind,
+        kind=kind,
+        roles=("rpc",),
+        host=HOST,
+        port=launch.port,
+        url=launch.url,
+        pid=state.NOT_STARTED,
+        started=0,
+        log="",
+        details=launch.details,
+    )
+
+
+# -- the registry and the templates ---------------------------------------
+
+
+def test_every_kind_has_its_module() -> None:
+    for kind in engines.KINDS:
+        engine = engines.get(kind)
+        assert engine.TITLE and engine.START_TIMEOUT > 0 and engine.STOP_TIMEOUT > 0
+
+
+def test_an_unknown_kind_is_one_sentence() -> None:
+    with pytest.raises(EngineError, match="engine redis is not available"):
+        engines.get("redis")
+
+
+def test_a_template_wants_all_its_values() -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        templates.render("router.conf", id="x")
+
+
+def test_a_private_file_is_private_even_if_it_was_not(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("before")
+    path.chmod(0o666)
+    templates.write_private(path, "after")
+    assert path.read_text() == "after"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+# -- ports ------------------------------------------------------------------
+
+
+def test_ports_are_free_and_handed_out_once() -> None:
+    with ports.Ports() as free:
+        taken = [free.take() for _ in range(20)]
+        assert len(set(taken)) == 20
+        assert free.take(taken[0]) != taken[0]
+    with ports.Ports() as free:
+        assert free.take(taken[0]) == taken[0]
+
+
+def test_a_port_in_use_is_replaced() -> None:
+    with socket.create_server((HOST, 0)) as other:
+        used = other.getsockname()[1]
+        assert ports.answers(HOST, used)
+        with ports.Ports() as free:
+            assert free.take(used) not in (used, 0)
+    assert not ports.answers(HOST, used)
+
+
+# -- processes --------------------------------------------------------------
+
+
+def sleeper(*extra: str) -> list[str]:
+    return [sys.executable, "-c", "\n".join([*extra, "import time; time.sleep(600)"])]
+
+
+def spawn(command: list[str], directory: Path) -> psutil.Process:
+    return processes.spawn(command, None, directory, directory / "log")
+
+
+def test_a_spawned_process_is_detached_and_found_again(tmp_path: Path) -> None:
+    process = spawn(sleeper(), tmp_path)
+    try:
+        assert int((tmp_path / "pid").read_text()) == process.pid
+        assert processes.find(process.pid, tmp_path) == process
+        assert processes.find(process.pid, tmp_path.parent) is None
+        session = Path(f"/proc/{process.pid}/stat").read_text().split()[5]
+        assert int(session) == process.pid
+    finally:
+        processes.stop([(process, 10)])
+    assert processes.find(process.pid, tmp_path) is None
+
+
+def test_a_configured_engine_has_no_process(tmp_path: Path) -> None:
+    assert processes.find(state.NOT_STARTED, tmp_path) is None
+
+
+def test_a_process_that_nobody_waited_for_has_ended(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""], cwd=tmp_path)
+    try:
+        zombie = psutil.Process(child.pid)
+        deadline = time.monotonic() + 30
+        while zombie.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert processes.find(child.pid, tmp_path) is None
+    finally:
+        child.wait()
+
+
+def test_whoever_does_not_end_is_killed_with_its_children(tmp_path: Path) -> None:
+    stubborn = sleeper(
+        "import signal, subprocess, sys, pathlib",
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
+        "child = subprocess.Popen([sys.executable, '-c', 'import time;"
+        " time.sleep(600)'])",
+        "pathlib.Path('ready').touch()",
+    )
+    process = spawn(stubborn, tmp_path)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (child,) = process.children()
+    processes.stop([(process, 0.1)])
+    for member in (process, child):
+        assert not member.is_running() or member.status() == psutil.STATUS_ZOMBIE
+
+
+def test_stop_takes_what_has_ended(tmp_path: Path) -> None:
+    process = spawn([sys.executable, "-c", ""], tmp_path)
+    process.wait(30)
+    processes.stop([(process, 10)])
+
+
+def test_a_process_without_pid_file_is_not_left_running(tmp_path: Path) -> None:
+    (tmp_path / "pid").mkdir()
+    with pytest.raises(IsADirectoryError):
+        spawn(sleeper(), tmp_path)
+    assert not [
+        child for child in psutil.Process().children() if child.cwd() == str(tmp_path)
+    ]
+
+
+def test_the_end_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert processes.tail(log) == ""
+    log.write_bytes(b"one\ntwo\xff\nthree\n\n")
+    assert processes.tail(log, lines=2) == "two\N{REPLACEMENT CHARACTER}\nthree"
+
+
+# -- the router ---------------------------------------------------------------
+
+
+def test_the_embedded_router_is_taken_where_there_is_no_other(
+    make_program: MakeProgram, tmp_path: Path
+) -> None:
+    assert router.describe(Options()) == "embedded"
+    launch = router.prepare("router", tmp_path, take, None, Options())
+    assert launch.command[1:3] == ("-m", "hybrid_messaging.router")
+    make_program("qdrouterd")
+    assert router.describe(Options()) == "qdrouterd"
+    program = make_program("skrouterd")
+    assert router.describe(Options()) == "skrouterd"
+    launch = router.prepare("router", tmp_path, take, None, Options())
+    assert launch.command == (str(program), "-c", str(tmp_path / "router.conf"))
+
+
+def test_a_router_stays_what_it_was(make_program: MakeProgram, tmp_path: Path) -> None:
+    launch = router.prepare("router", tmp_path, take, None, Options())
+    make_program("skrouterd")
+    again = router.prepare(
+        "router", tmp_path, take, record(launch, "router"), Options()
+    )
+    assert again.details["router"] == "embedded"
+    assert again.details["id"] != launch.details["id"]
+
+
+@pytest.mark.usefixtures("make_program")
+def test_a_router_that_is_not_there(tmp_path: Path) -> None:
+    options = Options(router="/nowhere/skrouterd")
+    with pytest.raises(EngineError, match="/nowhere/skrouterd is not installed"):
+        router.prepare("router", tmp_path, take, None, options)
+    assert [lack.what for lack in router.missing(options)] == ["/nowhere/skrouterd"]
+    assert router.missing(Options()) == []
+    assert router.missing(Options(router="embedded")) == []
+
+
+def test_the_router_is_configured_for_the_driver(tmp_path: Path) -> None:
+    launch = router.prepare("router", tmp_path, take, None, Options(router="embedded"))
+    assert launch.url == "amqp://127.0.0.1:1000/"
+    config = embedded_config.load(tmp_path / "router.conf")
+    (listener,) = config.listeners
+    assert (listener.host, listener.port) == (HOST, 1000)
+    assert listener.sasl_mechanisms == "ANONYMOUS"
+    assert not listener.authenticate_peer
+    assert config.id == launch.details["id"]
+    rules = {item.prefix: item.distribution for item in config.addresses}
+    assert rules == {
+        "openstack.org/om/rpc/multicast": "multicast",
+        "openstack.org/om/rpc/unicast": "closest",
+        "openstack.org/om/rpc/anycast": "balanced",
+        "openstack.org/om/notify/multicast": "multicast",
+        "openstack.org/om/notify/unicast": "closest",
+        "openstack.org/om/notify/anycast": "balanced",
+        "broadcast": "multicast",
+        "exclusive": "closest",
+        "unicast": "closest",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("Mopenstack.org/om/rpc/anycast/e/t", "openstack.org/om/rpc/anycast/e/t"),
+        ("M0openstack.org/om/rpc/anycast/e/t", "openstack.org/om/rpc/anycast/e/t"),
+        ("Ltemp.abc", ""),
+        ("M$management", ""),
+        ("M0$management", ""),
+        ("Mmc/sfe.all", ""),
+    ],
+)
+def test_addresses_of_clients(name: str, address: str) -> None:
+    assert amqp_management._mobile(name) == address
+
+
+def test_no_management_where_nobody_listens() -> None:
+    with ports.Ports() as free:
+        port = free.take()
+    with pytest.raises(EngineError, match=f"no AMQP management at {HOST}:{port}"):
+        amqp_management.Management(HOST, port)
+
+
+def test_whoever_listens_but_does_not_answer_is_no_router() -> None:
+    with (
+        socket.create_server((HOST, 0)) as silent,
+        pytest.raises(EngineError, match="no AMQP management"),
+    ):
+        amqp_management.Management(HOST, silent.getsockname()[1], timeout=0.2)
+
+
+# -- RabbitMQ -------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_packaged_rabbitmq")
+@pytest.mark.parametrize("manager", ["apt-get", "dnf"])
+def test_rabbitmq_is_missing(
+    make_program: MakeProgram, tmp_path: Path, manager: str
+) -> None:
+    make_program(manager)
+    lacking = rabbitmq.missing(Options())
+    assert [lack.what for lack in lacking] == ["rabbitmq-server", "erl", "epmd"]
+    assert {lack.install for lack in lacking} == {
+        f"sudo {manager} install rabbitmq-server"
+    }
+    with pytest.raises(EngineError, match=f"not installed here.*sudo {manager}"):
+        rabbitmq.prepare("rabbitmq", tmp_path, take, None, Options())
+
+
+@pytest.mark.usefixtures("no_packaged_rabbitmq")
+def test_the_packages_wrapper_is_not_taken(make_program: MakeProgram) -> None:
+    wrapper = make_program("rabbitmq-server")
+    assert "rabbitmq-server" in [lack.what for lack in rabbitmq.missing(Options())]
+    make_program("rabbitmq-env")
+    assert rabbitmq.describe(Options()) == str(wrapper)
+
+
+@pytest.mark.usefixtures("no_packaged_rabbitmq")
+def test_the_node_is_private(
+    make_program: MakeProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("rabbitmq-server", "rabbitmq-env", "erl", "epmd"):
+        make_program(name)
+    monkeypatch.setenv("RABBITMQ_NODENAME", "rabbit@elsewhere")
+    monkeypatch.setenv("ERL_FLAGS", "-setcookie public")
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    directory = tmp_path / "rabbitmq"
+    directory.mkdir()
+    numbers = iter(range(2000, 3000))
+    launch = rabbitmq.prepare(
+        "rabbitmq", directory, lambda _: next(numbers), None, Options()
+    )
+    environment = launch.environment or {}
+    assert "ERL_FLAGS" not in environment and "NOTIFY_SOCKET" not in environment
+    assert environment["RABBITMQ_NODENAME"] == "rabbitmq@localhost"
+    for key, value in environment.items():
+        if key.startswith("RABBITMQ_") and value.startswith("/"):
+            assert value.startswith(f"{directory}/"), key
+    password = launch.details["password"]
+    assert not any(password in word for word in launch.command)
+    assert password not in "".join(environment.values())
+    for name, mode in (("rabbitmq.conf", 0o600), (".erlang.cookie", 0o400)):
+        assert stat.S_IMODE((directory / name).stat().st_mode) == mode
+    assert f"default_pass = {password}\n" in (directory / "rabbitmq.conf").read_text()
+
+    again = rabbitmq.prepare(
+        "rabbitmq", directory, take, record(launch, "rabbitmq"), Options()
+    )
+    assert again.url == launch.url
+    assert again.details == launch.details
+
+
+# -- what is refused before anything starts ---------------------------------------
+
+
+def test_nothing_is_left_of_a_deployment_that_cannot_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybrid_messaging import modes
+
+    state_dir = tmp_path / "state"
+    for mode, given, message in (
+        ("zmq-hybrid", {}, "engine redis is not available"),
+        ("external", {}, "give --rpc-url and --notify-url"),
+        ("qpid-hybrid", {"rpc": "rabbit://u:p@h/"}, "mode qpid-hybrid has amqp://"),
+    ):
+        with pytest.raises(EngineError, match=message):
+            deployment.up(state_dir, modes.get(mode), given, Options(), print)
+    given = {"notify": "rabbit://u:p@h/"}
+    options = Options(router="/nowhere/skrouterd")
+    with pytest.raises(EngineError, match="is not installed here"):
+        deployment.up(state_dir, modes.get("qpid-hybrid"), given, options, print)
+    # a program that is there, but cannot be run
+    program = tmp_path / "skrouterd"
+    program.write_text("#!/nowhere\n")
+    program.chmod(0o755)
+    options = Options(router=str(program))
+    with pytest.raises(EngineError, match=f"cannot start {program}"):
+        deployment.up(state_dir, modes.get("qpid-hybrid"), given, options, print)
+    assert not state_dir.exists()

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state directory: private, whole or not at all, one writer at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from hybrid_messaging import state
+
+ENGINE = state.Engine(
+    name="rabbitmq",
+    kind="rabbitmq",
+    roles=("notify",),
+    host="127.0.0.1",
+    port=5673,
+    url="rabbit://hybrid:secret@127.0.0.1:5673/",
+    pid=42,
+    started=1.5,
+    log="/somewhere/rabbitmq.log",
+    details={"ports": {"epmd": 1}},
+)
+STATE = state.State("qpid-hybrid", "amqp://127.0.0.1:1/", ENGINE.url, (ENGINE,))
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    path = tmp_path / "state"
+    state.prepare(path)
+    return path
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize(
+    ("configured", "expected"),
+    [
+        ("/xdg", "/xdg/hybrid-messaging"),
+        ("", "/home/me/.local/state/hybrid-messaging"),
+        ("relative", "/home/me/.local/state/hybrid-messaging"),
+    ],
+)
+def test_default_directory(
+    monkeypatch: pytest.MonkeyPatch, configured: str, expected: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("XDG_STATE_HOME", configured)
+    assert state.default_state_dir() == Path(expected)
+
+
+def test_what_is_saved_is_loaded(state_dir: Path) -> None:
+    state.save(state_dir, STATE)
+    assert state.load(state_dir) == STATE
+    loaded = state.load(state_dir)
+    assert loaded and loaded.engine("rabbitmq") == ENGINE
+    assert loaded.engine("router") is None
+
+
+def test_nothing_is_there_before(tmp_path: Path) -> None:
+    assert state.load(tmp_path / "nowhere") is None
+    file = tmp_path / "file"
+    file.touch()
+    assert state.load(file) is None
+
+
+def test_only_the_owner_can_read(state_dir: Path) -> None:
+    previous = os.umask(0)
+    try:
+        state.save(state_dir, STATE)
+    finally:
+        os.umask(previous)
+    assert mode_of(state_dir / state.STATE_FILE) == 0o600
+    assert mode_of(state_dir) == 0o700
+
+
+def test_an_open_directory_is_closed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    state.prepare(tmp_path)
+    assert mode_of(tmp_path) == 0o700
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"format": 1}',
+        json.dumps({"format": 1, **dataclasses.asdict(STATE)})[:-40],
+        json.dumps({"format": 1, **dataclasses.asdict(STATE), "engines": [{}]}),
+        "\N{SNOWMAN}",
+    ],
+)
+def test_a_damaged_file_is_one_sentence(state_dir: Path, content: str) -> None:
+    (state_dir / state.STATE_FILE).write_text(content)
+    with pytest.raises(state.StateError, match=r"state\.json is damaged.*remove"):
+        state.load(state_dir)
+
+
+def test_binary_rubbish_is_damage_too(state_dir: Path) -> None:
+    (state_dir / state.STATE_FILE).write_bytes(b"\xff\x00")
+    with pytest.raises(state.StateError, match="is damaged"):
+        state.load(state_dir)
+
+
+def test_another_format_is_named(state_dir: Path) -> None:
+    (state_dir / state.STATE_FILE).write_text('{"format": 99}')
+    with pytest.raises(state.StateError, match=r"another release.*format 99"):
+        state.load(state_dir)
+
+
+def test_a_file_that_cannot_be_read(state_dir: Path) -> None:
+    (state_dir / state.STATE_FILE).mkdir()
+    with pytest.raises(state.StateError, match=r"cannot read .*directory"):
+        state.load(state_dir)
+
+
+def test_a_full_disk_leaves_the_old_state(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.save(state_dir, STATE)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(state.StateError, match="No space left on device"):
+        state.save(state_dir, dataclasses.replace(STATE, mode="rabbit"))
+    assert state.load(state_dir) == STATE
+    assert [item.name for item in state_dir.iterdir()] == [state.STATE_FILE]
+
+
+def test_a_directory_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(state.StateError, match="holds other files"):
+        state.prepare(tmp_path)
+    assert mode_of(tmp_path) == 0o700
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(state.StateError, match=r"cannot use .*Not a directory"):
+        state.prepare(tmp_path / "file" / "state")
+
+
+def test_a_directory_of_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(state.StateError, match="belongs to another user"):
+        state.prepare(tmp_path)
+
+
+def test_forget_leaves_what_is_not_ours(state_dir: Path) -> None:
+    state.save(state_dir, STATE)
+    (state_dir / f".{state.STATE_FILE}.half").touch()
+    (state_dir / "notes").touch()
+    state.forget(state_dir)
+    assert [item.name for item in state_dir.iterdir()] == ["notes"]
+    (state_dir / "notes").unlink()
+    state.forget(state_dir)
+    assert not state_dir.exists()
+
+
+def test_the_second_waits_for_the_first(state_dir: Path) -> None:
+    told = threading.Event()
+    order: list[str] = []
+
+    def second() -> None:
+        with state.lock(state_dir, 30, told.set):
+            order.append("second")
+
+    with state.lock(state_dir, 0):
+        waiter = threading.Thread(target=second)
+        waiter.start()
+        assert told.wait(30)
+        order.append("first")
+    waiter.join(30)
+    assert order == ["first", "second"]
+
+
+def test_whoever_waits_too_long_is_told(state_dir: Path) -> None:
+    with (
+        state.lock(state_dir, 0),
+        pytest.raises(state.StateError, match="another hybrid-messaging command"),
+        state.lock(state_dir, 0),
+    ):
+        pass
+
+
+def test_a_removed_lock_is_nobodys_lock(state_dir: Path) -> None:
+    """`down` removes the file for which another command may be waiting."""
+    told = threading.Event()
+    held: list[bool] = []
+
+    def second() -> None:
+        with state.lock(state_dir, 30, told.set):
+            held.append((state_dir / state.LOCK_FILE).exists())
+
+    with state.lock(state_dir, 0):
+        waiter = threading.Thread(target=second)
+        waiter.start()
+        assert told.wait(30)
+        state.forget(state_dir)
+        assert not state_dir.exists()
+    waiter.join(30)
+    assert held == [True]
+
+
+def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(state.StateError, match="cannot lock"),
+        state.lock(tmp_path / "file", 0),
+    ):
+        pass
