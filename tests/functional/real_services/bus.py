@@ -73,6 +73,10 @@ class Bus:
         """
         return self._state().notify_url
 
+    def kind(self, role: str) -> str:
+        """Return the kind of the engine that carries ``rpc`` or ``notify``."""
+        return self._engine(role).kind
+
     def rpc_deliveries(self) -> Counter[str]:
         """Return how many requests the router has delivered to each address."""
         engine = self._engine("rpc")

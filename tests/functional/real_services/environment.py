@@ -137,7 +137,7 @@ def _build(python: str, root: Path, report: Report) -> None:
         now = time.monotonic()
         if now - reported >= 5 or line.startswith("Installing collected"):
             reported = now
-            step = line.split(":")[0].strip()[:60]
+            step = line.partition(" (")[0].partition(":")[0].strip()[:60]
             report(f"[{fetched}/{len(pins)}] {now - began:.0f} s: {step}")
 
     _pip(Environment(root), "install", "--no-deps", "--progress-bar", "off",

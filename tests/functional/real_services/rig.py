@@ -48,9 +48,9 @@ class Rig:
     ) -> None:
         self.bus = bus
         self.processes = processes
-        self.events = deployment.events
         self.ironic = Ironic(deployment.ironic_port)
         self.cinder = Cinder(deployment.cinder_port)
+        self._deployment = deployment
         self._logs = [processes.log(c.name) for c in deployment.commands()]
         self._report = report
 
@@ -68,6 +68,12 @@ class Rig:
 
             wait_for(f"{name} is ready", probe, START_TIMEOUT)
             self._report(f"{name} answers at {service.rest.url}")
+
+    def check(self) -> None:
+        """Let hybrid-messaging judge the configs that the services have read."""
+        deployment = self._deployment
+        python = deployment.environment.script("python")
+        self.bus.check(deployment.configs, python, deployment.checkout)
 
     def exercise(self) -> None:
         """Drive both APIs through their workloads, at the same time."""
@@ -89,7 +95,7 @@ class Rig:
 
     def stored(self) -> Counter[Notification]:
         """Return what ceilometer has stored."""
-        return evidence.stored(self.events)
+        return evidence.stored(self._deployment.events)
 
     def wait_until_stored(self, passes: int) -> None:
         """Wait until ceilometer has stored what the services have notified.
@@ -180,7 +186,6 @@ def running(
         )
         deployment.write(bus.single_url)
         bus.configure(deployment.configs)
-        bus.check(deployment.configs, environment.script("python"), checkout)
         processes = Processes(
             deployment.commands(), deployment.variables, deployment.logs
         )
