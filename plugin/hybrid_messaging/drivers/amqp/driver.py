@@ -16,6 +16,7 @@ import types
 import weakref
 from typing import Any, Literal
 
+from oslo_config import cfg
 from oslo_messaging.target import Target
 
 from hybrid_messaging.drivers import bodies, errors, oslo
@@ -43,15 +44,19 @@ class AmqpDriver(oslo.BaseDriver):
         allowed_remote_exmods: list[str] | None = None,
     ) -> None:
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
-        conf.register_group(amqp_options.GROUP)
-        conf.register_opts(amqp_options.OPTIONS, group=amqp_options.GROUP)
+        # oslo.config keeps what is set in the group: one for each configuration
+        own = cfg.OptGroup(amqp_options.GROUP.name, amqp_options.GROUP.title)
+        conf.register_opts(amqp_options.OPTIONS, group=own)
         proxy = oslo.ConfigOptsProxy(conf, url, amqp_options.GROUP.name)
         # A copy: asking oslo.config takes longer than encoding a message.
         group = proxy.oslo_messaging_amqp
         self._options = types.SimpleNamespace(
             **{option.dest: group[option.dest] for option in amqp_options.OPTIONS}
         )
-        self._settled = frozenset(kind.lower() for kind in self._options.pre_settled)
+        kinds = self._options.pre_settled
+        if isinstance(kinds, str):  # in the URL, where an option stands once
+            kinds = kinds.split(",")
+        self._settled = frozenset(kind.strip().lower() for kind in kinds) - {""}
         if unknown := self._settled - amqp_options.KINDS:
             LOG.warning(
                 "[oslo_messaging_amqp] pre_settled: %s not understood, choose from %s",
