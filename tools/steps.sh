@@ -49,7 +49,7 @@ function run_step {
         return
     fi
     printf 'failed after %s s. It said last:\n\n' $((SECONDS - began))
-    tail -n 25 "$log" | sed 's/^/    /'
+    tail -n 12 "$log" | cut -c -300 | sed 's/^/    /'
     printf '\nAll of it is in %s\n' "$log"
     return $code
 }
