@@ -101,8 +101,8 @@ def test_a_node_killed_leaves_nothing_that_matters(place: Deployment) -> None:
     """Its epmd survives it, and would keep the port."""
     before = place.engine("rabbitmq")
     epmd_port = before.details["ports"]["epmd"]
-    store(before.url, "kept", "still here")
-    until(lambda: on_disk(before, "kept"), "the queue is on disk")
+    store(before.url, "kept-by-node", "still here")
+    until(lambda: on_disk(before, "kept-by-node"), "the queue is on disk")
     process = place.process("rabbitmq")
     process.kill()
     process.wait(30)
@@ -110,7 +110,7 @@ def test_a_node_killed_leaves_nothing_that_matters(place: Deployment) -> None:
     place.up("rabbit")
     after = place.engine("rabbitmq")
     assert (after.url, after.details) == (before.url, before.details)
-    assert stored(after.url, "kept") == "still here"
+    assert stored(after.url, "kept-by-node") == "still here"
 
 
 def test_the_epmd_of_a_running_node_stays(

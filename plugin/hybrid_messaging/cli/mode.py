@@ -73,6 +73,7 @@ class ModeShow(ShowOne):
             "notify": mode.notify,
             "notify_engine": mode.notify_engine,
             "notify_url": _url(mode.notify),
+            "ports": "free ones, chosen by `up` and remembered",
             "engines": _lines(programs, parsed_args.formatter),
             "missing": _lines(missing, parsed_args.formatter),
         }
@@ -87,7 +88,7 @@ def _url(transport: str) -> str:
     if transport == modes.ANY_TRANSPORT:
         return "the one you give"
     credentials = "user:password@" if transport == "rabbit" else ""
-    return f"{transport}://{credentials}{engines.HOST}:PORT/, PORT chosen by `up`"
+    return f"{transport}://{credentials}{engines.HOST}:PORT/"
 
 
 def _lines(items: list[str], formatter: str) -> Any:

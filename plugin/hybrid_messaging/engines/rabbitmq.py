@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -49,6 +50,8 @@ MEMORY_LIMIT = "512MB"
 DISK_RESERVE = "50MB"
 
 _HTTP_TIMEOUT = 10.0
+_EPMD_TIMEOUT = 10.0
+_EPMD_POLL = 0.02
 # the ports of a node besides the one for AMQP 0-9-1
 _MORE_PORTS = ("management", "distribution", "epmd")
 # settings of another node, or of the supervisor that runs us
@@ -155,15 +158,22 @@ def clean_up(engine: state.Engine) -> None:
 
     A node starts its epmd if there is none, and leaves it to others.
     """
-    epmd_port = str(engine.details["ports"]["epmd"])
+    port = engine.details["ports"]["epmd"]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         # refuses while any node is registered, so it can only end one of ours
-        subprocess.run(
-            ["epmd", "-port", epmd_port, "-kill"],
+        killed = subprocess.run(
+            ["epmd", "-port", str(port), "-kill"],
             capture_output=True,
-            timeout=10,
+            timeout=_EPMD_TIMEOUT,
             check=False,
         )
+        deadline = time.monotonic() + _EPMD_TIMEOUT
+        while (
+            killed.returncode == 0
+            and ports.answers(engine.host, port)
+            and time.monotonic() < deadline
+        ):
+            time.sleep(_EPMD_POLL)
 
 
 def add_vhost(engine: state.Engine, vhost: str) -> str:
