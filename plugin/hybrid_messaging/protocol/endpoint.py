@@ -73,8 +73,8 @@ class Outcome(NamedTuple):
 
     @property
     def receiver_lost(self) -> bool:
-        """Somebody had the message and went away with it."""
-        return self.state == lib.PN_MODIFIED and self.failed
+        """Somebody had the message and went away with it, or detached its link."""
+        return self.state == 0 or (self.state == lib.PN_MODIFIED and self.failed)
 
     def __str__(self) -> str:
         name = _STATES.get(self.state, "settled without an outcome")
@@ -347,6 +347,9 @@ class Endpoint:
         """The peer will send no more bytes."""
         lib.pn_transport_close_tail(self._raw_transport)
         self._dispatch()
+        if not self.closed:  # qpid-proton still waits for the rest of a frame
+            self.failure = "the connection was cut off"
+            self.discard_output()
 
     def output(self) -> memoryview:
         """The bytes that wait to be written, at most one frame's worth.
