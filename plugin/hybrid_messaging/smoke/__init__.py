@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Smoke checks: prove on live transports that messages go where they should.
+
+`table` lists the checks, `runner` makes them, `checks` holds them, one function
+each. What the checks need to know about a kind of transport is in `transports`.
+"""

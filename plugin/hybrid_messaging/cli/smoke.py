@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``smoke``: prove on the live transports that messages go where they should."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cliff.app import App
+from cliff.columns import FormattableColumn
+from cliff.lister import Lister
+
+from hybrid_messaging import urls
+from hybrid_messaging.cli import options, progress
+
+if TYPE_CHECKING:
+    from hybrid_messaging.smoke.outcome import Result
+    from hybrid_messaging.smoke.runner import Setup
+
+_COLUMNS = ("check", "result", "seconds", "detail", "look_at", "found")
+
+
+class Smoke(Lister):
+    """Check the transports of RPC and notifications with real messages.
+
+    Each check is a line on standard error as soon as it is done. All results
+    follow on standard output, unless both are the same terminal.
+
+    Safe beside services at work: everything that is made has names of its own
+    and is removed. Only --disruptive restarts servers.
+
+    Exit code 0: nothing failed; 1: something did, or could not be started.
+    """
+
+    _failed = False
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        # a default format is not shown where the lines have shown everything
+        self._default_format = parser.get_default("formatter")
+        parser.set_defaults(formatter=None)
+        options.add_state_dir(parser)
+        parser.add_argument(
+            "--rpc-url",
+            metavar="URL",
+            help="transport of RPC (default: $HYBRID_RPC_URL, which keeps a password "
+            "off the command line, else what `up` runs)",
+        )
+        parser.add_argument(
+            "--notify-url",
+            metavar="URL",
+            help="transport of notifications (default: $HYBRID_NOTIFY_URL, else what "
+            "`up` runs)",
+        )
+        parser.add_argument(
+            "--config",
+            nargs="+",
+            type=Path,
+            default=[],
+            metavar="FILE",
+            help="take both transports and their options from a service's "
+            "configuration, as the service does",
+        )
+        parser.add_argument(
+            "--disruptive",
+            action="store_true",
+            help="also restart the servers that `up` has started",
+        )
+        parser.add_argument(
+            "--only",
+            nargs="+",
+            default=[],
+            metavar="CHECK",
+            help="make these checks, and those that they need",
+        )
+        return parser
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        self._shown = parsed_args.formatter is None and _is_terminal()
+        parsed_args.formatter = parsed_args.formatter or self._default_format
+        return super().run(parsed_args) or int(self._failed)
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        with warnings.catch_warnings():
+            # oslo.service imports eventlet where it is installed, which warns
+            warnings.simplefilter("ignore")
+            from hybrid_messaging.smoke import outcome, report, runner, table
+
+        checks = table.select(parsed_args.only)
+        setup = _setup(parsed_args)
+        lines = _Lines(self.app)
+        lines.show(
+            f"RPC over {urls.redact(str(setup.transports.rpc))}, "
+            f"notifications over {urls.redact(str(setup.transports.notify))}"
+        )
+        width = max(len(check.name) for check in checks)
+        done: list[Result] = []
+        start = time.monotonic()
+        results = runner.results(
+            setup, checks, lambda check: lines.begin(check.name), lines.show
+        )
+        with _ended_by_signal(), contextlib.closing(results):
+            for result in results:
+                done.append(result)
+                for line in report.lines(result, width):
+                    lines.show(line)
+        lines.show(report.summary(done, time.monotonic() - start))
+        self._failed = any(result.status is outcome.Status.FAILED for result in done)
+        return _COLUMNS, map(_row, done)
+
+    def produce_output(
+        self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Any
+    ) -> int:
+        if self._shown:
+            return 0
+        return super().produce_output(parsed_args, column_names, data)
+
+
+class _Lines:
+    """Lines on standard error; on a terminal also what is being checked."""
+
+    def __init__(self, app: App) -> None:
+        self._show = progress.printer(app)
+        self._stream = app.stderr
+        self._live = app.options.verbose_level > 0 and self.is_live()
+
+    def is_live(self) -> bool:
+        """Whether a line can be taken back."""
+        return bool(self._stream.isatty())
+
+    def begin(self, name: str) -> None:
+        """Tell what is being checked, until the next line takes its place."""
+        if self._live:
+            self._stream.write(f"         {name} …")
+            self._stream.flush()
+
+    def show(self, line: str) -> None:
+        """Show a line."""
+        if self._live:
+            self._stream.write("\r\x1b[K")
+        self._show(line)
+
+
+@contextlib.contextmanager
+def _ended_by_signal() -> Iterator[None]:
+    """Have SIGTERM end us as Ctrl-C does: with nothing left behind."""
+
+    def end(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+class Found(FormattableColumn[dict[str, Any]]):
+    """What a check has found: all names for programs, their numbers for people."""
+
+    def human_readable(self) -> str:
+        return ", ".join(f"{len(names)} {what}" for what, names in self._value.items())
+
+
+def _row(result: Result) -> tuple[Any, ...]:
+    return (
+        result.check,
+        result.status.value,
+        result.seconds,
+        result.detail,
+        result.look_at,
+        Found({what: list(names) for what, names in result.found.items()}),
+    )
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty() and sys.stderr.isatty()
+
+
+def _setup(parsed_args: argparse.Namespace) -> Setup:
+    from hybrid_messaging.service_configs import reading, transports
+    from hybrid_messaging.smoke.runner import Setup
+
+    files = [path.absolute() for path in parsed_args.config]
+    given = {"rpc": parsed_args.rpc_url, "notify": parsed_args.notify_url}
+    if files and any(given.values()):
+        raise transports.TransportError(
+            "--config has the URLs of both transports: it excludes --rpc-url and "
+            "--notify-url"
+        )
+    if files:
+        config = reading.load(files)
+        given = {"rpc": config.rpc_url, "notify": config.notify_url}
+    else:
+        given["rpc"] = given["rpc"] or os.environ.get("HYBRID_RPC_URL")
+        given["notify"] = given["notify"] or os.environ.get("HYBRID_NOTIFY_URL")
+    return Setup(
+        transports.resolve(
+            transports.Side(given["rpc"]),
+            transports.Side(given["notify"]),
+            state_dir=parsed_args.state_dir,
+        ),
+        parsed_args.state_dir,
+        tuple(map(str, files)),
+        parsed_args.disruptive,
+    )

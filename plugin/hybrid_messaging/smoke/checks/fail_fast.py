@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a caller learn soon that it will get no answer?"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from oslo_messaging.exceptions import MessageDeliveryFailure, MessagingTimeout
+
+from hybrid_messaging.smoke.checks.rpc import START_TIMEOUT
+from hybrid_messaging.smoke.context import CALL_TIMEOUT, Context
+from hybrid_messaging.smoke.outcome import Failure, Finding
+from hybrid_messaging.smoke.run import SERVERS
+
+#: Seconds that a call waits where the transport promises nothing.
+PATIENCE = 4.0
+#: Seconds after which a caller has to know of its server's death.
+DEATH_KNOWN = 1.0
+#: Seconds that a busy machine may add.
+TOLERANCE = 1.0
+
+_NO_ANSWER = (MessageDeliveryFailure, MessagingTimeout)
+
+
+def nobody(context: Context) -> Finding:
+    """Call a topic that no server listens on."""
+    grace = context.rpc.kind.grace(context.rpc)
+    call = _Call(
+        context,
+        _timeout(grace),
+        {"topic": f"{context.run.topic}-nobody"},
+        "echo",
+        data="",
+    )
+    call.join()
+    took = call.ended - call.begun
+    return _judge(call, took, grace, grace, "with nobody there, a call")
+
+
+def killed(context: Context) -> Finding:
+    """Kill a server while it works on a call."""
+    grace = context.rpc.kind.grace(context.rpc)
+    victim = context.servers.get(SERVERS, START_TIMEOUT)[-1]
+    token = context.token()
+    timeout = _timeout(grace)
+    call = _Call(
+        context,
+        timeout,
+        {"server": victim.name},
+        "work",
+        token=token,
+        seconds=timeout * 2,
+    )
+    if victim.wait("working", timeout, token=token) is None:
+        raise Failure(f"{victim} has not begun the call: {call.error}")
+    died = time.monotonic()
+    victim.kill()
+    call.join()
+    promise = None if grace is None else DEATH_KNOWN
+    return _judge(
+        call, call.ended - died, grace, promise, "after its server's death, a call"
+    )
+
+
+class _Call(threading.Thread):
+    """A call in a thread of its own, which remembers how and when it ended."""
+
+    def __init__(
+        self,
+        context: Context,
+        timeout: float,
+        target: dict[str, str],
+        method: str,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(daemon=True)
+        self._client = context.client(timeout=timeout, **target)
+        self._method = method
+        self._arguments = arguments
+        self.error: Exception | None = None
+        self.begun = self.ended = time.monotonic()
+        self.start()
+
+    def run(self) -> None:
+        self.begun = time.monotonic()
+        try:
+            self._client.call({}, self._method, **self._arguments)
+        except Exception as error:
+            self.error = error
+        self.ended = time.monotonic()
+
+
+def _timeout(grace: float | None) -> float:
+    """A timeout that cannot be mistaken for failing fast."""
+    return PATIENCE if grace is None else grace + CALL_TIMEOUT
+
+
+def _judge(
+    call: _Call, took: float, grace: float | None, promise: float | None, what: str
+) -> Finding:
+    if call.error is None:
+        raise Failure("somebody answered a call that nobody could answer")
+    if not isinstance(call.error, _NO_ANSWER):
+        raise call.error
+    how = f"{what} failed after {took:.2f} s with {type(call.error).__name__}"
+    if promise is None:
+        return Finding(f"{how}; this transport promises nothing better", promised=False)
+    if took > promise + TOLERANCE:
+        raise Failure(f"{how}, instead of within {promise:g} s: {call.error}")
+    return Finding(how)

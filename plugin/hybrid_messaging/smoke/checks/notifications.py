@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do notifications wait for their consumer?"""
+
+from __future__ import annotations
+
+import oslo_messaging
+
+from hybrid_messaging.smoke.context import CALL_TIMEOUT, Context
+from hybrid_messaging.smoke.outcome import Failure, Finding
+
+#: Attempts to publish again, where the broker is not there at once.
+RETRY = 2
+#: What a service's configuration may name that puts notifications on a transport.
+PUBLISHING = {"messaging", "messagingv2", "routing"}
+
+_SECTION = "oslo_messaging_notifications"
+
+
+def stored(context: Context) -> Finding:
+    """Publish a notification that nobody listens for."""
+    run = context.run
+    drivers = context.conf[_SECTION].driver
+    if run.config_files and not PUBLISHING & set(drivers):
+        raise Failure(
+            f"the service publishes no notifications: [{_SECTION}] driver is "
+            f"{', '.join(drivers) or 'not set'}",
+            f"set [{_SECTION}] driver = messagingv2, as `hybrid-messaging configure` "
+            "does",
+        )
+    transport = oslo_messaging.get_notification_transport(
+        context.conf, url=run.notify_url
+    )
+    try:
+        notifier = oslo_messaging.Notifier(
+            transport,
+            publisher_id=run.topic,
+            driver=None if run.config_files else "messagingv2",
+            topics=[run.notify_topic],
+            retry=RETRY,
+        )
+        notifier.info({}, run.topic, {"token": run.token})
+        # the notifier logs what goes wrong instead of raising it
+        if error := context.records.error():
+            raise Failure(f"{type(error).__name__}: {error}") from error
+    finally:
+        transport.cleanup()
+    waiting = context.notify.kind.waiting(context.notify, run)
+    if waiting == 0:
+        raise Failure(f"it was published, but {run.notify_queue} holds nothing")
+    if waiting is None:
+        return Finding("published; only its delivery will tell that it was stored")
+    return Finding(f"{run.notify_queue} holds {waiting} notification")
+
+
+def restart(context: Context) -> Finding:
+    """Restart the broker while it stores the notification."""
+    context.restart(context.notify)
+    return Finding(f"{context.notify.title} was restarted, and is back")
+
+
+def delivered(context: Context) -> Finding:
+    """Listen for the notification, in another process."""
+    run = context.run
+    listener = context.servers.any()
+    listener.tell("listen")
+    found = listener.wait("notified", CALL_TIMEOUT, type=run.topic)
+    if found is None:
+        raise Failure(
+            f"no notification came within {CALL_TIMEOUT:g} s of listening for it"
+        )
+    if found["payload"] != {"token": run.token}:
+        raise Failure(f"it came with another payload: {found['payload']}")
+    if listener.wait("notified", 0, type=run.topic):
+        raise Failure("it came twice")
+    return Finding("another process got it, once and as it was published")

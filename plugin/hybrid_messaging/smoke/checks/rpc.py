@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does RPC do what services expect of it, across process boundaries?"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from hybrid_messaging.smoke.context import CALL_TIMEOUT, Context
+from hybrid_messaging.smoke.endpoint import SmokeError
+from hybrid_messaging.smoke.outcome import Failure, Finding
+from hybrid_messaging.smoke.run import SERVERS
+from hybrid_messaging.smoke.servers import Process
+
+#: Seconds until the server processes serve.
+START_TIMEOUT = 30.0
+#: Seconds in which a second copy of a message would have come.
+SECOND_COPY = 0.1
+#: Seconds between two looks at what has come.
+POLL = 0.01
+#: Calls per server, to see them shared out.
+ROUNDS = 4
+LARGE = 1024 * 1024
+#: Seconds of a long call, and after how many of silence its server counts as dead:
+#: oslo.messaging's least, so that a heartbeat is due every second.
+LONG, MONITOR = 2.4, 2
+
+
+def servers(context: Context) -> Finding:
+    """Start the server processes."""
+    return Finding(f"{len(_servers(context))} server processes serve")
+
+
+def call(context: Context) -> Finding:
+    """Call any server."""
+    answer = _echo(context, context.token())
+    return Finding(f"{answer} answered")
+
+
+def directed(context: Context) -> Finding:
+    """Call each server by its name."""
+    names = [process.name for process in _servers(context)]
+    for name in names:
+        answer = _echo(context, context.token(), server=name)
+        if answer != name:
+            raise Failure(f"a call to {name} was answered by {answer}")
+    return Finding(f"each of {len(names)} servers got its own call")
+
+
+def round_robin(context: Context) -> Finding:
+    """See that calls to the topic are shared out over its servers."""
+    names = [process.name for process in _servers(context)]
+    answers = Counter(
+        _echo(context, context.token()) for _ in range(ROUNDS * len(names))
+    )
+    shares = ", ".join(f"{name}: {answers[name]}" for name in names)
+    if not all(answers[name] for name in names):
+        raise Failure(f"not every server got a share of the calls: {shares}")
+    return Finding(f"{answers.total()} calls: {shares}")
+
+
+def cast(context: Context) -> Finding:
+    """Cast to any server: one of them gets it."""
+    token = context.token()
+    context.client().cast({}, "note", token=token)
+    takers = _takers(context, token, 1)
+    if len(takers) != 1:
+        raise Failure(f"{len(takers)} servers got a cast that was for one")
+    return Finding(f"{takers[0]} got it")
+
+
+def fanout(context: Context) -> Finding:
+    """Cast to all servers: each of them gets it, once."""
+    token = context.token()
+    context.client(fanout=True).cast({}, "note", token=token)
+    takers = Counter(_takers(context, token, SERVERS))
+    if len(takers) < SERVERS:
+        raise Failure(f"only {len(takers)} of {SERVERS} servers got a fanout")
+    if takers.total() > SERVERS:
+        raise Failure(f"{SERVERS} servers got {takers.total()} copies of one fanout")
+    return Finding(f"each of {SERVERS} servers got it once")
+
+
+def exception(context: Context) -> Finding:
+    """Have a server raise an exception, and catch it here."""
+    token = context.token()
+    try:
+        context.client().call({}, "fail", text=token)
+    except SmokeError as error:
+        if token not in str(error):
+            raise Failure(f"the exception came without its text: {error!r}") from error
+        return Finding(f"{SmokeError.__name__} came back as itself")
+    except Exception as error:
+        raise Failure(
+            f"a server's {SmokeError.__name__} came back as {type(error).__name__}: "
+            f"{error}"
+        ) from error
+    raise Failure("a server raised an exception, and the caller saw none")
+
+
+def large(context: Context) -> Finding:
+    """Send and get back a large payload."""
+    _echo(context, context.token() * (LARGE // 16))
+    return Finding(f"{LARGE} bytes came back as they were sent")
+
+
+def long_call(context: Context) -> Finding:
+    """Call for longer than the server may be silent: its heartbeats keep it up."""
+    client = context.client(timeout=LONG + CALL_TIMEOUT, call_monitor_timeout=MONITOR)
+    begin = time.monotonic()
+    client.call({}, "work", token=context.token(), seconds=LONG)
+    took = time.monotonic() - begin
+    return Finding(
+        f"a call of {took:.1f} s was kept alive past {MONITOR} s by heartbeats"
+    )
+
+
+def _servers(context: Context) -> list[Process]:
+    return context.servers.get(SERVERS, START_TIMEOUT)
+
+
+def _echo(context: Context, data: str, **options: str) -> str:
+    """Call a server.
+
+    :returns: the name of the one that answered
+    """
+    answer = context.client(**options).call({}, "echo", data=data)
+    if answer["data"] != data:
+        raise Failure(f"{answer['server']} answered with other data than it was sent")
+    return str(answer["server"])
+
+
+def _takers(context: Context, token: str, expected: int) -> list[str]:
+    """Who has got a message; a server that has got it twice is there twice."""
+    deadline = time.monotonic() + CALL_TIMEOUT
+    takers: list[str] = []
+    while len(takers) < expected and time.monotonic() < deadline:
+        time.sleep(POLL)
+        takers += _noted(context, token)
+    time.sleep(SECOND_COPY)
+    return takers + _noted(context, token)
+
+
+def _noted(context: Context, token: str) -> list[str]:
+    return [
+        process.name
+        for process in _servers(context)
+        if process.wait("noted", 0, token=token)
+    ]

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do RPC and notifications really go separate ways?"""
+
+from __future__ import annotations
+
+import re
+
+from hybrid_messaging import modes
+from hybrid_messaging.engines import EngineError
+from hybrid_messaging.service_configs import transports
+from hybrid_messaging.smoke.bus import Bus
+from hybrid_messaging.smoke.checks.rpc import call
+from hybrid_messaging.smoke.context import Context
+from hybrid_messaging.smoke.kinds import Inventory
+from hybrid_messaging.smoke.outcome import Failure, Finding, Skip
+
+#: What oslo.messaging's rabbit driver calls the queues and exchanges of RPC
+#: (`impl_rabbit.Connection.declare_*_consumer`), whoever's they are.
+RPC_NAMES = re.compile(r"reply_[0-9a-f]+|.+_fanout(_.+)?")
+
+
+def separation(context: Context) -> Finding:
+    """List what is on both servers, and see that no RPC is where notifications are."""
+    run, running = context.run, context.running
+    rpc, notify = context.rpc, context.notify
+    shared = transports.servers(rpc.url) & transports.servers(notify.url)
+    if shared and running and modes.get(running.mode).shared:
+        raise Skip(f"mode {running.mode} carries both over one server on purpose")
+    call(context)  # RPC is under way now, or this fails
+    on_rpc, why_rpc = _look(context, rpc)
+    on_notify, why_notify = _look(context, notify)
+    found = {
+        f"{bus.role} {what}": names
+        for bus, inventory in ((rpc, on_rpc), (notify, on_notify))
+        if inventory is not None
+        for what, names in inventory.names.items()
+    }
+    if shared:
+        raise Failure(
+            f"RPC and notifications share one server: {rpc} and {notify}",
+            "the transport URLs: give notifications a server of their own",
+            found,
+        )
+    strangers = {
+        name
+        for name in (on_notify.all() if on_notify else [])
+        if name.startswith(run.topic) or RPC_NAMES.fullmatch(name)
+    }
+    if strangers:
+        raise Failure(
+            f"there is RPC on {notify}, which is for notifications: "
+            + _few(sorted(strangers)),
+            "`rabbitmqctl list_consumers`, which tells whose it is; then give that "
+            "service its RPC transport with `hybrid-messaging configure`",
+            found,
+        )
+    if on_rpc and not any(run.topic in name for name in on_rpc.all()):
+        raise Failure(
+            f"{rpc} does not know the addresses of this run's servers, to which it "
+            "should have carried the calls",
+            f"what {on_rpc.source} tells; is it the server that the URL leads to?",
+            found,
+        )
+    proofs = [_proof(rpc, on_rpc, why_rpc), _proof(notify, on_notify, why_notify)]
+    return Finding("; ".join(proofs), found)
+
+
+def _look(context: Context, bus: Bus) -> tuple[Inventory | None, str]:
+    try:
+        return bus.kind.inventory(bus, context.run), ""
+    except EngineError as error:
+        return None, str(error)
+
+
+def _proof(bus: Bus, inventory: Inventory | None, why: str) -> str:
+    """How much is known about one side, and how."""
+    what = {"rpc": "RPC is", "notify": "no RPC is"}[bus.role]
+    if inventory is None:
+        return (
+            f"{what} on {bus.title}, but only by what the URLs say, which proves less: "
+            + why
+        )
+    if not inventory.complete:
+        return (
+            f"{what} on {bus.title} as far as this run's own goes, by "
+            f"{inventory.source}, which proves less: of others nothing can be seen"
+        )
+    return f"{what} on {bus.title}, by {inventory.source}"
+
+
+def _few(names: list[str], limit: int = 6) -> str:
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

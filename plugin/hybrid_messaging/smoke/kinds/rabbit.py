@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rabbit://: RabbitMQ, asked through its management, rabbitmqctl, or AMQP 0-9-1."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import amqp
+
+from hybrid_messaging.engines import EngineError
+from hybrid_messaging.engines import rabbitmq as engine
+from hybrid_messaging.service_configs import connecting
+from hybrid_messaging.smoke.bus import Bus
+from hybrid_messaging.smoke.kinds import Inventory
+from hybrid_messaging.smoke.run import Run
+
+#: Seconds for each step of a connection, and for rabbitmqctl, which starts Erlang.
+CONNECT_TIMEOUT = 5.0
+CTL_TIMEOUT = 15.0
+
+LOOK_AT = {
+    "notify-stored": "RabbitMQ's log, and its alarms: `rabbitmqctl status`",
+    "notify-delivered": "[oslo_messaging_rabbit] amqp_durable_queues or "
+    "rabbit_quorum_queue: one has to be true for notifications to outlive a restart",
+}
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def query(role: str, configured: bool) -> Mapping[str, str]:
+    """See `hybrid_messaging.smoke.kinds.Kind`."""
+    if role == "rpc":
+        # the queues of replies and fanouts are left to their expiry
+        return {"rabbit_transient_queues_ttl": "20"}
+    return {} if configured else {"amqp_durable_queues": "true"}
+
+
+def grace(bus: Bus) -> float | None:
+    """See `hybrid_messaging.smoke.kinds.Kind`."""
+    return None
+
+
+def waiting(bus: Bus, run: Run) -> int | None:
+    """See `hybrid_messaging.smoke.kinds.Kind`."""
+    with _connection(bus) as connection:
+        try:
+            return int(connection.channel().queue_declare(run.notify_queue, True)[1])
+        except amqp.NotFound:
+            return 0
+
+
+def inventory(bus: Bus, run: Run) -> Inventory:
+    """See `hybrid_messaging.smoke.kinds.Kind`.
+
+    An engine of ours tells everything through its management, a node of this
+    machine through rabbitmqctl if we may use it. Otherwise the run's own names
+    are looked for.
+    """
+    if bus.engine is not None:
+        return Inventory(
+            "its management",
+            _named(engine.queues(bus.engine), engine.exchanges(bus.engine)),
+        )
+    return _from_ctl(bus, run) or _from_probing(bus, run)
+
+
+def clean_up(bus: Bus, run: Run) -> None:
+    """See `hybrid_messaging.smoke.kinds.Kind`."""
+    with _connection(bus) as connection:
+        channel = connection.channel()
+        # neither complains about what is not there
+        for queue in run.queues:
+            channel.queue_delete(queue)
+        for exchange in run.exchanges:
+            channel.exchange_delete(exchange)
+
+
+def _named(
+    queues: Iterable[Mapping[str, str]], exchanges: Iterable[Mapping[str, str]]
+) -> Mapping[str, list[str]]:
+    return {
+        "queues": sorted(item["name"] for item in queues),
+        # every virtual host has these
+        "exchanges": sorted(
+            name
+            for item in exchanges
+            if (name := item["name"]) and not name.startswith("amq.")
+        ),
+    }
+
+
+def _from_ctl(bus: Bus, run: Run) -> Inventory | None:
+    """What rabbitmqctl tells, if it tells of the very broker that we use."""
+    program = shutil.which("rabbitmqctl")
+    if program is None or not any(host.host in _LOOPBACK for host in bus.hosts):
+        return None
+    listed = []
+    for what in ("list_queues", "list_exchanges"):
+        command = [program, "-q", what, "-p", bus.url.vhost or "/"]
+        try:
+            done = subprocess.run(
+                [*command, "--formatter", "json", "name"],
+                capture_output=True,
+                timeout=CTL_TIMEOUT,
+                check=True,
+            )
+            listed.append(json.loads(done.stdout))
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return None
+    names = _named(*listed)
+    # there may be several nodes: ours is the one that has what we have made
+    if run.notify_exchange not in names["exchanges"]:
+        return None
+    return Inventory("rabbitmqctl", names)
+
+
+def _from_probing(bus: Bus, run: Run) -> Inventory:
+    """Which of the names that a run uses are there, found out one by one."""
+    with _connection(bus) as connection:
+
+        def exists(declare: str, name: str, *arguments: Any) -> bool:
+            try:
+                getattr(connection.channel(), declare)(name, *arguments, passive=True)
+            except amqp.NotFound:
+                return False
+            return True
+
+        names = {
+            "queues": [name for name in run.queues if exists("queue_declare", name)],
+            "exchanges": [
+                name
+                for name in run.exchanges
+                if exists("exchange_declare", name, "topic")
+            ],
+        }
+    return Inventory("passive declarations", names, complete=False)
+
+
+@contextlib.contextmanager
+def _connection(bus: Bus) -> Iterator[amqp.Connection]:
+    """A connection to the first node that answers."""
+    with contextlib.ExitStack() as stack:
+        failure: Exception = EngineError(f"{bus} names no host")
+        for host in bus.hosts:
+            try:
+                connection = stack.enter_context(
+                    connecting.rabbit_connection(
+                        bus.url, host, bus.options, CONNECT_TIMEOUT
+                    )
+                )
+                break
+            except connecting.ConnectError as error:
+                failure = error
+        else:
+            raise EngineError(str(failure)) from failure
+        yield connection

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run: its transports, and the names that it alone uses.
+
+Everything that the process with the clients and the processes with the servers
+have to agree upon; it travels between them as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import oslo_messaging.opts
+from oslo_config import cfg
+
+from hybrid_messaging.drivers import opts as driver_opts
+from hybrid_messaging.service_configs import reading
+
+#: Everything that a run makes on a bus has a name that starts with this.
+PREFIX = "hybrid-smoke"
+#: How many servers a run has at the most.
+SERVERS = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all processes of a run have to know.
+
+    :param rpc_url: transport URL, with its password
+    :param notify_url: transport URL, with its password
+    :param config_files: a service's configuration, whose options apply
+    """
+
+    rpc_url: str
+    notify_url: str
+    config_files: tuple[str, ...] = ()
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def topic(self) -> str:
+        """Topic of the servers."""
+        return f"{PREFIX}-{self.token}"
+
+    @property
+    def exchange(self) -> str:
+        """Exchange of the servers."""
+        return f"{self.topic}-rpc"
+
+    @property
+    def notify_topic(self) -> str:
+        """Topic of the notifications."""
+        return f"{PREFIX}-notify-{self.token}"
+
+    @property
+    def notify_exchange(self) -> str:
+        """Exchange of the notifications."""
+        return self.notify_topic
+
+    @property
+    def notify_queue(self) -> str:
+        """Where a broker stores the notifications, which are of priority info."""
+        return f"{self.notify_topic}.info"
+
+    @property
+    def servers(self) -> list[str]:
+        """Names of the servers; like Cinder's, they have dots and an @."""
+        return [f"server-{i}.{PREFIX}@backend" for i in range(1, SERVERS + 1)]
+
+    @property
+    def queues(self) -> list[str]:
+        """What the run could be known by as queues on a broker."""
+        rpc = [self.topic, *(f"{self.topic}.{name}" for name in self.servers)]
+        return [self.notify_queue, *rpc]
+
+    @property
+    def exchanges(self) -> list[str]:
+        """What the run could be known by as exchanges on a broker."""
+        return [self.notify_exchange, self.exchange, f"{self.topic}_fanout"]
+
+    def to_json(self) -> str:
+        """The run as one line; it holds passwords."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Run:
+        """The run that `to_json` has written."""
+        values = json.loads(line)
+        return cls(**{**values, "config_files": tuple(values["config_files"])})
+
+    def conf(self) -> cfg.ConfigOpts:
+        """The configuration with which to make transports in a process.
+
+        :raises ServiceConfigError: a service could not read the files either
+        """
+        conf = configuration(self.config_files)
+        # the transport's default exchange is the notifications' only one
+        conf.set_override("control_exchange", self.notify_exchange)
+        return conf
+
+    def rpc_target(self, **more: Any) -> oslo_messaging.Target:
+        """The servers of this run."""
+        return oslo_messaging.Target(exchange=self.exchange, topic=self.topic, **more)
+
+
+def configuration(files: tuple[str, ...]) -> cfg.ConfigOpts:
+    """What a service reads, or the defaults of all options if there are no files."""
+    # oslo.messaging registers some of its options with the global object only
+    conf = cfg.CONF
+    conf.reset()
+    if files:
+        return reading.load([Path(file) for file in files], conf=conf).conf
+    conf(
+        args=[],
+        project=PREFIX,
+        default_config_files=[],
+        default_config_dirs=[],
+        use_env=False,
+    )
+    for group, options in oslo_messaging.opts.list_opts() + driver_opts.list_opts():
+        conf.register_opts(options, group=group)
+    return conf
