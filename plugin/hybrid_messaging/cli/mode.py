@@ -13,6 +13,9 @@ from cliff.show import ShowOne
 from hybrid_messaging import engines, modes
 
 
+_PORTS = "free ones, chosen by `up` and remembered"
+
+
 class ModeList(Lister):
     """List the modes: what carries RPC and what carries notifications."""
 
@@ -73,7 +76,7 @@ class ModeShow(ShowOne):
             "notify": mode.notify,
             "notify_engine": mode.notify_engine,
             "notify_url": _url(mode.notify),
-            "ports": "free ones, chosen by `up` and remembered",
+            "ports": _PORTS if mode.engines else modes.NO_ENGINE,
             "engines": _lines(programs, parsed_args.formatter),
             "missing": _lines(missing, parsed_args.formatter),
         }
