@@ -12,7 +12,6 @@ from cliff.show import ShowOne
 
 from hybrid_messaging import engines, modes
 
-
 _PORTS = "free ones, chosen by `up` and remembered"
 
 
