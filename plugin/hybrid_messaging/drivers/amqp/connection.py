@@ -10,6 +10,7 @@ thread and reads.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import select
 import selectors
@@ -27,6 +28,8 @@ from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.protocol.endpoint import Endpoint, Handler
+
+LOG = logging.getLogger(__name__)
 
 _CHUNK = 256 * 1024
 #: Seconds after which the bus' thread reads again when callers have stopped to.
@@ -156,7 +159,7 @@ class Connection:
                             self._due = min(self._due, opened_by)
                         self.flush()
                 # a peer that is silent takes no last bytes either: do not wait
-                if self.endpoint.closed or self.endpoint.finished:
+                if self._closing or self.endpoint.closed or self.endpoint.finished:
                     raise self._end()
                 if self._led and not self._blocked:
                     self._led = self._turn.locked()
@@ -249,14 +252,24 @@ class Connection:
             self._failure = self._failure or _reason(error)
             data = b""
         with self._lock:
-            if data:
-                self.endpoint.receive(data)
-            else:
-                self.endpoint.end_of_input()
-            self.flush()
-            if self.endpoint.closed and not self._closing:
-                self._closing = True
-                self.step_in()
+            try:
+                if data:
+                    self.endpoint.receive(data)
+                else:
+                    self.endpoint.end_of_input()
+                self.flush()
+            except Exception as error:
+                # whoever reads, it is the connection that fails of this
+                LOG.exception("%s said something unexpected", self.host)
+                self._failure = f"{type(error).__name__}: {error}"
+                self._end_soon()
+            if self.endpoint.closed:
+                self._end_soon()
+
+    def _end_soon(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self.step_in()
 
     def _end(self) -> ConnectionFailed:
         reason = self.endpoint.failure or self._failure or "closed by the peer"
