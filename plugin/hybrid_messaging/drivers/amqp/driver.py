@@ -104,13 +104,13 @@ class AmqpDriver(oslo.BaseDriver):
             _NAMES["rpc-fanout" if target.fanout else kind],
             bodies.request(message, ctxt, call_monitor_timeout),
             settled=kind in self._settled,
-            id=bus.next_id() if wait_for_reply else None,
+            id=bus.outbox.next_id() if wait_for_reply else None,
             ttl=timeout,
             fanout=bool(target.fanout),
             retry=retry,
             monitor_interval=call_monitor_timeout if wait_for_reply else None,
         )
-        body = bus.send(outgoing, timeout or self._options.default_send_timeout)
+        body = bus.waiting.send(outgoing, timeout or self._options.default_send_timeout)
         if not wait_for_reply:
             return None
         try:
@@ -138,7 +138,9 @@ class AmqpDriver(oslo.BaseDriver):
             durable=True,
             retry=retry,
         )
-        self._bus("sending").send(outgoing, self._options.default_notify_timeout)
+        self._bus("sending").waiting.send(
+            outgoing, self._options.default_notify_timeout
+        )
 
     def listen(
         self, target: Target, batch_size: int, batch_timeout: float | None

@@ -86,9 +86,9 @@ class Incoming(oslo.RpcIncomingMessage):
         ttl: float | None = None,
         last: bool = False,
     ) -> None:
-        key, address = self._bus.reply_route(self._reply_to or "")
+        address = self._reply_to or ""
         message = Outgoing(
-            key,
+            self._bus.outbox.reply_route(address),
             address,
             name,
             body,
@@ -103,7 +103,7 @@ class Incoming(oslo.RpcIncomingMessage):
         if self._connection is None or self._connection is not self._bus.connection:
             LOG.debug("The reply address of %s went with the connection", self._id)
             return
-        self._bus.reply(message)
+        self._bus.outbox.submit(message)
         if last:
             self._settle(ACCEPTED)
 
@@ -129,8 +129,8 @@ class Inbox:
     ) -> None:
         self._bus = bus
         self._hand_over = hand_over
-        self._subscription = Subscription(addresses, capacity, self._on_message)
-        bus.subscribe(self._subscription)
+        self._subscription = Subscription(bus, addresses, capacity, self._on_message)
+        bus.subscriptions.add(self._subscription)
 
     def start(self) -> None:
         with self._bus.lock:
@@ -144,7 +144,7 @@ class Inbox:
                 self._bus.flush()
 
     def cleanup(self) -> None:
-        self._bus.unsubscribe(self._subscription)
+        self._bus.subscriptions.remove(self._subscription)
 
     def _on_message(self, source: Source, delivery: Any, data: bytes) -> None:
         try:

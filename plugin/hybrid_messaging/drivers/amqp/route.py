@@ -7,12 +7,15 @@ import collections
 import time
 from collections.abc import Hashable
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybrid_messaging.drivers.amqp.addressing import Service
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import Sender
+
+if TYPE_CHECKING:
+    from hybrid_messaging.drivers.amqp.outbox import Outbox
 
 #: Marks a call whose sender expects it to stay unsettled until its reply is
 #: under way, so that the loss of the server reaches the caller through the
@@ -152,9 +155,10 @@ class Outgoing:
 class Route:
     """A link to an address, while there is one, and the queue in front of it."""
 
-    __slots__ = ("address", "attached", "key", "link", "queue", "used")
+    __slots__ = ("_outbox", "address", "attached", "key", "link", "queue", "used")
 
-    def __init__(self, key: Hashable) -> None:
+    def __init__(self, outbox: Outbox, key: Hashable) -> None:
+        self._outbox = outbox
         self.key = key
         self.address = ""
         self.link: Sender | None = None
@@ -180,7 +184,37 @@ class Route:
             and link.unsettled == 0
         )
 
-    def detached(self) -> None:
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way here."""
+        return not self.queue and (self.link is None or self.link.unsettled == 0)
+
+    def attach(self, link: Sender, address: str) -> None:
+        """Take a link that was opened to the route's address."""
+        self.address = address
+        self.link = link
+        link.context = self
+
+    def detach(self) -> None:
+        """Close the link."""
+        if self.link is not None:
+            self.link.close()
+        self.lost()
+
+    def lost(self) -> None:
         """The link is gone."""
         self.link = None
         self.attached = None
+
+    def on_open(self) -> None:
+        self.attached = time.monotonic()
+        self._outbox.drain(self)
+
+    def on_close(self, condition: str) -> None:
+        self.lost()
+        self._outbox.route_lost(self, condition)
+
+    def on_flow(self) -> None:
+        self._outbox.drain(self)
+        if self.link is not None and self.link.draining:
+            self.link.drained()
