@@ -63,6 +63,7 @@ class Peer(Handler):
         #: why the connection has ended, once it has
         self.ended: str | None = None
         self.socket = socket.create_connection((host, port), TIMEOUT)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.endpoint = Endpoint(
             self, f"peer-{os.urandom(4).hex()}", idle_timeout=idle_timeout, setup=setup

@@ -25,10 +25,11 @@ from hybrid_messaging.protocol import proton_c
 from hybrid_messaging.protocol.proton_c import lib
 
 #: The largest frame that we accept, in bytes; larger messages are split.
-MAX_FRAME = 65536
-#: How many bytes of unread transfers a peer may have under way per session.
+MAX_FRAME = 32 * 1024
+#: How many bytes of unread transfers a peer may have under way per session. In
+#: frames, this is more than the credit that links usually get.
 SESSION_WINDOW = 8 * 1024 * 1024
-#: A message beyond this many bytes ends its link.
+#: Incomplete messages of one connection beyond this many bytes end their link.
 MAX_MESSAGE = 128 * 1024 * 1024
 
 #: So many times per idle timeout it is looked whether the peer is silent.
@@ -241,7 +242,7 @@ class Receiver(Link):
     def resume(self) -> None:
         """Read again, beginning with what has arrived in the meantime."""
         self.paused = False
-        while not self.paused and not self.closed:
+        while not (self.paused or self.closed or self.endpoint.paused):
             raw = lib.pn_link_current(self.raw)
             if not raw or not self.endpoint._read(raw):
                 break
@@ -300,6 +301,8 @@ class Endpoint:
         self.closed = False
         #: the reason for that, once it is known
         self.failure = ""
+        #: messages stay unread on all links
+        self.paused = False
         self.transport = proton.Transport(
             proton.Transport.SERVER if server else proton.Transport.CLIENT
         )
@@ -317,6 +320,7 @@ class Endpoint:
         self._raw_collector = proton_c.address(self._collector._impl)
         self._links: dict[Any, Link] = {}
         self._partial: dict[Any, bytearray] = {}
+        self._partial_bytes = 0
         self._session: proton.Session | None = None
         self._names = itertools.count()
         self._output = ctypes.create_string_buffer(MAX_FRAME)
@@ -445,6 +449,15 @@ class Endpoint:
 
     # -- links ---------------------------------------------------------
 
+    def resume(self) -> None:
+        """Read again on all links, beginning with what has arrived meanwhile."""
+        self.paused = False
+        for link in tuple(self._links.values()):
+            if self.paused:
+                break
+            if isinstance(link, Receiver) and not link.paused:
+                link.resume()
+
     @property
     def session(self) -> proton.Session:
         """The one session of our own links, opened with the first."""
@@ -496,7 +509,7 @@ class Endpoint:
         if self._partial:
             for delivery in list(self._partial):
                 if lib.pn_delivery_link(delivery) == link.raw:
-                    del self._partial[delivery]
+                    self._whole(delivery)
 
     # -- events --------------------------------------------------------
 
@@ -524,12 +537,12 @@ class Endpoint:
         if link is None:  # closed by us while this was under way
             return False
         assert isinstance(link, Receiver)
-        if link.paused:
+        if link.paused or self.paused:
             if lib.pn_link_queued(raw) > lib.pn_link_credit(raw):
                 self._violated(link, _NO_CREDIT)
             return False
         if lib.pn_delivery_aborted(delivery):
-            self._partial.pop(delivery, None)
+            self._whole(delivery)
             lib.pn_delivery_settle(delivery)
             return True
         size = lib.pn_delivery_pending(delivery)
@@ -544,11 +557,12 @@ class Endpoint:
         if lib.pn_delivery_partial(delivery):
             head = self._partial.setdefault(delivery, bytearray())
             head += data
-            if len(head) > MAX_MESSAGE:
+            self._partial_bytes += size
+            if self._partial_bytes > MAX_MESSAGE:
                 self._violated(link, _TOO_LARGE)
             return False
         if self._partial:
-            data = bytes(self._partial.pop(delivery, b"")) + data
+            data = self._whole(delivery) + data
         lib.pn_link_advance(raw)
         if lib.pn_link_credit(raw) < 0:
             self._violated(link, _NO_CREDIT)
@@ -559,6 +573,12 @@ class Endpoint:
             link._deliveries[delivery] = unsettled = Delivery(link, delivery)
             self.handler.on_message(link, unsettled, data)
         return True
+
+    def _whole(self, delivery: Any) -> bytes:
+        """What has been read of a delivery that won't be incomplete any longer."""
+        data = bytes(self._partial.pop(delivery, b""))
+        self._partial_bytes -= len(data)
+        return data
 
     def _violated(self, link: Link, condition: proton.Condition) -> None:
         link.close(condition)
@@ -677,7 +697,8 @@ def _text(condition: proton.Condition | None) -> str:
 _NOTHING = memoryview(b"")
 
 _TOO_LARGE = proton.Condition(
-    "amqp:link:message-size-exceeded", f"messages end at {MAX_MESSAGE} bytes here"
+    "amqp:link:message-size-exceeded",
+    f"incomplete messages may have {MAX_MESSAGE} bytes here",
 )
 _NO_CREDIT = proton.Condition(
     "amqp:link:transfer-limit-exceeded", "a message was sent without credit"

@@ -38,6 +38,8 @@ class Address:
         self.producers: set[Producer] = set()
         #: producers that hold a message for this address, longest wait first
         self.waiting: dict[Producer, None] = {}
+        #: no consumer has taken a message since a relay link lost patience
+        self.stalled = False
         self.messages_in = 0
         self.messages_out = 0
 

@@ -32,12 +32,17 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-#: Messages of so many bytes may wait for one socket before no more are sent to it.
+#: So many bytes may wait for one socket before no more messages are sent to it,
 OUTPUT_BYTES = 4 * 1024 * 1024
+#: and so many for credit of its consumers.
+QUEUE_BYTES = 4 * 1024 * 1024
+#: So many bytes of its producers may be held for busy consumers before no more
+#: are read; the session's window stops the peer then.
+HELD_BYTES = 8 * 1024 * 1024
 #: Links that one connection may have.
 MAX_LINKS = 10_000
 #: Sessions that one connection may have, less one.
-CHANNEL_MAX = 63
+CHANNEL_MAX = 7
 #: Seconds that a peer has to take our good-bye.
 CLOSE_TIMEOUT = 2.0
 
@@ -55,11 +60,11 @@ class Connection(Handler):
         self.opened_at = time.monotonic()
         #: more bytes wait for the socket than may
         self.full = False
-        #: when to look after the connection again
-        self.due = self.opened_at
         limit = terms.listener.handshake_timeout
         self._deadline = self.opened_at + limit if limit else None
         self._socket = sock
+        self._pending = 0
+        self._held = 0
         self._queued = 0
         self._unsent = b""
         self._dirty = False
@@ -120,12 +125,33 @@ class Connection(Handler):
 
     def sent(self, size: int) -> None:
         """A message of so many bytes has been handed to the endpoint."""
-        self._queued += size
-        if self._queued >= OUTPUT_BYTES:
+        self._pending += size
+        if self._pending >= OUTPUT_BYTES:
             self.full = True
         if not self._dirty:
             self._dirty = True
             self.router.dirty.append(self)
+
+    @property
+    def may_queue(self) -> bool:
+        """More messages may wait for credit of this peer."""
+        return self._queued < QUEUE_BYTES
+
+    def queued(self, size: int) -> None:
+        """So many bytes more, or less, wait for credit of this peer."""
+        self._queued += size
+
+    def hold(self, size: int) -> None:
+        """So many bytes of this peer wait for a consumer."""
+        self._held += size
+        if self._held >= HELD_BYTES:
+            self.endpoint.paused = True
+
+    def release(self, size: int) -> None:
+        """So many bytes of this peer wait no longer."""
+        self._held -= size
+        if self.endpoint.paused and self._held < HELD_BYTES and not self._lost:
+            self.endpoint.resume()
 
     def flush(self) -> None:
         """Write what the endpoint has to say, as far as the socket takes it."""
@@ -138,8 +164,8 @@ class Connection(Handler):
         if blocked != self._watching_output:
             self._watching_output = blocked
             self.router.watch_output(self, blocked)
-        self._queued = self._buffered() if blocked else 0
-        if self.full and self._queued < OUTPUT_BYTES:
+        self._pending = self._buffered() if blocked else 0
+        if self.full and self._pending < OUTPUT_BYTES:
             self.full = False
             for consumer in tuple(self.consumers):
                 consumer.advance()
@@ -180,21 +206,15 @@ class Connection(Handler):
                 LOG.info("%s: no AMQP connection in time: closed", self)
             self.drop()
             return
-        self.due = now + 1
         if not self._lost:
-            due = self.endpoint.tick(now)
-            if due is not None:
-                self.due = max(now, due)
+            self.endpoint.tick(now)
             for producer in tuple(self.producers):
                 producer.look_after(now)
-        if self._deadline is not None:
-            self.due = min(self.due, self._deadline)
         self.wake()
 
     def close(self, name: str, text: str) -> None:
         """Say good-bye to the peer."""
         self._deadline = time.monotonic() + CLOSE_TIMEOUT
-        self.due = min(self.due, self._deadline)
         self.endpoint.close(proton.Condition(name, text))
         self._let_go()
         self.wake()
@@ -240,7 +260,6 @@ class Connection(Handler):
         """Let go of the peer's links; what is left to say is still written."""
         LOG.info("%s: closed%s", self, f": {condition}" if condition else "")
         self._deadline = time.monotonic() + CLOSE_TIMEOUT
-        self.due = min(self.due, self._deadline)
         self._let_go()
 
     def on_link_open(self, link: Link) -> None:

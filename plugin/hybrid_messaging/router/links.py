@@ -29,9 +29,7 @@ from hybrid_messaging.router.addresses import Address, AddressTable, Fanout
 if TYPE_CHECKING:
     from hybrid_messaging.router.connection import Connection
 
-#: How many bytes may wait for one consumer that gives no credit.
-QUEUE_BYTES = 4 * 1024 * 1024
-#: Seconds that a relay link waits for one busy consumer before it goes on.
+#: Seconds that a relay link waits for busy consumers before it passes over them.
 PATIENCE = 2.0
 
 
@@ -115,12 +113,16 @@ class Producer:
         if address is None or not address.reachable:
             self._refuse(delivery, RELEASED)
         elif address.forward(data, delivery):
+            address.stalled = False
             if delivery is None:
                 self._replenish()
+        elif address.stalled and self.address is None:
+            self._refuse(delivery, RELEASED)
         else:
             self.held = (address, data, delivery)
             self.held_since = time.monotonic()
             self.link.paused = True
+            self.connection.hold(len(data))
             address.waiting[self] = None
             if delivery is not None:
                 delivery.context = self
@@ -131,6 +133,7 @@ class Producer:
         address, data, delivery = self.held
         if not address.forward(data, delivery):
             return False
+        address.stalled = False
         if delivery is None:
             self._replenish()
         self._go_on()
@@ -164,6 +167,7 @@ class Producer:
             and self.held is not None
             and now - self.held_since >= PATIENCE
         ):
+            self.held[0].stalled = True
             self.give_up()
 
     def close(self) -> None:
@@ -171,18 +175,22 @@ class Producer:
         for delivery in self.link.deliveries:
             _withdraw(delivery)
         if self.held is not None:
-            self.held[0].waiting.pop(self, None)
-            self.table.discard(self.held[0])
+            address, data, _ = self.held
             self.held = None
+            self.connection.release(len(data))
+            address.waiting.pop(self, None)
+            self.table.discard(address)
         if self.address is not None:
             self.address.producers.discard(self)
             self.table.discard(self.address)
 
     def _go_on(self) -> None:
         assert self.held is not None
-        address = self.held[0]
+        address, data, _ = self.held
         self.held = None
         address.waiting.pop(self, None)
+        self.link.paused = False
+        self.connection.release(len(data))
         self.link.resume()
         self.connection.wake()
 
@@ -216,7 +224,6 @@ class Consumer:
         "link",
         "messages",
         "queue",
-        "queue_bytes",
         "raw",
     )
 
@@ -230,7 +237,6 @@ class Consumer:
         self.capacity = capacity
         #: messages without credit: a multicast, or replies
         self.queue: deque[tuple[bytes, Any]] = deque()
-        self.queue_bytes = 0
         self.messages = 0
         # such a peer takes messages, but never answers them
         self._settles = link.pn.remote_snd_settle_mode != link.pn.SND_SETTLED
@@ -246,7 +252,7 @@ class Consumer:
     def has_room(self) -> bool:
         """A message can be sent at once or later."""
         return (
-            len(self.queue) < self.capacity and self.queue_bytes < QUEUE_BYTES
+            len(self.queue) < self.capacity and self.connection.may_queue
         ) or self.ready()
 
     def send(self, data: bytes, origin: Delivery | Fanout | None) -> None:
@@ -271,7 +277,7 @@ class Consumer:
         if not self.has_room():
             return False
         self.queue.append((data, origin))
-        self.queue_bytes += len(data)
+        self.connection.queued(len(data))
         if isinstance(origin, Delivery):
             origin.context = self
         return True
@@ -281,7 +287,7 @@ class Consumer:
         queue = self.queue
         while queue and not self.connection.full and lib.pn_link_credit(self.raw) > 0:
             data, origin = queue.popleft()
-            self.queue_bytes -= len(data)
+            self.connection.queued(-len(data))
             if not isinstance(origin, Delivery) or origin.raw is not None:
                 self.send(data, origin)
         if self.address.waiting:
@@ -306,7 +312,8 @@ class Consumer:
         self.address.remove_consumer(self)
         for delivery in lost:
             _conclude(delivery.context, RECEIVER_LOST)
-        for _, origin in queue:
+        for data, origin in queue:
+            self.connection.queued(-len(data))
             if origin is not None:
                 _conclude(origin, RELEASED)
         table.discard(self.address)

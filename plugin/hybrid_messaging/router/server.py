@@ -151,8 +151,7 @@ class Router:
 
     def _tick(self, now: float) -> None:
         for connection in list(self.connections.values()):
-            if now >= connection.due:
-                self._guard(connection, lambda item: item.look_after(now))
+            self._guard(connection, lambda item: item.look_after(now))
         if self._resume_accepting is not None and now >= self._resume_accepting:
             self._resume_accepting = None
             for descriptor in self._listeners:
