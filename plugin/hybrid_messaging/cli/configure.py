@@ -16,7 +16,6 @@ from hybrid_messaging.cli import options, progress, service_files
 
 if TYPE_CHECKING:
     from hybrid_messaging.service_configs.rewriting import Rewrite, Target
-    from hybrid_messaging.service_configs.source import Source
     from hybrid_messaging.service_configs.transports import Transports
 
 RPC_URL_VARIABLE = "HYBRID_RPC_URL"
@@ -122,13 +121,14 @@ class Configure(Lister):
         parsed_args: argparse.Namespace,
     ) -> list[Row]:
         from hybrid_messaging.service_configs import replace, rewriting
+        from hybrid_messaging.service_configs.source import read
 
         def plan() -> list[Rewrite]:
             return rewriting.plan(targets, transports, parsed_args.keep_vhosts)
 
         if parsed_args.dry_run:
             return _rows(plan(), "would be rewritten", show_diff=True)
-        with replace.exclusive(target.path.resolve() for target in targets):
+        with replace.exclusive([read(target.path).path for target in targets]):
             rewrites = plan()
             rows = _rows(rewrites, "rewritten")
             replace.replace(
@@ -147,12 +147,9 @@ class Configure(Lister):
         from hybrid_messaging.service_configs.services import identify
         from hybrid_messaging.service_configs.source import read
 
-        with replace.exclusive(target.path.resolve() for target in targets):
-            sources: dict[Path, Source] = {}
-            for target in targets:
-                source = read(target.path)
-                sources[source.path] = source
-            replace.restore(list(sources.values()))
+        paths = {read(target.path).path: target.path for target in targets}
+        with replace.exclusive(paths):
+            replace.restore([read(path) for path in paths])
         return [
             {
                 **dict.fromkeys(_COLUMNS + _MACHINE_COLUMNS),
@@ -162,7 +159,7 @@ class Configure(Lister):
                 "warnings": [],
                 "next": [f"restart all services of {identify(path).name}"],
             }
-            for path in sources
+            for path in paths.values()
         ]
 
     def _explain(self, rows: Sequence[Row]) -> None:

@@ -229,30 +229,35 @@ def _amqp(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float)
         raise ConnectError(
             "tls-failed", str(error), "correct the option that it names"
         ) from error
-    try:
-        with socket.create_connection((name, port), timeout) as sock:
+    lost = ""
+    with _connected(name, port, timeout) as sock:
+        try:
             _open_session(endpoint, sock, time.monotonic() + timeout)
-    except TimeoutError as error:
-        raise _unreachable(server, "no answer in time") from error
-    except OSError as error:
-        raise _unreachable(server, error.strerror or str(error)) from error
-    if not endpoint.finished:
-        product = endpoint.remote_properties.get("product")
-        return str(product or "")
-    raise _amqp_error(endpoint, server, host.username, vhost)
+        except TimeoutError as error:
+            raise _unreachable(server, "no answer in time") from error
+        except OSError as error:
+            lost = error.strerror or str(error)
+    if lost or endpoint.closed:
+        reason = endpoint.failure or lost or "it closed the connection"
+        raise _amqp_error(endpoint, server, host.username, vhost, reason)
+    return str(endpoint.remote_properties.get("product") or "")
 
 
 def _open_session(endpoint: Endpoint, sock: socket.socket, deadline: float) -> None:
-    """Exchange bytes until the peer has opened a session, or has finished.
+    """Exchange bytes until the peer has opened a session, or it is over.
 
     A broker that lacks the virtual host opens the connection only to close it,
     so an open connection proves nothing.
     """
     endpoint.open()
     session = endpoint.session
-    while not (endpoint.finished or session.state & proton.Endpoint.REMOTE_ACTIVE):
+    while not session.state & proton.Endpoint.REMOTE_ACTIVE:
         while view := endpoint.output():
             endpoint.written(sock.send(view))
+        # what is wrong on our side, as with SASL mechanisms, shows only here
+        endpoint.tick(time.monotonic())
+        if endpoint.closed:
+            return
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
         data = sock.recv(_CHUNK)
         if data:
@@ -265,9 +270,8 @@ def _open_session(endpoint: Endpoint, sock: socket.socket, deadline: float) -> N
 
 
 def _amqp_error(
-    endpoint: Endpoint, server: str, user: str | None, vhost: str | None
+    endpoint: Endpoint, server: str, user: str | None, vhost: str | None, reason: str
 ) -> ConnectError:
-    reason = endpoint.failure or "it closed the connection"
     if endpoint.authentication_failed:
         return ConnectError(
             "wrong-credentials",
@@ -332,13 +336,15 @@ def _tcp(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float) 
     """All that can be said of a server whose language we do not speak."""
     name, port = address(url, host)
     if port:
-        try:
-            socket.create_connection((name, port), timeout).close()
-        except OSError as error:
-            raise _unreachable(
-                f"{name}:{port}", error.strerror or str(error)
-            ) from error
+        _connected(name, port, timeout).close()
     return ""
+
+
+def _connected(name: str, port: int, timeout: float) -> socket.socket:
+    try:
+        return socket.create_connection((name, port), timeout)
+    except OSError as error:
+        raise _unreachable(f"{name}:{port}", error.strerror or str(error)) from error
 
 
 def _unreachable(server: str, reason: object) -> ConnectError:

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands of the command line, run within the test's own process."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, NamedTuple
+
+import pytest
+
+from hybrid_messaging.cli import app
+
+
+class Result(NamedTuple):
+    """What a command left: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What it printed with `-f json`."""
+        return json.loads(self.out)
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> Result:
+    """Run a command as `main` would."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    capsys.readouterr()
+    try:
+        code = app.main([str(word) for word in words])
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    return Result(code, *capsys.readouterr())
