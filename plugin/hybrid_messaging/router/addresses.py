@@ -162,13 +162,8 @@ class Fanout:
         if self.outcome is None or _GRAVITY[outcome.state] > _GRAVITY[self.outcome[0]]:
             self.outcome = outcome
         self.open -= 1
-        if not self.open:
+        if not self.open and self.origin.raw is not None:
             self.origin.link.context.settle(self.origin, self.outcome)
-
-    def withdraw(self) -> None:
-        """The producer no longer waits: neither need the consumers answer."""
-        for copy in self.copies:
-            copy.link.context.forget(copy)
 
 
 #: the order that skupper-router gives to the outcomes of a multicast message

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import proton
 
@@ -56,6 +56,10 @@ class Connection(Handler):
         self.router = router
         self.number = number
         self.peer = peer
+        #: what the peer tells of itself, and the user that it has proven to be
+        self.container = ""
+        self.properties: dict[str, Any] = {}
+        self.user: str | None = None
         self.terms = terms
         self.opened_at = time.monotonic()
         #: more bytes wait for the socket than may
@@ -236,6 +240,7 @@ class Connection(Handler):
         """Detach all links."""
         if not self._lost:
             self._lost = True
+            self.endpoint.handler = _NOBODY
             consumers, self.consumers = self.consumers, set()
             producers, self.producers = self.producers, set()
             for producer in producers:
@@ -244,15 +249,17 @@ class Connection(Handler):
                 consumer.close(self.router.table)
 
     def __str__(self) -> str:
-        container = self.endpoint.connection.remote_container
         name = f"connection {self.number} from {self.peer}"
-        return f"{name} ({container})" if container else name
+        return f"{name} ({self.container})" if self.container else name
 
     # -- what the peer does --------------------------------------------
 
     def on_open(self, endpoint: Endpoint) -> None:
         """Open the connection from our side."""
         self._deadline = None
+        self.container = endpoint.connection.remote_container or ""
+        self.properties = endpoint.remote_properties
+        self.user = endpoint.transport.user
         LOG.info("%s: opened", self)
         endpoint.open()
 
@@ -264,8 +271,7 @@ class Connection(Handler):
 
     def on_link_open(self, link: Link) -> None:
         """Attach the link, or detach it with the reason why not."""
-        if self._lost:
-            return
+        name = link.name
         refusal: tuple[str, str] | None
         if len(self.consumers) + len(self.producers) >= MAX_LINKS:
             refusal = (
@@ -278,7 +284,7 @@ class Connection(Handler):
             assert isinstance(link, Receiver)
             refusal = self._add_producer(link)
         if refusal:
-            LOG.info("%s: link '%s' refused: %s", self, link.name, refusal[1])
+            LOG.info("%s: link '%s' refused: %s", self, name, refusal[1])
             link.pn.open()
             link.close(proton.Condition(*refusal))
 
@@ -331,7 +337,7 @@ class Connection(Handler):
 
     def on_flow(self, link: Link) -> None:
         """A consumer has given credit."""
-        if link.__class__ is Sender:
+        if isinstance(link.context, Consumer):
             link.context.advance()
 
     def on_message(
@@ -347,6 +353,13 @@ class Connection(Handler):
     def on_withdrawn(self, delivery: Delivery) -> None:
         """A producer no longer waits for an outcome."""
         delivery.link.context.withdrawn(delivery)
+
+
+class _Nobody(Handler):
+    """Hears what a lost peer still says; nothing refers to its connection then."""
+
+
+_NOBODY = _Nobody()  # type: ignore[abstract]
 
 
 def _answer(link: Link) -> None:

@@ -146,12 +146,11 @@ class Producer:
         self._go_on()
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Tell the peer what became of its message."""
-        if delivery.raw is not None:
-            self.table.outcomes[outcome.state] += 1
-            self.link.settle(delivery, outcome)
-            self.connection.wake()
-            self._replenish()
+        """Tell the peer what became of its message, which is not settled yet."""
+        self.table.outcomes[outcome.state] += 1
+        self.link.settle(delivery, outcome)
+        self.connection.wake()
+        self._replenish()
 
     def withdrawn(self, delivery: Delivery) -> None:
         """The peer no longer waits for the outcome of its message."""
@@ -183,6 +182,7 @@ class Producer:
         if self.address is not None:
             self.address.producers.discard(self)
             self.table.discard(self.address)
+        self.link.context = None
 
     def _go_on(self) -> None:
         assert self.held is not None
@@ -317,21 +317,21 @@ class Consumer:
             if origin is not None:
                 _conclude(origin, RELEASED)
         table.discard(self.address)
+        self.link.context = None
 
 
 def _conclude(origin: Delivery | Fanout, outcome: Outcome) -> None:
-    if isinstance(origin, Delivery):
-        origin.link.context.settle(origin, outcome)
-    else:
+    if isinstance(origin, Fanout):
         origin.decide(outcome)
+    elif origin.raw is not None:
+        origin.link.context.settle(origin, outcome)
 
 
 def _withdraw(delivery: Delivery) -> None:
     copy = delivery.context
-    if isinstance(copy, Delivery):
-        copy.link.context.forget(copy)
-    elif isinstance(copy, Fanout):
-        copy.withdraw()
+    for item in copy.copies if isinstance(copy, Fanout) else (copy,):
+        if isinstance(item, Delivery) and item.raw is not None:
+            item.link.context.forget(item)
 
 
 def _undecodable(error: MalformedMessage) -> Outcome:

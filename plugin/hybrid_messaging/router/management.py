@@ -216,14 +216,14 @@ def _connection(connection: Connection) -> Row:
         "name": f"connection/{connection.peer}",
         "identity": str(connection.number),
         "host": connection.peer,
-        "container": endpoint.connection.remote_container,
+        "container": connection.container,
         "role": "normal",
         "dir": "in",
         "protocol": "amqp",
         "opened": endpoint.opened,
         "operStatus": "closing" if endpoint.closed else "up",
         "adminStatus": "enabled",
-        "user": transport.user,
+        "user": connection.user,
         "isAuthenticated": bool(transport.authenticated),
         "sasl": connection.terms.mechanism(transport),
         "isEncrypted": bool(transport.encrypted),
@@ -233,7 +233,7 @@ def _connection(connection: Connection) -> Row:
         "uptimeSeconds": int(now - connection.opened_at),
         "lastDlvSeconds": None,
         "meshId": None,
-        "properties": endpoint.remote_properties,
+        "properties": connection.properties,
     }
 
 

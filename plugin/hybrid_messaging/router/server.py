@@ -164,6 +164,8 @@ class Router:
         # a defect that one peer finds must not end everybody's connections
         try:
             action(connection)
+        except UnicodeDecodeError:
+            connection.fail("a name that is no UTF-8 text")
         except Exception:
             LOG.exception("%s: internal error", connection)
             connection.drop()
