@@ -144,13 +144,13 @@ def test_options_in_the_url_win() -> None:
     ],
 )
 def test_pre_settled_in_the_url(query: str, settled: set[str]) -> None:
-    assert driver(query)._settled == settled
+    assert driver(query)._options.pre_settled == settled
 
 
 def test_kinds_that_are_not_understood_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert driver("?pre_settled=rpc-cats")._settled == {"rpc-cats"}
+    assert driver("?pre_settled=rpc-cats")._options.pre_settled == {"rpc-cats"}
     assert "rpc-cats" in caplog.text
     assert "rpc-cast" in caplog.text
 
@@ -172,7 +172,7 @@ def test_pre_settled_may_be_empty() -> None:
     )
     conf.set_override("pre_settled", [""], options.GROUP.name)
     transport = oslo_messaging.get_rpc_transport(conf, "amqp://host/")
-    assert transport._driver._settled == frozenset()
+    assert transport._driver._options.pre_settled == frozenset()
 
 
 def test_configurations_are_apart() -> None:

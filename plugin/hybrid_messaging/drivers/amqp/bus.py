@@ -22,6 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from oslo_messaging.exceptions import ConfigurationError
@@ -132,8 +133,14 @@ class Bus:
         """In a child: this bus is the parent's; only its descriptors are closed."""
         self.forked = True
         self._thread = None
+        # Threads of the parent may have held these; they are not here any more.
+        # Greenlets are: they find the bus closing.
+        self.lock = CombiningLock(self.flush)
+        self._closing = threading.Event()
+        self._closing.set()
         if self.connection is not None:
             self.connection.close_after_fork()
+            self.connection = None
 
     # -- any thread, with the lock -------------------------------------------
 
@@ -299,7 +306,7 @@ def _properties() -> dict[str, Any]:
     """How we introduce ourselves, for whoever looks at the bus' connections."""
     return {
         "product": "hybrid-messaging",
-        "process": os.path.basename(sys.argv[0]),  # noqa: PTH119
+        "process": Path(sys.argv[0] if sys.argv else sys.executable).name,
         "pid": os.getpid(),
         "node": os.uname().nodename,
     }

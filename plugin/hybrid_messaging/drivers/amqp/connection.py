@@ -68,6 +68,7 @@ class Connection:
         self._lock = lock
         self._timeout: float = options.connect_timeout
         self._socket: socket.socket | None = None
+        self._selector: selectors.BaseSelector | None = None
         self._blocked = False
         self._due = 0.0
         self._closing = False
@@ -143,6 +144,7 @@ class Connection:
         assert self._socket is not None
         opened_by = time.monotonic() + self._timeout
         with selectors.DefaultSelector() as selector:
+            self._selector = selector
             selector.register(self._socket, selectors.EVENT_READ)
             selector.register(self._wake_read, selectors.EVENT_READ)
             with self._lock:
@@ -325,6 +327,8 @@ class Connection:
 
     def close_after_fork(self) -> None:
         """In a child: give back the descriptors, leave the peer and locks alone."""
+        if self._selector is not None:
+            self._selector.close()
         self._close_sockets()
 
     def _close_sockets(self) -> None:

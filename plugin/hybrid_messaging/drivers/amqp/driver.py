@@ -56,8 +56,9 @@ class AmqpDriver(oslo.BaseDriver):
         kinds = self._options.pre_settled
         if isinstance(kinds, str):  # in the URL, where an option stands once
             kinds = kinds.split(",")
-        self._settled = frozenset(kind.strip().lower() for kind in kinds) - {""}
-        if unknown := self._settled - amqp_options.KINDS:
+        settled = frozenset(kind.strip().lower() for kind in kinds) - {""}
+        self._options.pre_settled = settled
+        if unknown := settled - amqp_options.KINDS:
             LOG.warning(
                 "[oslo_messaging_amqp] pre_settled: %s not understood, choose from %s",
                 ", ".join(sorted(unknown)),
@@ -103,7 +104,7 @@ class AmqpDriver(oslo.BaseDriver):
             target,
             _NAMES["rpc-fanout" if target.fanout else kind],
             bodies.request(message, ctxt, call_monitor_timeout),
-            settled=kind in self._settled,
+            settled=kind in self._options.pre_settled,
             id=bus.outbox.next_id() if wait_for_reply else None,
             ttl=timeout,
             fanout=bool(target.fanout),
@@ -134,7 +135,7 @@ class AmqpDriver(oslo.BaseDriver):
             _NAMES["notify"],
             bodies.request(message, ctxt, envelope=version >= 2.0),
             service="notify",
-            settled="notify" in self._settled,
+            settled="notify" in self._options.pre_settled,
             durable=True,
             retry=retry,
         )

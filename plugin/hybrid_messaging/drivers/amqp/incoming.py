@@ -8,10 +8,12 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
+from oslo_messaging import exceptions
+
 from hybrid_messaging.drivers import bodies, oslo
 from hybrid_messaging.drivers.amqp.addressing import Addressing
 from hybrid_messaging.drivers.amqp.bus import Bus
-from hybrid_messaging.drivers.amqp.route import SETTLES_WITH_REPLY, Outgoing
+from hybrid_messaging.drivers.amqp.route import SETTLES_WITH_REPLY, Outgoing, State
 from hybrid_messaging.drivers.amqp.subscription import Source, Subscription
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import ACCEPTED, REJECTED, RELEASED, Outcome
@@ -92,20 +94,43 @@ class Incoming(oslo.RpcIncomingMessage):
             address,
             name,
             body,
-            settled=True,
+            settled=not last or "rpc-reply" in self._bus.options.pre_settled,
             correlation_id=self._id,
             ttl=ttl,
+            retry=self._bus.options.default_reply_retry,
         )
-        if not self._bus.forked:
+        if self._bus.forked:
+            return
+        if message.settled:
             self._bus.lock.leave(self._post, message, last)
+        else:
+            self._deliver(message)
 
     def _post(self, message: Outgoing, last: bool) -> None:
-        if self._connection is None or self._connection is not self._bus.connection:
+        """Send a reply without asking what becomes of it."""
+        bus = self._bus
+        if self._connection is None or self._connection is not bus.connection:
             LOG.debug("The reply address of %s went with the connection", self._id)
             return
-        self._bus.outbox.submit(message)
+        bus.outbox.submit(message)
+        if message.state is State.QUEUED:
+            bus.later(bus.options.default_reply_timeout, lambda: self._drop(message))
         if last:
             self._settle(ACCEPTED)
+
+    def _drop(self, message: Outgoing) -> None:
+        if message.state is State.QUEUED:
+            LOG.warning("The %s to %s found no taker", message.name, message.target)
+            self._bus.outbox.cancel(message, None)
+
+    def _deliver(self, message: Outgoing) -> None:
+        """Send a reply and see to it that it arrives."""
+        timeout = self._bus.options.default_reply_timeout
+        try:
+            self._bus.waiting.send(message, timeout, timeout)
+        except exceptions.MessagingException as error:
+            LOG.error("%s", error)
+        self._bus.lock.leave(self._settle, ACCEPTED)
 
     def _settle(self, outcome: Outcome) -> None:
         delivery, self._delivery = self._delivery, None
@@ -214,19 +239,27 @@ class PollingListener(oslo.PollStyleListener):
     ) -> None:
         super().__init__()
         self._messages: queue.SimpleQueue[Incoming | None] = queue.SimpleQueue()
-        self._inbox = Inbox(bus, addresses, capacity, self._messages.put)
+        self._stopped = False
+        self._inbox = Inbox(bus, addresses, capacity, self._hand_over)
         self._inbox.start()
+
+    def _hand_over(self, incoming: Incoming) -> None:
+        if self._stopped:
+            raise RuntimeError("the listener is stopped")
+        self._messages.put(incoming)
 
     @oslo.batch_poll_helper
     def poll(self, timeout: float | None = None) -> Incoming | None:
+        # after the stop, what has been taken is still to be worked on
         try:
-            return self._messages.get(timeout=timeout)
+            return self._messages.get(timeout=0 if self._stopped else timeout)
         except queue.Empty:
             return None
 
     def stop(self) -> None:
         self._inbox.stop()
-        self._messages.put(None)
+        self._stopped = True
+        self._messages.put(None)  # wakes who waits for messages
 
     def cleanup(self) -> None:
         self._inbox.cleanup()

@@ -112,7 +112,7 @@ class Outbox:
                 self._attach(endpoint, route, message)
             if message.id is not None:
                 self._attach_replies(endpoint)
-        if not route.queue and route.open and self._has_return(message):
+        if not route.queue and route.open and self.has_return(message):
             self._transmit(route, message)
         else:
             route.queue.append(message)
@@ -147,7 +147,8 @@ class Outbox:
 
     # -- on the way out ----------------------------------------------------------
 
-    def _has_return(self, message: Outgoing) -> bool:
+    def has_return(self, message: Outgoing) -> bool:
+        """The reply to it has an address to come to, or there will be none."""
         return message.id is None or (
             self._replies is not None and self._replies.address is not None
         )
@@ -187,7 +188,7 @@ class Outbox:
 
     def drain(self, route: Route) -> None:
         """Send what waits on a route, as far as its credit goes."""
-        while route.queue and route.open and self._has_return(route.queue[0]):
+        while route.queue and route.open and self.has_return(route.queue[0]):
             message = route.queue.popleft()
             self._transmit(route, message)
             if message.state is State.DONE:
@@ -360,7 +361,7 @@ class Outbox:
         self._bus.afterwards(message.waiter.wake)
 
     def _released(self, message: Outgoing) -> None:
-        message.state = State.RELEASED
+        message.come_back()
         self._bus.afterwards(message.waiter.wake)
 
 

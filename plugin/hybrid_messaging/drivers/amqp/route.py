@@ -67,6 +67,7 @@ class Outgoing:
         "state",
         "target",
         "ttl",
+        "unseen_since",
         "waiter",
     )
 
@@ -101,6 +102,8 @@ class Outgoing:
         self.fanout = fanout
         self.retry = None if retry is None or retry < 0 else retry
         self.since = time.monotonic()
+        #: monotonic time at which the bus gave it back unseen, the first time
+        self.unseen_since: float | None = None
         self.monitor_interval = monitor_interval
         self.monitor_until = (
             None if monitor_interval is None else self.since + monitor_interval
@@ -141,6 +144,12 @@ class Outgoing:
         self.retry -= 1
         return self.retry >= 0
 
+    def come_back(self) -> None:
+        """The bus has given it back unseen; the caller wakes who waits."""
+        if self.unseen_since is None:
+            self.unseen_since = time.monotonic()
+        self.state = State.RELEASED
+
     def sign_of_life(self) -> None:
         """The server has told that it is still at work."""
         if self.monitor_interval is not None:
@@ -155,7 +164,16 @@ class Outgoing:
 class Route:
     """A link to an address, while there is one, and the queue in front of it."""
 
-    __slots__ = ("_outbox", "address", "attached", "key", "link", "queue", "used")
+    __slots__ = (
+        "_outbox",
+        "address",
+        "attached",
+        "key",
+        "link",
+        "queue",
+        "refusal",
+        "used",
+    )
 
     def __init__(self, outbox: Outbox, key: Hashable) -> None:
         self._outbox = outbox
@@ -166,6 +184,8 @@ class Route:
         self.attached: float | None = None
         self.queue: collections.deque[Outgoing] = collections.deque()
         self.used = time.monotonic()
+        #: why the peer did not want the last link
+        self.refusal = ""
 
     @property
     def open(self) -> bool:
@@ -212,6 +232,7 @@ class Route:
 
     def on_close(self, condition: str) -> None:
         self.lost()
+        self.refusal = condition
         self._outbox.route_lost(self, condition)
 
     def on_flow(self) -> None:

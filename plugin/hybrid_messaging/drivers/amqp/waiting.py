@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: A router that has confirmed a link grants its credit within this, if anybody
 #: listens: seconds before its silence means that nobody does.
-SETTLING = 0.1
+SETTLING = 0.25
 #: Pauses before a message that came back unseen is sent again, in seconds.
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
 #: A thread that has sent alone so many times in a row reads for itself.
@@ -100,7 +100,7 @@ class _Wait:
         self._deadline = message.since + timeout
         self._unreachable_timeout = unreachable_timeout
         # when to look whether waiting still makes sense
-        self._look_up = message.since + max(unreachable_timeout, SETTLING)
+        self._look_up = message.since + unreachable_timeout
         self._pause = FIRST_PAUSE
 
     def run(self) -> None:
@@ -132,7 +132,8 @@ class _Wait:
         """After the message came back unseen: a little later, or never."""
         message, outbox = self._message, self._bus.outbox
         now = time.monotonic()
-        gives_up = min(self._deadline, message.since + self._unreachable_timeout)
+        unseen_since = message.unseen_since or message.since
+        gives_up = min(self._deadline, unseen_since + self._unreachable_timeout)
         if now >= gives_up or not message.may_retry():
             with self._bus.lock:
                 if message.state is State.RELEASED:
@@ -191,7 +192,11 @@ class _Wait:
                 "; the peer is a router, which stores nothing: notifications need a"
                 " broker (set [oslo_messaging_notifications] transport_url)"
             )
-        return errors.TargetUnreachable(f"{self._what()}: nobody listens there{hint}")
+        route = self._message.route
+        refusal = f" ({route.refusal})" if route is not None and route.refusal else ""
+        return errors.TargetUnreachable(
+            f"{self._what()}: nobody listens there{refusal}{hint}"
+        )
 
     def _timed_out(self) -> Exception:
         message = self._message
@@ -204,6 +209,11 @@ class _Wait:
             awaited = "reply" if message.id is not None else "confirmation"
             return exceptions.MessagingTimeout(
                 f"{self._what()}: no {awaited} within {took}"
+            )
+        if not self._bus.outbox.has_return(message):
+            return errors.MessageRefused(
+                f"{self._what()}: the bus has not given an address for the reply"
+                f" within {took}"
             )
         return errors.DeliveryError(
             f"{self._what()}: the listeners took no more messages within {took}"
