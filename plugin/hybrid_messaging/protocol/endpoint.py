@@ -437,10 +437,13 @@ class Endpoint:
     @property
     def remote_properties(self) -> dict[str, Any]:
         """The properties of the peer's Open, with plain strings as keys."""
-        return {
-            str(key): value
-            for key, value in (self.connection.remote_properties or {}).items()
-        }
+        try:
+            found: Any = self.connection.remote_properties
+        except Exception:  # whatever a stranger's bytes lead to
+            found = None
+        if not isinstance(found, dict):
+            return {}
+        return {str(key): value for key, value in found.items()}
 
     @property
     def relays_anonymously(self) -> bool:
@@ -582,7 +585,7 @@ class Endpoint:
 
     def _violated(self, link: Link, condition: proton.Condition) -> None:
         link.close(condition)
-        self.handler.on_link_close(link, _text(condition))
+        self.handler.on_link_close(link, f"{condition.name}: {condition.description}")
 
     def _update(self, raw: Any) -> None:
         link = self._links.get(lib.pn_delivery_link(raw))
@@ -618,7 +621,8 @@ class Endpoint:
     def _on_link_remote_close(self, event: Any) -> None:
         link = self._links.get(lib.pn_event_link(event))
         if link is not None:
-            self.handler.on_link_close(link, _text(link.pn.remote_condition))
+            reason = _text(cproton.pn_link_remote_condition(link.pn._impl))
+            self.handler.on_link_close(link, reason)
 
     def _on_link_flow(self, event: Any) -> None:
         link = self._links.get(lib.pn_event_link(event))
@@ -633,10 +637,10 @@ class Endpoint:
 
     def _on_session_remote_close(self, event: Any) -> None:
         session = proton_c.wrap_session(lib.pn_event_session(event))
-        reason = _text(session.remote_condition) or "the session was ended"
+        reason = _text(cproton.pn_session_remote_condition(session._impl))
         for link in list(self._links.values()):
             if link.pn.session == session:
-                self.handler.on_link_close(link, reason)
+                self.handler.on_link_close(link, reason or "the session was ended")
         if session == self._session:
             self._session = None
         session.close()
@@ -647,12 +651,12 @@ class Endpoint:
         self.handler.on_open(self)
 
     def _on_connection_remote_close(self, event: Any) -> None:
-        reason = _text(self.connection.remote_condition)
+        reason = _text(cproton.pn_connection_remote_condition(self.connection._impl))
         self.connection.close()
         self._lost(reason)
 
     def _on_transport_error(self, event: Any) -> None:
-        self._lost(_text(self.transport.condition))
+        self._lost(_text(cproton.pn_transport_condition(self.transport._impl)))
 
     def _on_transport_closed(self, event: Any) -> None:
         self._lost("")
@@ -680,18 +684,14 @@ def _outcome(delivery: Any, state: int) -> Outcome:
             bool(lib.pn_disposition_is_failed(remote)),
             bool(lib.pn_disposition_is_undeliverable(remote)),
         )
-    condition = proton_c.wrap_condition(lib.pn_disposition_condition(remote))
-    return Outcome(
-        state,
-        condition=cproton.pn_condition_get_name(condition),
-        description=cproton.pn_condition_get_description(condition),
+    name, description = proton_c.read_condition(
+        proton_c.wrap_condition(lib.pn_disposition_condition(remote))
     )
+    return Outcome(state, condition=name, description=description)
 
 
-def _text(condition: proton.Condition | None) -> str:
-    if condition is None:
-        return ""
-    return ": ".join(part for part in (condition.name, condition.description) if part)
+def _text(condition: Any) -> str:
+    return ": ".join(filter(None, proton_c.read_condition(condition)))
 
 
 _NOTHING = memoryview(b"")

@@ -126,3 +126,15 @@ def wrap_session(raw: int) -> proton.Session:
 def wrap_condition(raw: int) -> Any:
     """A condition as python-qpid-proton's own functions take it."""
     return ffi.cast("pn_condition_t *", raw)
+
+
+def read_condition(condition: Any) -> tuple[str | None, str | None]:
+    """A condition's name and description, whatever bytes a peer has put there."""
+    texts = (
+        _cffi.pn_condition_get_name(condition),
+        _cffi.pn_condition_get_description(condition),
+    )
+    name, description = (
+        ffi.string(text).decode(errors="replace") if text else None for text in texts
+    )
+    return name, description

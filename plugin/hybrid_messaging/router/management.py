@@ -80,11 +80,10 @@ class Management(Address):
         address.forward(bytes(reply.encode()), None)
 
     def _perform(self, request: proton.Message) -> Row | list[str]:
-        asked: Row = request.properties or {}
+        asked = _map(request.properties)
         operation = asked.get("operation")
         if operation == "QUERY":
-            body = request.body if isinstance(request.body, dict) else {}
-            return self._query(asked, body.get("attributeNames"))
+            return self._query(asked, _map(request.body).get("attributeNames"))
         if operation == "READ":
             return self._read(asked)
         if operation == "GET-MGMT-NODES":
@@ -97,7 +96,9 @@ class Management(Address):
         start = offset if isinstance(offset, int) and offset > 0 else 0
         end = start + count if isinstance(count, int) and count > 0 else None
         known = dict.fromkeys(key for row in rows for key in row)
-        wanted = [name for name in names if name in known] if names else list(known)
+        wanted = list(known)
+        if isinstance(names, list) and names:
+            wanted = [str(name) for name in names if str(name) in known]
         return {
             "attributeNames": wanted,
             "results": [[row.get(name) for name in wanted] for row in rows[start:end]],
@@ -119,6 +120,10 @@ class Management(Address):
         if rows is None:
             raise _Refusal(400, f"No such entity type '{kind}'")
         return [{"type": PREFIXES[0] + name, **row} for row in rows(self._router)]
+
+
+def _map(value: Any) -> Row:
+    return value if isinstance(value, dict) else {}
 
 
 class _Refusal(Exception):
