@@ -465,6 +465,20 @@ def test_files_and_directories_that_a_service_is_started_with(
     assert row["rpc"]["url"] == "amqp://four/"
 
 
+def test_services_are_found(
+    check: Check, config: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "etc/cinder/cinder.conf.d").mkdir(parents=True)
+    main = config("amqp://one/", "rabbit://two/").rename(
+        tmp_path / "etc/cinder/cinder.conf"
+    )
+    fragment = config("amqp://one/", "rabbit://two/").rename(
+        tmp_path / "etc/cinder/cinder.conf.d/1.conf"
+    )
+    result = check("--discover", tmp_path / "etc", "--no-connect", "-f", "json")
+    assert [row["files"] for row in result.rows] == [[str(main), str(fragment)]]
+
+
 def test_a_file_that_cannot_be_read_is_a_problem_of_its_own(
     check: Check, config: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -299,6 +299,19 @@ def test_an_equals_sign_may_be_part_of_a_name(
     assert seen(odd).virtual_host == "v"
 
 
+def test_fragments_that_override_are_found_and_rewritten(
+    configure: Configure, etc: Path
+) -> None:
+    fragment = etc / "cinder/cinder.conf.d/50-bus.conf"
+    fragment.parent.mkdir()
+    fragment.write_text("[DEFAULT]\ntransport_url = rabbit://\n")
+    result = configure("--discover", etc, "--keep-vhosts", "-f", "json")
+    rows = {row["file"]: row for row in result.rows}
+    assert rows[str(fragment)]["result"] == "rewritten"
+    assert rows[str(fragment)]["service"] == "cinder"
+    assert seen(fragment).transport == "amqp"
+
+
 def test_overriding_fragments_are_named(configure: Configure, cinder: Path) -> None:
     fragment = cinder.with_name("cinder.conf.d") / "50-bus.conf"
     fragment.parent.mkdir()

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from hybrid_messaging.service_configs.errors import ServiceConfigError
-from hybrid_messaging.service_configs.services import discover, identify
+from hybrid_messaging.service_configs.services import (
+    discover,
+    identify,
+    overriding_fragments,
+)
 from hybrid_messaging.service_configs.source import read
 
 
@@ -61,11 +65,12 @@ def test_layouts_of_packages_devstack_kolla_and_tripleo(tmp_path: Path) -> None:
     assert sorted(discover(tmp_path)) == sorted(expected)
 
 
-def test_fragments_that_override_are_found_too(tmp_path: Path) -> None:
+def test_fragments_that_override_are_told_apart(tmp_path: Path) -> None:
     main, fragment = create(tmp_path, "nova/nova.conf", "nova/nova.conf.d/50-bus.conf")
     other = tmp_path / "nova/nova.conf.d/60-debug.conf"
     other.write_text("[DEFAULT]\ndebug = true\n")
-    assert discover(tmp_path) == [main, fragment]
+    assert discover(tmp_path) == [main]
+    assert list(overriding_fragments(main)) == [fragment]
 
 
 def test_nothing_found_is_said(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def _targets(parsed_args: argparse.Namespace) -> list[Target]:
     from hybrid_messaging.service_configs.rewriting import Target
 
     targets = []
-    for argument in service_files.named(parsed_args):
+    for argument in service_files.named(parsed_args, with_fragments=True):
         path, equals, vhost = str(argument).rpartition("=")
         if equals and not os.path.lexists(argument):
             targets.append(Target(Path(path), vhost))

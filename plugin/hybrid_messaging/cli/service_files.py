@@ -17,17 +17,25 @@ def add_discover(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def named(parsed_args: argparse.Namespace) -> list[str]:
+def named(parsed_args: argparse.Namespace, with_fragments: bool = False) -> list[str]:
     """The files that the command line names, and those that it has us find.
 
+    :param with_fragments: find also what overrides a service's main file from its
+        configuration directory
     :raises ServiceConfigError: there are none
     """
     from hybrid_messaging.service_configs.errors import ServiceConfigError
-    from hybrid_messaging.service_configs.services import discover
+    from hybrid_messaging.service_configs.services import (
+        discover,
+        overriding_fragments,
+    )
 
     files = list(parsed_args.files)
     if parsed_args.discover:
-        files += map(str, discover(parsed_args.discover))
+        for path in discover(parsed_args.discover):
+            files.append(str(path))
+            if with_fragments:
+                files += map(str, overriding_fragments(path))
     if not files:
         raise ServiceConfigError(
             "no files given", "name a service's configuration file, or --discover /etc"

@@ -87,34 +87,32 @@ def identify(path: str | os.PathLike[str]) -> Service:
 
 
 def discover(root: Path) -> list[Path]:
-    """Find the services' files below a directory such as /etc, by their layout.
-
-    Fragments in a service's default configuration directory (nova.conf.d) are
-    among them if they set an option that would override the main file's.
+    """Find the services' main files below a directory such as /etc, by their layout.
 
     :raises ServiceConfigError: nothing is there, or it cannot be looked into
     """
     if not root.is_dir():
         raise ServiceConfigError(root, "is not a directory")
-    found: dict[Path, None] = {}
-    for service in SERVICES:
-        for directory in _directories(root, service.name):
-            for pattern in service.files:
-                for path in sorted(directory.glob(pattern)):
-                    found[path] = None
-                    found.update(dict.fromkeys(overriding_fragments(path)))
+    found = [
+        path
+        for service in SERVICES
+        for directory in _directories(root, service.name)
+        for pattern in service.files
+        for path in sorted(directory.glob(pattern))
+    ]
     if not found:
         raise ServiceConfigError(
             root,
             "no OpenStack service has its configuration here; name the files instead",
         )
-    return list(found)
+    return list(dict.fromkeys(found))
 
 
 def overriding_fragments(path: Path) -> Iterator[Path]:
     """Files of the default configuration directory that decide instead of `path`.
 
-    oslo.config reads nova.conf.d/*.conf after nova.conf (`find_config_dirs`).
+    They set one of the options that `configure` sets, and oslo.config reads
+    nova.conf.d/*.conf after nova.conf (`find_config_dirs`).
     """
     for fragment in sorted(path.parent.glob(f"{path.name}.d/*.conf")):
         document = Document(read(fragment).data, fragment)
