@@ -57,22 +57,26 @@ def default_cache() -> Path:
     return Path(base) / "hybrid-messaging" / "real-services"
 
 
-def ensure(cache: Path, report: Report) -> Environment:
+def ensure(
+    cache: Path, report: Report, pins: Path = PINS, python: str | None = None
+) -> Environment:
     """Return the environment of the pins; build it if there is none.
 
     :param cache: directory that holds environments, one for each set of pins
     :param report: takes lines that tell of progress
+    :param pins: file with a line for each distribution
+    :param python: interpreter of the environment
     :raises BuildError: if pip fails
     """
-    python = os.environ.get(PYTHON_VARIABLE, sys.executable)
-    root = cache / _key(python)
+    python = python or os.environ.get(PYTHON_VARIABLE, sys.executable)
+    root = cache / _key(python, pins)
     complete = root / "complete"
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(root.with_suffix(".lock"), report):
         if not complete.exists():
             # What an interrupted build left cannot be trusted.
             shutil.rmtree(root, ignore_errors=True)
-            _build(python, root, report)
+            _build(python, root, pins, report)
             complete.touch()
     return Environment(root)
 
@@ -104,11 +108,11 @@ def install_checkout(environment: Environment, target: Path) -> None:
     shutil.rmtree(source)
 
 
-def _key(python: str) -> str:
+def _key(python: str, pins: Path) -> str:
     version = subprocess.run(
         [python, "-V"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    described = f"{version} {platform.machine()}\n{PINS.read_text()}"
+    described = f"{version} {platform.machine()}\n{pins.read_text()}"
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
@@ -123,10 +127,10 @@ def _locked(path: Path, report: Report) -> Iterator[None]:
         yield
 
 
-def _build(python: str, root: Path, report: Report) -> None:
+def _build(python: str, root: Path, pins: Path, report: Report) -> None:
     began = time.monotonic()
-    pins = [line for line in PINS.read_text().splitlines() if "==" in line]
-    report(f"building {root}: {len(pins)} distributions")
+    count = sum("==" in line for line in pins.read_text().splitlines())
+    report(f"building {root}: {count} distributions")
     subprocess.run([python, "-m", "venv", str(root)], check=True)
     fetched = 0
     reported = began
@@ -138,10 +142,10 @@ def _build(python: str, root: Path, report: Report) -> None:
         if now - reported >= 5 or line.startswith("Installing collected"):
             reported = now
             step = line.partition(" (")[0].partition(":")[0].strip()[:60]
-            report(f"[{fetched}/{len(pins)}] {now - began:.0f} s: {step}")
+            report(f"[{fetched}/{count}] {now - began:.0f} s: {step}")
 
     _pip(Environment(root), "install", "--no-deps", "--progress-bar", "off",
-         "-r", str(PINS), watch=watch)  # fmt: skip
+         "-r", str(pins), watch=watch)  # fmt: skip
     report(f"built in {time.monotonic() - began:.0f} s")
 
 
