@@ -113,7 +113,11 @@ def test_files_that_oslo_config_cannot_read(main: Path) -> None:
 
 @pytest.fixture
 def config(main: Path) -> ServiceConfig:
-    put(main, "[oslo_messaging_rabbit]\nssl = true\n[database]\nconnection = x\n")
+    put(
+        main,
+        "[oslo_messaging_rabbit]\nssl = true\n[database]\nconnection = x\n"
+        "[other]\nconnection = sqlite:///$state_path/x\n",
+    )
     return load([main])
 
 
@@ -132,4 +136,5 @@ def test_options_of_a_url_override_the_files(config: ServiceConfig) -> None:
 def test_options_of_the_service_itself(config: ServiceConfig) -> None:
     assert config.own_option("database", "connection") == "x"
     assert config.own_option("api_database", "connection") is None
+    assert config.own_option("other", "connection") is None
     assert config.own_option("notification", "messaging_urls", multi=True) is None

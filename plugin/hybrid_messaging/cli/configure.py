@@ -109,7 +109,7 @@ class Configure(Lister):
             rows = self._configure(targets, _transports(parsed_args), parsed_args)
         columns: tuple[str, ...] = _COLUMNS
         if parsed_args.formatter == "table":
-            self._explain(rows)
+            self._explain(rows, "afterwards:" if parsed_args.dry_run else "next:")
         else:
             columns += _MACHINE_COLUMNS
         return columns, [[row[column] for column in columns] for row in rows]
@@ -162,7 +162,7 @@ class Configure(Lister):
             for path in paths.values()
         ]
 
-    def _explain(self, rows: Sequence[Row]) -> None:
+    def _explain(self, rows: Sequence[Row], heading: str) -> None:
         """For people: the differences, what to mind, and what comes next."""
         tell = progress.printer(self.app)
         for row in rows:
@@ -172,7 +172,7 @@ class Configure(Lister):
             print(f"warning: {line}", file=self.app.stderr)
         steps = dict.fromkeys(step for row in rows for step in row["next"])
         if steps:
-            tell("next:")
+            tell(heading)
         for step in steps:
             tell(f"  {step}")
 

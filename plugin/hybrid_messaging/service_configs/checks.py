@@ -390,7 +390,7 @@ def _consumed(
     ):
         return
     listened = frozenset[tuple[str, str, int]]()
-    for url in config.own_option(*option, multi=True):
+    for url in config.own_option(*option, multi=True) or ():
         with contextlib.suppress(urls.UrlError):
             listened |= servers(urls.parse(url))
     if not servers(notify.url) & listened:

@@ -55,10 +55,16 @@ class ServiceConfig:
         return any(document.find(section, key) for document in self.documents)
 
     def own_option(self, section: str, key: str, multi: bool = False) -> Any:
-        """An option that the service has registered: a string, or a list of them."""
+        """An option that the service has registered: a string, or a list of them.
+
+        None if it is not set, or refers to an option that only the service knows.
+        """
         option = (cfg.MultiStrOpt if multi else cfg.StrOpt)(key)
         self.conf.register_opt(option, group=section)
-        return self.conf[section][key]
+        try:
+            return self.conf[section][key]
+        except cfg.NoSuchOptError:
+            return None
 
     def driver_options(self, url: urls.TransportURL, group: str) -> Any:
         """A driver's options as it sees them: a URL's query overrides the files.
