@@ -209,6 +209,10 @@ class Subscriptions:
         self._bus = bus
         self._subscriptions: list[Subscription] = []
 
+    def __bool__(self) -> bool:
+        """Messages may come in."""
+        return bool(self._subscriptions)
+
     def add(self, subscription: Subscription) -> None:
         """Attach a subscription now, if the bus is up, and whenever it is.
 

@@ -67,7 +67,9 @@ class Waiting:
         return message.reply
 
     def _begin(self, message: Outgoing) -> None:
-        self.alone = 0 if self._threads else self.alone + 1
+        # where requests come in, nobody else may keep the bus' thread from reading
+        shared = self._threads or self.bus.subscriptions
+        self.alone = 0 if shared else self.alone + 1
         self._threads += 1
         try:
             self.bus.outbox.submit(message)
