@@ -371,6 +371,9 @@ def main() -> int:
         parser.error(f"no such stage: {', '.join(sorted(unknown))}")
     chosen = [name for name in STAGES if name in options.stages or not options.stages]
 
+    # a shell's background commands ignore Ctrl-C, and so would all that they
+    # start; there are tests of what an interrupted command leaves
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     COVERAGE.mkdir(parents=True, exist_ok=True)
     say(tested())
     results: list[Result] = []
