@@ -144,6 +144,13 @@ def test_call_to_one_server_of_several(
         assert answer["server"] == name
 
 
+def test_an_old_client_has_many_targets(pair: Pair, topic: str, serve: Serve) -> None:
+    """It opens an AMQP session for each of them, on one connection."""
+    for name in [serve(pair["new"]) for _ in range(20)]:
+        answer = pair["old"].call(topic, "echo", 1, server=name)
+        assert answer["server"] == name
+
+
 @both_ways
 def test_cast(pair: Pair, client: str, server: str, topic: str, serve: Serve) -> None:
     name = serve(pair[server])

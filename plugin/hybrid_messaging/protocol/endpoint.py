@@ -26,9 +26,12 @@ from hybrid_messaging.protocol.proton_c import lib
 
 #: The largest frame that we accept, in bytes; larger messages are split.
 MAX_FRAME = 32 * 1024
-#: How many bytes of unread transfers a peer may have under way per session. In
-#: frames, this is more than the credit that links usually get.
+#: How many bytes of unread transfers a peer may have under way in its first
+#: session. In frames, this is more than the credit that links usually get.
 SESSION_WINDOW = 8 * 1024 * 1024
+#: Later sessions get a share of it, but at least this: many of them, as of peers
+#: that open one for each link, are to take little more memory than one.
+MIN_SESSION_WINDOW = 4 * MAX_FRAME
 #: Incomplete messages of one connection beyond this many bytes end their link.
 MAX_MESSAGE = 128 * 1024 * 1024
 
@@ -322,6 +325,7 @@ class Endpoint:
         self._partial: dict[Any, bytearray] = {}
         self._partial_bytes = 0
         self._session: proton.Session | None = None
+        self._remote_sessions = 0
         self._names = itertools.count()
         self._output = ctypes.create_string_buffer(MAX_FRAME)
         self._output_at = ctypes.addressof(self._output)
@@ -631,12 +635,15 @@ class Endpoint:
 
     def _on_session_remote_open(self, event: Any) -> None:
         session = proton_c.wrap_session(lib.pn_event_session(event))
+        self._remote_sessions += 1
         if session.state & proton.Endpoint.LOCAL_UNINIT:
-            session.incoming_capacity = SESSION_WINDOW
+            share = SESSION_WINDOW // self._remote_sessions
+            session.incoming_capacity = max(share, MIN_SESSION_WINDOW)
             session.open()
 
     def _on_session_remote_close(self, event: Any) -> None:
         session = proton_c.wrap_session(lib.pn_event_session(event))
+        self._remote_sessions -= 1
         reason = _text(cproton.pn_session_remote_condition(session._impl))
         for link in list(self._links.values()):
             if link.pn.session == session:

@@ -41,8 +41,9 @@ QUEUE_BYTES = 4 * 1024 * 1024
 HELD_BYTES = 8 * 1024 * 1024
 #: Links that one connection may have.
 MAX_LINKS = 10_000
-#: Sessions that one connection may have, less one.
-CHANNEL_MAX = 7
+#: Sessions that one connection may have, less one. The retired amqp1 driver opens
+#: one for each link, and has a link for each target.
+CHANNEL_MAX = 1023
 #: Seconds that a peer has to take our good-bye.
 CLOSE_TIMEOUT = 2.0
 
