@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A router in this process: silence, time limits, listeners, its command line."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import proton
+import pytest
+from tests.functional.peer import Peer
+
+from hybrid_messaging.cli.router import Router as Command
+from hybrid_messaging.router import __main__ as main
+from hybrid_messaging.router import config, server
+from hybrid_messaging.router.connection import MAX_LINKS, Connection
+
+ADDRESS = "openstack.org/om/rpc/anycast/openstack/unit"
+
+Serve = Callable[..., int]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts routers; returns the port."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**listener: Any) -> int:
+            terms = config.Listener(port=0, **listener)
+            router = server.Router(config.RouterConfig(listeners=(terms,)))
+            thread = threading.Thread(target=router.run)
+            thread.start()
+            stack.callback(thread.join, 10)
+            stack.callback(router.stop)
+            return int(router.listeners[0].socket.getsockname()[1])
+
+        yield start
+
+
+def _ends(raw: socket.socket) -> None:
+    raw.settimeout(20)
+    with contextlib.suppress(ConnectionError):
+        while raw.recv(65536):
+            pass
+
+
+# -- time limits -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"AMQP",
+        b"AMQP\x00\x01\x00\x00",
+        b"AMQP\x03\x01\x00\x00",
+        bytes.fromhex("414d515000010000 0000000a02000000 0053"),
+    ],
+    ids=["nothing", "a word", "a header", "a SASL header", "half an open"],
+)
+def test_who_does_not_open_a_connection_in_time_is_sent_away(
+    serve: Serve, said: bytes
+) -> None:
+    port = serve(handshake_timeout=1)
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(said)
+        _ends(raw)
+
+
+def test_who_opens_it_byte_by_byte_is_sent_away(serve: Serve) -> None:
+    port = serve(handshake_timeout=1)
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.settimeout(0.2)
+        deadline = time.monotonic() + 20
+        for byte in b"AMQP\x00\x01\x00\x00" + bytes(200):
+            assert time.monotonic() < deadline
+            try:
+                raw.sendall(bytes([byte]))
+                if not raw.recv(65536):
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        else:
+            pytest.fail("the router has waited for all of it")
+
+
+def test_who_has_opened_it_may_be_idle_as_long_as_frames_come(serve: Serve) -> None:
+    port = serve(handshake_timeout=1, idle_timeout=1)
+    with Peer(port) as peer, pytest.raises(AssertionError):
+        peer.until(lambda: peer.ended is not None, "it ends", timeout=3)
+
+
+def test_a_peer_that_does_not_take_the_good_bye_is_left(serve: Serve) -> None:
+    port = serve(handshake_timeout=1, sasl_mechanisms="ANONYMOUS")
+    with Peer(port) as peer:
+        peer.endpoint.close()
+        peer.flush()
+        _ends(_blocking(peer.socket))
+
+
+def _blocking(raw: socket.socket) -> socket.socket:
+    raw.setblocking(True)
+    return raw
+
+
+# -- links that are refused --------------------------------------------------
+
+
+@pytest.fixture
+def peer(serve: Serve) -> Iterator[Peer]:
+    with Peer(serve()) as made:
+        yield made
+
+
+def _refused(peer: Peer, link: Any) -> str:
+    peer.until(lambda: link in peer.detached, "the link is refused")
+    return peer.detached[link]
+
+
+def test_a_second_listener_on_a_dynamic_address_is_refused(peer: Peer) -> None:
+    address = peer.receiver(None).pn.remote_source.address
+    link = peer.endpoint.receiver(address)
+    assert _refused(peer, link).startswith("amqp:not-allowed")
+
+
+def test_listening_on_the_management_address_is_refused(peer: Peer) -> None:
+    link = peer.endpoint.receiver("$management")
+    assert _refused(peer, link).startswith("amqp:not-allowed")
+
+
+def test_a_receiver_without_an_address_is_refused(peer: Peer) -> None:
+    link = peer.endpoint.receiver("")
+    assert _refused(peer, link).startswith("amqp:invalid-field")
+
+
+def test_a_sender_to_a_dynamic_target_is_refused(peer: Peer) -> None:
+    pn = peer.endpoint.session.sender("dynamic")
+    pn.target.dynamic = True
+    pn.open()
+    peer.until(lambda: pn.state & proton.Endpoint.REMOTE_CLOSED, "it is refused")
+    assert pn.remote_condition.name == "amqp:not-implemented"
+
+
+def test_transactions_are_refused(peer: Peer) -> None:
+    pn = peer.endpoint.session.sender("transaction")
+    pn.target.type = proton.Terminus.COORDINATOR
+    pn.open()
+    peer.until(lambda: pn.state & proton.Endpoint.REMOTE_CLOSED, "it is refused")
+    assert pn.remote_condition.name == "amqp:not-implemented"
+
+
+def test_a_connection_may_have_so_many_links_and_no_more(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MAX_LINKS >= 1000
+    monkeypatch.setattr("hybrid_messaging.router.connection.MAX_LINKS", 3)
+    for number in range(3):
+        peer.receiver(f"{ADDRESS}.{number}")
+    link = peer.endpoint.receiver(ADDRESS)
+    assert _refused(peer, link).startswith("amqp:resource-limit-exceeded")
+
+
+def test_receivers_that_want_settled_messages_get_them(peer: Peer) -> None:
+    def settled(pn: proton.Link) -> None:
+        pn.snd_settle_mode = pn.SND_SETTLED
+
+    link = peer.endpoint.receiver(ADDRESS, settled)
+    peer.grant(link, 1)
+    delivery = peer.send(peer.sender(ADDRESS), "settled")
+    assert peer.take(link) == (None, "settled")
+    assert peer.outcome(delivery).accepted
+
+
+def test_a_message_that_is_none_is_rejected(peer: Peer) -> None:
+    delivery = peer.sender(None).send(b"no message")
+    outcome = peer.outcome(delivery)
+    assert outcome.condition == "amqp:decode-error"
+
+
+def test_a_question_that_is_none_is_rejected(peer: Peer) -> None:
+    delivery = peer.sender("$management").send(b"\x00\x53\x77\xa1\x01\xff")
+    outcome = peer.outcome(delivery)
+    assert outcome.condition == "amqp:decode-error"
+
+
+# -- management ----------------------------------------------------------------
+
+
+def _ask(peer: Peer, relayed: bool = False, body: Any = None, **asked: Any) -> Any:
+    replies = peer.receiver(None, credit=1)
+    question = proton.Message(
+        address="$management",
+        reply_to=replies.pn.remote_source.address,
+        correlation_id=7,
+        properties=asked,
+        body=body,
+    )
+    sender = peer.sender(None if relayed else "$management")
+    sender.send(bytes(question.encode()))
+    peer.until(lambda: peer.messages[replies], "an answer")
+    answer = proton.Message()
+    answer.decode(peer.messages[replies][0][1])
+    assert answer.correlation_id == 7
+    peer.detach(replies)
+    return answer
+
+
+def _query(peer: Peer, kind: str, *names: str, **asked: Any) -> list[dict[str, Any]]:
+    answer = _ask(
+        peer,
+        operation="QUERY",
+        entityType=f"io.skupper.router.{kind}",
+        body={"attributeNames": list(names)},
+        **asked,
+    )
+    assert answer.properties["statusCode"] == 200
+    keys = answer.body["attributeNames"]
+    return [dict(zip(keys, row, strict=True)) for row in answer.body["results"]]
+
+
+@pytest.mark.parametrize("relayed", [True, False])
+def test_questions_reach_the_management(peer: Peer, relayed: bool) -> None:
+    answer = _ask(peer, relayed, operation="QUERY", entityType="router")
+    assert answer.properties == {"statusCode": 200, "statusDescription": "OK"}
+
+
+def test_what_the_management_tells(peer: Peer) -> None:
+    receiver = peer.receiver(ADDRESS, credit=9)
+    sender = peer.sender(ADDRESS)
+    for _ in range(3):
+        peer.send(sender)
+        peer.accept(receiver)
+    peer.round_trip()
+    (mine,) = [
+        row for row in _query(peer, "router.address") if row["name"] == f"M{ADDRESS}"
+    ]
+    assert mine["distribution"] == "balanced"
+    assert mine["subscriberCount"] == 1
+    assert (mine["deliveriesIngress"], mine["deliveriesEgress"]) == (3, 3)
+    (row,) = _query(peer, "connection")
+    assert row["container"] == peer.endpoint.connection.container
+    assert row["host"] == f"127.0.0.1:{peer.socket.getsockname()[1]}"
+    links = _query(peer, "router.link", "linkDir", "owningAddr", "deliveryCount")
+    assert {"linkDir": "in", "owningAddr": f"M{ADDRESS}", "deliveryCount": 3} in links
+    assert {"linkDir": "out", "owningAddr": f"M{ADDRESS}", "deliveryCount": 3} in links
+    (metrics,) = _query(peer, "routerMetrics")
+    assert metrics["acceptedDeliveries"] >= 3
+    assert metrics["connectionCount"] == 1
+    (listener,) = _query(peer, "listener")
+    assert listener["port"] == str(peer.socket.getpeername()[1])
+    (network,) = _query(peer, "network")
+    assert network["networkId"] is None
+
+
+def test_a_query_may_ask_for_a_part(peer: Peer) -> None:
+    for number in range(5):
+        peer.receiver(f"{ADDRESS}.{number}")
+    everything = _query(peer, "router.address", "name")
+    assert set(everything[0]) == {"name"}
+    part = _query(peer, "router.address", "name", "bogus", offset=1, count=2)
+    assert part == everything[1:3]
+
+
+def test_entities_are_read_by_identity_or_name(peer: Peer) -> None:
+    found = _ask(peer, operation="READ", type="connection", identity="1")
+    assert found.body["container"] == peer.endpoint.connection.container
+    named = _ask(peer, operation="READ", type="connection", name=found.body["name"])
+    assert named.body["identity"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"operation": "READ", "type": "connection", "identity": "99"}, 404),
+        ({"operation": "READ", "type": "bogus", "identity": "1"}, 400),
+        ({"operation": "QUERY", "entityType": "bogus"}, 400),
+        ({"operation": "QUERY", "entityType": 5}, 400),
+        ({"operation": "DELETE", "type": "connection", "identity": "1"}, 501),
+        ({}, 501),
+    ],
+)
+def test_questions_without_an_answer_get_a_status(
+    peer: Peer, asked: dict[str, Any], code: int
+) -> None:
+    assert _ask(peer, **asked).properties["statusCode"] == code
+
+
+def test_a_question_without_a_way_back_is_taken_all_the_same(peer: Peer) -> None:
+    question = proton.Message(properties={"operation": "QUERY"})
+    delivery = peer.sender("$management").send(bytes(question.encode()))
+    assert peer.outcome(delivery).accepted
+
+
+# -- a defect ------------------------------------------------------------------
+
+
+def test_a_defect_ends_one_connection_and_no_other(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: Connection, link: Any) -> None:
+        raise RuntimeError("a defect")
+
+    victim = Peer(peer.socket.getpeername()[1])
+    with victim, monkeypatch.context() as patch:
+        patch.setattr(Connection, "on_link_open", broken)
+        victim.endpoint.receiver(ADDRESS)
+        victim.flush()
+        _ends(_blocking(victim.socket))
+    peer.round_trip()
+    assert "internal error" in caplog.text
+
+
+# -- starting --------------------------------------------------------------------
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        wanted = config.RouterConfig(listeners=(config.Listener(port=port),))
+        with pytest.raises(config.ConfigError, match=rf"127\.0\.0\.1:{port}.*in use"):
+            server.Router(wanted)
+
+
+def test_a_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
+    profile = config.SslProfile("tls", f"{tmp_path}/no.pem", f"{tmp_path}/no.key")
+    wanted = config.Listener(port=0, ssl_profile=profile)
+    with pytest.raises(config.ConfigError, match="sslProfile 'tls'"):
+        server.Router(config.RouterConfig(listeners=(wanted,)))
+
+
+@pytest.mark.parametrize(
+    ("built_with", "listener", "missing"),
+    [
+        ("SSL.present", {"ssl_profile": config.SslProfile("a", "b", "c")}, "OpenSSL"),
+        ("SASL.extended", {"sasl_mechanisms": "PLAIN"}, "Cyrus SASL"),
+    ],
+)
+def test_a_library_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    built_with: str,
+    listener: dict[str, Any],
+    missing: str,
+) -> None:
+    monkeypatch.setattr(f"proton.{built_with}", lambda: False)
+    wanted = config.Listener(port=0, **listener)
+    with pytest.raises(config.ConfigError, match=missing):
+        server.Router(config.RouterConfig(listeners=(wanted,)))
+
+
+def test_both_families_of_localhost(serve: Serve) -> None:
+    port = serve(host="localhost")
+    with Peer(port) as peer:
+        peer.round_trip()
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[config.RouterConfig]:
+    """What would have been served."""
+    seen: list[config.RouterConfig] = []
+    monkeypatch.setattr(server, "serve", seen.append)
+    monkeypatch.setattr(main, "serve", seen.append)
+    return seen
+
+
+def _run(*arguments: str) -> None:
+    command = Command(argparse.Namespace(), argparse.Namespace())
+    parser = command.get_parser("router")
+    command.take_action(parser.parse_args(arguments))
+
+
+def test_the_command_needs_nothing(served: list[config.RouterConfig]) -> None:
+    _run()
+    (listener,) = served[0].listeners
+    assert (listener.host, listener.port) == ("127.0.0.1", 5672)
+    assert listener.sasl_mechanisms == "ANONYMOUS"
+    assert served[0].addresses == config.OPENSTACK_ADDRESSES
+
+
+def test_the_command_takes_options(served: list[config.RouterConfig]) -> None:
+    _run("--host", "::1", "--port", "0", "--id", "me")
+    (listener,) = served[0].listeners
+    assert (listener.host, listener.port, served[0].id) == ("::1", 0, "me")
+
+
+def test_the_command_takes_a_file_or_options(
+    served: list[config.RouterConfig], tmp_path: Path
+) -> None:
+    path = tmp_path / "router.conf"
+    path.write_text("router {\n id: from.file\n}\n")
+    _run("--config", str(path))
+    assert served[0].id == "from.file"
+    with pytest.raises(config.ConfigError, match="--port exclude each other"):
+        _run("--config", str(path), "--port", "5")
+
+
+def test_the_command_refuses_a_port_that_is_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        _run("--port", "99999")
+    assert "'99999' is not a port number" in capsys.readouterr().err
+
+
+def test_the_module_runs_a_file(
+    served: list[config.RouterConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "router.conf"
+    monkeypatch.setattr("sys.argv", ["router", "--config", str(path)])
+    assert main.main() == 1
+    assert str(path) in capsys.readouterr().err
+    path.write_text("router {\n id: from.file\n}\n")
+    assert main.main() == 0
+    assert served[0].id == "from.file"
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "router.log"
+    with pytest.raises(config.ConfigError, match=str(path)):
+        server.serve(config.RouterConfig(log_file=str(path)))
+
+
+@pytest.fixture(autouse=True)
+def _messages() -> Iterator[None]:
+    logger = logging.getLogger("hybrid_messaging.router")
+    before = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    logger.level, logger.propagate, logger.handlers = before
