@@ -213,6 +213,14 @@ def test_transport_options_are_accepted(rpc: Rpc) -> None:
     client.cast({}, "echo", value=1)
 
 
+@pytest.mark.parametrize("method", ["call", "cast"])
+def test_undeliverable_is_what_it_is_called_elsewhere(rpc: Rpc, method: str) -> None:
+    options = oslo_messaging.TransportOptions(at_least_once=True)
+    client = rpc.client(transport_options=options)
+    with pytest.raises(oslo_messaging.MessageUndeliverable, match=rpc.topic):
+        getattr(client, method)({}, "name")
+
+
 @pytest.mark.parametrize("retry", [None, -1, 0, 3])
 def test_retry_does_no_harm_where_nothing_fails(rpc: Rpc, retry: int | None) -> None:
     service = Service()

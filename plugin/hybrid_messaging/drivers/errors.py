@@ -13,8 +13,18 @@ class DeliveryError(exceptions.MessageDeliveryFailure, exceptions.MessagingTimeo
     """A message did not get through."""
 
 
-class TargetUnreachable(DeliveryError):
-    """Nobody listens on the target; the message has not been seen by anyone."""
+class TargetUnreachable(DeliveryError, exceptions.MessageUndeliverable):
+    """Nobody listens on the target; the message has not been seen by anyone.
+
+    `MessageUndeliverable` is what services expect that send with
+    `TransportOptions(at_least_once=True)`; its attributes are None, for they are
+    of AMQP 0-9-1.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(exception=None, exchange=None, routing_key=None, message=None)
+        # what an exception without a constructor of its own would keep
+        self.args = (text,)
 
 
 class ServerLost(DeliveryError):
