@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -133,7 +134,7 @@ def step(command: str) -> list[str]:
 def test_a_step_that_works_is_one_line() -> None:
     done = run(*step("echo noise"))
     assert done.returncode == 0
-    assert done.stdout == "  a step ... done in 0 s\n"
+    assert re.fullmatch(r"  a step ... done in \d+ s\n", done.stdout)
 
 
 def test_a_step_that_fails_shows_what_it_said(tmp_path: Path) -> None:
@@ -237,9 +238,8 @@ def test_the_summary_has_a_line_for_each_stage(
     add_stage(runner, "bad", "exit(1)")
     assert run_main(runner, monkeypatch) == 1
     printed = capfd.readouterr().out
-    lines = [line.split() for line in printed.splitlines()]
-    assert ["good", "passed", "0", "5", "passed", "in", "1.00s"] in lines
-    assert ["bad", "FAILED", "0"] in lines
+    assert re.search(r"^good +passed +\d+ +5 passed in 1.00s$", printed, re.MULTILINE)
+    assert re.search(r"^bad +FAILED +\d+ *$", printed, re.MULTILINE)
     assert printed.splitlines()[-1].startswith("bad: exited 1: ")
 
 
