@@ -116,7 +116,7 @@ def raising(error: Exception) -> Answer:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long for what will not come."""
-    monkeypatch.setattr(rpc, "CALL_TIMEOUT", 0.05)
+    monkeypatch.setattr(rpc, "ARRIVAL_TIMEOUT", 0.05)
     monkeypatch.setattr(notifications, "CALL_TIMEOUT", 0.05)
 
 
@@ -355,7 +355,9 @@ class TestSeparation:
 
     def test_proven(self, context: Misbehaving) -> None:
         finding = separation.separation(context)
-        assert "no RPC is on RabbitMQ, by its management" in finding.detail
+        assert (
+            "no RPC is on rabbit://u:***@broker/, by its management" in finding.detail
+        )
         assert finding.found["rpc addresses"] == [context.run.topic]
         assert len(finding.found["notify queues"]) == 2
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -128,6 +129,10 @@ def servers() -> Iterator[Servers]:
     assert not workers()
 
 
+def soon() -> float:
+    return time.monotonic() + TIMEOUT
+
+
 def workers() -> list[psutil.Process]:
     """The workers that are our children."""
     found = []
@@ -174,22 +179,19 @@ def test_what_a_process_waits_for() -> None:
         process.wait("other", TIMEOUT)
     process.tell("serve", server="one")
     process.ask_to_end()
-    process.end()
+    process.end(soon())
 
 
 def test_a_process_that_has_ended_tells_its_last_words() -> None:
     process = Process(Run("fake://", "fake://", ("/no/such.conf",)), "one")
     with pytest.raises(Failure, match=r"has ended: .*/no/such\.conf"):
         process.wait("serving", TIMEOUT)
-    process.end()
+    process.end(soon())
 
 
-def test_a_process_that_does_not_end_is_killed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("hybrid_messaging.smoke.servers.FAREWELL", 0.1)
+def test_a_process_that_does_not_end_is_killed() -> None:
     process = Process(FAKE, "one")
     process.tell("serve", server="one")
     process.wait("serving", TIMEOUT)
-    process.end()  # nobody has asked it to
+    process.end(time.monotonic() + 0.1)  # nobody has asked it to
     assert not process.alive

@@ -49,7 +49,7 @@ def test_notifications_are_durable_unless_a_service_has_its_own_will() -> None:
 
 def test_what_cannot_be_removed_expires() -> None:
     planned = make("rabbit://h/", "rabbit://h/")
-    assert "rabbit_transient_queues_ttl=20" in planned.rpc_url
+    assert "rabbit_transient_queues_ttl=5" in planned.rpc_url
 
 
 class TestConfiguration:

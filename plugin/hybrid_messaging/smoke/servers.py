@@ -16,7 +16,7 @@ from hybrid_messaging import urls
 from hybrid_messaging.smoke.outcome import Failure
 from hybrid_messaging.smoke.run import Run
 
-#: Seconds that a process may take to end by itself.
+#: Seconds that the processes may take to end by themselves.
 FAREWELL = 5.0
 
 _WORKER = "hybrid_messaging.smoke.worker"
@@ -93,10 +93,13 @@ class Process:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
 
-    def end(self) -> None:
-        """Wait until it has ended, or kill it."""
+    def end(self, deadline: float) -> None:
+        """Wait until it has ended, or kill it.
+
+        :param deadline: monotonic time until which it may end by itself
+        """
         try:
-            self._process.wait(FAREWELL)
+            self._process.wait(max(deadline - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             self.kill()
         self._log.close()
@@ -172,6 +175,7 @@ class Servers:
         """End them all."""
         for process in self._processes:
             process.ask_to_end()
+        deadline = time.monotonic() + FAREWELL
         for process in self._processes:
-            process.end()
+            process.end(deadline)
         self._processes = []

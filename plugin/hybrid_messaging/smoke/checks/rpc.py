@@ -14,6 +14,8 @@ from hybrid_messaging.smoke.servers import Process
 
 #: Seconds until the server processes serve.
 START_TIMEOUT = 30.0
+#: Seconds in which a cast has to arrive.
+ARRIVAL_TIMEOUT = 5.0
 #: Seconds in which a second copy of a message would have come.
 SECOND_COPY = 0.1
 #: Seconds between two looks at what has come.
@@ -132,7 +134,7 @@ def _echo(context: Context, data: str, **options: str) -> str:
 
 def _takers(context: Context, token: str, expected: int) -> list[str]:
     """Who has got a message; a server that has got it twice is there twice."""
-    deadline = time.monotonic() + CALL_TIMEOUT
+    deadline = time.monotonic() + ARRIVAL_TIMEOUT
     takers: list[str] = []
     while len(takers) < expected and time.monotonic() < deadline:
         time.sleep(POLL)

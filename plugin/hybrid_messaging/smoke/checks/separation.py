@@ -50,8 +50,9 @@ def separation(context: Context) -> Finding:
         raise Failure(
             f"there is RPC on {notify}, which is for notifications: "
             + _few(sorted(strangers)),
-            "`rabbitmqctl list_consumers`, which tells whose it is; then give that "
-            "service its RPC transport with `hybrid-messaging configure`",
+            "`rabbitmqctl list_queues name consumers`: a queue with consumers is of a "
+            "service that needs `hybrid-messaging configure` or a restart; one without "
+            "is left over: delete it, or wait until it expires",
             found,
         )
     if on_rpc and not any(run.topic in name for name in on_rpc.all()):
@@ -77,15 +78,14 @@ def _proof(bus: Bus, inventory: Inventory | None, why: str) -> str:
     what = {"rpc": "RPC is", "notify": "no RPC is"}[bus.role]
     if inventory is None:
         return (
-            f"{what} on {bus.title}, but only by what the URLs say, which proves less: "
-            + why
+            f"{what} on {bus}, but only by what the URLs say, which proves less: " + why
         )
     if not inventory.complete:
         return (
-            f"{what} on {bus.title} as far as this run's own goes, by "
+            f"{what} on {bus} as far as this run's own goes, by "
             f"{inventory.source}, which proves less: of others nothing can be seen"
         )
-    return f"{what} on {bus.title}, by {inventory.source}"
+    return f"{what} on {bus}, by {inventory.source}"
 
 
 def _few(names: list[str], limit: int = 6) -> str:

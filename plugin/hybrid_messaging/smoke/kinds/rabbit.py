@@ -35,8 +35,9 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def query(role: str, configured: bool) -> Mapping[str, str]:
     """See `hybrid_messaging.smoke.kinds.Kind`."""
     if role == "rpc":
-        # the queues of replies and fanouts are left to their expiry
-        return {"rabbit_transient_queues_ttl": "20"}
+        # nobody knows the names of the queues of replies and fanouts: they are left
+        # to expire once nobody uses them
+        return {"rabbit_transient_queues_ttl": "5"}
     return {} if configured else {"amqp_durable_queues": "true"}
 
 
