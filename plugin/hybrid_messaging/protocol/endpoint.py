@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -32,6 +33,9 @@ SESSION_WINDOW = 8 * 1024 * 1024
 #: Later sessions get a share of it, but at least this: many of them, as of peers
 #: that open one for each link, are to take little more memory than one.
 MIN_SESSION_WINDOW = 4 * MAX_FRAME
+#: Messages go to qpid-proton in pieces of so many bytes: with every frame, it
+#: moves all that is left of a piece, and it keeps the memory of the largest.
+PIECE = 4 * MAX_FRAME
 #: Incomplete messages of one connection beyond this many bytes end their link.
 MAX_MESSAGE = 128 * 1024 * 1024
 
@@ -185,11 +189,13 @@ class Link:
 class Sender(Link):
     """A link that we send on."""
 
-    __slots__ = ("_tags",)
+    __slots__ = ("_rests", "_tags")
 
     def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
         super().__init__(endpoint, pn, local)
         self._tags = itertools.count()
+        #: deliveries of which qpid-proton has not seen everything yet
+        self._rests: deque[_Rest] = deque()
 
     def send(self, data: bytes, settled: bool = False) -> Delivery | None:
         """Send one encoded message; the caller has looked at the credit.
@@ -200,20 +206,51 @@ class Sender(Link):
         """
         tag = next(self._tags).to_bytes(8, "big")
         delivery = lib.pn_delivery(self.raw, proton_c.Tag(8, tag))
-        lib.pn_link_send(self.raw, data, len(data))
+        if self._rests or len(data) > PIECE:
+            self._rests.append(_Rest(delivery, data, settled))
+            self.endpoint._unfinished[self] = None
+        else:
+            lib.pn_link_send(self.raw, data, len(data))
+            self._complete(delivery, settled)
         if settled:
-            lib.pn_delivery_settle(delivery)
             return None
-        lib.pn_link_advance(self.raw)
         self._deliveries[delivery] = unsettled = Delivery(self, delivery)
         return unsettled
 
     def forget(self, delivery: Delivery) -> None:
         """Settle a delivery whose outcome no longer matters."""
         raw, delivery.raw = delivery.raw, None
-        if raw is not None:
-            del self._deliveries[raw]
-            lib.pn_delivery_settle(raw)
+        if raw is None:
+            return
+        del self._deliveries[raw]
+        for rest in self._rests:
+            if rest.delivery == raw:
+                self._rests.remove(rest)
+                lib.pn_delivery_abort(raw)
+                return
+        lib.pn_delivery_settle(raw)
+
+    def _complete(self, delivery: Any, settled: bool) -> None:
+        if settled:
+            lib.pn_delivery_settle(delivery)
+        else:
+            lib.pn_link_advance(self.raw)
+
+    def _go_on(self) -> bool:
+        """Hand over a piece, if the last one has left; tell whether that was done."""
+        if not self._rests:
+            del self.endpoint._unfinished[self]
+            return False
+        rest = self._rests[0]
+        if lib.pn_delivery_pending(rest.delivery) >= MAX_FRAME:
+            return False
+        piece = rest.data[rest.at : rest.at + PIECE]
+        lib.pn_link_send(self.raw, piece, len(piece))
+        rest.at += len(piece)
+        if rest.at == len(rest.data):
+            self._rests.popleft()
+            self._complete(rest.delivery, rest.settled)
+        return True
 
     def drained(self) -> None:
         """Tell a peer that drains this link that there is nothing left to send."""
@@ -222,6 +259,18 @@ class Sender(Link):
     @property
     def draining(self) -> bool:
         return bool(lib.pn_link_get_drain(self.raw))
+
+
+class _Rest:
+    """A delivery that is handed over in pieces."""
+
+    __slots__ = ("at", "data", "delivery", "settled")
+
+    def __init__(self, delivery: Any, data: bytes, settled: bool) -> None:
+        self.delivery = delivery
+        self.data = data
+        self.at = 0
+        self.settled = settled
 
 
 class Receiver(Link):
@@ -322,6 +371,8 @@ class Endpoint:
         self._raw_transport = proton_c.address(self.transport._impl)
         self._raw_collector = proton_c.address(self._collector._impl)
         self._links: dict[Any, Link] = {}
+        #: senders with messages that qpid-proton has not seen all of
+        self._unfinished: dict[Sender, None] = {}
         self._partial: dict[Any, bytearray] = {}
         self._partial_bytes = 0
         self._session: proton.Session | None = None
@@ -365,11 +416,20 @@ class Endpoint:
         Valid until the next call on this endpoint; `written()` removes them.
         """
         pending = lib.pn_transport_pending(self._raw_transport)
+        if self._unfinished:
+            pending = self._hand_over(pending)
         if pending <= 0:
             return _NOTHING
         size = min(pending, MAX_FRAME)
         lib.pn_transport_peek(self._raw_transport, self._output_at, size)
         return memoryview(self._output)[:size]
+
+    def _hand_over(self, pending: int) -> int:
+        while 0 <= pending < MAX_FRAME:
+            if not any([sender._go_on() for sender in tuple(self._unfinished)]):
+                break
+            pending = lib.pn_transport_pending(self._raw_transport)
+        return pending
 
     def written(self, size: int) -> None:
         """So many bytes of `output()` have been handed to the network."""
@@ -383,6 +443,8 @@ class Endpoint:
         while session:
             count += lib.pn_session_outgoing_bytes(session)
             session = lib.pn_session_next(session, 0)
+        for sender in self._unfinished:
+            count += sum(len(rest.data) - rest.at for rest in sender._rests)
         return count
 
     def discard_output(self) -> None:
@@ -426,6 +488,7 @@ class Endpoint:
         """Break the reference cycles with qpid-proton; no other call may follow."""
         self.closed = True
         self._partial.clear()
+        self._unfinished.clear()
         for link in self._links.values():
             link.closed = True
             _forget_deliveries(link)
@@ -513,6 +576,8 @@ class Endpoint:
     def _forget(self, link: Link) -> None:
         self._links.pop(link.raw, None)
         _forget_deliveries(link)
+        if isinstance(link, Sender):
+            self._unfinished.pop(link, None)
         if self._partial:
             for delivery in list(self._partial):
                 if lib.pn_delivery_link(delivery) == link.raw:
