@@ -578,6 +578,8 @@ class Endpoint:
         _forget_deliveries(link)
         if isinstance(link, Sender):
             self._unfinished.pop(link, None)
+            for rest in link._rests:
+                lib.pn_delivery_abort(rest.delivery)
         if self._partial:
             for delivery in list(self._partial):
                 if lib.pn_delivery_link(delivery) == link.raw:

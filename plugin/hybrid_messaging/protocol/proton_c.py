@@ -81,6 +81,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "pn_delivery_remote": (_POINTER, (_POINTER,)),
     "pn_delivery_update": (_NOTHING, (_POINTER, ctypes.c_uint64)),
     "pn_delivery_settle": (_NOTHING, (_POINTER,)),
+    "pn_delivery_abort": (_NOTHING, (_POINTER,)),
     "pn_disposition_is_failed": (_BOOL, (_POINTER,)),
     "pn_disposition_is_undeliverable": (_BOOL, (_POINTER,)),
     "pn_disposition_set_failed": (_NOTHING, (_POINTER, _BOOL)),
