@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from tests.functional import oslo_suite
@@ -20,9 +21,13 @@ from hybrid_messaging.engines import rabbitmq
 #: Tests in the suite, as of oslo.messaging 16 to 18.
 TESTS = 21
 #: Seconds that it may take; most of them it sleeps.
-TIMEOUT = 280
+TIMEOUT = 200
+#: Tests that see nothing but RabbitMQ and the driver for it. They want batches of a
+#: hundred to be there within two seconds, and events within half a second.
+RABBIT_ONLY = f"{oslo_suite.SUITE}.NotifyTestCase."
 
-Runs = dict[str, subprocess.Popen[str]]
+Suite = subprocess.Popen[str]
+Start = Callable[..., Suite]
 
 
 @pytest.fixture(scope="module")
@@ -34,36 +39,56 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[state.Engine]:
 
 
 @pytest.fixture(scope="module")
-def runs(bus: Router, node: state.Engine) -> Iterator[Runs]:
-    """The suite in each threading model, all at the same time."""
-    started: Runs = {}
-    for mode in oslo_suite.MODES:
+def start(bus: Router, node: state.Engine) -> Iterator[Start]:
+    """Starts the suite, or some of its tests."""
+    started: list[Suite] = []
+
+    def run(mode: str, *tests: str) -> Suite:
         # virtual hosts of its own: no other run has left anything there
-        vhost = f"{mode}-{bus.kind}"
-        urls = {
+        vhost = f"{bus.kind}-{len(started)}"
+        surroundings = {
+            **os.environ,
             "RPC_TRANSPORT_URL": bus.url(vhost),
             "NOTIFY_TRANSPORT_URL": rabbitmq.add_vhost(node, vhost),
         }
-        surroundings = {**os.environ, **urls}
         if mode == "eventlet":
             # coverage does not see green threads change
             surroundings.pop("COVERAGE_PROCESS_CONFIG", None)
-        started[mode] = subprocess.Popen(
-            [sys.executable, "-m", "tests.functional.oslo_suite", mode],
+        suite = subprocess.Popen(
+            [sys.executable, "-m", "tests.functional.oslo_suite", mode, *tests],
             env=surroundings,
             stdout=subprocess.PIPE,
             text=True,
         )
-    yield started
-    for suite in started.values():
+        started.append(suite)
+        return suite
+
+    yield run
+    for suite in started:
         suite.kill()
         suite.communicate()
 
 
+@pytest.fixture(scope="module")
+def suites(start: Start) -> dict[str, Suite]:
+    """The suite in each threading model, all at the same time."""
+    return {mode: start(mode) for mode in oslo_suite.MODES}
+
+
+def outcome(suite: Suite) -> dict[str, Any]:
+    """Wait for a suite, and return what it found."""
+    output, _ = suite.communicate(timeout=TIMEOUT)
+    assert suite.returncode == 0
+    found: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return found
+
+
 @pytest.mark.parametrize("mode", oslo_suite.MODES)
-def test_it_passes(mode: str, runs: Runs) -> None:
-    output, _ = runs[mode].communicate(timeout=TIMEOUT)
-    assert runs[mode].returncode == 0
-    found = json.loads(output.splitlines()[-1])
-    assert not found["failed"], "\n".join(found["failed"].values())
+def test_it_passes(mode: str, suites: dict[str, Suite], start: Start) -> None:
+    found = outcome(suites[mode])
     assert (found["run"], found["skipped"]) == (TESTS, 0)
+    failed = found["failed"]
+    if failed and all(test.startswith(RABBIT_ONLY) for test in failed):
+        # a busy machine may have been too slow for them: once more, alone
+        failed = outcome(start(mode, *failed))["failed"]
+    assert not failed, "\n".join(failed.values())
