@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 KINDS = ("embedded", "native")
 START_TIMEOUT = 30.0
 
-_REALM = "hybrid"
+_USERS = "users.sasldb"
 
 
 def native_program() -> str | None:
@@ -64,7 +64,7 @@ class Settings:
     host: str = HOST
     idle_timeout: int = 16
     link_capacity: int = 250
-    #: passwords by user: SASL PLAIN is required then
+    #: passwords by user (or user@realm): SASL PLAIN is required then
     users: Mapping[str, str] = field(default_factory=dict)
     mechanisms: str = ""
     tls: Tls | None = None
@@ -133,6 +133,18 @@ class Router:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def set_password(self, user: str, password: str) -> None:
+        """Change the password of a user (or user@realm), or add one."""
+        name, _, realm = user.partition("@")
+        # it goes through standard input; -p: without a terminal
+        command = ["saslpasswd2", "-c", "-p", "-f", self._directory / _USERS]
+        subprocess.run(
+            [*command, *(["-u", realm] if realm else []), name],
+            input=password.encode(),
+            check=True,
+            env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin"},
+        )
 
     # -- use ---------------------------------------------------------------
 
@@ -257,18 +269,11 @@ class Router:
         )
 
     def _write_users(self) -> None:
-        database = self._directory / "users.sasldb"
         for user, password in self.settings.users.items():
-            # the password goes through standard input, twice without -p
-            subprocess.run(
-                ["saslpasswd2", "-c", "-p", "-f", database, "-u", _REALM, user],
-                input=password.encode(),
-                check=True,
-                env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin"},
-            )
+            self.set_password(user, password)
         (self._directory / "router-sasl.conf").write_text(
             "pwcheck_method: auxprop\n"
             "auxprop_plugin: sasldb\n"
-            f"sasldb_path: {database}\n"
+            f"sasldb_path: {self._directory / _USERS}\n"
             "mech_list: PLAIN ANONYMOUS EXTERNAL\n"
         )

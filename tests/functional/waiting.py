@@ -39,5 +39,8 @@ class Stopwatch:
         self._start = time.monotonic()
         return self
 
+    def elapsed(self) -> float:
+        return time.monotonic() - self._start
+
     def __exit__(self, *_: object) -> None:
-        self.seconds = time.monotonic() - self._start
+        self.seconds = self.elapsed()

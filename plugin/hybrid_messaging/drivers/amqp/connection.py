@@ -10,6 +10,7 @@ thread and reads.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import select
@@ -43,7 +44,7 @@ class ConnectionFailed(Exception):
 
 
 class AuthenticationFailed(ConnectionFailed):
-    """The peer does not accept who we say we are."""
+    """One end does not accept who the other one says it is."""
 
 
 class Connection:
@@ -91,6 +92,10 @@ class Connection:
             if vhost and not options.pseudo_vhost:
                 connection.hostname = vhost
 
+        self._get_pin = functools.partial(security.pin, options, host, vhost)
+        #: the fingerprint that the peer's certificate must have
+        self._pin: str | None = None
+
         try:
             self.endpoint = Endpoint(
                 handler, container, idle_timeout=options.idle_timeout, setup=setup
@@ -112,14 +117,13 @@ class Connection:
             raise ConnectionFailed(f"{self.host}: {error.strerror or error}") from error
         failure: OSError | None = None
         for family, address in addresses:
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            dial = functools.partial(_dial, family, address, self._timeout)
             try:
-                sock.settimeout(self._timeout)
-                sock.connect(address)
+                self._pin = self._get_pin(dial)
+                sock = dial()
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setblocking(False)
             except OSError as error:
-                sock.close()
                 failure = error
             else:
                 self._socket = sock
@@ -129,7 +133,7 @@ class Connection:
                     self._poll.register(self._wake_read, select.POLLIN)
                     self._poll_wake = self._wake_read.fileno()
                 return
-        raise ConnectionFailed(f"{self.host}: {_reason(failure)}") from failure
+        raise self._failed(_reason(failure)) from failure
 
     def serve(
         self, deliver: Callable[[], None], duties: Callable[[float], float]
@@ -259,7 +263,8 @@ class Connection:
                     self.endpoint.receive(data)
                 else:
                     self.endpoint.end_of_input()
-                self.flush()
+                if self._pin is None or self._is_pinned(self._pin):
+                    self.flush()
             except Exception as error:
                 # whoever reads, it is the connection that fails of this
                 LOG.exception("%s said something unexpected", self.host)
@@ -268,19 +273,38 @@ class Connection:
             if self.endpoint.closed:
                 self._end_soon()
 
+    def _is_pinned(self, pin: str) -> bool:
+        """Whether the peer has shown no other certificate than it should."""
+        shown = security.fingerprint(self.endpoint.transport)
+        if shown is None:
+            return True
+        self._pin = None
+        if shown == pin:
+            return True
+        self._failure = "the peer shows one certificate now and another then"
+        self._end_soon()
+        return False
+
     def _end_soon(self) -> None:
         if not self._closing:
             self._closing = True
             self.step_in()
 
     def _end(self) -> ConnectionFailed:
-        reason = self.endpoint.failure or self._failure or "closed by the peer"
+        reason = self.endpoint.failure or self._failure
         if self.endpoint.authentication_failed:
+            user = self.host.username or "(anonymous)"
+            detail = f": {reason}" if reason else ""
             return AuthenticationFailed(
-                f"{self.host}: the bus refuses user"
-                f" {self.host.username or '(anonymous)'}: {reason}"
+                f"{self.host}: the bus refuses user {user}{detail}"
             )
-        return ConnectionFailed(f"{self.host}: {reason}")
+        return self._failed(reason or "closed by the peer")
+
+    def _failed(self, reason: str) -> ConnectionFailed:
+        kind = (
+            AuthenticationFailed if security.is_distrust(reason) else ConnectionFailed
+        )
+        return kind(f"{self.host}: {reason}")
 
     # -- in any thread, with the lock held -------------------------------
 
@@ -335,6 +359,17 @@ class Connection:
         for sock in (self._socket, self._wake_read, self._wake_write):
             if sock is not None:
                 sock.close()
+
+
+def _dial(family: socket.AddressFamily, address: Any, timeout: float) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _reason(error: OSError | None) -> str:

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who the driver lets in and who lets it in: TLS, certificates, SASL."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from oslo_messaging import MessageDeliveryFailure
+from tests.functional.conftest import MakeRouter
+from tests.functional.routers import Settings, Tls
+from tests.functional.rpc import Rpc
+from tests.functional.waiting import Stopwatch, until
+
+from hybrid_messaging.drivers import errors
+
+USERS = {"nova": "s3cret p@ss/wörd%"}
+NOW = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The certificates of a bus for `localhost` and 127.0.0.1, and of clients."""
+
+    ca: trustme.CA
+    directory: Path
+
+    @property
+    def ca_file(self) -> Path:
+        path = self.directory / "ca.pem"
+        self.ca.cert_pem.write_to_path(path)
+        return path
+
+    def issue(self, name: str, *identities: str, **kwargs: Any) -> Tls:
+        issued = self.ca.issue_cert(*identities, **kwargs)
+        certificate = self.directory / f"{name}.pem"
+        key = self.directory / f"{name}.key"
+        for part in issued.cert_chain_pems:
+            part.write_to_path(certificate, append=True)
+        issued.private_key_pem.write_to_path(key)
+        return Tls(certificate, key)
+
+    def server(self, *identities: str, clients: bool = False) -> Settings:
+        tls = self.issue("server", *(identities or ("localhost", "127.0.0.1")))
+        if clients:
+            tls = dataclasses.replace(tls, client_ca=self.ca_file)
+        return Settings(tls=tls, mechanisms="EXTERNAL" if clients else "ANONYMOUS")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(trustme.CA(), tmp_path)
+
+
+def works(url: str, **options: object) -> None:
+    with Rpc(url) as rpc:
+        rpc.server(transport=rpc.transport(**options))
+        assert (
+            rpc.client(rpc.transport(**options), timeout=10).call({}, "name") == "one"
+        )
+
+
+def fails(url: str, **options: object) -> str:
+    """The reason why a call at once fails on such a bus, and the next one, too."""
+    with Rpc(url) as rpc:
+        client = rpc.client(rpc.transport(**options), timeout=5)
+        texts = []
+        for _ in range(2):
+            with Stopwatch() as watch, pytest.raises(MessageDeliveryFailure) as caught:
+                client.call({}, "name")
+            assert isinstance(caught.value, errors.BusUnavailable)
+            assert watch.seconds < NOW
+            texts.append(str(caught.value))
+    assert texts[0] == texts[1]
+    return texts[0]
+
+
+# -- SASL ------------------------------------------------------------------
+
+
+def test_password(make_router: MakeRouter) -> None:
+    router = make_router(Settings(users=USERS))
+    works(router.url(username="nova", password=USERS["nova"]))
+
+
+def test_wrong_password_is_said_at_once(
+    make_router: MakeRouter, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = make_router(Settings(users=USERS))
+    with Rpc(router.url(username="nova", password="wr0ng-password")) as rpc:
+        client = rpc.client(timeout=20)
+        for _ in range(3):
+            with Stopwatch() as watch, pytest.raises(errors.BusUnavailable) as caught:
+                client.call({}, "name")
+            assert "refuses user nova" in str(caught.value)
+            assert watch.seconds < NOW
+    until(lambda: "refuses user nova" in caplog.text, "it is logged, too")
+    assert "wr0ng-password" not in caplog.text + str(caught.value)
+
+
+def test_no_password_where_one_is_wanted(make_router: MakeRouter) -> None:
+    router = make_router(Settings(users=USERS))
+    assert "refuses user (anonymous)" in fails(router.url())
+
+
+def test_unknown_user(make_router: MakeRouter) -> None:
+    router = make_router(Settings(users=USERS))
+    assert "refuses user other" in fails(router.url(username="other", password="x"))
+
+
+def test_password_is_put_right_in_the_meantime(make_router: MakeRouter) -> None:
+    """A client that was refused goes on trying, and gets in."""
+    router = make_router(Settings(users={"nova": "old"}))
+    with Rpc(router.url(username="nova", password="new")) as rpc:
+        client = rpc.client(timeout=20)
+        with pytest.raises(errors.BusUnavailable):
+            client.call({}, "name")
+        router.stop()
+        router.set_password("nova", "new")
+        router.start()
+        rpc.server()
+        with Stopwatch() as watch:
+            while True:
+                try:
+                    assert client.call({}, "name") == "one"
+                    break
+                except errors.BusUnavailable:
+                    assert watch.elapsed() < 30
+
+
+def test_realm_is_added_to_the_user(make_router: MakeRouter) -> None:
+    router = make_router(Settings(users={"nova@realm": "secret"}))
+    url = router.url(username="nova", password="secret")
+    works(url, sasl_default_realm="realm")
+    works(router.url(username="nova@realm", password="secret"))
+    assert "nova@elsewhere" in fails(url, sasl_default_realm="elsewhere")
+
+
+def test_mechanism_that_the_bus_does_not_have(make_router: MakeRouter) -> None:
+    router = make_router(Settings(users=USERS))
+    url = router.url(username="nova", password=USERS["nova"])
+    works(url, sasl_mechanisms="PLAIN")
+    assert "refuses user nova" in fails(url, sasl_mechanisms="EXTERNAL")
+
+
+# -- TLS -------------------------------------------------------------------
+
+
+def test_tls(make_router: MakeRouter, files: Files) -> None:
+    router = make_router(files.server())
+    works(router.url(host="localhost"), ssl_ca_file=files.ca_file)
+
+
+def test_tls_with_large_messages(make_router: MakeRouter, files: Files) -> None:
+    router = make_router(files.server())
+    options = {"ssl_ca_file": files.ca_file}
+    with Rpc(router.url(host="localhost")) as rpc:
+        rpc.server(transport=rpc.transport(**options))
+        client = rpc.client(rpc.transport(**options))
+        text = "0123456789" * 1_000_000
+        assert client.call({}, "echo", value=text) == text
+
+
+def test_address_instead_of_a_name(make_router: MakeRouter, files: Files) -> None:
+    router = make_router(files.server())
+    works(router.url(host="127.0.0.1"), ssl_ca_file=files.ca_file)
+
+
+def test_address_that_the_certificate_does_not_have(
+    make_router: MakeRouter, files: Files
+) -> None:
+    router = make_router(files.server("localhost", "127.0.0.2"))
+    text = fails(router.url(host="127.0.0.1"), ssl_ca_file=files.ca_file)
+    assert "certificate" in text
+
+
+def test_wrong_host_name_is_refused(make_router: MakeRouter, files: Files) -> None:
+    router = make_router(files.server("other.example.org"))
+    text = fails(router.url(host="localhost"), ssl_ca_file=files.ca_file)
+    assert "certificate" in text
+
+
+def test_certificate_of_the_virtual_host(make_router: MakeRouter, files: Files) -> None:
+    router = make_router(files.server("bus.example.org"))
+    url = router.url(host="localhost", vhost="bus.example.org")
+    works(url, ssl_ca_file=files.ca_file, ssl_verify_vhost=True)
+    url = router.url(host="localhost", vhost="wrong.example.org")
+    assert "certificate" in fails(url, ssl_ca_file=files.ca_file, ssl_verify_vhost=True)
+
+
+def test_stranger_s_authority_is_refused(
+    make_router: MakeRouter, files: Files, tmp_path: Path
+) -> None:
+    router = make_router(files.server())
+    stranger = tmp_path / "stranger.pem"
+    trustme.CA().cert_pem.write_to_path(stranger)
+    text = fails(router.url(host="localhost"), ssl_ca_file=stranger)
+    assert "certificate" in text
+
+
+def test_system_s_authorities_do_not_know_the_bus(
+    make_router: MakeRouter, files: Files
+) -> None:
+    router = make_router(files.server())
+    assert "certificate" in fails(router.url(host="localhost"), ssl=True)
+
+
+def test_plain_client_of_a_tls_bus(make_router: MakeRouter, files: Files) -> None:
+    router = make_router(files.server())
+    with Rpc(router.url(host="localhost")) as rpc:
+        client = rpc.client(timeout=2)
+        with pytest.raises(errors.BusUnavailable):
+            client.call({}, "name")
+
+
+def test_tls_client_of_a_plain_bus(make_router: MakeRouter, files: Files) -> None:
+    router = make_router()
+    with Rpc(router.url(host="localhost", ssl_ca_file=files.ca_file)) as rpc:
+        client = rpc.client(timeout=2)
+        with pytest.raises(errors.BusUnavailable):
+            client.call({}, "name")
+
+
+# -- client certificates ------------------------------------------------------
+
+
+def test_client_certificate(make_router: MakeRouter, files: Files) -> None:
+    router = make_router(files.server(clients=True))
+    client = files.issue("client", common_name="nova")
+    works(
+        router.url(host="localhost"),
+        ssl_ca_file=files.ca_file,
+        ssl_cert_file=client.certificate,
+        ssl_key_file=client.key,
+    )
+
+
+def test_encrypted_key(make_router: MakeRouter, files: Files) -> None:
+    router = make_router(files.server(clients=True))
+    client = files.issue("client", common_name="nova")
+    key = load_pem_private_key(client.key.read_bytes(), None)
+    client.key.write_bytes(
+        key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open sesame")
+        )
+    )
+    options = {
+        "ssl_ca_file": files.ca_file,
+        "ssl_cert_file": client.certificate,
+        "ssl_key_file": client.key,
+    }
+    works(router.url(host="localhost"), **options, ssl_key_password="open sesame")
+    text = fails(router.url(host="localhost"), **options, ssl_key_password="wrong")
+    assert "ssl_key_password" in text
+    assert str(client.key) in text
+
+
+def test_missing_client_certificate_is_refused(
+    make_router: MakeRouter, files: Files
+) -> None:
+    router = make_router(files.server(clients=True))
+    with Rpc(router.url(host="localhost", ssl_ca_file=files.ca_file)) as rpc:
+        client = rpc.client(timeout=3)
+        with pytest.raises(errors.BusUnavailable):
+            client.call({}, "name")
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_file", "ssl_cert_file", "ssl_key_file"])
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_unusable_files_are_named_at_once(
+    files: Files, tmp_path: Path, option: str, content: str | None
+) -> None:
+    client = files.issue("client", common_name="nova")
+    broken = tmp_path / "broken.pem"
+    if content is not None:
+        broken.write_text(content)
+    options = {
+        "ssl_ca_file": files.ca_file,
+        "ssl_cert_file": client.certificate,
+        "ssl_key_file": client.key,
+        option: broken,
+    }
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        url = f"amqp://localhost:{listening.getsockname()[1]}/"
+        with Stopwatch() as watch:
+            text = fails(url, **options)
+    assert option in text and str(broken) in text
+    assert watch.seconds < NOW
