@@ -19,7 +19,12 @@ from tests.functional.routers import Router, Settings
 from tests.functional.waiting import until
 
 from hybrid_messaging.protocol import codec
-from hybrid_messaging.protocol.endpoint import ACCEPTED, RELEASED, Sender
+from hybrid_messaging.protocol.endpoint import (
+    ACCEPTED,
+    RECEIVER_LOST,
+    RELEASED,
+    Sender,
+)
 
 ANYCAST = "openstack.org/om/rpc/anycast/openstack/limits"
 MULTICAST = "openstack.org/om/rpc/multicast/openstack/limits"
@@ -171,6 +176,24 @@ def test_a_relay_does_not_wait_for_ever_for_a_busy_receiver(
     relay = peer.sender(None)
     delivery = peer.send(relay, "busy", to=ANYCAST)
     assert peer.outcome(delivery) == RELEASED
+
+
+def test_replies_that_wait_are_released_when_their_caller_goes(
+    embedded: None, peer: Peer, other: Peer
+) -> None:
+    receiver = other.receiver(None, credit=1)
+    data = codec.encode("x", to=receiver.pn.remote_source.address)
+    for relay in (peer.sender(None), peer.sender(None)):
+        while relay.credit:  # the first link fills the queue, the second waits
+            relay.send(data)
+            peer.step(0)
+    peer.round_trip()
+    assert not peer.outcomes
+    other.take(receiver)
+    other.vanish()
+    peer.until(lambda: len(peer.outcomes) == 500, "all outcomes")
+    outcomes = list(peer.outcomes.values())
+    assert (outcomes.count(RECEIVER_LOST), outcomes.count(RELEASED)) == (1, 499)
 
 
 def test_the_relay_waits_for_a_receiver_that_is_slow(peer: Peer, other: Peer) -> None:

@@ -76,10 +76,13 @@ class Address:
     def remove_consumer(self, consumer: Consumer) -> None:
         """Detach a consumer; with the last, producers lose their credit."""
         self.consumers.remove(consumer)
-        if not self.consumers:
+        if self.consumers:
+            self.pump()
+        else:
             for producer in self.producers:
                 producer.stop()
-        self.pump()
+            for producer in tuple(self.waiting):
+                producer.give_up()
 
     def pump(self) -> None:
         """Forward what producers hold, after a consumer's room has changed."""

@@ -94,8 +94,6 @@ class Producer:
         self.started = False
         self.link.drain()
         self.connection.wake()
-        if self.held is not None:
-            self.give_up()
 
     def on_message(self, delivery: Delivery | None, data: bytes) -> None:
         """Forward a message, or hold it and stop reading the link."""

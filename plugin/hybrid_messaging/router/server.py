@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from hybrid_messaging.router.addresses import AddressTable
 from hybrid_messaging.router.config import ConfigError, RouterConfig
@@ -40,8 +41,7 @@ class Listener:
     def __init__(self, sock: socket.socket, terms: Terms) -> None:
         self.socket = sock
         self.terms = terms
-        host, port = sock.getsockname()[:2]
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.address = _where(sock.getsockname())
 
 
 class Router:
@@ -179,15 +179,18 @@ class Router:
             except OSError as error:
                 self._pause_accepting(error)
                 return
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.accepted += 1
-            name = (
-                f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+            try:
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._poll.register(sock, select.EPOLLIN)
+            except OSError as error:  # the peer has gone, or the kernel is short
+                LOG.info("a connection from %s: %s", peer[0], error.strerror)
+                sock.close()
+                continue
+            self.connections[sock.fileno()] = Connection(
+                self, sock, self.accepted, _where(peer), listener.terms
             )
-            connection = Connection(self, sock, self.accepted, name, listener.terms)
-            self.connections[sock.fileno()] = connection
-            self._poll.register(sock, select.EPOLLIN)
 
     def _pause_accepting(self, error: OSError) -> None:
         # the peers that wait would be reported again and again
@@ -254,21 +257,28 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _where(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _listen(host: str, port: int) -> list[socket.socket]:
+    """Listen on all addresses of a host, or on those that this machine has."""
     sockets: list[socket.socket] = []
+    missing: OSError | None = None
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        for family, kind, protocol, _, address in found:
-            sock = socket.socket(family, kind, protocol)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
-            sock.listen(socket.SOMAXCONN)
-            sock.setblocking(False)
+        for family, *_, address in found:
+            try:
+                sockets.append(_bound(family, address))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+        if missing is not None and not sockets:
+            raise missing
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -276,3 +286,18 @@ def _listen(host: str, port: int) -> list[socket.socket]:
             f"cannot listen on {host}:{port}: {error.strerror}"
         ) from error
     return sockets
+
+
+def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(socket.SOMAXCONN)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
