@@ -143,11 +143,11 @@ class Handler(Protocol):
 class Link:
     """A link of an endpoint, whichever side attached it first."""
 
-    __slots__ = ("_deliveries", "closed", "context", "endpoint", "local", "pn", "raw")
+    __slots__ = ("_deliveries", "_pn", "closed", "context", "endpoint", "local", "raw")
 
     def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
         self.endpoint = endpoint
-        self.pn = pn
+        self._pn: proton.Link | None = pn
         self.raw = proton_c.address(pn._impl)
         self.local = local
         self.closed = False
@@ -156,16 +156,22 @@ class Link:
         self._deliveries: dict[Any, Delivery] = {}
 
     @property
+    def pn(self) -> proton.Link:
+        """qpid-proton's own link, until ours is closed."""
+        assert self._pn is not None, "the link is closed"
+        return self._pn
+
+    @property
     def name(self) -> str:
         return self.pn.name
 
     @property
     def credit(self) -> int:
-        return lib.pn_link_credit(self.raw)
+        return 0 if self.closed else lib.pn_link_credit(self.raw)
 
     @property
     def unsettled(self) -> int:
-        return lib.pn_link_unsettled(self.raw)
+        return 0 if self.closed else lib.pn_link_unsettled(self.raw)
 
     @property
     def deliveries(self) -> list[Delivery]:
@@ -184,6 +190,13 @@ class Link:
             self.endpoint._forget(self)
             self.pn.close()
             self.pn.free()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        # Here and now: whoever drops its last reference to us later may be in
+        # another thread, and qpid-proton must not free a link there.
+        self.closed = True
+        self._pn = None
 
 
 class Sender(Link):
@@ -485,15 +498,20 @@ class Endpoint:
         self.connection.close()
 
     def abandon(self) -> None:
-        """Break the reference cycles with qpid-proton; no other call may follow."""
+        """Free all that qpid-proton keeps; no other call may follow.
+
+        Freed in the thread that calls this, whoever still refers to parts of it.
+        """
         self.closed = True
         self._partial.clear()
         self._unfinished.clear()
         for link in self._links.values():
-            link.closed = True
             _forget_deliveries(link)
+            link._let_go()
         self._links.clear()
+        self._session = None
         self.transport.unbind()
+        del self.transport, self.connection, self._collector
 
     @property
     def authentication_failed(self) -> bool:
