@@ -8,6 +8,7 @@ writable first.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import resource
@@ -99,7 +100,8 @@ class Router:
     def stop(self) -> None:
         """Have run() return soon; may be called from a signal handler or a thread."""
         self._stopping = True
-        self._signalled.send(b"\0")
+        with contextlib.suppress(OSError):  # it is over already
+            self._signalled.send(b"\0")
 
     def close(self) -> None:
         """Close all sockets at once."""
