@@ -253,6 +253,8 @@ def test_a_server_killed_in_mid_call_costs_the_timeout(
         serve(mortal)
         call = pair[client].begin_call(topic, "work", PATIENCE, timeout=5)
         mortal.asked(topic)
+        # the request is settled by another thread; this comes after it on the wire
+        pair[client].call(topic, "echo", 1)
         mortal.kill()
         with pytest.raises(Failed) as failed:
             call()
