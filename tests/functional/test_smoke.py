@@ -236,7 +236,7 @@ def test_notifications_have_no_way(
 
 @pytest.mark.parametrize("password", ["right", "sesame"])
 def test_rpc_authenticates(hybrid: Deployment, tmp_path: Path, password: str) -> None:
-    router = Router("embedded", tmp_path, Settings(users={"nova": "right"}))
+    router = Router("embedded", tmp_path, Settings(users={"nova@hybrid": "right"}))
     router.start()
     try:
         url = router.url(username="nova@hybrid", password=password)
