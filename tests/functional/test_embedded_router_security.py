@@ -75,7 +75,9 @@ def server(authority: Authority) -> Certificate:
 
 @pytest.fixture
 def guarded(make_router: MakeRouter) -> Iterator[Router]:
-    yield make_router(Settings(users={"nova": "s3cr€t p@ss:word", "empty": "x"}))
+    yield make_router(
+        Settings(users={"nova@hybrid": "s3cr€t p@ss:word", "other@hybrid": "x"})
+    )
 
 
 def test_an_open_router_wants_nothing(bus: Router) -> None:
@@ -142,7 +144,7 @@ def test_tls_without_client_certificates(
 def test_tls_with_a_password(
     make_router: MakeRouter, authority: Authority, server: Certificate
 ) -> None:
-    router = make_router(Settings(tls=Tls(*server), users={"nova": "right"}))
+    router = make_router(Settings(tls=Tls(*server), users={"nova@hybrid": "right"}))
     right = _sasl("PLAIN", "nova@hybrid", "right")
     wrong = _sasl("PLAIN", "nova@hybrid", "wrong")
     assert _is_let_in(router, _tls(authority, sasl=right))

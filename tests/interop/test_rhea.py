@@ -170,7 +170,7 @@ def test_a_killed_server_is_told_at_once(
 
 
 def test_passwords(spawn: Spawn, make_router: MakeRouter, address: str) -> None:
-    router = make_router(Settings(users={"nova": "right"}))
+    router = make_router(Settings(users={"nova@hybrid": "right"}))
     for password, welcome in (("right", True), ("wrong", False)):
         login = {"username": "nova@hybrid", "password": password}
         told = spawn("serve", router, address=address, connection=login)
