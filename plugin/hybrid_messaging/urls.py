@@ -91,23 +91,20 @@ def parse(url: str) -> TransportURL:
     :param url: the URL, percent-encoded
     :raises UrlError: if it is none; the message hides passwords
     """
-    try:
-        parts = urlparse.urlsplit(url)
-    except ValueError as error:
-        raise UrlError(f"not a transport URL: {redact(url)}: {error}") from None
-    if not parts.scheme or not url[len(parts.scheme) :].startswith("://"):
+    parts = _URL.fullmatch(url)
+    if parts is None:
         raise UrlError(
             f"not a transport URL: {redact(url)!r}: "
             "it has the form scheme://user:password@host:port/vhost"
         )
-    hosts = tuple(_host(item, url) for item in parts.netloc.split(",") if item)
+    hosts = tuple(_host(item, url) for item in parts["netloc"].split(",") if item)
     return TransportURL(
-        parts.scheme,
+        parts["scheme"].lower(),
         hosts,
-        urlparse.unquote(parts.path[1:]) or None,
+        urlparse.unquote(parts["path"][1:]) or None,
         {
             key: ",".join(values)
-            for key, values in urlparse.parse_qs(parts.query).items()
+            for key, values in urlparse.parse_qs(parts["query"] or "").items()
         },
     )
 
@@ -159,6 +156,12 @@ def _hide_authority(match: re.Match[str]) -> str:
     return match[0]
 
 
+# not urllib's urlsplit(): newer ones refuse several hosts of which some are IPv6
+# addresses
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<netloc>[^/?#]*)(?P<path>[^?#]*)"
+    r"(?:\?(?P<query>[^#]*))?(?:\#.*)?"
+)
 _ADDRESS = re.compile(
     r"(?: \[(?P<ipv6>[^\]]+)\] | (?P<name>[^:\[\]@/]*) ) (?: :(?P<port>[0-9]*) )?",
     re.VERBOSE,

@@ -19,12 +19,19 @@ def parse(url: str, realm: str = "") -> list[Host]:
 
 
 def test_every_host_is_an_alternative() -> None:
-    found = parse("amqp://ua:pa@a:1,ub:pb@b:2,[::1]:3/vhost")
+    found = parse("amqp://ua:pa@a:1,ub:pb@b:2,c:3/vhost")
     assert sorted(found, key=lambda host: host.port) == [
         Host("a", 1, "ua", "pa"),
         Host("b", 2, "ub", "pb"),
-        Host("::1", 3, None, None),
+        Host("c", 3, None, None),
     ]
+
+
+def test_hosts_may_be_ipv6_addresses() -> None:
+    assert set(parse("amqp://u:p@[::1]:1,u:p@[::2]:2/")) == {
+        Host("::1", 1, "u", "p"),
+        Host("::2", 2, "u", "p"),
+    }
 
 
 def test_order_differs_between_processes() -> None:

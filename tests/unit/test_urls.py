@@ -48,7 +48,7 @@ def test_any_character_survives_a_round_trip(secret: str) -> None:
 def test_several_hosts_and_ipv6() -> None:
     url = urls.build("amqp", [("::1", 5672), ("b.example", 5673)], "u", "p")
     assert url == "amqp://u:p@[::1]:5672,u:p@b.example:5673/"
-    assert [host.hostname for host in upstream(url).hosts] == ["::1", "b.example"]
+    assert [host.host for host in urls.parse(url).hosts] == ["::1", "b.example"]
 
 
 def test_what_is_not_given_is_not_there() -> None:
@@ -64,7 +64,8 @@ def test_what_is_not_given_is_not_there() -> None:
         "rabbit://u:p@h/nova_cell1",
         "kombu+memory://",
         "zmq+sentinel://h:26379/v?a=1&a=2&b=x%20y",
-        "amqp://u%40realm:p@[::1]:5672,u2:p2@h2:1/v",
+        # names beside IPv6 addresses depend on the release of Python there
+        "amqp://u%40realm:p@[::1]:5672,u2:p2@[::2]:1/v",
         "rabbit://u:p@h1:1,h2:2/",
         "rabbit://:p@h/",
     ],
@@ -88,7 +89,7 @@ def test_parsed_as_oslo_messaging_parses(url: str) -> None:
         ("", "it has the form"),
         ("localhost:5672", "it has the form"),
         ("rabbit:/u:hidden@h", "it has the form"),
-        ("rabbit://u:hid[den@h", "Invalid IPv6"),
+        ("rabbit://u:hid[den@h", "percent-encoded"),
         ("rabbit://u:hid/den@h:1/", "percent-encoded"),
         ("rabbit://u:hidden@h:port/", "percent-encoded"),
         ("rabbit://u:hidden@h:70000/", "no such port"),
