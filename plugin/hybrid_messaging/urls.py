@@ -117,7 +117,7 @@ def _host(netloc: str, url: str) -> Host:
         username = urlparse.unquote(name)
         password = urlparse.unquote(secret) if colon else None
     match = _ADDRESS.fullmatch(address)
-    if match is None:
+    if match is None or not set("[]").isdisjoint(credentials):
         # what should be the address may be a piece of a password
         raise UrlError(
             f"not a transport URL: {redact(url)}: it lacks a host and a port; other "
