@@ -106,6 +106,13 @@ def test_anything_else_does_not(guarded: Router, setup: Setup | None) -> None:
     assert "s3cr" not in guarded.log()
 
 
+def test_a_wrong_password_is_in_the_log(guarded: Router, router_kind: str) -> None:
+    assert not _is_let_in(guarded, _sasl("PLAIN", "nova@hybrid", "wrong"))
+    if router_kind == "embedded":
+        assert "127.0.0.1" in guarded.log()
+        assert "authentication failed" in guarded.log()
+
+
 def test_the_user_is_told_to_the_management(guarded: Router, router_kind: str) -> None:
     with Peer(
         guarded.port, setup=_sasl("PLAIN", "nova@hybrid", "s3cr€t p@ss:word")

@@ -175,6 +175,8 @@ class Connection(Handler):
             for consumer in tuple(self.consumers):
                 consumer.advance()
         if self.endpoint.finished:
+            if self.endpoint.authentication_failed:
+                LOG.warning("%s: authentication failed", self)
             self.drop()
 
     def _write(self) -> bool:
@@ -261,7 +263,7 @@ class Connection(Handler):
         self.container = endpoint.connection.remote_container or ""
         self.properties = endpoint.remote_properties
         self.user = endpoint.transport.user
-        LOG.info("%s: opened", self)
+        LOG.info("%s: opened%s", self, f" by {self.user}" if self.user else "")
         endpoint.open()
 
     def on_close(self, endpoint: Endpoint, condition: str) -> None:
