@@ -131,7 +131,10 @@ def store(url: str, queue: str, text: str) -> None:
 
 
 def on_disk(node: state.Engine, queue: str) -> bool:
-    """Whether a node would know a queue again if it were killed now."""
+    """Whether a node has begun to write down a queue, and has written all before.
+
+    So ask for one that was declared after the one that is to be kept.
+    """
     data = Path(node.log).with_name("mnesia")
     for file in data.rglob("*"):
         # the node replaces files while we look

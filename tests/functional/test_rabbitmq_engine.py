@@ -102,7 +102,8 @@ def test_a_node_killed_leaves_nothing_that_matters(place: Deployment) -> None:
     before = place.engine("rabbitmq")
     epmd_port = before.details["ports"]["epmd"]
     store(before.url, "kept-by-node", "still here")
-    until(lambda: on_disk(before, "kept-by-node"), "the queue is on disk")
+    store(before.url, "declared-after-it", "")
+    until(lambda: on_disk(before, "declared-after-it"), "the queue is on disk")
     process = place.process("rabbitmq")
     process.kill()
     process.wait(30)

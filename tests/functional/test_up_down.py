@@ -156,7 +156,10 @@ def test_after_a_reboot_everything_comes_back(hybrid: Deployment) -> None:
     before = state.load(hybrid.dir)
     assert before is not None
     store(before.notify_url, "rebooted", "still here")
-    until(lambda: on_disk(before.engines[1], "rebooted"), "the queue is on disk")
+    store(before.notify_url, "declared-after-it", "")
+    until(
+        lambda: on_disk(before.engines[1], "declared-after-it"), "the queue is on disk"
+    )
     for item in before.engines:
         process = psutil.Process(item.pid)
         process.kill()
