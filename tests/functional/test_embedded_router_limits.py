@@ -354,6 +354,17 @@ def test_a_stuck_peer_does_not_keep_a_router_from_ending(
         own_bus.stop()
 
 
+def test_a_stuck_peer_that_hangs_up_is_gone(
+    embedded: None, own_bus: Router, peer: Peer
+) -> None:
+    with Peer(own_bus.port) as stuck:
+        stuck.receiver(ANYCAST, credit=100_000)
+        sender = peer.sender(ANYCAST)
+        _send_until_held_back(peer, sender, codec.encode("x" * 100_000), 500, True)
+        stuck.socket.shutdown(socket.SHUT_WR)
+        until(lambda: own_bus.connections() == 1, "it is gone", timeout=5)
+
+
 def test_a_hang_up_changes_nothing(embedded: None, own_bus: Router, peer: Peer) -> None:
     os.kill(own_bus.pid, signal.SIGHUP)
     peer.round_trip()

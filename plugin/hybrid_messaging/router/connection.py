@@ -74,6 +74,7 @@ class Connection(Handler):
         self._unsent = b""
         self._dirty = False
         self._lost = False
+        self._hung_up = False
         self._watching_output = False
         self.endpoint = Endpoint(
             self,
@@ -114,6 +115,7 @@ class Connection(Handler):
         if size:
             self.endpoint.receive(buffer[:size])
         else:
+            self._hung_up = True
             self.endpoint.end_of_input()
         self.wake()
 
@@ -174,7 +176,8 @@ class Connection(Handler):
             self.full = False
             for consumer in tuple(self.consumers):
                 consumer.advance()
-        if self.endpoint.finished:
+        # a peer that has hung up and does not read either would keep us awake
+        if self.endpoint.finished or (blocked and self._hung_up):
             if self.endpoint.authentication_failed:
                 LOG.warning("%s: authentication failed", self)
             self.drop()

@@ -17,6 +17,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from logging.handlers import WatchedFileHandler
 from types import FrameType
 from typing import Any
 
@@ -242,7 +243,8 @@ def _log(config: RouterConfig) -> None:
     handler: logging.Handler = logging.StreamHandler()
     if config.log_file:
         try:
-            handler = logging.FileHandler(config.log_file)
+            # goes on in a new file after a log rotation
+            handler = WatchedFileHandler(config.log_file)
         except OSError as error:
             raise ConfigError(
                 f"cannot write the log to {config.log_file}: {error.strerror}"
