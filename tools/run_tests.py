@@ -77,7 +77,7 @@ def lint(_: Sequence[str]) -> list[Command]:
         ["shellcheck", "--external-sources", *shell],
         # E006 wants shorter lines in the shell half than in the Python half
         [tool("bashate"), "--ignore", "E006", *shell],
-        [tool("reno"), "lint"],
+        [tool("reno"), "--quiet", "lint"],
         [tool("ruff"), "format", "--check", "."],
         [tool("ruff"), "check", "."],
         [tool("mypy")],
@@ -87,7 +87,7 @@ def lint(_: Sequence[str]) -> list[Command]:
 def docs(_: Sequence[str]) -> list[Command]:
     """Return the command that builds the documentation."""
     # -E: what an earlier build knows may hide a warning
-    options = ["-E", "-W", "--keep-going", "-q", "-b", "html"]
+    options = ["-E", "-W", "--keep-going", "--no-color", "-q", "-b", "html"]
     return [[tool("sphinx-build"), *options, "doc/source", BUILD / "html"]]
 
 
