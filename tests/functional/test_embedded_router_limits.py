@@ -104,6 +104,30 @@ def test_presettled_messages_wait_for_a_busy_receiver_too(
     peer.until(lambda: sender.credit > 0, "credit for what has been taken")
 
 
+@pytest.mark.parametrize("relayed", [True, False])
+def test_what_waits_on_many_links_is_bounded_together(
+    embedded: None, own_bus: Router, peer: Peer, other: Peer, relayed: bool
+) -> None:
+    receiver = other.receiver(None if relayed else ANYCAST)
+    address = receiver.pn.remote_source.address
+    before = own_bus.resident()
+    data = codec.encode("x" * 3_000_000, to=address)
+    for _ in range(30):
+        peer.sender(None if relayed else address).send(data)
+    progress, left = time.monotonic(), 0
+    while time.monotonic() < progress + HELD_BACK:
+        peer.step(0.05)
+        if peer.endpoint.buffered != left:
+            progress, left = time.monotonic(), peer.endpoint.buffered
+    assert left > 30 * MEGABYTE
+    assert own_bus.resident() - before < 50 * MEGABYTE
+    other.grant(receiver, 30)
+    while len(other.messages[receiver]) < 30:
+        peer.step(0)
+        other.step(0.01)
+    peer.round_trip()
+
+
 @pytest.mark.parametrize("settled", [True, False])
 @pytest.mark.parametrize("address", [ANYCAST, MULTICAST])
 def test_a_receiver_that_does_not_read_grows_nobody(
