@@ -358,7 +358,9 @@ def test_a_router_with_passwords(
     make_router: MakeRouter,
     notify: str,
 ) -> None:
-    router = make_router(routers.Settings(users={"nova": "p/@$"}, mechanisms="PLAIN"))
+    router = make_router(
+        routers.Settings(users={"nova@hybrid": "p/@$"}, mechanisms="PLAIN")
+    )
     good = router.url(username="nova@hybrid", password="p/@$")
     assert check(config(good, notify)).code == 0
     for url in (router.url(username="nova@hybrid", password="hush"), router.url()):
