@@ -126,12 +126,12 @@ class Connection:
             except OSError as error:
                 failure = error
             else:
-                self._socket = sock
                 if CALLERS_READ:
                     self._poll = select.poll()
                     self._poll.register(sock, select.POLLIN)
                     self._poll.register(self._wake_read, select.POLLIN)
                     self._poll_wake = self._wake_read.fileno()
+                self._socket = sock
                 return
         raise self._failed(_reason(failure)) from failure
 
@@ -210,9 +210,9 @@ class Connection:
         :param waits: whether the caller still waits
         :param until: monotonic time at which the caller wants to look up
         :param deliver: as for serve()
-        :returns: False if another thread reads already
+        :returns: False if another thread reads already, or there is nothing to read
         """
-        if not self._turn.acquire(blocking=False):
+        if self._socket is None or not self._turn.acquire(blocking=False):
             return False
         try:
             self._led = True
