@@ -10,20 +10,19 @@ Several hosts are alternatives, tried in turn. Every option of
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import types
-import weakref
 from typing import Any, Literal
 
 from oslo_config import cfg
 from oslo_messaging.target import Target
 
-from hybrid_messaging.drivers import bodies, errors, oslo
+from hybrid_messaging.drivers import bodies, errors, forks, oslo
 from hybrid_messaging.drivers.amqp import options as amqp_options
 from hybrid_messaging.drivers.amqp.bus import Bus
-from hybrid_messaging.drivers.amqp.incoming import PollingListener, RpcListener
+from hybrid_messaging.drivers.amqp.incoming import Inbox
 from hybrid_messaging.drivers.amqp.route import Outgoing
+from hybrid_messaging.drivers.listeners import HandOver, PollingListener, RpcListener
 
 LOG = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ class AmqpDriver(oslo.BaseDriver):
             )
         self._lock = threading.Lock()
         self._buses: dict[Side, Bus] = {}
-        _drivers.add(self)
+        forks.tell(self)
 
     def _bus(self, side: Side) -> Bus:
         """The bus of this process: a child of a fork gets one of its own.
@@ -156,10 +155,14 @@ class AmqpDriver(oslo.BaseDriver):
             return found
 
         bus = self._bus("listening")
+
+        def open_inbox(hand_over: HandOver) -> Inbox:
+            return Inbox(bus, addresses, capacity, hand_over)
+
         if batch_size == 1:
-            return RpcListener(bus, addresses, capacity)
+            return RpcListener(open_inbox)
         return oslo.PollStyleListenerAdapter(
-            PollingListener(bus, addresses, capacity), batch_size, batch_timeout
+            PollingListener(open_inbox), batch_size, batch_timeout
         )
 
     def listen_for_notifications(
@@ -183,10 +186,14 @@ class AmqpDriver(oslo.BaseDriver):
             found = (addressing.anycast(target, "notify") for target in targets)
             return list(dict.fromkeys(found))
 
-        listener = PollingListener(
-            self._bus("listening"), addresses, self._options.notify_server_credit
+        bus = self._bus("listening")
+
+        def open_inbox(hand_over: HandOver) -> Inbox:
+            return Inbox(bus, addresses, self._options.notify_server_credit, hand_over)
+
+        return oslo.PollStyleListenerAdapter(
+            PollingListener(open_inbox), batch_size, batch_timeout
         )
-        return oslo.PollStyleListenerAdapter(listener, batch_size, batch_timeout)
 
     def cleanup(self) -> None:
         with self._lock:
@@ -194,7 +201,8 @@ class AmqpDriver(oslo.BaseDriver):
         for bus in buses.values():
             bus.close()
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
+        """In a child: leave to the parent what is the parent's."""
         self._lock = threading.Lock()
         buses, self._buses = self._buses, {}
         for bus in buses.values():
@@ -207,13 +215,3 @@ _NAMES = {
     "rpc-fanout": "RPC fanout",
     "notify": "Notification",
 }
-
-_drivers: weakref.WeakSet[AmqpDriver] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for driver in list(_drivers):
-        driver._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from hybrid_messaging.drivers.amqp.addressing import Addressing
 from hybrid_messaging.drivers.amqp.bus import Bus
 from hybrid_messaging.drivers.amqp.route import SETTLES_WITH_REPLY, Outgoing, State
 from hybrid_messaging.drivers.amqp.subscription import Source, Subscription
+from hybrid_messaging.drivers.listeners import HandOver
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import ACCEPTED, REJECTED, RELEASED, Outcome
 
@@ -150,7 +150,7 @@ class Inbox:
         bus: Bus,
         addresses: Callable[[Addressing], list[str]],
         capacity: int,
-        hand_over: Callable[[Incoming], None],
+        hand_over: HandOver,
     ) -> None:
         self._bus = bus
         self._hand_over = hand_over
@@ -192,74 +192,3 @@ class Inbox:
 
     def _give_back(self, source: Source, delivery: Any, outcome: Outcome) -> None:
         self._bus.lock.leave(self._subscription.give_back, source, delivery, outcome)
-
-
-class RpcListener(oslo.Listener):
-    """Hands every request to the server straight from the bus' thread.
-
-    oslo.messaging's own adapter would have another thread poll for it, which
-    costs a hand-over per request; the server only queues it for its executor.
-    """
-
-    def __init__(
-        self,
-        bus: Bus,
-        addresses: Callable[[Addressing], list[str]],
-        capacity: int,
-    ) -> None:
-        super().__init__(1, None)
-        self._inbox = Inbox(bus, addresses, capacity, self._hand_over)
-
-    def start(self, on_incoming_callback: Callable[[list[Incoming]], None]) -> None:
-        super().start(on_incoming_callback)
-        self._inbox.start()
-
-    def _hand_over(self, incoming: Incoming) -> None:
-        callback = self.on_incoming_callback
-        if callback is None:
-            raise RuntimeError("the listener is stopped")
-        callback([incoming])
-
-    def stop(self) -> None:
-        self._inbox.stop()
-        super().stop()
-
-    def cleanup(self) -> None:
-        self._inbox.cleanup()
-
-
-class PollingListener(oslo.PollStyleListener):
-    """Collects messages into batches; oslo.messaging's adapter polls for them."""
-
-    def __init__(
-        self,
-        bus: Bus,
-        addresses: Callable[[Addressing], list[str]],
-        capacity: int,
-    ) -> None:
-        super().__init__()
-        self._messages: queue.SimpleQueue[Incoming | None] = queue.SimpleQueue()
-        self._stopped = False
-        self._inbox = Inbox(bus, addresses, capacity, self._hand_over)
-        self._inbox.start()
-
-    def _hand_over(self, incoming: Incoming) -> None:
-        if self._stopped:
-            raise RuntimeError("the listener is stopped")
-        self._messages.put(incoming)
-
-    @oslo.batch_poll_helper
-    def poll(self, timeout: float | None = None) -> Incoming | None:
-        # after the stop, what has been taken is still to be worked on
-        try:
-            return self._messages.get(timeout=0 if self._stopped else timeout)
-        except queue.Empty:
-            return None
-
-    def stop(self) -> None:
-        self._inbox.stop()
-        self._stopped = True
-        self._messages.put(None)  # wakes who waits for messages
-
-    def cleanup(self) -> None:
-        self._inbox.cleanup()
