@@ -31,7 +31,17 @@ MAY_IMPORT = {
     "engines": {"modes", "state", "urls"},
     "service_configs": {"modes", "state", "urls", "drivers", "protocol"},
     "smoke": {"modes", "state", "urls", "drivers", "engines", "service_configs"},
-    "cli": {"modes", "state", "urls", "engines", "router", "service_configs", "smoke"},
+    "bench": {"modes", "state", "urls", "drivers", "engines", "service_configs"},
+    "cli": {
+        "modes",
+        "state",
+        "urls",
+        "engines",
+        "router",
+        "service_configs",
+        "smoke",
+        "bench",
+    },
 }
 
 

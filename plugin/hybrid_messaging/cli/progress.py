@@ -16,3 +16,10 @@ def printer(app: App) -> Callable[[str], None]:
             print(line, file=app.stderr, flush=True)
 
     return show
+
+
+def transient(app: App, line: str) -> None:
+    """Show a line on a terminal until the next one takes its place; '' removes it."""
+    if app.options.verbose_level > 0 and app.stderr.isatty():
+        app.stderr.write(f"\r\x1b[K{line}")
+        app.stderr.flush()

@@ -6,11 +6,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from cliff.columns import FormattableColumn
 from cliff.lister import Lister
 
 from hybrid_messaging import urls
-from hybrid_messaging.cli import options, progress
+from hybrid_messaging.cli import ending, options, progress
 
 if TYPE_CHECKING:
     from hybrid_messaging.smoke.outcome import Result
@@ -109,7 +108,7 @@ class Smoke(Lister):
         results = runner.results(
             setup, checks, lambda check: lines.begin(check.name), lines.show
         )
-        with _ended_by_signal(), contextlib.closing(results):
+        with ending.by_signal(), contextlib.closing(results):
             for result in results:
                 done.append(result)
                 for line in report.lines(result, width):
@@ -149,20 +148,6 @@ class _Lines:
         if self._live:
             self._stream.write("\r\x1b[K")
         self._show(line)
-
-
-@contextlib.contextmanager
-def _ended_by_signal() -> Iterator[None]:
-    """Have SIGTERM end us as Ctrl-C does: with nothing left behind."""
-
-    def end(number: int, frame: object) -> None:
-        sys.exit(128 + number)
-
-    former = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 class Found(FormattableColumn[dict[str, Any]]):

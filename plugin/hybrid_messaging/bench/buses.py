@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The buses under test: the engines of each mode, brought up for the time of a run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import amqp
+import oslo_messaging.opts
+from oslo_config import cfg
+
+from hybrid_messaging import modes, state, urls
+from hybrid_messaging.bench import BenchError
+from hybrid_messaging.bench.assignment import Assignment
+from hybrid_messaging.bench.scenarios import Scenario
+from hybrid_messaging.drivers import opts as driver_opts
+from hybrid_messaging.drivers.oslo import ConfigOptsProxy
+from hybrid_messaging.engines import Options, deployment
+from hybrid_messaging.service_configs import connecting, transports
+
+#: Seconds to wait for another benchmark that uses the same directory.
+LOCK_TIMEOUT = 1.0
+#: Seconds for each step of a connection that removes queues.
+CONNECT_TIMEOUT = 5.0
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Bus:
+    """What carries the messages of a scenario; its URLs contain passwords.
+
+    :param state_dir: where its engines are; they may be restarted
+    """
+
+    rpc_url: str
+    notify_url: str
+    state_dir: Path
+
+    def engines(self) -> tuple[state.Engine, ...]:
+        """The engines that we have started, with their present processes."""
+        found = state.load(self.state_dir)
+        return found.engines if found else ()
+
+    def versions(self) -> dict[str, str]:
+        """What each server says that it is.
+
+        :raises BenchError: if a server that the user has given cannot be used
+        """
+        served = {role for item in self.engines() for role in item.roles}
+        given = {"rpc": self.rpc_url, "notify": self.notify_url}
+        return {
+            **{role: _greet(url) for role, url in given.items() if role not in served},
+            **{
+                report.engine.name: report.traffic.version
+                for report in deployment.reports(self.state_dir) or ()
+                if report.traffic
+            },
+        }
+
+
+@contextlib.contextmanager
+def brought_up(
+    scenarios: Sequence[Scenario],
+    directory: Path,
+    given: Mapping[str, str],
+    options: Options,
+    progress: Progress,
+) -> Iterator[dict[str, Bus]]:
+    """Have the engines of all scenarios run; each mode has its own.
+
+    What an earlier run that was killed has left is removed first.
+
+    :param directory: where they keep their state, one benchmark at a time
+    :param given: transport URLs by role, for modes that take any
+    :returns: buses by scenario
+    :raises StateError: if another benchmark uses the directory
+    :raises EngineError: if an engine does not start
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with state.lock(directory, LOCK_TIMEOUT), contextlib.ExitStack() as stack:
+        stack.callback(state.forget, directory)
+        found: dict[str, state.State] = {}
+        for mode in dict.fromkeys(item.mode for item in scenarios):
+            place = directory / mode
+            deployment.down(place, progress)
+            stack.callback(deployment.down, place, progress)
+            found[mode] = deployment.up(
+                place, modes.get(mode), given, options, progress
+            ).state
+        yield {
+            item.name: Bus(
+                item.url("rpc", found[item.mode].rpc_url),
+                item.url("notify", found[item.mode].notify_url),
+                directory / item.mode,
+            )
+            for item in scenarios
+        }
+
+
+def clean_up(assignments: Iterable[Assignment], progress: Progress) -> None:
+    """Remove the queues and exchanges of a measurement from brokers that keep them.
+
+    Queues of replies and fanouts, whose names only oslo.messaging knows, expire.
+    """
+    queues: dict[str, set[str]] = {}
+    exchanges: dict[str, set[str]] = {}
+    for item in assignments:
+        rpc, notify = item.rpc_url, item.notify_url
+        queues.setdefault(rpc, set()).update({item.topic, f"{item.topic}.{item.name}"})
+        exchanges.setdefault(rpc, set()).update(
+            {f"{item.topic}-rpc", f"{item.topic}_fanout"}
+        )
+        queues.setdefault(notify, set()).add(f"{item.notify_topic}.info")
+        exchanges.setdefault(notify, set()).add(item.notify_topic)
+    for text in queues:
+        url = urls.parse(text)
+        if transports.is_rabbit(url):
+            try:
+                _remove(url, queues[text], exchanges[text])
+            except (connecting.ConnectError, amqp.AMQPError, OSError) as error:
+                progress(
+                    f"queues could not be removed: {urls.redact(str(error))}; "
+                    f"remove {', '.join(sorted(queues[text]))}"
+                )
+
+
+def _remove(url: urls.TransportURL, queues: set[str], exchanges: set[str]) -> None:
+    host = next(iter(url.hosts), urls.Host("localhost"))
+    with connecting.rabbit_connection(
+        url, host, _options(url), CONNECT_TIMEOUT
+    ) as connection:
+        channel = connection.channel()
+        # neither complains about what is not there
+        for queue in queues:
+            channel.queue_delete(queue)
+        for exchange in exchanges:
+            channel.exchange_delete(exchange)
+
+
+def _greet(text: str) -> str:
+    """Connect to the first host of a URL that answers, and return what it is.
+
+    :raises BenchError: if none can be used
+    """
+    url = urls.parse(text)
+    problems = []
+    for host in url.hosts or (urls.Host("localhost"),):
+        try:
+            return connecting.connect(url, host, _options(url), CONNECT_TIMEOUT)
+        except connecting.ConnectError as error:
+            problems.append(f"{error}: {error.cure}")
+    raise BenchError("; ".join(problems))
+
+
+def _options(url: urls.TransportURL) -> Any:
+    """The options of a URL's driver, with their defaults."""
+    group = transports.kind(url).group
+    if group is None:
+        return None
+    conf = cfg.ConfigOpts()
+    for name, options in oslo_messaging.opts.list_opts() + driver_opts.list_opts():
+        conf.register_opts(options, group=name)
+    conf(args=[], default_config_files=[], default_config_dirs=[], use_env=False)
+    return ConfigOptsProxy(conf, url, group)[group]

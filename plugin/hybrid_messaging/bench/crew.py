@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The workers of a measurement, seen from the controller."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from hybrid_messaging import urls
+from hybrid_messaging.bench import BenchError
+from hybrid_messaging.bench.assignment import Assignment
+
+#: Seconds that the workers may take to end by themselves.
+FAREWELL = 5.0
+
+_WORKER = "hybrid_messaging.bench.worker"
+_LOG_LINES = 5
+
+Event = dict[str, Any]
+Tell = Callable[[Event], None]
+
+
+class Worker(Protocol):
+    """A worker somewhere, which reports its events to whoever started it."""
+
+    name: str
+
+    def tell(self, do: str, **values: Any) -> None:
+        """Have it do something."""
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash would."""
+
+    def ask_to_end(self) -> None:
+        """Tell it that it is no longer needed."""
+
+    def end(self, deadline: float) -> None:
+        """Wait until it has ended, or kill it.
+
+        :param deadline: monotonic time until which it may end by itself
+        """
+
+    def log(self) -> str:
+        """The end of what it has written about itself, without passwords."""
+
+
+Start = Callable[[Assignment, Tell], Worker]
+
+
+class LocalWorker:
+    """A worker process on this machine.
+
+    It ends when its standard input is closed, thus also if this process dies.
+
+    :param assignment: what it shall do
+    :param report: takes its events, the last of which is `ended`
+    """
+
+    def __init__(self, assignment: Assignment, report: Tell) -> None:
+        self.name = assignment.name
+        self._report = report
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", _WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            # modules that lie around where we were started are none of ours
+            cwd="/",
+            text=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        self._write(assignment.to_json())
+
+    def tell(self, do: str, **values: Any) -> None:
+        """See `Worker`."""
+        self._write(json.dumps({"do": do, **values}))
+
+    def kill(self) -> None:
+        """See `Worker`."""
+        self._process.kill()
+        self._process.wait()
+
+    def ask_to_end(self) -> None:
+        """See `Worker`."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+
+    def end(self, deadline: float) -> None:
+        """See `Worker`."""
+        try:
+            self._process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._log.close()
+
+    def log(self) -> str:
+        """See `Worker`."""
+        self._log.seek(0)
+        text = self._log.read().decode(errors="replace").strip()
+        return urls.redact(" / ".join(text.splitlines()[-_LOG_LINES:])) or "no output"
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        # one that has ended is noticed where its events are waited for
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._report(json.loads(line))
+        self._report({"event": "ended"})
+
+
+class Crew:
+    """All workers of a measurement; use it as a context manager.
+
+    :param assignments: one for each worker
+    :param start: starts a worker
+    """
+
+    def __init__(self, assignments: Iterable[Assignment], start: Start) -> None:
+        self._events: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
+        #: what each worker has told last about how far it is
+        self.counts: dict[str, dict[str, int]] = {}
+        self._dead: set[str] = set()
+        self._workers: dict[str, Worker] = {}
+        self._seen: dict[str, dict[str, Event]] = {}
+        try:
+            for item in assignments:
+                self._workers[item.name] = start(item, self._reporter(item.name))
+        except BaseException:
+            self.close()
+            raise
+
+    def _reporter(self, name: str) -> Tell:
+        return lambda event: self._events.put((name, event))
+
+    def tell(self, names: Iterable[str], do: str, **values: Any) -> None:
+        """Have some workers do something."""
+        for name in names:
+            if name not in self._dead:
+                self._workers[name].tell(do, **values)
+
+    def kill(self, name: str) -> None:
+        """Kill a worker, whose silence is no error from now on."""
+        self._dead.add(name)
+        self._workers[name].kill()
+
+    def gather(
+        self, names: Sequence[str], event: str, timeout: float, what: str
+    ) -> dict[str, Event]:
+        """Wait until each of some workers has reported an event.
+
+        :param what: the event in words, for the error
+        :returns: the events by worker; killed ones have none
+        :raises BenchError: if one does not within `timeout` seconds, fails or ends
+        """
+        deadline = time.monotonic() + timeout
+        while lacking := self.lacking(names, event):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise BenchError(
+                    f"{', '.join(lacking)} {what} not within {timeout:g} s; "
+                    f"{lacking[0]} says: {self._workers[lacking[0]].log()}"
+                )
+            self.listen(left)
+        found = self._seen.pop(event, {})
+        return {name: found[name] for name in names if name in found}
+
+    def lacking(self, names: Iterable[str], event: str) -> list[str]:
+        """Those living workers that have not reported an event."""
+        seen = self._seen.get(event, {})
+        return [name for name in names if name not in seen and name not in self._dead]
+
+    def listen(self, timeout: float) -> None:
+        """Take the events that are there, or that come within so many seconds.
+
+        :raises BenchError: if a worker has failed or ended
+        """
+        try:
+            self._take(*self._events.get(timeout=max(timeout, 0.001)))
+            while True:
+                self._take(*self._events.get_nowait())
+        except queue.Empty:
+            return
+
+    def _take(self, name: str, event: Event) -> None:
+        kind = event.pop("event")
+        if kind == "progress":
+            self.counts[name] = event["counts"]
+        elif kind == "error":
+            raise BenchError(f"{name}: {urls.redact(event['text'])}")
+        elif kind == "ended":
+            if name not in self._dead:
+                raise BenchError(f"{name} has ended: {self._workers[name].log()}")
+        else:
+            self._seen.setdefault(kind, {})[name] = event
+
+    def close(self) -> None:
+        """End all workers."""
+        self._dead |= self._workers.keys()
+        for worker in self._workers.values():
+            worker.ask_to_end()
+        deadline = time.monotonic() + FAREWELL
+        for worker in self._workers.values():
+            worker.end(deadline)
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One measurement: workers start, warm up, are measured, drained and accounted for."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hybrid_messaging.bench import buses, ledger
+from hybrid_messaging.bench.assignment import Assignment, Clock, Timing
+from hybrid_messaging.bench.buses import Bus
+from hybrid_messaging.bench.crew import Crew, Event, LocalWorker, Start
+from hybrid_messaging.bench.latency import Latencies
+from hybrid_messaging.bench.parameters import KINDS, NOTIFY, Parameters
+from hybrid_messaging.bench.plan import Group, Step, split
+from hybrid_messaging.bench.usage import Sample, Watch, machine_cpu
+
+#: Seconds that workers may take to start, and then to connect.
+START_TIMEOUT = 120.0
+#: Seconds between telling the workers when to start and that time.
+LEAD = 0.5
+#: Seconds beyond the timeout of a call that producers may take to end.
+END_GRACE = 10.0
+REPORT_TIMEOUT = 60.0
+#: Seconds between two looks at the engines.
+TICK = 1.0
+
+Progress = Callable[[str], None]
+Events = dict[str, Event]
+
+
+def measure(
+    step: Step,
+    bus: Bus,
+    parameters: Parameters,
+    progress: Progress,
+    start: Start = LocalWorker,
+) -> dict[str, Any]:
+    """Make one measurement.
+
+    :param progress: takes lines about what goes wrong on the way
+    :param start: starts a worker
+    :returns: the measurement, ready for JSON
+    :raises BenchError: if workers do not start, connect or answer
+    """
+    assignments = staff(step, bus, parameters)
+    producers = [item.name for item in assignments if item.mix]
+    consumers = [item.name for item in assignments if not item.mix]
+    everybody = consumers + producers
+    watch, clock = Watch(bus), Clock()
+    began = datetime.datetime.now(datetime.timezone.utc)
+    try:
+        with Crew(assignments, start) as crew:
+            crew.gather(everybody, "awake", START_TIMEOUT, "started")
+            # servers first: a call wants one
+            for group in (consumers, producers):
+                crew.tell(group, "connect")
+                crew.gather(group, "ready", START_TIMEOUT, "connected")
+            timing = Timing(clock.now() + LEAD, parameters.warm_up, parameters.duration)
+            crew.tell(everybody, "start", **asdict(timing))
+            observed = _observe(crew, watch, timing, clock)
+            _await_end(crew, producers, parameters.timeout + END_GRACE)
+            produced = _report(crew, producers)
+            _drain(crew, consumers, assignments, produced, parameters.drain)
+            consumed = _report(crew, consumers)
+    finally:
+        buses.clean_up(assignments, progress)
+    reports = {**consumed, **produced}
+    return {
+        "scenario": step.scenario.name,
+        "part": step.part,
+        "round": step.round,
+        "load": step.load,
+        "began": began.isoformat(timespec="seconds"),
+        "seconds": parameters.duration,
+        "kinds": _kinds(assignments, produced, consumed, parameters),
+        "errors": _sum(report["errors"] for report in produced.values()),
+        "overdue": sum(report["overdue"] for report in produced.values()),
+        "engines": {
+            item.name: {"roles": item.roles, **observed["engines"][item.name]}
+            for item in bus.engines()
+            if item.name in observed["engines"]
+        },
+        "machine_busy": observed["machine_busy"],
+        "workers": {
+            item.name: {
+                "task": item.task,
+                "roles": item.roles,
+                "cpu_seconds": reports[item.name]["cpu_seconds"],
+                "rss": reports[item.name]["rss"],
+            }
+            for item in assignments
+            if item.name in reports
+        },
+    }
+
+
+def staff(step: Step, bus: Bus, parameters: Parameters) -> list[Assignment]:
+    """Who does what: consumers first."""
+    made: list[dict[str, Any]] = _consumers(step.groups, parameters)
+    for group in step.groups:
+        made += [
+            {
+                "mix": dict(group.mix),
+                "sizes": list(parameters.sizes.items()),
+                "rate": group.rate,
+                "lanes": group.producers * parameters.threads,
+                "first_lane": index * parameters.threads,
+                "threads": parameters.threads,
+                "timeout": parameters.timeout,
+            }
+            for index in range(group.producers)
+        ]
+    common: dict[str, Any] = {
+        "token": secrets.token_hex(4),
+        "rpc_url": bus.rpc_url,
+        "notify_url": bus.notify_url,
+    }
+    cpus = parameters.cpus
+    return [
+        Assignment(
+            name=f"worker-{index + 1}",
+            **common,
+            **values,
+            cpu=cpus[index % len(cpus)] if cpus else None,
+        )
+        for index, values in enumerate(made)
+    ]
+
+
+def _consumers(groups: Sequence[Group], parameters: Parameters) -> list[dict[str, Any]]:
+    """Servers and listeners; one process that is alone is both."""
+    kinds = {kind for group in groups for kind in group.mix}
+    both = {"serve": bool(kinds - {NOTIFY}), "listen": NOTIFY in kinds}
+    needed = [role for role, wanted in both.items() if wanted]
+    if parameters.consumers < len(needed):
+        return [dict(both)]
+    share = parameters.rpc_share / 100
+    counts = split(parameters.consumers, [share, 1 - share][: len(needed)])
+    return [
+        {role: True}
+        for role, count in zip(needed, counts, strict=True)
+        for _ in range(count)
+    ]
+
+
+def _observe(crew: Crew, watch: Watch, timing: Timing, clock: Clock) -> dict[str, Any]:
+    """Look at the engines until the load is over."""
+    series: dict[str, list[tuple[float, Sample]]] = {}
+    busy, idle = 0.0, 0.0
+    moment = timing.begin
+    while True:
+        _listen_until(crew, clock, moment)
+        for name, sample in watch.look().items():
+            series.setdefault(name, []).append((clock.now() - timing.start, sample))
+        if moment == timing.begin:
+            busy, idle = machine_cpu()
+        if moment >= timing.end:
+            break
+        moment = min(moment + TICK, timing.end)
+    more_busy, more_idle = machine_cpu()
+    passed = (more_busy - busy) + (more_idle - idle)
+    return {
+        "engines": {name: _engine(points) for name, points in series.items()},
+        "machine_busy": round((more_busy - busy) / passed, 3) if passed else None,
+    }
+
+
+def _engine(points: Sequence[tuple[float, Sample]]) -> dict[str, Any]:
+    first, last = points[0][1], points[-1][1]
+    return {
+        "cpu_seconds": round(last.cpu - first.cpu, 3),
+        "rss": max(sample.rss for _, sample in points),
+        "seconds": [
+            [round(moment, 2), sample.cpu, sample.rss] for moment, sample in points
+        ],
+    }
+
+
+def _listen_until(crew: Crew, clock: Clock, moment: float) -> None:
+    while (left := moment - clock.now()) > 0:
+        crew.listen(left)
+
+
+def _await_end(crew: Crew, producers: Sequence[str], timeout: float) -> None:
+    """Wait for producers; what one still has under way then counts as failed."""
+    deadline = time.monotonic() + timeout
+    while crew.lacking(producers, "done") and time.monotonic() < deadline:
+        crew.listen(deadline - time.monotonic())
+
+
+def _report(crew: Crew, names: Sequence[str]) -> Events:
+    crew.tell(names, "report")
+    return crew.gather(names, "report", REPORT_TIMEOUT, "reported")
+
+
+def _drain(
+    crew: Crew,
+    consumers: Sequence[str],
+    assignments: Iterable[Assignment],
+    produced: Events,
+    patience: float,
+) -> None:
+    """Wait until everything has come, or nothing more for `patience` seconds."""
+    ledgers = [report["succeeded"] for report in produced.values()]
+    servers = sum(item.serve for item in assignments)
+    expected = {
+        kind: ledger.settle(kind, ledgers, ledgers, [[]]).sent
+        * (servers if kind == "fanout" else 1)
+        for kind in KINDS
+        if kind != "call"
+    }
+    before: Mapping[str, int] = {}
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        now = _sum(crew.counts.get(name, {}) for name in consumers)
+        if all(now.get(kind, 0) >= number for kind, number in expected.items()):
+            return
+        if now != before:
+            before, deadline = now, time.monotonic() + patience
+        crew.listen(deadline - time.monotonic())
+
+
+def _kinds(
+    assignments: Sequence[Assignment],
+    produced: Events,
+    consumed: Events,
+    parameters: Parameters,
+) -> dict[str, Any]:
+    """By kind of message: its account, its rates and its latencies."""
+    listening = {item.name for item in assignments if item.listen}
+    serving = {item.name for item in assignments if item.serve}
+    kinds = {kind for item in assignments for kind in item.mix}
+    found = {}
+    for kind in (kind for kind in KINDS if kind in kinds):
+        takers = listening if kind == NOTIFY else serving
+        account = ledger.settle(
+            kind,
+            [report["begun"] for report in produced.values()],
+            [report["succeeded"] for report in produced.values()],
+            [consumed[name]["received"] for name in takers if name in consumed],
+        )
+        sides = {
+            "sending": [report["sending"] for report in produced.values()],
+            "failing": [report["failing"] for report in produced.values()],
+            "arriving": [report["arriving"] for report in consumed.values()],
+        }
+        found[kind] = {
+            "account": asdict(account),
+            **{
+                side: _tally([tally[kind] for tally in tallies if kind in tally])
+                for side, tallies in sides.items()
+            },
+        }
+        for side in sides:
+            found[kind][side]["rate"] = round(
+                found[kind][side].pop("count") / parameters.duration, 2
+            )
+    return found
+
+
+def _tally(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up what several workers have measured of one kind."""
+    seconds: dict[int, tuple[int, float]] = {}
+    for part in parts:
+        for second, count, longest in part["seconds"]:
+            before = seconds.get(second, (0, 0.0))
+            seconds[second] = (before[0] + count, max(before[1], longest))
+    latencies = Latencies.merged(part["latency"] for part in parts if part["latency"])
+    return {
+        "count": sum(part["count"] for part in parts),
+        "latency": latencies.encode(),
+        "latency_ms": latencies.figures(),
+        "seconds": [[second, *seconds[second]] for second in sorted(seconds)],
+    }
+
+
+def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0) + value
+    return total

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A producer: calls, casts, fans out and notifies, as fast as it goes or as asked."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import oslo_messaging
+
+from hybrid_messaging.bench.assignment import Assignment, Clock, Timing, interleave
+from hybrid_messaging.bench.ledger import Ledger
+from hybrid_messaging.bench.parameters import NOTIFY
+from hybrid_messaging.bench.tally import Tally
+
+#: Event type of the notifications.
+EVENT = "hybrid.bench"
+#: Seconds for one attempt to reach the servers before a measurement, and for all.
+HELLO_TIMEOUT = 5.0
+HELLO_PATIENCE = 60.0
+
+
+class Producer:
+    """Sends messages in some threads, one at a time in each.
+
+    :param assignment: what to send
+    :param clock: tells the time
+    """
+
+    def __init__(self, assignment: Assignment, clock: Clock) -> None:
+        self._assignment = assignment
+        self._clock = clock
+        self._numbers = {kind: itertools.count() for kind in assignment.mix}
+        self._errors: dict[str, int] = {}
+        self._overdue = 0
+        self._begun, self._succeeded = Ledger(), Ledger()
+        self._threads: list[threading.Thread] = []
+        self._closers: list[Callable[[], Any]] = []
+        self._send: dict[str, Callable[[dict[str, Any]], Any]] = {}
+        self._sending: Tally | None = None
+        self._failing: Tally | None = None
+
+    def connect(self) -> None:
+        """Connect, and see that the servers answer.
+
+        :raises MessagingException: if they do not
+        """
+        conf = self._assignment.conf()
+        if self._assignment.mix.keys() - {NOTIFY}:
+            self._connect_rpc(conf)
+        if NOTIFY in self._assignment.mix:
+            self._connect_notifications(conf)
+
+    def _connect_rpc(self, conf: Any) -> None:
+        transport = oslo_messaging.get_rpc_transport(conf, self._assignment.rpc_url)
+        self._closers.append(transport.cleanup)
+        client = oslo_messaging.get_rpc_client(
+            transport,
+            self._assignment.rpc_target(),
+            timeout=self._assignment.timeout,
+        )
+        everyone = client.prepare(fanout=True)
+        self._send["call"] = lambda data: client.call({}, "call", data=data)
+        self._send["cast"] = lambda data: client.cast({}, "cast", data=data)
+        self._send["fanout"] = lambda data: everyone.cast({}, "fanout", data=data)
+        hello = client.prepare(timeout=HELLO_TIMEOUT)
+        deadline = time.monotonic() + HELLO_PATIENCE
+        while True:
+            try:
+                hello.call({}, "hello")
+                return
+            except (
+                oslo_messaging.MessagingTimeout,
+                oslo_messaging.MessageDeliveryFailure,
+            ):
+                if time.monotonic() > deadline:
+                    raise
+
+    def _connect_notifications(self, conf: Any) -> None:
+        transport = oslo_messaging.get_notification_transport(
+            conf, self._assignment.notify_url
+        )
+        self._closers.append(transport.cleanup)
+        notifier = oslo_messaging.Notifier(
+            transport,
+            publisher_id=self._assignment.name,
+            driver="messagingv2",
+            topics=[self._assignment.notify_topic],
+        )
+        self._send[NOTIFY] = lambda data: notifier.info({}, EVENT, data)
+
+    def start(self, timing: Timing, done: Callable[[], None]) -> None:
+        """Send until the time is over.
+
+        :param done: is called when the last thread has ended
+        """
+        self._sending, self._failing = Tally(timing), Tally(timing)
+        self._threads = [
+            threading.Thread(target=self._work, args=(timing, index), daemon=True)
+            for index in range(self._assignment.threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+        def wait() -> None:
+            for thread in self._threads:
+                thread.join()
+            done()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def _work(self, timing: Timing, index: int) -> None:
+        assert self._sending is not None
+        kinds = interleave(self._assignment.mix)
+        sizes = interleave({str(size): w for size, w in self._assignment.sizes})
+        self._clock.sleep_until(timing.start)
+        for due in self._assignment.dues(timing, index):
+            kind, now = next(kinds), self._clock.now()
+            if now >= timing.end:
+                if due is None:
+                    break
+                self._sending.overdue(kind, due)
+                self._overdue += 1
+                continue
+            if due is not None:
+                self._clock.sleep_until(due)
+            self._one(kind, int(next(sizes)), now if due is None else due)
+
+    def _one(self, kind: str, size: int, begin: float) -> None:
+        """Send one message that should be sent at `begin`.
+
+        Its latency counts from there: what waits in this thread because the one
+        before it took long has waited all the same (coordinated omission).
+        """
+        assert self._sending is not None and self._failing is not None
+        name = self._assignment.name
+        number = next(self._numbers[kind])
+        data = {"from": name, "number": number, "sent": begin, "data": "x" * size}
+        self._begun.tick(name, kind, number)
+        try:
+            self._send[kind](data)
+        except Exception as error:
+            self._failing.note(kind, begin, self._clock.now())
+            what = f"{kind}: {type(error).__name__}"
+            self._errors[what] = self._errors.get(what, 0) + 1
+        else:
+            self._sending.note(kind, begin, self._clock.now())
+            self._succeeded.tick(name, kind, number)
+
+    def counts(self) -> dict[str, int]:
+        """How many messages of each kind have been sent without an error."""
+        return self._succeeded.ticks()
+
+    def report(self) -> dict[str, Any]:
+        """Everything that is known; what is still under way has not succeeded."""
+        assert self._sending is not None and self._failing is not None
+        return {
+            "begun": self._begun.encode(),
+            "succeeded": self._succeeded.encode(),
+            "sending": self._sending.encode(),
+            "failing": self._failing.encode(),
+            "errors": dict(self._errors),
+            "overdue": self._overdue,
+        }
+
+    def close(self) -> None:
+        """Close the transports."""
+        for closer in reversed(self._closers):
+            closer()

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The result of a run: a JSON document that holds everything that was measured."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hybrid_messaging.bench import BenchError, machine
+from hybrid_messaging.bench.parameters import Parameters
+from hybrid_messaging.bench.scenarios import Scenario
+
+FORMAT = 1
+
+Result = dict[str, Any]
+
+
+def new(scenarios: Sequence[Scenario], parameters: Parameters) -> Result:
+    """A result without measurements."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {
+        "format": FORMAT,
+        "began": now.isoformat(timespec="seconds"),
+        "complete": False,
+        "machine": machine.machine(),
+        "versions": machine.versions(),
+        "parameters": asdict(parameters),
+        "scenarios": [asdict(item) for item in scenarios],
+        "engines": {},
+        "measurements": [],
+    }
+
+
+def load(path: Path) -> Result:
+    """Read a result.
+
+    :raises BenchError: if it cannot be read, or is none
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"cannot read a result from {path}: {error}") from error
+    if not isinstance(found, dict) or "measurements" not in found:
+        raise BenchError(f"{path} is no result of `bench run`")
+    if found.get("format") != FORMAT:
+        raise BenchError(
+            f"{path} was written by another release (format {found.get('format')}, "
+            f"this one reads {FORMAT})"
+        )
+    return found
+
+
+def save(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result, whole or not at all.
+
+    :raises BenchError: if it cannot be written; what was there before stays
+    """
+    write(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file, whole or not at all.
+
+    :raises BenchError: if it cannot be written; what was there before stays
+    """
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise BenchError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run: engines up, one measurement after the other, each saved as it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hybrid_messaging.bench import buses, measuring, plan, result
+from hybrid_messaging.bench.parameters import Parameters
+from hybrid_messaging.bench.plan import Step
+from hybrid_messaging.bench.result import Result
+from hybrid_messaging.bench.scenarios import Scenario
+from hybrid_messaging.engines import Options
+
+#: The file of a run's directory that holds its result.
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What to run, and where.
+
+    :param rates: messages per second, besides as many as go
+    :param given: transport URLs by role, for modes that take any
+    :param engines: where the engines keep their state
+    :param output: a directory, which is there
+    """
+
+    scenarios: Sequence[Scenario]
+    parameters: Parameters
+    engines: Path
+    output: Path
+    rates: Sequence[float] = ()
+    given: Mapping[str, str] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
+
+
+class Watcher:
+    """Is told how a run goes; here it does not care."""
+
+    progress: Callable[[str], None] = staticmethod(lambda line: None)
+
+    def begin(self, step: Step, number: int, total: int) -> None:
+        """A measurement begins."""
+
+    def end(self, step: Step, measurement: Mapping[str, Any]) -> None:
+        """A measurement has ended."""
+
+
+def run(setup: Setup, watcher: Watcher) -> Result:
+    """Make all measurements.
+
+    The result is saved after each of them: whatever ends the run, what was
+    measured is there.
+
+    :raises BenchError: if one of them cannot be made
+    :raises EngineError: if an engine does not start
+    :raises StateError: if another benchmark is at work
+    """
+    found = result.new(setup.scenarios, setup.parameters)
+    path = setup.output / RESULT_FILE
+    result.save(path, found)
+    steps = list(plan.steps(setup.scenarios, setup.parameters, setup.rates))
+    with buses.brought_up(
+        setup.scenarios, setup.engines, setup.given, setup.options, watcher.progress
+    ) as ready:
+        found["engines"] = _versions(setup.scenarios, ready)
+        for number, step in enumerate(steps, start=1):
+            watcher.begin(step, number, len(steps))
+            measurement = measuring.measure(
+                step, ready[step.scenario.name], setup.parameters, watcher.progress
+            )
+            found["measurements"].append(measurement)
+            result.save(path, found)
+            watcher.end(step, measurement)
+    found["complete"] = True
+    result.save(path, found)
+    return found
+
+
+def _versions(
+    scenarios: Iterable[Scenario], ready: Mapping[str, buses.Bus]
+) -> dict[str, dict[str, str]]:
+    by_mode = {item.mode: ready[item.name] for item in scenarios}
+    return {mode: bus.versions() for mode, bus in by_mode.items()}

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A result in rows: one for each scenario, part, load and kind of message.
+
+Rates are medians over the rounds. Histograms of the rounds are added up. Accounts
+are added up. How much faster a scenario is than the first one is the median of
+the ratios within each round, because only what was measured at nearly the same
+time can be compared.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hybrid_messaging.bench.latency import Latencies
+from hybrid_messaging.bench.ledger import Account
+from hybrid_messaging.bench.parameters import KINDS, NOTIFY
+
+COLUMNS = (
+    "scenario",
+    "part",
+    "load",
+    "kind",
+    "rate",
+    "ratio",
+    "min",
+    "p50",
+    "p90",
+    "p99",
+    "p99.9",
+    "max",
+    "sent",
+    "received",
+    "lost",
+    "duplicated",
+    "failed",
+    "engine_cpu_ms",
+    "worker_cpu_ms",
+    "engine_mb",
+)
+
+Row = dict[str, Any]
+Measurements = Sequence[Mapping[str, Any]]
+
+
+def rows(result: Mapping[str, Any]) -> list[Row]:
+    """The rows of a result.
+
+    `rate` is per second: answered calls, and arrivals of other messages. Latencies
+    are milliseconds: of a call until its answer, of others until they arrive.
+    CPU time is milliseconds for each message, of the engine that carries it and of
+    the workers that send and take it; `engine_mb` is the memory of all engines of
+    the scenario in 10^6 bytes.
+    """
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for item in result["measurements"]:
+        for kind in item["kinds"]:
+            key = (item["part"], item["load"], kind, item["scenario"])
+            groups.setdefault(key, []).append(item)
+    first = result["scenarios"][0]["name"]
+    found = []
+    for (part, load, kind, scenario), items in groups.items():
+        base = groups.get((part, load, kind, first), [])
+        found.append(
+            {
+                "scenario": scenario,
+                "part": part,
+                "load": load,
+                "kind": kind,
+                "rate": round(statistics.median(rate(item, kind) for item in items), 1),
+                "ratio": _ratio(items, base, kind),
+                **{name: None for name in COLUMNS[6:12]},
+                **latencies(items, kind).figures(),
+                **_account(items, kind),
+                **_cost(items, kind),
+            }
+        )
+    order = [item["name"] for item in result["scenarios"]]
+    parts = list(dict.fromkeys(item["part"] for item in result["measurements"]))
+    found.sort(
+        key=lambda row: (
+            parts.index(row["part"]),
+            row["load"] or 0,
+            KINDS.index(row["kind"]),
+            order.index(row["scenario"]),
+        )
+    )
+    return found
+
+
+def to_csv(found: Iterable[Row]) -> str:
+    """Rows as CSV, with a line of column names."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(found)
+    return text.getvalue()
+
+
+def side(kind: str) -> str:
+    """Where a kind's rate and latency are measured."""
+    return "sending" if kind == "call" else "arriving"
+
+
+def rate(measurement: Mapping[str, Any], kind: str) -> float:
+    """Messages of a kind per second in one measurement."""
+    return float(measurement["kinds"][kind][side(kind)]["rate"])
+
+
+def latencies(items: Measurements, kind: str) -> Latencies:
+    """The latencies of a kind in several measurements."""
+    return Latencies.merged(
+        item["kinds"][kind][side(kind)]["latency"] for item in items
+    )
+
+
+def unaccounted(result: Mapping[str, Any]) -> Account:
+    """What became of all messages of a run."""
+    total = Account()
+    for item in result["measurements"]:
+        for kind in item["kinds"].values():
+            total.add(Account(**kind["account"]))
+    return total
+
+
+def _ratio(items: Measurements, base: Measurements, kind: str) -> float | None:
+    by_round = {item["round"]: rate(item, kind) for item in base}
+    ratios = [
+        rate(item, kind) / by_round[item["round"]]
+        for item in items
+        if by_round.get(item["round"])
+    ]
+    return round(statistics.median(ratios), 2) if ratios else None
+
+
+def _account(items: Measurements, kind: str) -> dict[str, int]:
+    total = Account()
+    for item in items:
+        total.add(Account(**item["kinds"][kind]["account"]))
+    return {
+        "sent": total.sent,
+        "received": total.received,
+        "lost": total.lost,
+        "duplicated": total.duplicated,
+        "failed": total.failed,
+    }
+
+
+def _cost(items: Measurements, kind: str) -> dict[str, float | None]:
+    """What one message costs its engine and its workers: CPU time, and memory."""
+    role = NOTIFY if kind == NOTIFY else "rpc"
+    memory = [
+        sum(each["rss"] for each in item["engines"].values()) / 1e6
+        for item in items
+        if item["engines"]
+    ]
+    return {
+        "engine_cpu_ms": _median((_spent(item, "engines", role) for item in items), 3),
+        "worker_cpu_ms": _median((_spent(item, "workers", role) for item in items), 3),
+        "engine_mb": _median(memory, 0),
+    }
+
+
+def _spent(measurement: Mapping[str, Any], who: str, role: str) -> float | None:
+    """Milliseconds of CPU time for a message of a transport.
+
+    What serves both transports is shared out evenly over the messages of both.
+    """
+    spent = 0.0
+    mine = [item for item in measurement[who].values() if role in item["roles"]]
+    for item in mine:
+        messages = sum(
+            rate(measurement, kind)
+            for kind in measurement["kinds"]
+            if (NOTIFY if kind == NOTIFY else "rpc") in item["roles"]
+        )
+        if not messages:
+            return None
+        spent += item["cpu_seconds"] / (messages * measurement["seconds"])
+    return round(spent * 1e3, 6) if mine else None
+
+
+def _median(values: Iterable[float | None], digits: int) -> float | None:
+    there = [value for value in values if value is not None]
+    return round(statistics.median(there), digits) if there else None

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``bench run``: measure scenarios side by side."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cliff.app import App
+from cliff.lister import Lister
+
+from hybrid_messaging import state
+from hybrid_messaging.cli import ending, progress
+from hybrid_messaging.engines import Options
+
+if TYPE_CHECKING:
+    from hybrid_messaging.bench.run import Setup, Watcher
+
+
+class BenchRun(Lister):
+    """Measure RPC and notifications in several scenarios, side by side.
+
+    Brings up the engines that it needs, and ends them. The result is in the
+    output directory: result.json has everything, result.csv the figures.
+
+    Exit code 0: every message is accounted for; 1: some were lost or
+    duplicated, or have failed, or it could not be run.
+    """
+
+    _exit_code = 0
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "scenario",
+            nargs="*",
+            help="name or number of a scenario (default: those that `bench scenario "
+            "list` marks)",
+        )
+        parser.add_argument(
+            "--scenarios",
+            type=Path,
+            metavar="FILE",
+            help="take scenarios from a file of your own",
+        )
+        parser.add_argument(
+            "--rpc-url",
+            default=os.environ.get("HYBRID_RPC_URL"),
+            metavar="URL",
+            help="measure this server and start none, with --notify-url (default: "
+            "$HYBRID_RPC_URL, which keeps a password off the command line)",
+        )
+        parser.add_argument(
+            "--notify-url",
+            default=os.environ.get("HYBRID_NOTIFY_URL"),
+            metavar="URL",
+            help="the same for notifications (default: $HYBRID_NOTIFY_URL)",
+        )
+        parser.add_argument(
+            "--router",
+            default=os.environ.get("HYBRID_ROUTER"),
+            metavar="ROUTER",
+            help="as for `up` (default: $HYBRID_ROUTER, else what is installed, else "
+            "embedded)",
+        )
+        parser.add_argument(
+            "--output",
+            type=Path,
+            metavar="DIR",
+            help="where the result goes (default: bench-DATE-TIME)",
+        )
+        parser.add_argument(
+            "--state-dir",
+            type=lambda text: Path(text).absolute(),
+            default=_state_dir(),
+            metavar="DIR",
+            help="where the engines keep their state meanwhile (default: %(default)s)",
+        )
+        _add_load(parser)
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        from hybrid_messaging.bench import result, run, summary
+
+        setup = _setup(parsed_args)
+        tell = progress.printer(self.app)
+        with ending.by_signal():
+            found = run.run(setup, _watcher(self.app))
+        rows = summary.rows(found)
+        result.write(setup.output / "result.csv", summary.to_csv(rows))
+        total = summary.unaccounted(found)
+        tell(
+            f"{total.sent} messages: {total.lost} lost, {total.duplicated} duplicated, "
+            f"{total.failed} failed"
+        )
+        tell(f"the result is in {setup.output}")
+        self._exit_code = int(bool(total.lost or total.duplicated or total.failed))
+        columns = [name for name in summary.COLUMNS if _worth(name, rows)]
+        return columns, [[row[name] for name in columns] for row in rows]
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        return super().run(parsed_args) or self._exit_code
+
+
+def _add_load(parser: argparse.ArgumentParser) -> None:
+    from hybrid_messaging.bench.parameters import Parameters
+
+    known = Parameters()
+    load = parser.add_argument_group("load")
+
+    def add(option: str, type_: Callable[[str], Any], metavar: str, text: str) -> None:
+        default = getattr(known, option.removeprefix("--").replace("-", "_"))
+        load.add_argument(
+            option,
+            type=type_,
+            default=default,
+            metavar=metavar,
+            help=f"{text} (default: %(default)g)",
+        )
+
+    add("--producers", _at_least(1), "N", "processes that call and notify")
+    add("--consumers", _at_least(1), "N", "processes that serve and listen")
+    add("--threads", _at_least(1), "N", "threads of each producer")
+    add("--rpc-share", _percentage, "PERCENT", "RPC among the messages")
+    load.add_argument(
+        "--rpc-mix",
+        type=_mix,
+        default=known.rpc_mix,
+        metavar="call=W,cast=W,fanout=W",
+        help="weights within RPC (default: calls only)",
+    )
+    load.add_argument(
+        "--size",
+        type=_sizes,
+        default=known.sizes,
+        metavar="BYTES[=W],…",
+        help="payload, or several with weights (default: 1000)",
+    )
+    load.add_argument(
+        "--rate",
+        type=_positive,
+        action="append",
+        default=[],
+        metavar="N",
+        help="measure also with N messages per second, RPC and notifications "
+        "together; may be given several times",
+    )
+    add("--warm-up", _seconds, "SECONDS", "load before the measured interval")
+    add("--duration", _positive, "SECONDS", "the measured interval")
+    add("--drain", _positive, "SECONDS", "silence after which the missing is lost")
+    add("--timeout", _positive, "SECONDS", "of a call")
+    add("--rounds", _at_least(1), "N", "how often each measurement is made")
+    load.add_argument(
+        "--cpus",
+        type=_cpus,
+        default=(),
+        metavar="N,…",
+        help="processors to place workers on, one after the other",
+    )
+
+
+def _setup(parsed_args: argparse.Namespace) -> Setup:
+    from hybrid_messaging.bench import BenchError, scenarios
+    from hybrid_messaging.bench.parameters import Parameters
+    from hybrid_messaging.bench.run import Setup
+
+    both = {"rpc": parsed_args.rpc_url, "notify": parsed_args.notify_url}
+    given = {role: url for role, url in both.items() if url}
+    names = parsed_args.scenario
+    if given and not names:
+        names = [scenarios.EXTERNAL]
+    if given and names != [scenarios.EXTERNAL]:
+        raise BenchError(
+            f"URLs are measured as scenario {scenarios.EXTERNAL}; for others, give "
+            "none, and unset HYBRID_RPC_URL and HYBRID_NOTIFY_URL"
+        )
+    output = parsed_args.output or Path(f"bench-{_now()}")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"cannot write to {output}: {error.strerror}") from error
+    return Setup(
+        scenarios.select(names, parsed_args.scenarios or scenarios.TABLE),
+        Parameters(
+            producers=parsed_args.producers,
+            consumers=parsed_args.consumers,
+            threads=parsed_args.threads,
+            rpc_share=parsed_args.rpc_share,
+            rpc_mix=parsed_args.rpc_mix,
+            sizes=parsed_args.size,
+            warm_up=parsed_args.warm_up,
+            duration=parsed_args.duration,
+            drain=parsed_args.drain,
+            timeout=parsed_args.timeout,
+            rounds=parsed_args.rounds,
+            cpus=parsed_args.cpus,
+        ),
+        parsed_args.state_dir,
+        output,
+        tuple(parsed_args.rate),
+        given,
+        Options(router=parsed_args.router or None),
+    )
+
+
+def _watcher(app: App) -> Watcher:
+    from hybrid_messaging.bench import run
+
+    class Lines(run.Watcher):
+        """Lines on standard error, one for each measurement."""
+
+        progress = staticmethod(progress.printer(app))
+
+        def begin(self, step: run.Step, number: int, total: int) -> None:
+            self._place = f"{number:{len(str(total))}}/{total}"
+            progress.transient(app, f"{self._place} {step} …")
+
+        def end(self, step: run.Step, measurement: Mapping[str, Any]) -> None:
+            progress.transient(app, "")
+            self.progress(f"{self._place} {step}: {_told(measurement)}")
+
+    return Lines()
+
+
+def _told(measurement: Mapping[str, Any]) -> str:
+    from hybrid_messaging.bench import summary
+
+    told = []
+    for kind, found in measurement["kinds"].items():
+        figures = found[summary.side(kind)]["latency_ms"]
+        text = f"{summary.rate(measurement, kind):.0f} {kind}/s"
+        if figures:
+            text += f" (p50 {figures['p50']:.3g} ms, p99 {figures['p99']:.3g} ms)"
+        wrong = [
+            f"{found['account'][name]} {name}"
+            for name in ("lost", "duplicated", "failed")
+            if found["account"][name]
+        ]
+        told.append(" ".join([text, *wrong]))
+    return ", ".join(told)
+
+
+def _worth(name: str, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a column tells anything."""
+    return any(row[name] is not None for row in rows)
+
+
+def _state_dir() -> Path:
+    return state.default_state_dir().with_name("hybrid-messaging-bench")
+
+
+def _now() -> str:
+    return datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    return number
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (value >= 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"{text} is negative or no number")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _seconds(text)
+    if not value:
+        raise argparse.ArgumentTypeError("it has to be more than 0")
+    return value
+
+
+def _percentage(text: str) -> float:
+    value = _seconds(text)
+    if value > 100:
+        raise argparse.ArgumentTypeError(f"{text} is more than 100 percent")
+    return value
+
+
+def _mix(text: str) -> dict[str, float]:
+    from hybrid_messaging.bench.parameters import RPC_KINDS, weights
+
+    try:
+        return weights(text, RPC_KINDS)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _sizes(text: str) -> dict[int, float]:
+    from hybrid_messaging.bench.parameters import weights
+
+    try:
+        return {_at_least(0)(size): weight for size, weight in weights(text).items()}
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _cpus(text: str) -> tuple[int, ...]:
+    found = tuple(int(item) for item in text.split(","))
+    if missing := set(found) - os.sched_getaffinity(0):
+        raise argparse.ArgumentTypeError(f"there is no processor {min(missing)} for us")
+    return found

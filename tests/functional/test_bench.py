@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark against real engines: what was sent has come, and nothing is left."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from tests.functional.deployments import NOWHERE, Deployment, deployed
+from tests.functional.waiting import until
+
+from hybrid_messaging.engines import rabbitmq
+
+TIMEOUT = 280
+#: Two scenarios that one deployment serves.
+SCENARIOS = """
+[durable]
+mode = qpid-hybrid
+notify = amqp_durable_queues=true
+
+[fleeting]
+mode = qpid-hybrid
+"""
+#: As short as it can be.
+SHORT = ("--warm-up", "0.2", "--duration", "1", "--rounds", "1")
+
+
+class Outcome(NamedTuple):
+    """What a run on the command line has ended with."""
+
+    code: int
+    rows: list[dict[str, Any]]
+    told: str
+
+
+def start(*words: object, **env: str) -> subprocess.Popen[str]:
+    """Start `bench` in a process of its own, as a user does."""
+    program = Path(sys.executable).with_name("hybrid-messaging")
+    clean = {key: value for key, value in os.environ.items() if "HYBRID_R" not in key}
+    return subprocess.Popen(
+        [program, "bench", *map(str, words)],
+        env={**clean, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def bench(*words: object, **env: str) -> Outcome:
+    process = start(*words, "-f", "json", **env)
+    output, told = process.communicate(timeout=TIMEOUT)
+    return Outcome(process.returncode, json.loads(output or "[]"), told)
+
+
+@pytest.fixture(scope="module")
+def hybrid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A whole `qpid-hybrid`, whose URLs are given to the benchmark."""
+    with deployed(tmp_path_factory.mktemp("bench") / "state") as made:
+        made.up()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def given(hybrid: Deployment) -> dict[str, str]:
+    return {
+        "HYBRID_RPC_URL": hybrid.engine("router").url,
+        "HYBRID_NOTIFY_URL": hybrid.engine("rabbitmq").url,
+    }
+
+
+def test_engines_of_its_own(tmp_path: Path) -> None:
+    table = tmp_path / "scenarios"
+    table.write_text(SCENARIOS)
+    engines, output = tmp_path / "engines", tmp_path / "result"
+    outcome = bench(
+        *("run", "--scenarios", table, "--router", "embedded", "--rate", "20"),
+        *("--state-dir", engines, "--output", output, *SHORT),
+    )
+    assert outcome.code == 0, outcome.told
+    assert "0 lost, 0 duplicated, 0 failed" in outcome.told
+    assert not engines.exists()
+
+    shown = {(row["scenario"], row["part"], row["kind"]) for row in outcome.rows}
+    assert shown == {
+        (scenario, part, kind)
+        for scenario in ("durable", "fleeting")
+        for part in ("peak", "load")
+        for kind in ("call", "notify")
+    }
+    for row in outcome.rows:
+        assert row["sent"] == row["received"] > 0
+        assert 0 < row["min"] <= row["p50"] <= row["p99.9"] <= row["max"]
+        assert row["engine_cpu_ms"] is not None and row["engine_mb"] > 10
+        assert row["worker_cpu_ms"] is not None
+
+    result = json.loads((output / "result.json").read_text())
+    assert result["complete"]
+    assert result["engines"]["qpid-hybrid"]["rabbitmq"]
+    assert result["parameters"]["duration"] == 1
+    assert result["versions"]["oslo.messaging"]
+    assert len(result["measurements"]) == 4
+    with (output / "result.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(outcome.rows)
+
+
+def test_servers_of_ones_own_are_left_as_they_were(
+    hybrid: Deployment, given: dict[str, str], tmp_path: Path
+) -> None:
+    outcome = bench(
+        *("run", "--output", tmp_path, "--state-dir", tmp_path / "none", *SHORT),
+        *("--rpc-mix", "call=2,cast,fanout", "--size", "10=9,20000"),
+        *("--producers", "1", "--consumers", "3"),
+        **given,
+    )
+    assert outcome.code == 0, outcome.told
+    rows = {row["kind"]: row for row in outcome.rows}
+    assert list(rows) == ["call", "cast", "fanout", "notify"]
+    for row in rows.values():
+        assert row["sent"] == row["received"] > 0
+    # each fanout is for both servers
+    assert rows["fanout"]["sent"] % 2 == 0
+    broker = hybrid.engine("rabbitmq")
+    names = [item["name"] for item in rabbitmq.queues(broker)]
+    names += [item["name"] for item in rabbitmq.exchanges(broker)]
+    assert not [name for name in names if "bench" in name]
+    for secret in (broker.details["password"], broker.url):
+        assert secret not in (tmp_path / "result.json").read_text()
+        assert secret not in outcome.told
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    outcome = bench(
+        *("run", "--output", tmp_path, "--rpc-share", "100", *SHORT),
+        *("--state-dir", tmp_path / "none", "--rpc-url", "amqp://127.0.0.1:1/"),
+        *("--notify-url", NOWHERE["notify"]),
+    )
+    assert outcome.code == 1
+    assert "127.0.0.1:1" in outcome.told
+    assert json.loads((tmp_path / "result.json").read_text())["complete"] is False
+
+
+def test_ended_from_outside(given: dict[str, str], tmp_path: Path) -> None:
+    process = start(
+        *("run", "--output", tmp_path, "--duration", "60", "--state-dir"),
+        tmp_path / "none",
+        **given,
+        HYBRID_BENCH_TEST=str(tmp_path),
+    )
+    until(lambda: _workers(tmp_path), "the workers have started")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not _workers(tmp_path)
+
+
+def _workers(mark: Path) -> list[int]:
+    """The pids of the workers that a test has started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if b"bench.worker" in command and f"TEST={mark}".encode() in environment:
+            found.append(int(entry.name))
+    return found
