@@ -5,7 +5,8 @@
 #
 # test.sh [-x] [STAGE...] [-- ARGUMENT...]
 #
-# Stages: lint docs unit functional interop real coverage; by default all.
+# Stages: lint docs unit devstack functional interop real coverage; by default
+# all.
 # -x stops after a stage that fails. What follows -- goes to pytest:
 # test.sh unit -- -k urls
 #

@@ -113,6 +113,42 @@ def test_mode_show_where_nothing_is_started(run: Run) -> None:
     assert "the one you give" in output and "nothing" in output
 
 
+def test_urls_for_those_who_write_files_themselves(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYBRID_RPC_PASSWORD", "a@b")
+    monkeypatch.setenv("HYBRID_NOTIFY_PASSWORD", "c")
+    words = (
+        *("urls", "--mode", "qpid-hybrid", "--vhost", "cell", "-f", "value"),
+        *("--rpc-host", "[::1]:5673", "--rpc-user", "r@hybrid"),
+        *("--notify-host", "one", "--notify-host", "two", "--notify-user", "n"),
+    )
+    code, output, _ = run(*words, "--show-passwords")
+    assert code == 0
+    assert output.splitlines() == [
+        "amqp://r%40hybrid:a%40b@[::1]:5673/cell",
+        "rabbit://n:c@one:5672,n:c@two:5672/?amqp_durable_queues=true",
+    ]
+    assert "a%40b" not in run(*words)[1]
+
+
+def test_an_engine_for_another_supervisor(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HYBRID_ENGINE_PASSWORD", "hush")
+    directory = tmp_path / "new" / "router"
+    words = ("engine", "prepare", "router", str(directory), "--router", "embedded")
+    code, output, _ = run(
+        *words, "--port", "5673", "--user", "nova@hybrid", "-f", "json"
+    )
+    assert code == 0
+    found = json.loads(output)
+    assert found["command"].endswith(f"--config {directory}/router.conf")
+    assert found["url"] == "amqp://nova%40hybrid:***@127.0.0.1:5673/"
+    assert directory.stat().st_mode & 0o077 == 0
+    assert "port: 5673" in (directory / "router.conf").read_text()
+
+
 def test_an_error_is_one_line(run: Run) -> None:
     code, output, errors = run("mode", "show", "qpd")
     assert code == 1

@@ -150,16 +150,6 @@ def test_a_configured_engine_has_no_process(tmp_path: Path) -> None:
     assert processes.find(state.NOT_STARTED, tmp_path) is None
 
 
-def test_a_process_whose_pid_nobody_has_noted_is_found(tmp_path: Path) -> None:
-    process = spawn(sleeper(), tmp_path)
-    try:
-        assert processes.find(state.NOT_STARTED, tmp_path) == process
-        assert processes.find(state.NOT_STARTED, tmp_path.parent) is None
-    finally:
-        processes.stop([(process, 10)])
-    assert processes.find(state.NOT_STARTED, tmp_path) is None
-
-
 def test_a_process_that_nobody_waited_for_has_ended(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""], cwd=tmp_path)
     try:
@@ -249,6 +239,46 @@ def test_a_router_that_is_not_there(tmp_path: Path) -> None:
     assert [lack.what for lack in router.missing(options)] == ["/nowhere/skrouterd"]
     assert router.missing(Options()) == []
     assert router.missing(Options(router="embedded")) == []
+
+
+def test_a_router_for_one_user_and_a_network(tmp_path: Path) -> None:
+    options = Options("embedded", "192.0.2.1", 5672, "nova@hybrid", "hu/sh")
+    launch = router.prepare("router", tmp_path, take, None, options)
+    assert launch.url == "amqp://nova%40hybrid:hu%2Fsh@192.0.2.1:5672/"
+    config = embedded_config.load(tmp_path / "router.conf")
+    (listener,) = config.listeners
+    assert (listener.host, listener.port) == ("192.0.2.1", 5672)
+    assert listener.sasl_mechanisms == "PLAIN"
+    assert listener.authenticate_peer
+    sasl = tmp_path / f"{config.sasl_config_name}.conf"
+    assert f"sasldb_path: {tmp_path}/router-sasl.users" in sasl.read_text()
+    for path in tmp_path.iterdir():
+        assert path.stat().st_mode & 0o007 == 0, path
+        assert b"hu/sh" not in path.read_bytes() or path.suffix == ".users"
+
+
+@pytest.mark.parametrize(
+    ("user", "password"), [("nova", "hush"), ("nova@", "hush"), ("nova@hybrid", None)]
+)
+def test_a_user_of_a_router_has_realm_and_password(
+    tmp_path: Path, user: str, password: str | None
+) -> None:
+    options = Options("embedded", username=user, password=password)
+    with pytest.raises(EngineError, match=r"has a realm .* and a password"):
+        router.prepare("router", tmp_path, take, None, options)
+
+
+def test_saslpasswd2_that_is_missing_or_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options("embedded", username="nova@hybrid", password="hush")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(router.shutil, "which", lambda name, path="": None)
+    with pytest.raises(EngineError, match="install sasl2-bin"):
+        router.prepare("router", tmp_path, take, None, options)
+    monkeypatch.setattr(router.shutil, "which", lambda name, path="": "/bin/false")
+    with pytest.raises(EngineError, match="/bin/false cannot write"):
+        router.prepare("router", tmp_path, take, None, options)
 
 
 def test_the_router_is_configured_for_the_driver(tmp_path: Path) -> None:

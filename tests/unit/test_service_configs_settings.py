@@ -14,6 +14,7 @@ from hybrid_messaging.service_configs import settings as wanted
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.reading import load
 from hybrid_messaging.service_configs.services import identify
+from hybrid_messaging.service_configs.transports import Transports
 
 AMQP = urls.parse("amqp://router:5672/")
 RABBIT = urls.parse("rabbit://u:p@broker:5672/")
@@ -138,3 +139,27 @@ def test_dollars_are_not_taken_for_references(
     path.write_bytes(apply("", AMQP, url).dump())
     config = load([path])
     assert urls.parse(config.notify_url) == url
+
+
+@pytest.mark.parametrize(
+    ("rpc", "notify", "durable_rpc", "durable_notify"),
+    [
+        (AMQP, RABBIT, False, True),
+        (RABBIT, RABBIT, True, True),
+        (OTHER, RABBIT, False, True),
+        (RABBIT, KAFKA, False, False),
+    ],
+)
+def test_urls_alone_can_ask_for_durable_queues(
+    rpc: urls.TransportURL,
+    notify: urls.TransportURL,
+    durable_rpc: bool,
+    durable_notify: bool,
+) -> None:
+    found = wanted.durable(Transports(rpc, notify))
+    for before, after, durable in (
+        (rpc, found.rpc, durable_rpc),
+        (notify, found.notify, durable_notify),
+    ):
+        query = "?amqp_durable_queues=true" if durable else ""
+        assert str(after) == str(before) + query

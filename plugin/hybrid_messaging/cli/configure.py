@@ -12,16 +12,11 @@ from typing import TYPE_CHECKING, Any
 from cliff.lister import Lister
 
 from hybrid_messaging import urls
-from hybrid_messaging.cli import options, progress, service_files
+from hybrid_messaging.cli import progress, service_files, transport_options
 
 if TYPE_CHECKING:
     from hybrid_messaging.service_configs.rewriting import Rewrite, Target
     from hybrid_messaging.service_configs.transports import Transports
-
-RPC_URL_VARIABLE = "HYBRID_RPC_URL"
-NOTIFY_URL_VARIABLE = "HYBRID_NOTIFY_URL"
-RPC_PASSWORD_VARIABLE = "HYBRID_RPC_PASSWORD"  # noqa: S105
-NOTIFY_PASSWORD_VARIABLE = "HYBRID_NOTIFY_PASSWORD"  # noqa: S105
 
 _COLUMNS = ("file", "result", "rpc", "notifications")
 #: Only scripts see these as columns; people see them as text.
@@ -62,31 +57,7 @@ class Configure(Lister):
             action="store_true",
             help="bring the files back as they were before they were configured first",
         )
-        where = parser.add_argument_group("transports")
-        options.add_state_dir(parser)
-        where.add_argument(
-            "--mode", help="a mode of `mode list`, with the hosts of its servers"
-        )
-        for role, name in (("rpc", "RPC"), ("notify", "notifications")):
-            where.add_argument(
-                f"--{role}-url",
-                metavar="URL",
-                help=f"transport URL for {name}; with a password, better in the "
-                f"environment as HYBRID_{role.upper()}_URL",
-            )
-            where.add_argument(
-                f"--{role}-host",
-                metavar="HOST[:PORT]",
-                action="append",
-                default=[],
-                help=f"server for {name}; can be given several times",
-            )
-            where.add_argument(
-                f"--{role}-user",
-                metavar="NAME",
-                help="user there; the password comes from the environment: "
-                f"HYBRID_{role.upper()}_PASSWORD",
-            )
+        transport_options.add(parser)
         hosts = parser.add_argument_group("virtual hosts of RPC")
         vhost = hosts.add_mutually_exclusive_group()
         vhost.add_argument(
@@ -106,7 +77,9 @@ class Configure(Lister):
         if parsed_args.restore:
             rows = self._restore(targets)
         else:
-            rows = self._configure(targets, _transports(parsed_args), parsed_args)
+            rows = self._configure(
+                targets, transport_options.resolve(parsed_args), parsed_args
+            )
         columns: tuple[str, ...] = _COLUMNS
         if parsed_args.formatter == "table":
             self._explain(rows, "afterwards:" if parsed_args.dry_run else "next:")
@@ -189,25 +162,6 @@ def _targets(parsed_args: argparse.Namespace) -> list[Target]:
         else:
             targets.append(Target(Path(argument), parsed_args.vhost))
     return targets
-
-
-def _transports(parsed_args: argparse.Namespace) -> Transports:
-    from hybrid_messaging.service_configs.transports import Side, resolve
-
-    environ = os.environ
-    rpc = Side(
-        parsed_args.rpc_url or environ.get(RPC_URL_VARIABLE),
-        parsed_args.rpc_host,
-        parsed_args.rpc_user,
-        environ.get(RPC_PASSWORD_VARIABLE),
-    )
-    notify = Side(
-        parsed_args.notify_url or environ.get(NOTIFY_URL_VARIABLE),
-        parsed_args.notify_host,
-        parsed_args.notify_user,
-        environ.get(NOTIFY_PASSWORD_VARIABLE),
-    )
-    return resolve(rpc, notify, parsed_args.mode, parsed_args.state_dir)
 
 
 def _rows(

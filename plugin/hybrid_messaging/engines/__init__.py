@@ -21,7 +21,7 @@ KINDS = {
     "router": "hybrid_messaging.engines.router",
 }
 
-#: Every engine that we start listens here and nowhere else.
+#: Every engine that `up` starts listens here and nowhere else.
 HOST = "127.0.0.1"
 
 TakePort = Callable[[int | None], int]
@@ -46,6 +46,12 @@ class Options:
 
     #: `embedded`, `skrouterd`, `qdrouterd`, or the path of one of these two
     router: str | None = None
+    #: the address to listen on
+    host: str = HOST
+    port: int | None = None
+    #: who may use the engine; for a router, ``name@realm``
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

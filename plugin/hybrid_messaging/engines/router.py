@@ -6,14 +6,15 @@ All three read the same configuration and answer the same questions.
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 from hybrid_messaging import state, urls
 from hybrid_messaging.engines import (
-    HOST,
     EngineError,
     Launch,
     Missing,
@@ -48,6 +49,9 @@ ADDRESSES = (
 IDLE_TIMEOUT = 16
 WORKER_THREADS = 2
 
+_SASL = "router-sasl"
+_SASLPASSWD_TIMEOUT = 30.0
+
 
 def missing(options: Options) -> list[Missing]:
     """See `hybrid_messaging.engines.Engine`."""
@@ -79,7 +83,7 @@ def prepare(
     before = previous.details if previous else {}
     choice = options.router or before.get("router") or describe(options)
     command = _command(choice)
-    port = take_port(previous.port if previous else None)
+    port = options.port or take_port(previous.port if previous else None)
     # unlike every other router's, so that `is_ready` knows it
     router_id = f"hybrid-messaging-{secrets.token_hex(4)}"
     config = directory / "router.conf"
@@ -88,8 +92,10 @@ def prepare(
         templates.render(
             "router.conf",
             id=router_id,
-            host=HOST,
+            host=options.host,
             port=port,
+            directory=directory,
+            sasl=_write_user(directory, options) if options.username else None,
             worker_threads=WORKER_THREADS,
             idle_timeout=IDLE_TIMEOUT,
             addresses=ADDRESSES,
@@ -98,7 +104,9 @@ def prepare(
     return Launch(
         command=(*command, str(config)),
         port=port,
-        url=urls.build("amqp", [(HOST, port)]),
+        url=urls.build(
+            "amqp", [(options.host, port)], options.username, options.password
+        ),
         details={"router": choice, "id": router_id},
     )
 
@@ -132,6 +140,46 @@ def traffic(engine: state.Engine) -> Traffic:
 
 def clean_up(engine: state.Engine) -> None:
     """See `hybrid_messaging.engines.Engine`; a router leaves nothing."""
+
+
+def _write_user(directory: Path, options: Options) -> str:
+    """Make the one user of the router, with Cyrus SASL.
+
+    :returns: the name of the SASL configuration in `directory`
+    """
+    name, at, realm = str(options.username).partition("@")
+    if not (name and at and realm and options.password):
+        raise EngineError(
+            "a router's user has a realm (name@realm), so that it is the same one "
+            "whatever the host is called, and a password"
+        )
+    users = directory / f"{_SASL}.users"
+    users.unlink(missing_ok=True)
+    # Debian has it where only root looks for programs
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
+    program = shutil.which("saslpasswd2", path=path)
+    if program is None:
+        raise EngineError(
+            "saslpasswd2 is not installed here, which makes the router's users: "
+            "install sasl2-bin (Debian, Ubuntu) or cyrus-sasl-lib (RHEL)"
+        )
+    try:
+        subprocess.run(
+            [program, "-c", "-p", "-f", users, "-u", realm, name],
+            input=options.password,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_SASLPASSWD_TIMEOUT,
+        )
+    except subprocess.CalledProcessError as error:
+        raise EngineError(f"{program} cannot write {users}: {error.stderr}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineError(f"{program} cannot write {users}: {error}") from error
+    templates.write_private(
+        directory / f"{_SASL}.conf", templates.render("router-sasl.conf", users=users)
+    )
+    return _SASL
 
 
 def _command(choice: str) -> tuple[str, ...]:

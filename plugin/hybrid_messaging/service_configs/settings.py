@@ -10,7 +10,11 @@ from oslo_utils import strutils
 from hybrid_messaging import urls
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.services import Service
-from hybrid_messaging.service_configs.transports import is_rabbit, servers
+from hybrid_messaging.service_configs.transports import (
+    Transports,
+    is_rabbit,
+    servers,
+)
 
 NOTIFICATIONS = "oslo_messaging_notifications"
 RABBIT = "oslo_messaging_rabbit"
@@ -39,7 +43,7 @@ def apply(
     # as they are: there the option is one of the notification URL alone.
     alone = service.rpc and is_rabbit(rpc) and not servers(rpc) & servers(notify)
     if not durable and alone:
-        notify = dataclasses.replace(notify, query={**notify.query, DURABLE: "true"})
+        notify = _asking_for_durable(notify)
     if service.rpc:
         document.set("DEFAULT", "transport_url", str(rpc))
     document.set(NOTIFICATIONS, "transport_url", str(notify))
@@ -49,3 +53,22 @@ def apply(
     if not durable and not alone:
         document.set(RABBIT, DURABLE, "true")
     return notify
+
+
+def durable(transports: Transports) -> Transports:
+    """Transports whose URLs alone make notifications in RabbitMQ durable.
+
+    For files of which only the URLs are ours: whoever shares a queue or an
+    exchange has to declare it alike, so RPC through the same RabbitMQ is durable
+    as well.
+    """
+    rpc, notify = transports.rpc, transports.notify
+    if not is_rabbit(notify):
+        return transports
+    if is_rabbit(rpc) and servers(rpc) & servers(notify):
+        rpc = _asking_for_durable(rpc)
+    return Transports(rpc, _asking_for_durable(notify))
+
+
+def _asking_for_durable(url: urls.TransportURL) -> urls.TransportURL:
+    return dataclasses.replace(url, query={**url.query, DURABLE: "true"})

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How `configure` and `urls` are told which two transports they are about."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from hybrid_messaging.cli import options
+
+if TYPE_CHECKING:
+    from hybrid_messaging.service_configs.transports import Transports
+
+RPC_URL_VARIABLE = "HYBRID_RPC_URL"
+NOTIFY_URL_VARIABLE = "HYBRID_NOTIFY_URL"
+RPC_PASSWORD_VARIABLE = "HYBRID_RPC_PASSWORD"  # noqa: S105
+NOTIFY_PASSWORD_VARIABLE = "HYBRID_NOTIFY_PASSWORD"  # noqa: S105
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name servers, and users there."""
+    where = parser.add_argument_group("transports")
+    options.add_state_dir(parser)
+    where.add_argument(
+        "--mode", help="a mode of `mode list`, with the hosts of its servers"
+    )
+    for role, name in (("rpc", "RPC"), ("notify", "notifications")):
+        where.add_argument(
+            f"--{role}-url",
+            metavar="URL",
+            help=f"transport URL for {name}; with a password, better in the "
+            f"environment as HYBRID_{role.upper()}_URL",
+        )
+        where.add_argument(
+            f"--{role}-host",
+            metavar="HOST[:PORT]",
+            action="append",
+            default=[],
+            help=f"server for {name}; can be given several times",
+        )
+        where.add_argument(
+            f"--{role}-user",
+            metavar="NAME",
+            help="user there; the password comes from the environment: "
+            f"HYBRID_{role.upper()}_PASSWORD",
+        )
+
+
+def resolve(parsed_args: argparse.Namespace) -> Transports:
+    """The transports of these options, of the environment, or those that run.
+
+    :raises TransportError: something is missing, or unfit for its purpose
+    """
+    from hybrid_messaging.service_configs import transports
+
+    environ = os.environ
+    rpc = transports.Side(
+        parsed_args.rpc_url or environ.get(RPC_URL_VARIABLE),
+        parsed_args.rpc_host,
+        parsed_args.rpc_user,
+        environ.get(RPC_PASSWORD_VARIABLE),
+    )
+    notify = transports.Side(
+        parsed_args.notify_url or environ.get(NOTIFY_URL_VARIABLE),
+        parsed_args.notify_host,
+        parsed_args.notify_user,
+        environ.get(NOTIFY_PASSWORD_VARIABLE),
+    )
+    return transports.resolve(rpc, notify, parsed_args.mode, parsed_args.state_dir)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host for the shell half: stack.sh, unstack.sh and clean.sh, played small."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Host:
+    """A machine with DevStack and the plugin, as far as messaging goes.
+
+    `local_conf` holds the variables of the localrc section; `functions` is the
+    part of the environment that says whose functions the plugin calls.
+    """
+
+    def __init__(self, directory: Path, functions: dict[str, str]) -> None:
+        self.dest = directory
+        self.functions = functions
+        self.local_conf = {
+            "RABBIT_PASSWORD": "secretrabbit",
+            "HYBRID_VERIFY": "False",
+            "HYBRID_ROUTER": "embedded",
+            "HYBRID_ROUTER_PORT": str(free_port()),
+        }
+        for script in ("stack.sh", "unstack.sh", "clean.sh"):
+            (directory / script).symlink_to(ROOT / "tests/devstack/run.sh")
+
+    def run(self, script: str, command: str = ":") -> subprocess.CompletedProcess[str]:
+        """Run a script of DevStack; output and errors are together in stdout."""
+        conf = self.dest / "local.conf"
+        conf.write_text(
+            "".join(
+                f"{name}={shlex.quote(value)}\n"
+                for name, value in self.local_conf.items()
+            )
+        )
+        return subprocess.run(
+            [self.dest / script, conf, ROOT, command],
+            env={
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin",
+                "HOME": str(self.dest),
+                "DEST": str(self.dest),
+                "PYTHON": sys.executable,
+                "SERVICE_TIMEOUT": "60",
+                **self.functions,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def stack(self, command: str = ":", **local_conf: str) -> str:
+        """Run stack.sh, which is to succeed; give what it said."""
+        self.local_conf |= local_conf
+        done = self.run("stack.sh", command)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def refused(self, **local_conf: str) -> str:
+        """Run stack.sh, which is to fail before it changes anything."""
+        self.local_conf |= local_conf
+        done = self.run("stack.sh")
+        assert done.returncode != 0, done.stdout
+        assert self.calls() == []
+        return done.stdout
+
+    def calls(self) -> list[str]:
+        """What was asked of the machine, in order."""
+        path = self.dest / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def ini(self, name: str) -> dict[str, dict[str, str]]:
+        """A configuration file below the host's directory."""
+        parser = configparser.RawConfigParser(default_section="no default")
+        parser.optionxform = str  # type: ignore[assignment]
+        assert parser.read(self.dest / name)
+        return {section: dict(parser[section]) for section in parser.sections()}
+
+    def enabled(self) -> list[str]:
+        """The services that stack.sh has had enabled."""
+        text = (self.dest / "stackenv").read_text().strip()
+        return [name for name in text.partition("=")[2].split(",") if name]
+
+    def units(self) -> list[str]:
+        return sorted(path.name for path in (self.dest / "units").glob("*"))
+
+    def router_runs(self) -> bool:
+        with socket.socket() as probe:
+            address = ("127.0.0.1", int(self.local_conf["HYBRID_ROUTER_PORT"]))
+            return probe.connect_ex(address) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+#: Whose functions the plugin calls: ours, and DevStack's if it is there.
+FUNCTIONS = [{}] + [
+    {name: os.environ[name]} for name in ("DEVSTACK_DIR",) if name in os.environ
+]
+
+
+@pytest.fixture(params=FUNCTIONS, ids=lambda names: "devstack" if names else "ours")
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
+    made = Host(tmp_path, request.param)
+    yield made
+    made.run("unstack.sh")

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DevStack plugin: phases, files, engines, refusals."""
+
+from __future__ import annotations
+
+import pytest
+from tests.devstack.conftest import ROOT, Host
+
+from hybrid_messaging import modes
+from hybrid_messaging.engines import EngineError
+from hybrid_messaging.engines.amqp_management import Management
+
+#: Modes that need nothing but engines of this machine.
+MODES = ("qpid-hybrid", "rabbit")
+EXTERNAL = {
+    "HYBRID": "external",
+    "HYBRID_RPC_URL": "amqp://nova:hush@router.example:5672/",
+    "HYBRID_NOTIFY_URL": "rabbit://nova:hush@rabbit.example:5672/",
+}
+RABBIT = "rabbit://stackrabbit:secretrabbit@127.0.0.1:5672"
+NOTIFICATIONS = "oslo_messaging_notifications"
+
+# as lib/cinder and lib/nova of DevStack ask where messages go
+CONFIGURE_CINDER = """
+    iniset_rpc_backend cinder $DEST/cinder.conf
+"""
+CONFIGURE_NOVA = """
+    iniset $DEST/nova.conf oslo_messaging_notifications driver messagingv2
+    iniset $DEST/nova.conf oslo_messaging_notifications transport_url $(
+        get_notification_url)
+    iniset_rpc_backend nova $DEST/nova.conf
+    rpc_backend_add_vhost nova_cell1
+    iniset_rpc_backend nova $DEST/nova_cell1.conf DEFAULT nova_cell1
+"""
+# and lib/keystone, lib/swift, and plugins
+CONFIGURE_OTHERS = """
+    iniset_rpc_backend keystone $DEST/keystone.conf oslo_messaging_notifications
+    iniset $DEST/swift.conf filter:ceilometer url $(get_notification_url)
+    iniset $DEST/other.conf DEFAULT transport_url $(get_transport_url)
+"""
+
+
+def router(host: Host) -> str:
+    port = host.local_conf["HYBRID_ROUTER_PORT"]
+    return f"amqp://openstack%40devstack:secretrabbit@127.0.0.1:{port}"
+
+
+def urls(host: Host, file: str) -> tuple[str | None, str]:
+    """RPC and notifications as a service's file has them."""
+    found = host.ini(file)
+    assert found[NOTIFICATIONS]["driver"] == "messagingv2"
+    return (
+        found.get("DEFAULT", {}).get("transport_url"),
+        found[NOTIFICATIONS]["transport_url"],
+    )
+
+
+# -- what services get ---------------------------------------------------------
+
+
+def test_qpid_hybrid_separates_rpc_from_notifications(host: Host) -> None:
+    host.stack(CONFIGURE_CINDER + CONFIGURE_NOVA + CONFIGURE_OTHERS)
+    notify = f"{RABBIT}/?amqp_durable_queues=true"
+    # keystone gives the section of the notifications, which is not RPC's
+    assert urls(host, "keystone.conf") == (None, notify)
+    for file in ("cinder.conf", "nova.conf"):
+        assert urls(host, file) == (f"{router(host)}/", notify)
+    # cells have RPC of their own, and notifications where consumers look
+    assert urls(host, "nova_cell1.conf") == (f"{router(host)}/nova_cell1", notify)
+    assert host.ini("swift.conf")["filter:ceilometer"]["url"] == notify
+    assert host.ini("other.conf")["DEFAULT"]["transport_url"] == f"{router(host)}/"
+    # a router has no virtual hosts to make
+    assert not [call for call in host.calls() if "nova_cell1" in call]
+
+
+def test_rabbit_is_one_broker_with_virtual_hosts_for_cells(host: Host) -> None:
+    host.stack(CONFIGURE_NOVA, HYBRID="rabbit")
+    both = f"{RABBIT}/?amqp_durable_queues=true"
+    assert urls(host, "nova.conf") == (both, both)
+    cell = f"{RABBIT}/nova_cell1?amqp_durable_queues=true"
+    assert urls(host, "nova_cell1.conf") == (cell, both)
+    assert "rabbitmqctl add_vhost nova_cell1" in host.calls()
+    grant = "rabbitmqctl set_permissions -p nova_cell1 stackrabbit .* .* .*"
+    assert grant in host.calls()
+
+
+def test_external_takes_the_urls_that_are_given(host: Host) -> None:
+    host.stack(CONFIGURE_NOVA, **EXTERNAL)
+    notify = EXTERNAL["HYBRID_NOTIFY_URL"] + "?amqp_durable_queues=true"
+    assert urls(host, "nova.conf") == (EXTERNAL["HYBRID_RPC_URL"], notify)
+    assert urls(host, "nova_cell1.conf") == (
+        EXTERNAL["HYBRID_RPC_URL"] + "nova_cell1",
+        notify,
+    )
+    assert host.units() == []
+    assert "rabbit" not in host.enabled()
+
+
+def test_a_given_url_takes_the_place_of_an_engine(host: Host) -> None:
+    url = "amqp://nova:hush@router.example:5672/"
+    host.stack(CONFIGURE_CINDER, HYBRID_RPC_URL=url)
+    assert urls(host, "cinder.conf") == (url, f"{RABBIT}/?amqp_durable_queues=true")
+    assert host.units() == []
+    assert "rabbit" in host.enabled()
+
+
+def test_a_notification_driver_that_is_set_stays(host: Host) -> None:
+    section = f"$DEST/nova.conf {NOTIFICATIONS}"
+    host.stack(
+        f"iniset {section} driver log; iniset_rpc_backend nova $DEST/nova.conf",
+        **EXTERNAL,
+    )
+    assert host.ini("nova.conf")[NOTIFICATIONS]["driver"] == "log"
+
+
+def test_heartbeats_of_rabbitmq_are_those_of_local_conf(host: Host) -> None:
+    host.stack(
+        "iniset_rpc_backend nova $DEST/nova.conf",
+        **EXTERNAL,
+        RABBIT_HEARTBEAT_RATE="3",
+    )
+    assert host.ini("nova.conf")["oslo_messaging_rabbit"] == {"heartbeat_rate": "3"}
+
+
+def test_passwords_are_encoded_and_in_no_trace(host: Host) -> None:
+    said = host.stack(
+        "set -x; iniset_rpc_backend nova $DEST/nova.conf; set +x",
+        RABBIT_PASSWORD="p@ss",
+    )
+    assert "p%40ss" in str(urls(host, "nova.conf"))
+    assert "+ iniset_rpc_backend" in said
+    assert "p@ss" not in said and "p%40ss" not in said
+
+
+# -- engines -------------------------------------------------------------------
+
+
+def test_the_router_lets_in_who_knows_the_password(host: Host) -> None:
+    host.stack()
+    port = int(host.local_conf["HYBRID_ROUTER_PORT"])
+    user = "openstack@devstack"
+    with Management("127.0.0.1", port, user, "secretrabbit", timeout=30) as management:
+        assert management.router()["id"]
+    for credentials in ((user, "wrong"), (None, None)):
+        with pytest.raises(EngineError):
+            Management("127.0.0.1", port, *credentials)
+
+
+def test_the_router_restarts_on_failure_and_is_a_unit(host: Host) -> None:
+    host.stack()
+    (unit,) = host.units()
+    assert unit == "devstack@hybrid-router.service"
+    service = host.ini(f"units/{unit}")["Service"]
+    assert service["Restart"] == "on-failure"
+    assert "secretrabbit" not in str(service)
+    assert f"systemctl enable {unit}" in host.calls()
+
+
+def test_unstack_stops_and_clean_leaves_nothing(host: Host) -> None:
+    host.stack()
+    assert host.router_runs()
+    assert host.run("unstack.sh").returncode == 0
+    assert not host.router_runs()
+    # what has been stopped can be stopped again, and started again
+    assert host.run("unstack.sh").returncode == 0
+    host.stack()
+    assert host.router_runs()
+    assert host.run("clean.sh").returncode == 0
+    assert not host.router_runs()
+    assert host.units() == []
+    assert not (host.dest / "data/hybrid-messaging").exists()
+    assert host.run("clean.sh").returncode == 0
+
+
+def test_another_mode_leaves_no_trace_of_the_former(host: Host) -> None:
+    host.stack()
+    host.stack(HYBRID="rabbit")
+    assert not host.router_runs()
+    assert host.units() == []
+    host.stack(**EXTERNAL)
+    assert "systemctl disable --now rabbitmq-server" in host.calls()
+
+
+def test_unstack_ends_what_runs_whatever_local_conf_says_by_then(host: Host) -> None:
+    host.stack()
+    host.local_conf["HYBRID"] = "no-such-mode"
+    assert host.run("unstack.sh").returncode == 0
+    assert not host.router_runs()
+
+
+def test_messages_of_an_earlier_stack_are_forgotten(host: Host) -> None:
+    host.stack()
+    assert not [call for call in host.calls() if "delete_vhost" in call]
+    host.stack(INSTALLED="rabbitmq-server")
+    wanted = ["delete_vhost /", "delete_vhost left-over", "add_vhost /"]
+    found = [call for call in host.calls() if "vhost " in call]
+    assert found == [f"rabbitmqctl -q {what}" for what in wanted]
+
+
+def test_a_compute_node_starts_nothing(host: Host) -> None:
+    host.stack(CONFIGURE_CINDER, SERVICE_HOST="192.0.2.1")
+    assert host.units() == []
+    assert "rabbit" not in host.enabled()
+    port = host.local_conf["HYBRID_ROUTER_PORT"]
+    rpc, notify = urls(host, "cinder.conf")
+    assert rpc == f"amqp://openstack%40devstack:secretrabbit@192.0.2.1:{port}/"
+    assert notify.startswith("rabbit://stackrabbit:secretrabbit@192.0.2.1:5672/")
+
+
+def test_a_host_of_its_own_for_rabbitmq(host: Host) -> None:
+    host.stack(CONFIGURE_CINDER, RABBIT_HOST="192.0.2.7")
+    assert "rabbit" not in host.enabled()
+    rpc, notify = urls(host, "cinder.conf")
+    assert rpc == f"{router(host)}/"
+    assert "@192.0.2.7:5672/" in notify
+
+
+def test_an_engine_that_does_not_start_says_why(host: Host) -> None:
+    host.local_conf |= {"HYBRID_LISTEN_ADDRESS": "192.0.2.1", "SERVICE_TIMEOUT": "3"}
+    done = host.run("stack.sh")
+    assert done.returncode != 0
+    assert "does not listen on 127.0.0.1" in done.stdout
+    assert "192.0.2.1" in done.stdout
+
+
+# -- the environment -----------------------------------------------------------
+
+
+def test_the_drivers_are_installed_before_the_first_service(host: Host) -> None:
+    host.stack("called the services are configured")
+    calls = host.calls()
+    installed = calls.index(f"pip_install -e {ROOT}")
+    started = calls.index("systemctl restart devstack@hybrid-router.service")
+    assert installed < started < calls.index("the services are configured")
+
+
+def test_environments_of_single_services_get_the_drivers(host: Host) -> None:
+    host.stack(
+        "echo $ADDITIONAL_VENV_PACKAGES >$DEST/packages",
+        ADDITIONAL_VENV_PACKAGES="PyMySQL",
+        **EXTERNAL,
+    )
+    assert (host.dest / "packages").read_text() == f"PyMySQL,{ROOT}\n"
+
+
+def test_another_plugin_with_the_same_functions_is_named(host: Host) -> None:
+    other = host.dest / "other"
+    other.write_text("function get_transport_url { echo other; }\n")
+    said = host.stack("source $DEST/other", **EXTERNAL)
+    (warning,) = {line for line in said.splitlines() if "WARNING" in line}
+    assert f"{other} defines get_transport_url, too" in warning
+
+
+# -- refusals ------------------------------------------------------------------
+
+
+def test_an_unknown_mode_is_refused_with_those_there_are(host: Host) -> None:
+    said = host.refused(HYBRID="qpid-hybird")
+    assert "HYBRID=qpid-hybird is no mode for DevStack: choose one of" in said
+    for mode in (*MODES, "external"):
+        assert mode in said
+
+
+@pytest.mark.parametrize("role", ["RPC", "NOTIFY"])
+def test_external_without_a_url_is_refused(host: Host, role: str) -> None:
+    given = {**EXTERNAL, f"HYBRID_{role}_URL": ""}
+    assert f"set HYBRID_{role}_URL in local.conf" in host.refused(**given)
+
+
+def test_a_password_that_nobody_will_ask_for_is_refused(host: Host) -> None:
+    said = host.refused(RABBIT_PASSWORD="", SERVICE_HOST="192.0.2.1")
+    assert "set RABBIT_PASSWORD in local.conf" in said
+
+
+def test_rabbitmq_that_is_needed_and_disabled_is_refused(host: Host) -> None:
+    said = host.refused(ENABLED_SERVICES="key", DISABLED_SERVICES="rabbit")
+    assert "needs RabbitMQ on this node" in said
+
+
+def test_a_router_that_is_not_there_is_refused(host: Host) -> None:
+    said = host.refused(HYBRID_ROUTER="/nowhere/skrouterd")
+    assert "HYBRID_ROUTER=/nowhere/skrouterd is not installed" in said
+
+
+# -- retired plugins -----------------------------------------------------------
+
+
+def test_variables_of_retired_plugins_are_understood(host: Host) -> None:
+    said = host.stack(
+        CONFIGURE_CINDER,
+        AMQP1_SERVICE="external",
+        AMQP1_RPC_TRANSPORT_URL=EXTERNAL["HYBRID_RPC_URL"],
+        AMQP1_NOTIFY_TRANSPORT_URL=EXTERNAL["HYBRID_NOTIFY_URL"],
+    )
+    assert urls(host, "cinder.conf")[0] == EXTERNAL["HYBRID_RPC_URL"]
+    assert (
+        "AMQP1_SERVICE: the plugin with this variable is retired; set HYBRID=" in said
+    )
+
+
+def test_the_new_variable_wins(host: Host) -> None:
+    host.stack(HYBRID="rabbit", AMQP1_SERVICE="qpid-hybrid")
+    assert host.units() == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "mode"),
+    [
+        ("AMQP1_SERVICE", "qpid-dual", "qpid-dual"),
+        ("ZEROMQ_MATCHMAKER", "redis", "zmq-hybrid"),
+        ("NOTIFY_SERVICE", "kafka", "rabbit-kafka"),
+    ],
+)
+def test_modes_of_retired_plugins(
+    host: Host, variable: str, value: str, mode: str
+) -> None:
+    assert mode in modes.load()
+    host.local_conf |= {variable: value, "HYBRID_DATA_DIR": "/nowhere"}
+    assert f"set HYBRID={mode} instead" in host.run("stack.sh").stdout
