@@ -268,6 +268,98 @@ def test_the_end_of_a_session_detaches_its_links(pair: Pair) -> None:
     assert pair.b.messages[-1][1] == b"again"
 
 
+def test_a_link_may_have_a_session_of_its_own(pair: Pair) -> None:
+    shared = pair.client.sender("address")
+    for number in range(3):
+        apart = pair.client.sender("address", apart=True)
+        pair.pump()
+        receiver = pair.b.links[-1]
+        assert isinstance(receiver, Receiver)
+        assert apart.pn.session != shared.pn.session
+        receiver.grant(1)
+        pair.pump()
+        apart.send(bytes([number]) * 100_000)
+        pair.pump()
+        (apart if number < 2 else receiver).close()
+        pair.pump()
+        assert sessions(pair) == (1, 1)
+    assert [data[0] for _, data in pair.b.messages] == [0, 1, 2]
+    assert not shared.closed
+    del apart, receiver, shared
+    gc.collect()
+    pair.pump()
+
+
+def sessions(pair: Pair) -> tuple[int, int]:
+    """How many there are on each side."""
+
+    def count(endpoint: Endpoint) -> int:
+        found, number = endpoint.connection.session_head(0), 0
+        while found is not None:
+            found, number = found.next(0), number + 1
+        return number
+
+    return count(pair.client), count(pair.server)
+
+
+@pytest.mark.parametrize(
+    ("channel_max", "expected"),
+    [(0, 1), (1, 1), (2, 2), (9, 5), (65535, 1 + endpoint_module.MAX_APART)],
+)
+def test_sessions_are_limited(channel_max: int, expected: int) -> None:
+    def setup(transport: proton.Transport, _: proton.Connection) -> None:
+        transport.channel_max = channel_max
+
+    pair = Pair(setup=setup)
+    pair.client.sender("shared")
+    links = [pair.client.sender(f"{n}", apart=True) for n in range(100)]
+    pair.pump()
+    assert sessions(pair) == (expected, expected)
+    assert not pair.client.closed
+    assert len(pair.b.links) == 101
+    for link in links:
+        link.close()
+    pair.pump()
+    assert sessions(pair) == (1, 1)
+    again = pair.client.sender("again", apart=True)
+    pair.pump()
+    assert again in pair.a.links
+
+
+def test_the_end_of_a_session_detaches_all_that_share_it() -> None:
+    def setup(transport: proton.Transport, _: proton.Connection) -> None:
+        transport.channel_max = 2
+
+    pair = Pair(setup=setup)
+    links = [pair.client.sender(f"{n}", apart=True) for n in range(3)]
+    pair.pump()
+    assert sessions(pair) == (1, 1)
+    pair.b.links[0].pn.session.close()
+    pair.pump()
+    assert all(link.closed for link in links)
+    assert sessions(pair) == (0, 0)
+    pair.client.sender("again", apart=True)
+    pair.pump()
+    assert sessions(pair) == (1, 1)
+
+
+def test_what_one_session_does_not_take_holds_up_no_other(pair: Pair) -> None:
+    stuck = pair.client.sender("stuck", apart=True)
+    free, _ = pair.link()
+    pair.pump()
+    receiver = next(link for link in pair.b.links if link.pn.session != free.pn.session)
+    assert isinstance(receiver, Receiver)
+    receiver.paused = True
+    receiver.grant(10)
+    pair.pump()
+    for _ in range(3):
+        stuck.send(b"x" * endpoint_module.SESSION_WINDOW)
+    pair.pump()
+    free.send(b"free")
+    pair.pump()
+    assert pair.b.messages[-1][1] == b"free"
+
+
 def test_drain_gives_credit_back(pair: Pair) -> None:
     sender, receiver = pair.link(credit=5)
     sender.send(b"one")
@@ -278,6 +370,30 @@ def test_drain_gives_credit_back(pair: Pair) -> None:
     pair.pump()
     assert receiver.credit == 0 and sender.credit == 0
     assert ("flow", 0) in pair.b.told
+
+
+def test_messages_in_pieces_use_up_credit_at_once(pair: Pair) -> None:
+    sender, _ = pair.link(credit=2)
+    for left in (1, 0):
+        sender.send(b"x" * 1_000_000)
+        assert sender.credit == left
+    pair.pump()
+    assert sender.credit == 0
+    assert len(pair.b.messages) == 2
+
+
+def test_drain_leaves_a_message_in_pieces_its_credit(pair: Pair) -> None:
+    sender, receiver = pair.link(credit=5)
+    sender.send(b"x" * 1_000_000)
+    receiver.drain()
+    pair.server.output()
+    pair.client.receive(bytes(pair.server.output()))
+    pair.server.written(len(pair.server.output()))
+    assert sender.draining
+    sender.drained()
+    pair.pump()
+    assert [len(data) for _, data in pair.b.messages] == [1_000_000]
+    assert receiver.credit == 0 and sender.credit == 0
 
 
 # -- messages ----------------------------------------------------------------

@@ -33,6 +33,8 @@ SESSION_WINDOW = 8 * 1024 * 1024
 #: Later sessions get a share of it, but at least this: many of them, as of peers
 #: that open one for each link, are to take little more memory than one.
 MIN_SESSION_WINDOW = 4 * MAX_FRAME
+#: Sessions beside the first that our own links may have, where the peer allows it.
+MAX_APART = 32
 #: Messages go to qpid-proton in pieces of so many bytes: with every frame, it
 #: moves all that is left of a piece, and it keeps the memory of the largest.
 PIECE = 4 * MAX_FRAME
@@ -143,7 +145,16 @@ class Handler(Protocol):
 class Link:
     """A link of an endpoint, whichever side attached it first."""
 
-    __slots__ = ("_deliveries", "_pn", "closed", "context", "endpoint", "local", "raw")
+    __slots__ = (
+        "_deliveries",
+        "_pn",
+        "apart",
+        "closed",
+        "context",
+        "endpoint",
+        "local",
+        "raw",
+    )
 
     def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
         self.endpoint = endpoint
@@ -151,6 +162,8 @@ class Link:
         self.raw = proton_c.address(pn._impl)
         self.local = local
         self.closed = False
+        #: the session beside the first that it is in, if any
+        self.apart: _Apart | None = None
         #: the owner's own object behind this link
         self.context: Any = None
         self._deliveries: dict[Any, Delivery] = {}
@@ -190,25 +203,29 @@ class Link:
             self.endpoint._forget(self)
             self.pn.close()
             self.pn.free()
+            if self.apart is not None:
+                self.endpoint._leave(self.apart)
             self._let_go()
 
     def _let_go(self) -> None:
         # Here and now: whoever drops its last reference to us later may be in
         # another thread, and qpid-proton must not free a link there.
         self.closed = True
-        self._pn = None
+        self._pn = self.apart = None
 
 
 class Sender(Link):
     """A link that we send on."""
 
-    __slots__ = ("_rests", "_tags")
+    __slots__ = ("_gives_up_credit", "_rests", "_tags")
 
     def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
         super().__init__(endpoint, pn, local)
         self._tags = itertools.count()
         #: deliveries of which qpid-proton has not seen everything yet
         self._rests: deque[_Rest] = deque()
+        #: once these are through
+        self._gives_up_credit = False
 
     def send(self, data: bytes, settled: bool = False) -> Delivery | None:
         """Send one encoded message; the caller has looked at the credit.
@@ -263,11 +280,21 @@ class Sender(Link):
         if rest.at == len(rest.data):
             self._rests.popleft()
             self._complete(rest.delivery, rest.settled)
+            if self._gives_up_credit:
+                self.drained()
         return True
+
+    @property
+    def credit(self) -> int:
+        # qpid-proton counts a message when it has seen all of it
+        return 0 if self.closed else lib.pn_link_credit(self.raw) - len(self._rests)
 
     def drained(self) -> None:
         """Tell a peer that drains this link that there is nothing left to send."""
-        lib.pn_link_drained(self.raw)
+        # credit that is given up would be missing for the rest of a message
+        self._gives_up_credit = bool(self._rests)
+        if not self._rests:
+            lib.pn_link_drained(self.raw)
 
     @property
     def draining(self) -> bool:
@@ -284,6 +311,16 @@ class _Rest:
         self.data = data
         self.at = 0
         self.settled = settled
+
+
+class _Apart:
+    """A session beside the first, which ends with the last of its links."""
+
+    __slots__ = ("links", "pn")
+
+    def __init__(self, pn: proton.Session) -> None:
+        self.pn = pn
+        self.links = 0
 
 
 class Receiver(Link):
@@ -389,6 +426,7 @@ class Endpoint:
         self._partial: dict[Any, bytearray] = {}
         self._partial_bytes = 0
         self._session: proton.Session | None = None
+        self._apart: list[_Apart] = []
         self._remote_sessions = 0
         self._names = itertools.count()
         self._output = ctypes.create_string_buffer(MAX_FRAME)
@@ -509,6 +547,7 @@ class Endpoint:
             _forget_deliveries(link)
             link._let_go()
         self._links.clear()
+        self._apart.clear()
         self._session = None
         self.transport.unbind()
         del self.transport, self.connection, self._collector
@@ -548,20 +587,48 @@ class Endpoint:
 
     @property
     def session(self) -> proton.Session:
-        """The one session of our own links, opened with the first."""
+        """The first session of our own links, opened with the first of them."""
         if self._session is None:
-            self._session = self.connection.session()
-            self._session.incoming_capacity = SESSION_WINDOW
-            self._session.open()
+            self._session = self._open_session(SESSION_WINDOW)
         return self._session
 
-    def sender(self, address: str | None) -> Sender:
-        """Attach a link to an address; None: each message names its own."""
-        pn = self.session.sender(self._link_name(address))
+    def _open_session(self, window: int) -> proton.Session:
+        session = self.connection.session()
+        session.incoming_capacity = window
+        session.open()
+        return session
+
+    def _join_apart(self) -> _Apart | None:
+        """The session with the fewest links beside the first, if there may be one."""
+        # half of what the peer allows: one that is ending may still be counted
+        limit = min(MAX_APART, self.transport.remote_channel_max // 2)
+        if len(self._apart) < limit:
+            self._apart.append(_Apart(self._open_session(MIN_SESSION_WINDOW)))
+        found = min(self._apart, key=lambda each: each.links, default=None)
+        if found is not None:
+            found.links += 1
+        return found
+
+    def _leave(self, apart: _Apart) -> None:
+        apart.links -= 1
+        if not apart.links and apart in self._apart:
+            self._apart.remove(apart)
+            apart.pn.close()  # it is freed when the peer has ended it, too
+
+    def sender(self, address: str | None, apart: bool = False) -> Sender:
+        """Attach a link to an address; None: each message names its own.
+
+        :param apart: what the peer does not take on this link shall not hold up the
+            others: in a session of its own, or shared with few
+        """
+        joined = self._join_apart() if apart else None
+        session = self.session if joined is None else joined.pn
+        pn = session.sender(self._link_name(address))
         pn.source.address = self.connection.container
         if address is not None:
             pn.target.address = address
         link = Sender(self, pn, local=True)
+        link.apart = joined
         self._links[link.raw] = link
         pn.open()
         return link
@@ -735,6 +802,7 @@ class Endpoint:
                 self.handler.on_link_close(link, reason or "the session was ended")
         if session == self._session:
             self._session = None
+        self._apart = [each for each in self._apart if each.pn != session]
         session.close()
         session.free()
 

@@ -23,7 +23,6 @@ from hybrid_messaging.protocol.endpoint import (
     Receiver,
     Sender,
 )
-from hybrid_messaging.protocol.proton_c import lib
 from hybrid_messaging.router.addresses import Address, AddressTable, Fanout
 
 if TYPE_CHECKING:
@@ -241,11 +240,7 @@ class Consumer:
 
     def ready(self) -> bool:
         """A message can be sent at once."""
-        return (
-            not self.connection.full
-            and not self.queue
-            and lib.pn_link_credit(self.raw) > 0
-        )
+        return not self.connection.full and not self.queue and self.link.credit > 0
 
     def has_room(self) -> bool:
         """A message can be sent at once or later."""
@@ -283,7 +278,7 @@ class Consumer:
     def advance(self) -> None:
         """Send what waits, as far as credit and the connection's room go."""
         queue = self.queue
-        while queue and not self.connection.full and lib.pn_link_credit(self.raw) > 0:
+        while queue and not self.connection.full and self.link.credit > 0:
             data, origin = queue.popleft()
             self.connection.queued(-len(data))
             if not isinstance(origin, Delivery) or origin.raw is not None:

@@ -233,7 +233,8 @@ class Bus:
                 connection.close()
         if not self.closing:
             level = logging.WARNING if was_up else logging.ERROR
-            LOG.log(level, "%s; trying again", failure)
+            # as text: a log that keeps its records is to keep no connections
+            LOG.log(level, "%s; trying again", self.reason)
         return was_up
 
     def _lost(self, failure: Exception) -> None:

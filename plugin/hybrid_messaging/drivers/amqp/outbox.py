@@ -17,7 +17,7 @@ from oslo_messaging.exceptions import ConfigurationError
 
 from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.amqp.connection import AuthenticationFailed
-from hybrid_messaging.drivers.amqp.route import Outgoing, Route, State
+from hybrid_messaging.drivers.amqp.route import LARGE, Outgoing, Route, State
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
@@ -94,9 +94,12 @@ class Outbox:
     def submit(self, message: Outgoing) -> None:
         """Send a message, or queue it until it can be sent."""
         bus = self._bus
-        route = self._routes.get(message.key)
+        key = message.key
+        if message.large:
+            key = (LARGE, message.target if key == RELAY else key)
+        route = self._routes.get(key)
         if route is None:
-            route = self._routes[message.key] = Route(self, message.key)
+            route = self._routes[key] = Route(self, key)
         route.used = time.monotonic()
         message.route = route
         message.state = State.QUEUED
@@ -162,7 +165,7 @@ class Outbox:
             address = message.target
         else:
             address = self._bus.addressing.resolve(message.target, message.service)
-        route.attach(endpoint.sender(address), address or "")
+        route.attach(endpoint.sender(address, apart=message.large), address or "")
 
     def _attach_replies(self, endpoint: Endpoint) -> None:
         if self._replies is None:
@@ -178,6 +181,7 @@ class Outbox:
         if message.id is not None:
             self._calls[message.id] = message
         message.delivery = route.link.send(data, message.settled)
+        route.blind = message.settled
         if message.delivery is not None:
             self._sent[message.delivery] = message
             message.state = State.SENT

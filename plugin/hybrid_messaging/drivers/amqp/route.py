@@ -17,6 +17,11 @@ from hybrid_messaging.protocol.endpoint import Sender
 if TYPE_CHECKING:
     from hybrid_messaging.drivers.amqp.outbox import Outbox
 
+#: Characters from which on a message goes by a link in a session of its own.
+#: Where its reader is stuck, a router stops to read the session that a message of
+#: many buffers comes in on; skupper-router from 256 KB on.
+LARGE = 64 * 1024
+
 #: Marks a call whose sender expects it to stay unsettled until its reply is
 #: under way, so that the loss of the server reaches the caller through the
 #: router. Servers that do not know the mark settle at once, as ever.
@@ -55,6 +60,7 @@ class Outgoing:
         "fanout",
         "id",
         "key",
+        "large",
         "monitor_interval",
         "monitor_until",
         "name",
@@ -92,6 +98,7 @@ class Outgoing:
         self.target = target
         self.name = name
         self.body = body
+        self.large = body is not None and len(body) >= LARGE
         self.service = service
         self.settled = settled
         self.id = id
@@ -168,6 +175,7 @@ class Route:
         "_outbox",
         "address",
         "attached",
+        "blind",
         "key",
         "link",
         "queue",
@@ -184,6 +192,9 @@ class Route:
         self.attached: float | None = None
         self.queue: collections.deque[Outgoing] = collections.deque()
         self.used = time.monotonic()
+        #: its credit was used by messages whose fate nobody is told: they may be
+        #: with somebody who is slow
+        self.blind = False
         #: why the peer did not want the last link
         self.refusal = ""
 
@@ -200,7 +211,8 @@ class Route:
         return (
             link is not None
             and self.attached is not None
-            and link.credit == 0
+            and not self.blind
+            and link.credit <= 0
             and link.unsettled == 0
         )
 
@@ -225,6 +237,7 @@ class Route:
         """The link is gone."""
         self.link = None
         self.attached = None
+        self.blind = False
 
     def on_open(self) -> None:
         self.attached = time.monotonic()
@@ -238,4 +251,6 @@ class Route:
     def on_flow(self) -> None:
         self._outbox.drain(self)
         if self.link is not None and self.link.draining:
+            if self.link.credit > 0:
+                self.blind = False  # nobody wants it any more
             self.link.drained()
