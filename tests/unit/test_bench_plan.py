@@ -75,17 +75,69 @@ def test_a_file_of_ones_own_is_measured_whole(tmp_path: Path) -> None:
 
 def test_scenarios_alternate() -> None:
     both = scenarios.select(["1", "4"])
-    planned = list(steps(both, Parameters(rounds=2), [50.0]))
+    planned = list(steps(both, Parameters(rounds=2), ["load"], [50.0], []))
     assert [(step.scenario.name[0], step.load, step.round) for step in planned] == [
         ("1", None, 1),
         ("4", None, 1),
-        ("1", 50, 1),
-        ("4", 50, 1),
         ("1", None, 2),
         ("4", None, 2),
+        ("1", 50, 1),
+        ("4", 50, 1),
         ("1", 50, 2),
         ("4", 50, 2),
     ]
+
+
+def at_peak(name: str, call: float, notify: float) -> dict[str, object]:
+    return {
+        "scenario": name,
+        "part": "peak",
+        "kinds": {
+            "call": {"sending": {"rate": call}},
+            "notify": {"arriving": {"rate": notify}},
+        },
+    }
+
+
+def test_rates_suit_the_slowest_scenario() -> None:
+    both = scenarios.select(["1", "4"])
+    measured = [at_peak("1-single", 200, 100), at_peak("4-hybrid", 900, 150)]
+    parameters = Parameters(rounds=1)
+    parts = ["load", "separation", "trouble"]
+    found: dict[str, list[float | None]] = {}
+    for step in steps(both, parameters, parts, [], measured):
+        loads = found.setdefault(step.part, [])
+        if step.load not in loads:
+            loads.append(step.load)
+    assert found == {
+        "peak": [None],
+        "load": [60, 120, 180],
+        # of the notifications
+        "separation": [0, 25, 50, 75, None],
+        "trouble-server": [60],
+        "trouble-rpc": [60],
+        "trouble-notify": [60],
+    }
+
+
+def test_how_many_there_will_be_is_known_before() -> None:
+    both = scenarios.select(["1", "4"])
+    parts = ["load", "separation", "trouble"]
+    measured = [at_peak("1-single", 200, 100), at_peak("4-hybrid", 900, 150)]
+    before = list(steps(both, Parameters(), parts, [], []))
+    assert len(before) == len(list(steps(both, Parameters(), parts, [], measured)))
+
+
+def test_trouble_that_a_mode_can_have() -> None:
+    both = scenarios.select(["1", "4", "external"])
+    planned = steps(both, Parameters(), ["trouble"], [], [])
+    found = {(step.scenario.name[0], step.trouble) for step in planned if step.trouble}
+    # the broker of scenario 1 carries both: it has restarted already
+    assert found == {
+        *(("1", "server"), ("1", "rpc")),
+        *(("4", "server"), ("4", "rpc"), ("4", "notify")),
+        ("e", "server"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -109,10 +161,14 @@ def test_a_rate_is_shared_out() -> None:
     assert (notify.rate, dict(notify.mix)) == (25, {"notify": 1})
 
 
+def peak(parameters: Parameters) -> Step:
+    scenario = scenarios.select(["4"])[0]
+    return Step(scenario, "peak", 1, groups(parameters), parameters)
+
+
 def tasks(**values: object) -> list[str]:
     parameters = Parameters(**values)  # type: ignore[arg-type]
-    step = Step(scenarios.select(["4"])[0], "peak", 1, groups(parameters))
-    return [item.task for item in staff(step, BUS, parameters)]
+    return [item.task for item in staff(peak(parameters), BUS)]
 
 
 def test_who_does_what() -> None:
@@ -129,5 +185,4 @@ def test_who_does_what() -> None:
 
 def test_workers_are_placed_one_after_the_other() -> None:
     parameters = Parameters(cpus=(1, 3))
-    step = Step(scenarios.select(["4"])[0], "peak", 1, groups(parameters))
-    assert [item.cpu for item in staff(step, BUS, parameters)] == [1, 3] * 3
+    assert [item.cpu for item in staff(peak(parameters), BUS)] == [1, 3] * 3

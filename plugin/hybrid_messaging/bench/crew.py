@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,9 @@ class Worker(Protocol):
 
     def tell(self, do: str, **values: Any) -> None:
         """Have it do something."""
+
+    def pause(self) -> None:
+        """Have it hang, with its connections open."""
 
     def kill(self) -> None:
         """End it with SIGKILL, as a crash would."""
@@ -83,6 +87,10 @@ class LocalWorker:
     def tell(self, do: str, **values: Any) -> None:
         """See `Worker`."""
         self._write(json.dumps({"do": do, **values}))
+
+    def pause(self) -> None:
+        """See `Worker`."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """See `Worker`."""
@@ -152,6 +160,10 @@ class Crew:
         for name in names:
             if name not in self._dead:
                 self._workers[name].tell(do, **values)
+
+    def pause(self, name: str) -> None:
+        """Have a worker hang."""
+        self._workers[name].pause()
 
     def kill(self, name: str) -> None:
         """Kill a worker, whose silence is no error from now on."""

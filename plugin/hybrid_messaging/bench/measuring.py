@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import secrets
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +19,7 @@ from hybrid_messaging.bench.crew import Crew, Event, LocalWorker, Start
 from hybrid_messaging.bench.latency import Latencies
 from hybrid_messaging.bench.parameters import KINDS, NOTIFY, Parameters
 from hybrid_messaging.bench.plan import Group, Step, split
+from hybrid_messaging.bench.troubles import TROUBLES
 from hybrid_messaging.bench.usage import Sample, Watch, machine_cpu
 
 #: Seconds that workers may take to start, and then to connect.
@@ -28,6 +31,8 @@ END_GRACE = 10.0
 REPORT_TIMEOUT = 60.0
 #: Seconds between two looks at the engines.
 TICK = 1.0
+#: How much of the measured interval has passed when there is trouble.
+TROUBLE_AFTER = 0.2
 
 Progress = Callable[[str], None]
 Events = dict[str, Event]
@@ -36,7 +41,6 @@ Events = dict[str, Event]
 def measure(
     step: Step,
     bus: Bus,
-    parameters: Parameters,
     progress: Progress,
     start: Start = LocalWorker,
 ) -> dict[str, Any]:
@@ -47,7 +51,8 @@ def measure(
     :returns: the measurement, ready for JSON
     :raises BenchError: if workers do not start, connect or answer
     """
-    assignments = staff(step, bus, parameters)
+    parameters = step.parameters
+    assignments = staff(step, bus)
     producers = [item.name for item in assignments if item.mix]
     consumers = [item.name for item in assignments if not item.mix]
     everybody = consumers + producers
@@ -62,7 +67,8 @@ def measure(
                 crew.gather(group, "ready", START_TIMEOUT, "connected")
             timing = Timing(clock.now() + LEAD, parameters.warm_up, parameters.duration)
             crew.tell(everybody, "start", **asdict(timing))
-            observed = _observe(crew, watch, timing, clock)
+            with _trouble(step, crew, assignments, bus, timing, clock) as event:
+                observed = _observe(crew, watch, timing, clock)
             _await_end(crew, producers, parameters.timeout + END_GRACE)
             produced = _report(crew, producers)
             _drain(crew, consumers, assignments, produced, parameters.drain)
@@ -76,9 +82,11 @@ def measure(
         "round": step.round,
         "load": step.load,
         "began": began.isoformat(timespec="seconds"),
+        "warm_up": parameters.warm_up,
         "seconds": parameters.duration,
         "kinds": _kinds(assignments, produced, consumed, parameters),
         "errors": _sum(report["errors"] for report in produced.values()),
+        "event": event or None,
         "overdue": sum(report["overdue"] for report in produced.values()),
         "engines": {
             item.name: {"roles": item.roles, **observed["engines"][item.name]}
@@ -99,8 +107,44 @@ def measure(
     }
 
 
-def staff(step: Step, bus: Bus, parameters: Parameters) -> list[Assignment]:
+@contextlib.contextmanager
+def _trouble(
+    step: Step,
+    crew: Crew,
+    assignments: Sequence[Assignment],
+    bus: Bus,
+    timing: Timing,
+    clock: Clock,
+) -> Iterator[dict[str, Any]]:
+    """Have a step's trouble happen meanwhile, and tell what and when it was."""
+    event: dict[str, Any] = {}
+    problems: list[Exception] = []
+
+    def happen() -> None:
+        assert step.trouble is not None
+        clock.sleep_until(timing.begin + TROUBLE_AFTER * timing.duration)
+        begin = clock.now() - timing.start
+        try:
+            what = TROUBLES[step.trouble].happen(crew, assignments, bus)
+        except Exception as error:
+            problems.append(error)
+            return
+        end = clock.now() - timing.start
+        event.update(what=what, begin=round(begin, 2), end=round(end, 2))
+
+    thread = threading.Thread(target=happen, daemon=True)
+    if step.trouble:
+        thread.start()
+    yield event
+    if step.trouble:
+        thread.join()
+        if problems:
+            raise problems[0]
+
+
+def staff(step: Step, bus: Bus) -> list[Assignment]:
     """Who does what: consumers first."""
+    parameters = step.parameters
     made: list[dict[str, Any]] = _consumers(step.groups, parameters)
     for group in step.groups:
         made += [
@@ -134,7 +178,8 @@ def staff(step: Step, bus: Bus, parameters: Parameters) -> list[Assignment]:
 
 def _consumers(groups: Sequence[Group], parameters: Parameters) -> list[dict[str, Any]]:
     """Servers and listeners; one process that is alone is both."""
-    kinds = {kind for group in groups for kind in group.mix}
+    # the same ones whether there are notifications at the moment or not
+    kinds = {kind for group in groups for kind in group.mix} | parameters.mix.keys()
     both = {"serve": bool(kinds - {NOTIFY}), "listen": NOTIFY in kinds}
     needed = [role for role, wanted in both.items() if wanted]
     if parameters.consumers < len(needed):

@@ -41,11 +41,11 @@ class Parameters:
     rpc_share: float = 50.0
     rpc_mix: Mapping[str, float] = field(default_factory=lambda: {"call": 1.0})
     sizes: Mapping[int, float] = field(default_factory=lambda: {1000: 1.0})
-    warm_up: float = 2.0
-    duration: float = 10.0
+    warm_up: float = 1.0
+    duration: float = 5.0
     drain: float = 10.0
     timeout: float = 30.0
-    rounds: int = 3
+    rounds: int = 2
     cpus: tuple[int, ...] = ()
 
     @property

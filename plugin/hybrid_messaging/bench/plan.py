@@ -7,9 +7,13 @@ what disturbs the machine for a while disturbs all of them.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from hybrid_messaging import modes
+from hybrid_messaging.bench import troubles
 from hybrid_messaging.bench.parameters import NOTIFY, Parameters
 from hybrid_messaging.bench.scenarios import Scenario
 
@@ -17,6 +21,22 @@ from hybrid_messaging.bench.scenarios import Scenario
 PEAK = "peak"
 #: So many messages per second, whatever becomes of them.
 LOAD = "load"
+#: As many calls as go, beside more and more notifications.
+SEPARATION = "separation"
+#: Something dies or restarts meanwhile; such parts are called `trouble-…`.
+TROUBLE = "trouble"
+#: What a user can ask for besides the peak.
+PARTS = (LOAD, SEPARATION, TROUBLE)
+
+#: Rates for `LOAD`, as parts of what the slowest scenario does at its peak.
+LOAD_LEVELS = (0.3, 0.6, 0.9)
+#: Rates of notifications for `SEPARATION`, as parts of the slowest scenario's peak;
+#: what comes after them is as many as go.
+SEPARATION_LEVELS = (0.0, 0.25, 0.5, 0.75)
+#: The rate beside which there is trouble: light, so that what is seen is trouble.
+TROUBLE_LEVEL = 0.3
+#: Timeout of calls when there is trouble: it has to end within the measurement.
+TROUBLE_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -38,32 +58,109 @@ class Step:
     """One measurement.
 
     :param part: which question it belongs to
-    :param load: where on the axis of that question, None if it has none
+    :param load: messages per second that are asked for, of `SEPARATION` only the
+        notifications; None for as many as go
+    :param trouble: what happens meanwhile, a name of `troubles.TROUBLES`
     """
 
     scenario: Scenario
     part: str
     round: int
     groups: tuple[Group, ...]
+    parameters: Parameters
     load: float | None = None
+    trouble: str | None = None
 
     def __str__(self) -> str:
         load = "" if self.load is None else f" {self.load:g}/s"
         return f"{self.scenario.name} {self.part}{load}, round {self.round}"
 
 
+Load = tuple[float | None, tuple[Group, ...]]
+
+
 def steps(
-    scenarios: Sequence[Scenario], parameters: Parameters, rates: Sequence[float]
+    scenarios: Sequence[Scenario],
+    parameters: Parameters,
+    parts: Sequence[str],
+    rates: Sequence[float],
+    measurements: Sequence[Mapping[str, Any]],
 ) -> Iterator[Step]:
     """All measurements of a run.
 
-    :param rates: messages per second for `LOAD`; none for `PEAK` alone
+    :param parts: some of `PARTS`; the peak is measured always, as the others
+        depend on it
+    :param rates: messages per second for `LOAD`; none for those that suit the peak
+    :param measurements: what has been measured when the next step is asked for
     """
+    yield from _rounds(scenarios, parameters, PEAK, [(None, groups(parameters))])
+    if LOAD in parts:
+        asked = rates or [_level(part, 2 * pace(measurements)) for part in LOAD_LEVELS]
+        loads: list[Load] = [(rate, groups(parameters, rate)) for rate in asked]
+        yield from _rounds(scenarios, parameters, LOAD, loads)
+    if SEPARATION in parts:
+        fastest = pace(measurements, (NOTIFY,))
+        beside = [_level(part, fastest) for part in SEPARATION_LEVELS]
+        loads = [(rate, _separated(parameters, rate)) for rate in (*beside, None)]
+        yield from _rounds(scenarios, parameters, SEPARATION, loads)
+    if TROUBLE in parts:
+        rate = _level(TROUBLE_LEVEL, 2 * pace(measurements))
+        yield from _troubles(scenarios, parameters, rate)
+
+
+def _rounds(
+    scenarios: Sequence[Scenario],
+    parameters: Parameters,
+    part: str,
+    loads: Sequence[Load],
+) -> Iterator[Step]:
     for round_ in range(1, parameters.rounds + 1):
-        for rate in (None, *rates):
+        for load, who in loads:
             for scenario in scenarios:
-                part = PEAK if rate is None else LOAD
-                yield Step(scenario, part, round_, groups(parameters, rate), rate)
+                yield Step(scenario, part, round_, who, parameters, load)
+
+
+def _troubles(
+    scenarios: Sequence[Scenario], parameters: Parameters, rate: float
+) -> Iterator[Step]:
+    """Once each: what recovers does so in the same way every time."""
+    for name, trouble in troubles.TROUBLES.items():
+        changed = replace(
+            parameters,
+            # one server or listener goes, another one stays
+            consumers=max(parameters.consumers, 4),
+            timeout=min(parameters.timeout, TROUBLE_TIMEOUT),
+            duration=max(parameters.duration, trouble.duration),
+        )
+        for scenario in scenarios:
+            if trouble.concerns(modes.get(scenario.mode)):
+                who = groups(changed, rate)
+                part = f"{TROUBLE}-{name}"
+                yield Step(scenario, part, 1, who, changed, rate, name)
+
+
+def pace(measurements: Sequence[Mapping[str, Any]], kinds: Sequence[str] = ()) -> float:
+    """Messages per second that even the slowest scenario does at its peak.
+
+    :param kinds: of what; none for each kind that there is
+    """
+    from hybrid_messaging.bench import summary
+
+    rates: dict[tuple[str, str], list[float]] = {}
+    for item in measurements:
+        if item["part"] == PEAK:
+            for kind in kinds or item["kinds"]:
+                if kind in item["kinds"]:
+                    key = (item["scenario"], kind)
+                    rates.setdefault(key, []).append(summary.rate(item, kind))
+    return min(map(statistics.median, rates.values()), default=0.0)
+
+
+def _level(part: float, rate: float) -> float:
+    """A part of a rate, as a number that people like to read."""
+    wanted = part * rate
+    step = 5.0 if wanted >= 10 else 1.0
+    return max(round(wanted / step) * step, step if part else 0.0)
 
 
 def groups(parameters: Parameters, rate: float | None = None) -> tuple[Group, ...]:
@@ -74,21 +171,22 @@ def groups(parameters: Parameters, rate: float | None = None) -> tuple[Group, ..
     :param rate: of both together; None for as many as go
     """
     share = parameters.rpc_share / 100
-    sides = [
-        (parameters.rpc_mix, share),
-        ({NOTIFY: 1.0}, 1 - share),
-    ]
+    sides = [(parameters.rpc_mix, share), ({NOTIFY: 1.0}, 1 - share)]
     wanted = [(mix, part) for mix, part in sides if part]
     if parameters.producers < len(wanted):
         return (Group(parameters.producers, parameters.mix, rate),)
+    counts = split(parameters.producers, [part for _, part in wanted])
     return tuple(
         Group(producers, mix, None if rate is None else rate * part)
-        for (mix, part), producers in zip(
-            wanted,
-            split(parameters.producers, [part for _, part in wanted]),
-            strict=True,
-        )
+        for (mix, part), producers in zip(wanted, counts, strict=True)
     )
+
+
+def _separated(parameters: Parameters, rate: float | None) -> tuple[Group, ...]:
+    """As many calls as go, and so many notifications."""
+    clients, notifiers = split(max(parameters.producers, 2), [1, 1])
+    rpc = Group(clients, parameters.rpc_mix)
+    return (rpc,) if rate == 0 else (rpc, Group(notifiers, {NOTIFY: 1.0}, rate))
 
 
 def split(count: int, parts: Sequence[float]) -> list[int]:

@@ -56,6 +56,40 @@ def load(path: Path) -> Result:
     return found
 
 
+def combined(results: Mapping[str, Result]) -> Result:
+    """Join several results to compare them: each has scenarios of its own.
+
+    :param results: by a name that tells them apart; the first gives the date, the
+        machine and the parameters
+    """
+    first = next(iter(results.values()))
+    if len(results) == 1:
+        return first
+
+    def renamed(items: Sequence[Mapping[str, Any]], key: str, name: str) -> list[Any]:
+        return [{**item, key: f"{name}: {item[key]}"} for item in items]
+
+    return {
+        **first,
+        "complete": all(item["complete"] for item in results.values()),
+        "scenarios": [
+            scenario
+            for name, item in results.items()
+            for scenario in renamed(item["scenarios"], "name", name)
+        ],
+        "engines": {
+            f"{name}: {mode}": found
+            for name, item in results.items()
+            for mode, found in item["engines"].items()
+        },
+        "measurements": [
+            measurement
+            for name, item in results.items()
+            for measurement in renamed(item["measurements"], "scenario", name)
+        ],
+    }
+
+
 def save(path: Path, result: Mapping[str, Any]) -> None:
     """Write a result, whole or not at all.
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,17 @@ from hybrid_messaging.engines import Options
 
 #: The file of a run's directory that holds its result.
 RESULT_FILE = "result.json"
+#: The file for people, beside it.
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True)
 class Setup:
     """What to run, and where.
 
-    :param rates: messages per second, besides as many as go
+    :param parts: what to measure besides the peak, of `plan.PARTS`
+    :param rates: messages per second for the part `plan.LOAD`; none for such as
+        suit the peak
     :param given: transport URLs by role, for modes that take any
     :param engines: where the engines keep their state
     :param output: a directory, which is there
@@ -33,6 +37,7 @@ class Setup:
     parameters: Parameters
     engines: Path
     output: Path
+    parts: Sequence[str] = ()
     rates: Sequence[float] = ()
     given: Mapping[str, str] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
@@ -63,15 +68,21 @@ def run(setup: Setup, watcher: Watcher) -> Result:
     found = result.new(setup.scenarios, setup.parameters)
     path = setup.output / RESULT_FILE
     result.save(path, found)
-    steps = list(plan.steps(setup.scenarios, setup.parameters, setup.rates))
+
+    def steps(measurements: Sequence[Mapping[str, Any]]) -> Iterator[Step]:
+        return plan.steps(
+            setup.scenarios, setup.parameters, setup.parts, setup.rates, measurements
+        )
+
+    total = len(list(steps([])))
     with buses.brought_up(
         setup.scenarios, setup.engines, setup.given, setup.options, watcher.progress
     ) as ready:
         found["engines"] = _versions(setup.scenarios, ready)
-        for number, step in enumerate(steps, start=1):
-            watcher.begin(step, number, len(steps))
+        for number, step in enumerate(steps(found["measurements"]), start=1):
+            watcher.begin(step, number, total)
             measurement = measuring.measure(
-                step, ready[step.scenario.name], setup.parameters, watcher.progress
+                step, ready[step.scenario.name], watcher.progress
             )
             found["measurements"].append(measurement)
             result.save(path, found)

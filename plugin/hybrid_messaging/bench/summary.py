@@ -91,6 +91,12 @@ def rows(result: Mapping[str, Any]) -> list[Row]:
     return found
 
 
+def table(found: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
+    """Rows as a table: the columns in which there is something, and their values."""
+    columns = [name for name in COLUMNS if any(row[name] is not None for row in found)]
+    return columns, [[row[name] for name in columns] for row in found]
+
+
 def to_csv(found: Iterable[Row]) -> str:
     """Rows as CSV, with a line of column names."""
     text = io.StringIO()
@@ -124,6 +130,56 @@ def unaccounted(result: Mapping[str, Any]) -> Account:
         for kind in item["kinds"].values():
             total.add(Account(**kind["account"]))
     return total
+
+
+def length(measurement: Mapping[str, Any]) -> float:
+    """Seconds from the start of the load to its end."""
+    return float(measurement["warm_up"] + measurement["seconds"])
+
+
+def trouble(measurement: Mapping[str, Any]) -> Row:
+    """What a measurement in which something went wrong has done to its messages.
+
+    `failed` are calls, `wait` is the longest that a call took until its answer or
+    its exception, `silence` the longest time without any answer since it
+    happened, in whole seconds. The others are about notifications: `delay` is
+    the longest time until one arrived. Times are seconds.
+    """
+    kinds = measurement["kinds"]
+    row: Row = {
+        "scenario": measurement["scenario"],
+        "what": measurement["event"]["what"],
+        "took": measurement["event"]["end"] - measurement["event"]["begin"],
+    }
+    if "call" in kinds:
+        row["calls"] = kinds["call"]["account"]["sent"]
+        row["failed"] = kinds["call"]["account"]["failed"]
+        row["wait"] = _longest(kinds["call"], "sending", "failing")
+        row["silence"] = _silence(measurement)
+    if NOTIFY in kinds:
+        row["notifications"] = kinds[NOTIFY]["account"]["sent"]
+        row["delay"] = _longest(kinds[NOTIFY], "arriving")
+        for name in ("lost", "duplicated"):
+            row[name] = kinds[NOTIFY]["account"][name]
+    return row
+
+
+def _longest(kind: Mapping[str, Any], *sides: str) -> float:
+    return max(
+        (longest for side_ in sides for _, _, longest in kind[side_]["seconds"]),
+        default=0.0,
+    )
+
+
+def _silence(measurement: Mapping[str, Any]) -> int:
+    answered = {
+        second for second, _, _ in measurement["kinds"]["call"]["sending"]["seconds"]
+    }
+    longest = current = 0
+    for second in range(int(measurement["event"]["begin"]), int(length(measurement))):
+        current = 0 if second in answered else current + 1
+        longest = max(longest, current)
+    return longest
 
 
 def _ratio(items: Measurements, base: Measurements, kind: str) -> float | None:

@@ -7,6 +7,7 @@ import argparse
 import datetime
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ class BenchRun(Lister):
     """Measure RPC and notifications in several scenarios, side by side.
 
     Brings up the engines that it needs, and ends them. The result is in the
-    output directory: result.json has everything, result.csv the figures.
+    output directory: report.html to look at, result.csv with the figures,
+    result.json with everything.
 
     Exit code 0: every message is accounted for; 1: some were lost or
     duplicated, or have failed, or it could not be run.
@@ -81,29 +83,45 @@ class BenchRun(Lister):
             metavar="DIR",
             help="where the engines keep their state meanwhile (default: %(default)s)",
         )
+        parser.add_argument(
+            "--parts",
+            type=_part_names,
+            default=("load",),
+            metavar="PART,…",
+            help="what to measure besides the peak: load (latency at some rates), "
+            "separation (RPC beside more and more notifications), trouble (servers "
+            "die, engines restart), all, or none (default: load)",
+        )
         _add_load(parser)
         return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-        from hybrid_messaging.bench import result, run, summary
+        from hybrid_messaging.bench import report, result, run, summary
 
         setup = _setup(parsed_args)
         tell = progress.printer(self.app)
-        with ending.by_signal():
-            found = run.run(setup, _watcher(self.app))
+        try:
+            with ending.by_signal():
+                found = run.run(setup, _watcher(self.app))
+        except BaseException:
+            tell(
+                "ended early; what was measured until then: "
+                f"hybrid-messaging bench report {shlex.quote(str(setup.output))}"
+            )
+            raise
         rows = summary.rows(found)
         result.write(setup.output / "result.csv", summary.to_csv(rows))
+        result.write(setup.output / run.REPORT_FILE, report.render(found))
         total = summary.unaccounted(found)
         tell(
             f"{total.sent} messages: {total.lost} lost, {total.duplicated} duplicated, "
             f"{total.failed} failed"
         )
-        tell(f"the result is in {setup.output}")
+        tell(f"the report is {setup.output / run.REPORT_FILE}")
         self._exit_code = int(bool(total.lost or total.duplicated or total.failed))
-        columns = [name for name in summary.COLUMNS if _worth(name, rows)]
-        return columns, [[row[name] for name in columns] for row in rows]
+        return summary.table(rows)
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         return super().run(parsed_args) or self._exit_code
@@ -149,8 +167,9 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="N",
-        help="measure also with N messages per second, RPC and notifications "
-        "together; may be given several times",
+        help="messages per second for the part load, RPC and notifications "
+        "together; may be given several times (default: 30, 60 and 90 percent of what "
+        "the slowest scenario does at its peak)",
     )
     add("--warm-up", _seconds, "SECONDS", "load before the measured interval")
     add("--duration", _positive, "SECONDS", "the measured interval")
@@ -204,6 +223,7 @@ def _setup(parsed_args: argparse.Namespace) -> Setup:
         ),
         parsed_args.state_dir,
         output,
+        parsed_args.parts,
         tuple(parsed_args.rate),
         given,
         Options(router=parsed_args.router or None),
@@ -245,11 +265,6 @@ def _told(measurement: Mapping[str, Any]) -> str:
         ]
         told.append(" ".join([text, *wrong]))
     return ", ".join(told)
-
-
-def _worth(name: str, rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether a column tells anything."""
-    return any(row[name] is not None for row in rows)
 
 
 def _state_dir() -> Path:
@@ -307,6 +322,19 @@ def _sizes(text: str) -> dict[int, float]:
         return {_at_least(0)(size): weight for size, weight in weights(text).items()}
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _part_names(text: str) -> tuple[str, ...]:
+    from hybrid_messaging.bench.plan import PARTS
+
+    if text in ("all", "none"):
+        return PARTS if text == "all" else ()
+    found = tuple(text.split(","))
+    if unknown := set(found) - set(PARTS):
+        raise argparse.ArgumentTypeError(
+            f"{min(unknown)!r} is none of {', '.join(PARTS)}, all, none"
+        )
+    return found
 
 
 def _cpus(text: str) -> tuple[int, ...]:

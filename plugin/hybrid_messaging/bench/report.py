@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report: one HTML page with everything in it, for screens and for paper."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from hybrid_messaging import modes
+from hybrid_messaging.bench import charts, plan, summary
+from hybrid_messaging.bench.charts import Bar, Event, Line
+from hybrid_messaging.bench.parameters import NOTIFY
+from hybrid_messaging.bench.result import Result
+from hybrid_messaging.bench.summary import Row
+from hybrid_messaging.bench.troubles import TROUBLES
+
+TEMPLATES = modes.TABLE.with_name("templates")
+
+#: Kinds of messages, as people call several of them.
+_NAMES = {
+    "call": "calls",
+    "cast": "casts",
+    "fanout": "fanouts",
+    NOTIFY: "notifications",
+}
+_CALL = "call"
+
+
+def render(result: Result) -> str:
+    """Write the report of a result, or of several that `result.combined` has joined."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = _Page(result)
+    return environment.get_template("bench.html.j2").render(
+        result=result,
+        began=datetime.datetime.fromisoformat(result["began"]),
+        page=page,
+        columns=[name for name in summary.COLUMNS if name in _HEADINGS],
+        headings=_HEADINGS,
+        total=summary.unaccounted(result),
+    )
+
+
+#: Columns of the table, and how they are headed.
+_HEADINGS = {
+    "scenario": "scenario",
+    "load": "asked /s",
+    "kind": "kind",
+    "rate": "rate /s",
+    "ratio": "ratio",
+    "p50": "median ms",
+    "p90": "90 % ms",
+    "p99": "99 % ms",
+    "p99.9": "99.9 % ms",
+    "max": "max ms",
+    "sent": "sent",
+    "lost": "lost",
+    "duplicated": "twice",
+    "failed": "failed",
+    "engine_cpu_ms": "engine CPU ms",
+    "worker_cpu_ms": "worker CPU ms",
+    "engine_mb": "engines MB",
+}
+
+Figure = tuple[str, str, Markup]
+"""Title, explanation, chart."""
+
+
+class _Page:
+    """What the template asks for."""
+
+    def __init__(self, result: Result) -> None:
+        self._result = result
+        self.scenarios = result["scenarios"]
+        self._index = {item["name"]: i for i, item in enumerate(self.scenarios)}
+        self.rows = summary.rows(result)
+        self.parts = list(dict.fromkeys(row["part"] for row in self.rows))
+
+    def colour(self, scenario: str) -> int:
+        """Which colour a scenario has."""
+        return self._index[scenario] % charts.COLOURS
+
+    def headline(self) -> str:
+        """The most remarkable difference between the scenarios."""
+        calls = {row["scenario"]: row for row in self._rows(plan.PEAK, _CALL)}
+        first = calls.get(self.scenarios[0]["name"])
+        others = [
+            row
+            for row in calls.values()
+            if row is not first and row["ratio"] is not None
+        ]
+        if first is None or not others or first["p50"] is None:
+            return ""
+        best = max(others, key=lambda row: float(row["ratio"]))
+        if best["p50"] is None:
+            return ""
+        told = (
+            f"{best['scenario']} answers {best['ratio']:.1f} times as many calls as "
+            f"{first['scenario']}, in {_ms(best['p50'])} instead of "
+            f"{_ms(first['p50'])} (median)."
+        )
+        # no line ends within a name
+        return told.replace("-", "\u2011")
+
+    def comparison(self) -> list[Figure]:
+        """The final comparison: bars, a chart for each figure."""
+        found: list[Figure] = []
+        for kind, name in _NAMES.items():
+            rows = self._rows(plan.PEAK, kind)
+            wanted = [
+                ("rate", f"{name.capitalize()} per second", "more is better", _rate),
+                ("p50", f"Median of {name}", f"{_clock(kind)}, less is better", _ms),
+                ("p99", f"99th percentile of {name}", "less is better", _ms),
+            ]
+            for column, title, note, told in wanted:
+                found += self._bars(rows, column, title, note, told)
+        cost = self._cost(self._rows(plan.PEAK, _CALL))
+        return found + self._bars(
+            cost, "cpu", "CPU time of a call", "engine and workers, less is better", _ms
+        )
+
+    def _cost(self, rows: Iterable[Row]) -> list[Row]:
+        return [
+            {**row, "cpu": row["engine_cpu_ms"] + row["worker_cpu_ms"], "ratio": None}
+            for row in rows
+            if row["engine_cpu_ms"] is not None and row["worker_cpu_ms"] is not None
+        ]
+
+    def _bars(
+        self, rows: Iterable[Row], column: str, title: str, note: str, told: Any
+    ) -> list[Figure]:
+        shown = [
+            Bar(
+                row["scenario"],
+                self._index[row["scenario"]],
+                row[column],
+                told(row[column])
+                + (
+                    f", ratio {row['ratio']:.2f}"
+                    if column == "rate" and row["ratio"] is not None
+                    else ""
+                ),
+            )
+            for row in rows
+            if row[column] is not None
+        ]
+        return [(title, note, charts.bars(title, shown))] if len(shown) else []
+
+    def distributions(self) -> list[Figure]:
+        """Latencies over percentiles, at the peak."""
+        found: list[Figure] = []
+        for kind, name in _NAMES.items():
+            shown = [
+                Line(scenario, index, _percentiles(items, kind), marks=False)
+                for scenario, index in self._index.items()
+                if (items := self._measured(plan.PEAK, scenario, kind))
+            ]
+            values = [y for line in shown for _, y in line.points]
+            if not values:
+                continue
+            title = f"How long {name} take"
+            chart = charts.lines(
+                title,
+                charts.percentiles("percentile"),
+                charts.logarithmic("ms", values),
+                shown,
+            )
+            found.append((title, "at the peak; lower and flatter is better", chart))
+        return found
+
+    def loads(self) -> list[Figure]:
+        """Latency over the rate that was asked for."""
+        found: list[Figure] = []
+        for kind, name in _NAMES.items():
+            rows = self._rows(plan.LOAD, kind)
+            shown = [
+                line
+                for column in ("p50", "p99")
+                for line in self._by_scenario(rows, "load", column)
+            ]
+            found += self._chart(
+                f"Latency of {name} under load",
+                "median, and dashed the 99th percentile",
+                "messages per second, RPC and notifications",
+                shown,
+            )
+        return found
+
+    def separation(self) -> list[Figure]:
+        """What RPC is left with while notifications grow."""
+        calls = self._rows(plan.SEPARATION, _CALL)
+        loads = {
+            (row["scenario"], row["load"]): row["rate"]
+            for row in self._rows(plan.SEPARATION, NOTIFY)
+        }
+        rows = [
+            {**row, "beside": loads.get((row["scenario"], row["load"]), 0.0)}
+            for row in calls
+        ]
+        rows.sort(key=lambda row: float(row["beside"]))
+        beside = "notifications per second"
+        return [
+            *self._chart(
+                "Calls beside notifications",
+                "as many as go; a flat line does not care for notifications",
+                beside,
+                list(self._by_scenario(rows, "beside", "rate")),
+                "calls per second",
+                log=False,
+            ),
+            *self._chart(
+                "Latency of calls beside notifications",
+                "median, and dashed the 99th percentile",
+                beside,
+                [
+                    line
+                    for column in ("p50", "p99")
+                    for line in self._by_scenario(rows, "beside", column)
+                ],
+            ),
+        ]
+
+    def troubles(self) -> list[dict[str, Any]]:
+        """What happened when something died or restarted."""
+        found = []
+        for name, trouble in TROUBLES.items():
+            part = f"{plan.TROUBLE}-{name}"
+            items = [
+                item for item in self._result["measurements"] if item["part"] == part
+            ]
+            if items:
+                found.append(
+                    {
+                        "title": trouble.title,
+                        "rows": [summary.trouble(item) for item in items],
+                        "figures": self._timelines(items),
+                    }
+                )
+        return found
+
+    def timelines(self) -> list[Figure]:
+        """What happened in each second of the last round at the peak."""
+        last = {
+            item["scenario"]: item
+            for item in self._result["measurements"]
+            if item["part"] == plan.PEAK
+        }
+        return self._timelines(list(last.values()))
+
+    def _timelines(self, items: Sequence[Mapping[str, Any]]) -> list[Figure]:
+        length = max((summary.length(item) for item in items), default=1.0)
+        highest = max(
+            (
+                count
+                for item in items
+                for kind in item["kinds"]
+                for _, count, _ in item["kinds"][kind][summary.side(kind)]["seconds"]
+            ),
+            default=1,
+        )
+        found = []
+        for item in items:
+            index = self._index[item["scenario"]]
+            shown = [
+                Line(
+                    f"{_NAMES[kind]} of {item['scenario']}",
+                    index,
+                    _series(item, kind, length),
+                    dashed=kind == NOTIFY,
+                )
+                for kind in (_CALL, NOTIFY)
+                if kind in item["kinds"]
+            ]
+            failures = [
+                (second, count)
+                for kind in item["kinds"].values()
+                for second, count, _ in kind["failing"]["seconds"]
+            ]
+            event = item["event"]
+            title = item["scenario"]
+            chart = charts.timeline(
+                title,
+                length,
+                highest,
+                shown,
+                failures,
+                Event(event["begin"], event["end"], event["what"]) if event else None,
+            )
+            found.append((title, event["what"] if event else "", chart))
+        return found
+
+    def _rows(self, part: str, kind: str) -> list[Row]:
+        return [row for row in self.rows if (row["part"], row["kind"]) == (part, kind)]
+
+    def _measured(self, part: str, scenario: str, kind: str) -> list[Mapping[str, Any]]:
+        return [
+            item
+            for item in self._result["measurements"]
+            if (item["part"], item["scenario"]) == (part, scenario)
+            and kind in item["kinds"]
+        ]
+
+    def _by_scenario(self, rows: Sequence[Row], x: str, y: str) -> Iterable[Line]:
+        for scenario, index in self._index.items():
+            points = [
+                (float(row[x]), float(row[y]))
+                for row in rows
+                if row["scenario"] == scenario and row[y] is not None
+            ]
+            if points:
+                yield Line(f"{scenario}, {y}", index, points, dashed=y == "p99")
+
+    def _chart(
+        self,
+        title: str,
+        note: str,
+        x: str,
+        shown: Sequence[Line],
+        y: str = "ms",
+        log: bool = True,
+    ) -> list[Figure]:
+        if not shown:
+            return []
+        xs = [point[0] for line in shown for point in line.points]
+        ys = [point[1] for line in shown for point in line.points]
+        scale = charts.logarithmic if log else charts.linear
+        return [
+            (
+                title,
+                note,
+                charts.lines(title, charts.linear(x, xs), scale(y, ys), shown),
+            )
+        ]
+
+
+def _percentiles(
+    items: Sequence[Mapping[str, Any]], kind: str
+) -> list[tuple[float, float]]:
+    """(percentile, milliseconds), as many as a line needs."""
+    curve = summary.latencies(items, kind).curve()
+    found: list[tuple[float, float]] = []
+    for milliseconds, share in curve:
+        if not found:
+            found.append((0.0, milliseconds))
+        # beyond it, one in a thousand decides where the line goes
+        if share > 99.9:
+            found.append((99.9, milliseconds))
+            break
+        if share - found[-1][0] > (100 - share) / 25:
+            found.append((share, milliseconds))
+    return found
+
+
+def _series(
+    item: Mapping[str, Any], kind: str, length: float
+) -> list[tuple[float, float]]:
+    """(second, how many) for each second, those without any too."""
+    counts = {
+        second: count
+        for second, count, _ in item["kinds"][kind][summary.side(kind)]["seconds"]
+    }
+    return [(second + 0.5, counts.get(second, 0)) for second in range(int(length))]
+
+
+def _clock(kind: str) -> str:
+    return "until the answer" if kind == _CALL else "until they arrive"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}/s"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"

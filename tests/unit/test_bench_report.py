@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results are summed up, compared and shown."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from tests.functional.commands import run as command
+
+from hybrid_messaging.bench import BenchError, charts, report, result, summary
+from hybrid_messaging.bench.latency import Latencies
+from hybrid_messaging.bench.ledger import Account
+from hybrid_messaging.bench.parameters import Parameters
+from hybrid_messaging.bench.scenarios import select
+
+
+def side(rate: float, milliseconds: float, gap: range = range(0)) -> dict[str, Any]:
+    """What was measured where messages are sent or arrive, without some seconds."""
+    latencies = Latencies()
+    for index in range(int(rate)):
+        latencies.record(milliseconds / 1e3 * (1 + index / 100))
+    return {
+        "rate": rate,
+        "latency": latencies.encode(),
+        "latency_ms": latencies.figures(),
+        "seconds": [
+            [second, int(rate), milliseconds / 1e3]
+            for second in range(11)
+            if rate and second not in gap
+        ],
+    }
+
+
+def measurement(
+    scenario: str,
+    rates: dict[str, float],
+    part: str = "peak",
+    round_: int = 1,
+    load: float | None = None,
+    gap: range = range(0),
+    **account: int,
+) -> dict[str, Any]:
+    kinds = {
+        kind: {
+            "account": {**vars(Account(sent=100, received=100)), **account},
+            "sending": side(rate, 2.0, gap),
+            "arriving": side(rate, 3.0, gap),
+            "failing": side(1.0 if gap else 0.0, 5000.0),
+        }
+        for kind, rate in rates.items()
+    }
+    return {
+        "scenario": scenario,
+        "part": part,
+        "round": round_,
+        "load": load,
+        "began": "2026-01-02T03:04:05+00:00",
+        "warm_up": 1.0,
+        "seconds": 10.0,
+        "kinds": kinds,
+        "errors": {},
+        "event": {"what": "router is restarted", "begin": 3.0, "end": 5.0}
+        if gap
+        else None,
+        "overdue": 0,
+        "machine_busy": 0.9,
+        "engines": {
+            "router": {
+                **{"roles": ["rpc"], "cpu_seconds": 2.0, "rss": 50_000_000},
+                "seconds": [],
+            }
+        },
+        "workers": {
+            "worker-1": {
+                **{"task": "client", "roles": ["rpc"], "cpu_seconds": 1.0},
+                "rss": 1,
+            }
+        },
+    }
+
+
+def made(*measurements: dict[str, Any]) -> dict[str, Any]:
+    found = result.new(select(["1", "4"]), Parameters())
+    return {**found, "complete": True, "measurements": list(measurements)}
+
+
+def both(call: float, notify: float) -> dict[str, float]:
+    return {"call": call, "notify": notify}
+
+
+WHOLE = made(
+    measurement("1-single", both(100, 50)),
+    measurement("4-hybrid", both(300, 60)),
+    *(
+        measurement(name, both(load / 2, load / 2), "load", load=load)
+        for load in (20, 40)
+        for name in ("1-single", "4-hybrid")
+    ),
+    *(
+        measurement(name, {"call": 90.0}, "separation", load=0.0)
+        for name in ("1-single", "4-hybrid")
+    ),
+    *(
+        measurement(name, both(80, 40), "separation", load=load)
+        for load in (40.0, None)
+        for name in ("1-single", "4-hybrid")
+    ),
+    *(
+        measurement(
+            name, both(30, 30), "trouble-rpc", load=60, gap=range(4, 8), failed=2
+        )
+        for name in ("1-single", "4-hybrid")
+    ),
+)
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    found = summary.rows(
+        made(
+            measurement("1-single", {"call": 100}, round_=1),
+            measurement("4-hybrid", {"call": 300}, round_=1),
+            # the machine is busy with something else
+            measurement("1-single", {"call": 10}, round_=2),
+            measurement("4-hybrid", {"call": 20}, round_=2),
+        )
+    )
+    assert [(row["scenario"], row["rate"], row["ratio"]) for row in found] == [
+        ("1-single", 55, 1),
+        ("4-hybrid", 160, 2.5),
+    ]
+    assert [row["sent"] for row in found] == [200, 200]
+
+
+def test_cpu_time_belongs_to_what_it_carries() -> None:
+    rows = {row["kind"]: row for row in summary.rows(WHOLE) if row["part"] == "peak"}
+    call = next(row for row in summary.rows(WHOLE) if row["scenario"] == "1-single")
+    assert call["engine_cpu_ms"] == pytest.approx(2.0)  # 2 s for 1000 calls
+    assert call["worker_cpu_ms"] == pytest.approx(1.0)
+    assert rows["notify"]["engine_cpu_ms"] is None
+
+
+def test_trouble_in_words() -> None:
+    row = summary.trouble(WHOLE["measurements"][-1])
+    assert (row["failed"], row["silence"], row["wait"]) == (2, 4, 5.0)
+    assert row["took"] == 2.0
+
+
+def test_all_of_a_run_is_in_the_csv(tmp_path: Path) -> None:
+    rows = summary.rows(WHOLE)
+    found = list(csv.DictReader(summary.to_csv(rows).splitlines()))
+    assert len(found) == len(rows)
+    assert found[0]["p99.9"]
+
+
+def test_the_report_has_everything_and_loads_nothing() -> None:
+    page = report.render(WHOLE)
+    for heading in (
+        *("Side by side", "How latencies are distributed", "Under load"),
+        *("Does the separation pay?", "What happens in trouble?", "All figures"),
+    ):
+        assert f"<h2>{heading}</h2>" in page
+    assert "hybrid answers 3.0 times as many calls as" in page
+    assert not re.findall(r"(?:src|href|url)\s*[=(]", page)
+    drawn = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(drawn) > 10
+    for drawing in drawn:
+        for element in ElementTree.fromstring(drawing).iter():
+            assert "nan" not in " ".join(element.attrib.values()).lower().split()
+
+
+def test_names_are_text_and_no_html() -> None:
+    scenario = "<script>"
+    page = report.render(
+        {
+            **made(measurement(scenario, {"call": 5})),
+            "scenarios": [{"name": scenario, "title": "<em>", "mode": "rabbit"}],
+        }
+    )
+    assert "<script>" not in page and "<em>" not in page
+
+
+@pytest.mark.parametrize(
+    "measurements",
+    [
+        [],
+        [measurement("1-single", {"notify": 0.0})],
+        [measurement("4-hybrid", {"call": 10.0})],
+    ],
+)
+def test_a_report_of_little(measurements: list[dict[str, Any]]) -> None:
+    page = report.render({**made(*measurements), "complete": False})
+    assert "ended early" in page
+
+
+def test_ticks_of_axes() -> None:
+    assert [text for _, text in charts.linear("", [0, 430]).ticks][-1] == "500"
+    axis = charts.logarithmic("", [0.7, 12])
+    assert [text for _, text in axis.ticks] == ["0.5", "1", "2", "5", "10", "20"]
+    assert (axis.place(0.5), axis.place(20)) == (0, 1)
+    nines = charts.percentiles("")
+    assert nines.place(99.9) == pytest.approx(1)
+    assert nines.place(90) == pytest.approx(1 / 3)
+    assert charts.linear("", []).place(0) == charts.linear("", [0.0]).place(0) == 0
+
+
+def test_results_of_several_runs_stand_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+        result.save(tmp_path / name / "result.json", WHOLE)
+    page = tmp_path / "both.html"
+    found = command(
+        capsys,
+        *("bench", "report", tmp_path / "before", tmp_path / "after" / "result.json"),
+        *("--html", page, "-f", "json"),
+    )
+    assert found.code == 0
+    names = {row["scenario"] for row in found.rows}
+    assert names == {
+        *("before: 1-single", "before: 4-hybrid"),
+        *("after: 1-single", "after: 4-hybrid"),
+    }
+    assert "after: 4-hybrid" in page.read_text()
+
+
+def test_an_old_result_is_rendered_beside_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result.save(tmp_path / "result.json", WHOLE)
+    assert command(capsys, "bench", "report", tmp_path).code == 0
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "cannot read"),
+        ("[]", "no result"),
+        (json.dumps({**WHOLE, "format": 99}), "another release"),
+    ],
+)
+def test_files_that_are_no_results(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    with pytest.raises(BenchError, match=problem):
+        result.load(path)
+
+
+def test_nothing_half_written_stays(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    result.save(path, WHOLE)
+    with pytest.raises(TypeError):
+        result.save(path, {"x": object()})
+    with pytest.raises(BenchError, match="cannot write"):
+        result.save(tmp_path / "none" / "result.json", WHOLE)
+    assert [item.name for item in tmp_path.iterdir()] == ["result.json"]
+    assert result.load(path) == json.loads(json.dumps(WHOLE))
