@@ -25,7 +25,6 @@ from hybrid_messaging.engines.amqp_management import Management
 from hybrid_messaging.engines.router import ADDRESSES, NATIVE
 
 HOST = "127.0.0.1"
-KINDS = ("embedded", "native")
 START_TIMEOUT = 30.0
 
 _USERS = "users.sasldb"
@@ -37,6 +36,16 @@ def native_program() -> str | None:
     if named:
         return shutil.which(named) or named
     return next(filter(None, map(shutil.which, NATIVE)), None)
+
+
+def at_hand() -> tuple[str, ...]:
+    """The kinds of router that can be tested here."""
+    return ("embedded", "native") if native_program() else ("embedded",)
+
+
+def described(kind: str) -> str:
+    """A kind of router, and which one that is here."""
+    return kind if kind == "embedded" else f"{kind} ({native_program()})"
 
 
 def free_port(host: str = HOST) -> int:
@@ -74,7 +83,7 @@ class Settings:
 class Router:
     """A router process.
 
-    :param kind: one of KINDS
+    :param kind: one of those at hand
     :param directory: for its configuration and log, exists
     """
 

@@ -35,11 +35,8 @@ HELD_BACK = 1.0
 #: What a router may grow by for one stuck peer, in bytes.
 GROWTH = 100 * MEGABYTE
 
-
-@pytest.fixture
-def embedded(router_kind: str) -> None:
-    if router_kind != "embedded":
-        pytest.skip("the embedded router's own way")
+#: For what other routers do in a way of their own.
+embedded_only = pytest.mark.parametrize("router_kind", ["embedded"], indirect=True)
 
 
 @pytest.fixture
@@ -91,8 +88,9 @@ def test_a_receiver_without_credit_holds_its_sender_back(
     assert set(peer.outcomes.values()) == {ACCEPTED}
 
 
+@embedded_only
 def test_presettled_messages_wait_for_a_busy_receiver_too(
-    embedded: None, peer: Peer, other: Peer
+    peer: Peer, other: Peer
 ) -> None:
     receiver = other.receiver(ANYCAST, credit=5)
     sender = peer.sender(ANYCAST)
@@ -104,9 +102,10 @@ def test_presettled_messages_wait_for_a_busy_receiver_too(
     peer.until(lambda: sender.credit > 0, "credit for what has been taken")
 
 
+@embedded_only
 @pytest.mark.parametrize("relayed", [True, False])
 def test_what_waits_on_many_links_is_bounded_together(
-    embedded: None, own_bus: Router, peer: Peer, other: Peer, relayed: bool
+    own_bus: Router, peer: Peer, other: Peer, relayed: bool
 ) -> None:
     receiver = other.receiver(None if relayed else ANYCAST)
     address = receiver.pn.remote_source.address
@@ -175,8 +174,9 @@ def test_a_stuck_receiver_keeps_no_presettled_multicast_from_the_others(
         ]
 
 
+@embedded_only
 def test_a_stuck_caller_keeps_no_replies_from_the_others(
-    embedded: None, peer: Peer, other: Peer, own_bus: Router
+    peer: Peer, other: Peer, own_bus: Router
 ) -> None:
     relay = other.sender(None)
     with Peer(own_bus.port) as stuck:
@@ -193,8 +193,9 @@ def test_a_stuck_caller_keeps_no_replies_from_the_others(
         assert other.outcome(delivery) == ACCEPTED
 
 
+@embedded_only
 def test_a_relay_does_not_wait_for_ever_for_a_busy_receiver(
-    embedded: None, peer: Peer, other: Peer
+    peer: Peer, other: Peer
 ) -> None:
     other.receiver(ANYCAST)
     relay = peer.sender(None)
@@ -202,8 +203,9 @@ def test_a_relay_does_not_wait_for_ever_for_a_busy_receiver(
     assert peer.outcome(delivery) == RELEASED
 
 
+@embedded_only
 def test_replies_that_wait_are_released_when_their_caller_goes(
-    embedded: None, peer: Peer, other: Peer
+    peer: Peer, other: Peer
 ) -> None:
     receiver = other.receiver(None, credit=1)
     data = codec.encode("x", to=receiver.pn.remote_source.address)
@@ -314,8 +316,9 @@ def test_links_that_come_and_go_leave_nothing_behind(
     assert own_bus.resident() - before < 5 * MEGABYTE
 
 
+@embedded_only
 def test_a_router_without_descriptors_waits_for_some(
-    embedded: None, own_bus: Router, peer: Peer
+    own_bus: Router, peer: Peer
 ) -> None:
     process = psutil.Process(own_bus.pid)
     limit = process.num_fds() + 3
@@ -378,9 +381,8 @@ def test_a_stuck_peer_does_not_keep_a_router_from_ending(
         own_bus.stop()
 
 
-def test_a_stuck_peer_that_hangs_up_is_gone(
-    embedded: None, own_bus: Router, peer: Peer
-) -> None:
+@embedded_only
+def test_a_stuck_peer_that_hangs_up_is_gone(own_bus: Router, peer: Peer) -> None:
     with Peer(own_bus.port) as stuck:
         stuck.receiver(ANYCAST, credit=100_000)
         sender = peer.sender(ANYCAST)
@@ -389,7 +391,8 @@ def test_a_stuck_peer_that_hangs_up_is_gone(
         until(lambda: own_bus.connections() == 1, "it is gone", timeout=5)
 
 
-def test_a_hang_up_changes_nothing(embedded: None, own_bus: Router, peer: Peer) -> None:
+@embedded_only
+def test_a_hang_up_changes_nothing(own_bus: Router, peer: Peer) -> None:
     os.kill(own_bus.pid, signal.SIGHUP)
     peer.round_trip()
     assert own_bus.running

@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the interoperability tests: those of the functional ones."""
 
-from tests.functional.conftest import bus, make_router, own_bus, router_kind
+from tests.functional.conftest import (
+    bus,
+    make_router,
+    own_bus,
+    pytest_report_header,
+    router_kind,
+)
 
-__all__ = ["bus", "make_router", "own_bus", "router_kind"]
+__all__ = ["bus", "make_router", "own_bus", "pytest_report_header", "router_kind"]
