@@ -280,12 +280,20 @@ def test_a_failed_restart_keeps_what_is_known(
     assert place.up_router().state.rpc_url == before.rpc_url
 
 
-def test_whoever_interrupts_up_leaves_nothing(place: Deployment) -> None:
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=lambda value: value.name if isinstance(value, signal.Signals) else "",
+)
+def test_whoever_interrupts_up_leaves_nothing(
+    place: Deployment, how: signal.Signals, code: int
+) -> None:
     with place.start("up", "--router", "embedded") as command:
         until(lambda: len(place.processes()) > 2, "engines are being started")
-        command.send_signal(signal.SIGINT)
-        command.communicate(timeout=100)
-    assert command.returncode == 130
+        command.send_signal(how)
+        _, told = command.communicate(timeout=100)
+    assert command.returncode == code
+    assert "stopping rabbitmq" in told
     assert place.processes() == []
     assert not place.dir.exists()
 
@@ -299,6 +307,20 @@ def test_down_finds_what_a_killed_up_has_started(place: Deployment) -> None:
         place.up()
     assert place.down()
     until(lambda: place.processes() == [], "nothing runs any more")
+    assert not place.dir.exists()
+
+
+def test_down_finds_what_was_started_and_not_written_down(place: Deployment) -> None:
+    place.up_router()
+    process = place.process("router")
+    content = (place.dir / state.STATE_FILE).read_text()
+    (place.dir / state.STATE_FILE).write_text(
+        content.replace(f'"pid": {process.pid}', f'"pid": {state.NOT_STARTED}')
+    )
+    assert place.engine("router").pid == state.NOT_STARTED
+    assert place.health() == {"router": "up"}
+    assert place.down()
+    assert not process.is_running()
     assert not place.dir.exists()
 
 

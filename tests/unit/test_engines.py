@@ -150,6 +150,16 @@ def test_a_configured_engine_has_no_process(tmp_path: Path) -> None:
     assert processes.find(state.NOT_STARTED, tmp_path) is None
 
 
+def test_a_process_whose_pid_nobody_has_noted_is_found(tmp_path: Path) -> None:
+    process = spawn(sleeper(), tmp_path)
+    try:
+        assert processes.find(state.NOT_STARTED, tmp_path) == process
+        assert processes.find(state.NOT_STARTED, tmp_path.parent) is None
+    finally:
+        processes.stop([(process, 10)])
+    assert processes.find(state.NOT_STARTED, tmp_path) is None
+
+
 def test_a_process_that_nobody_waited_for_has_ended(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""], cwd=tmp_path)
     try:

@@ -13,7 +13,7 @@ from typing import Any
 from cliff.lister import Lister
 
 from hybrid_messaging import modes, state, urls
-from hybrid_messaging.cli import options, progress
+from hybrid_messaging.cli import ending, options, progress
 from hybrid_messaging.engines import Options
 
 # {state_dir} is the option, where it is needed
@@ -78,14 +78,16 @@ class Up(Lister):
         tell = progress.printer(self.app)
         state_dir = parsed_args.state_dir
         given = {"rpc": parsed_args.rpc_url, "notify": parsed_args.notify_url}
-        started = deployment.up(
-            state_dir,
-            modes.get(parsed_args.mode or _default_mode(state.load(state_dir))),
-            {role: url for role, url in given.items() if url},
-            Options(router=parsed_args.router or None),
-            tell,
-            repair=parsed_args.repair,
-        )
+        mode = modes.get(parsed_args.mode or _default_mode(state.load(state_dir)))
+        with ending.by_signal():
+            started = deployment.up(
+                state_dir,
+                mode,
+                {role: url for role, url in given.items() if url},
+                Options(router=parsed_args.router or None),
+                tell,
+                repair=parsed_args.repair,
+            )
         if started.already:
             tell(f"{started.state.mode} is up already")
         return _addresses(started.state)

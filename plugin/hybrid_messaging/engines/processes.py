@@ -7,10 +7,12 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
+
+from hybrid_messaging.state import NOT_STARTED
 
 #: Seconds that the kernel may take to remove a killed process.
 _KILL_TIMEOUT = 10.0
@@ -54,7 +56,12 @@ def find(pid: int, directory: Path) -> psutil.Process | None:
 
     Pids are used again: ours is the one that works in `directory`. (Creation
     times would move with the wall clock.)
+
+    :param pid: `state.NOT_STARTED` also finds the process of somebody who was
+        ended before they could tell its pid
     """
+    if pid == NOT_STARTED:
+        return next(filter(None, (find(it, directory) for it in _leaders())), None)
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
@@ -63,6 +70,14 @@ def find(pid: int, directory: Path) -> psutil.Process | None:
     except psutil.Error:
         return None
     return process if ours else None
+
+
+def _leaders() -> Iterator[int]:
+    """Yield the pids of the processes that lead a session of their own."""
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == pid:
+                yield pid
 
 
 def stop(processes: Iterable[tuple[psutil.Process, float]]) -> None:
