@@ -52,6 +52,7 @@ DISK_RESERVE = "50MB"
 _HTTP_TIMEOUT = 10.0
 _EPMD_TIMEOUT = 10.0
 _EPMD_POLL = 0.02
+_EPMD_REFUSAL = b"living nodes"
 # the ports of a node besides the one for AMQP 0-9-1
 _MORE_PORTS = ("management", "distribution", "epmd")
 # settings of another node, or of the supervisor that runs us
@@ -159,20 +160,24 @@ def clean_up(engine: state.Engine) -> None:
     A node starts its epmd if there is none, and leaves it to others.
     """
     port = engine.details["ports"]["epmd"]
+    distribution = engine.details["ports"]["distribution"]
+    deadline = time.monotonic() + _EPMD_TIMEOUT
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        # refuses while any node is registered, so it can only end one of ours
-        killed = subprocess.run(
-            ["epmd", "-port", str(port), "-kill"],
-            capture_output=True,
-            timeout=_EPMD_TIMEOUT,
-            check=False,
-        )
-        deadline = time.monotonic() + _EPMD_TIMEOUT
-        while (
-            killed.returncode == 0
-            and ports.answers(engine.host, port)
-            and time.monotonic() < deadline
-        ):
+        while time.monotonic() < deadline and ports.answers(engine.host, port):
+            # refuses while any node is registered, so it can only end one of ours
+            killed = subprocess.run(
+                ["epmd", "-port", str(port), "-kill"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=_EPMD_TIMEOUT,
+                check=False,
+            )
+            if killed.returncode != 0 and (
+                _EPMD_REFUSAL not in killed.stdout
+                or ports.answers(engine.host, distribution)
+            ):
+                return
+            # it has yet to go, or to notice that its node has been killed
             time.sleep(_EPMD_POLL)
 
 
