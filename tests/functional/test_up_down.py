@@ -282,7 +282,7 @@ def test_a_failed_restart_keeps_what_is_known(
 
 @pytest.mark.parametrize(
     ("how", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
     ids=lambda value: value.name if isinstance(value, signal.Signals) else "",
 )
 def test_whoever_interrupts_up_leaves_nothing(
