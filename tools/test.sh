@@ -21,6 +21,6 @@ if [[ ${1:-} == -h || ${1:-} == --help ]]; then
     exit
 fi
 
-"$root/tools/install-packages.sh" compile engines test
+"$root/tools/install-packages.sh" compile engines java test
 "$root/tools/make-venv.sh" docs lint test
 exec "$root/.venv/bin/python" "$root/tools/run_tests.py" "$@"

@@ -15,7 +15,7 @@ import jinja2
 import psutil
 import pytest
 
-from hybrid_messaging import engines, state
+from hybrid_messaging import engines, modes, state
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
@@ -76,10 +76,19 @@ def record(launch: engines.Launch, kind: str) -> state.Engine:
 # -- the registry and the templates ---------------------------------------
 
 
-def test_every_kind_has_its_module() -> None:
-    for kind in engines.KINDS:
+def test_every_kind_has_what_is_wanted_of_it() -> None:
+    kinds = {item.kind for mode in modes.load().values() for item in mode.engines}
+    available = list(filter(engines.is_available, kinds))
+    assert available
+    for kind in available:
         engine = engines.get(kind)
         assert engine.TITLE and engine.START_TIMEOUT > 0 and engine.STOP_TIMEOUT > 0
+        lacking = vars(engines.Engine).keys() | engines.Engine.__annotations__.keys()
+        assert not {
+            name
+            for name in lacking
+            if not name.startswith("_") and not hasattr(engine, name)
+        }
 
 
 def test_an_unknown_kind_is_one_sentence() -> None:
@@ -411,8 +420,6 @@ def test_the_node_is_private(
 def test_nothing_is_left_of_a_deployment_that_cannot_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hybrid_messaging import modes
-
     state_dir = tmp_path / "state"
     for mode, given, message in (
         ("zmq-hybrid", {}, "engine redis is not available"),

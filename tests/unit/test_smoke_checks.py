@@ -26,10 +26,10 @@ from hybrid_messaging.smoke.checks import (
 )
 from hybrid_messaging.smoke.context import Context
 from hybrid_messaging.smoke.endpoint import SmokeError
-from hybrid_messaging.smoke.kinds import Inventory
+from hybrid_messaging.smoke.kinds import Inventory, amqp, rabbit
 from hybrid_messaging.smoke.outcome import Failure, Skip
 from hybrid_messaging.smoke.records import Records
-from hybrid_messaging.smoke.run import SERVERS, Run
+from hybrid_messaging.smoke.run import SERVERS, Run, configuration
 
 ROUTER = "amqp://router/"
 BROKER = "rabbit://u:secret@broker/"
@@ -339,7 +339,7 @@ class TestSeparation:
                 raise EngineError(said)
             return said
 
-        kind = SimpleNamespace(inventory=inventory)
+        kind = SimpleNamespace(inventory=inventory, is_rpc=rabbit.is_rpc)
         monkeypatch.setattr(kinds, "get", lambda scheme: kind)
         return by_role
 
@@ -377,6 +377,11 @@ class TestSeparation:
             separation.separation(context)
         assert caught.value.found["notify exchanges"] == ["x", name]
         assert "secret" not in str(caught.value)
+
+    def test_rpc_on_a_broker_for_amqp(self) -> None:
+        broker = bus.make("notify", "amqp://broker/", configuration(()), None)
+        assert amqp.is_rpc(broker, "openstack.org/om/rpc/anycast/nova/compute")
+        assert not amqp.is_rpc(broker, "openstack.org/om/notify/anycast/nova/x.info")
 
     def test_rpc_of_this_run(self, context: Misbehaving, found: dict[str, Any]) -> None:
         found["notify"] = Inventory(

@@ -71,10 +71,10 @@ class ModeShow(ShowOne):
             "available": not unavailable,
             "rpc": mode.rpc,
             "rpc_engine": mode.rpc_engine,
-            "rpc_url": _url(mode.rpc),
+            "rpc_url": _url(mode.rpc, mode.rpc_engine),
             "notify": mode.notify,
             "notify_engine": mode.notify_engine,
-            "notify_url": _url(mode.notify),
+            "notify_url": _url(mode.notify, mode.notify_engine),
             "ports": _PORTS if mode.engines else modes.NO_ENGINE,
             "engines": _lines(programs, parsed_args.formatter),
             "missing": _lines(missing, parsed_args.formatter),
@@ -83,13 +83,13 @@ class ModeShow(ShowOne):
 
 
 def _unavailable(mode: modes.Mode) -> list[str]:
-    return [item.kind for item in mode.engines if item.kind not in engines.KINDS]
+    return [item.kind for item in mode.engines if not engines.is_available(item.kind)]
 
 
-def _url(transport: str) -> str:
+def _url(transport: str, kind: str) -> str:
     if transport == modes.ANY_TRANSPORT:
         return "the one you give"
-    credentials = "user:password@" if transport == "rabbit" else ""
+    credentials = engines.get(kind).CREDENTIALS if engines.is_available(kind) else ""
     return f"{transport}://{credentials}{engines.HOST}:PORT/"
 
 

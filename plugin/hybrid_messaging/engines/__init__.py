@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Engines: the servers behind the transports, one module for each kind.
 
-Adding an engine is adding a module with the functions of `Engine` and a line
-in `KINDS`; `hybrid_messaging.engines.deployment` does the rest.
+Adding an engine is adding a module with what `Engine` wants, under the name that
+the mode table has for it; `hybrid_messaging.engines.deployment` does the rest.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,17 +16,14 @@ from typing import Any, Protocol, cast
 
 from hybrid_messaging import state
 
-#: The kinds of the mode table that this release can start, and their modules.
-KINDS = {
-    "rabbitmq": "hybrid_messaging.engines.rabbitmq",
-    "router": "hybrid_messaging.engines.router",
-}
-
 #: Every engine that `up` starts listens here and nowhere else.
 HOST = "127.0.0.1"
 
 TakePort = Callable[[int | None], int]
 """Gives a free TCP port: the preferred one if it is free."""
+
+Progress = Callable[[str], None]
+"""Takes one line for whoever waits."""
 
 
 class EngineError(RuntimeError):
@@ -90,6 +88,10 @@ class Engine(Protocol):
     START_TIMEOUT: float
     #: seconds that it may take to end by itself
     STOP_TIMEOUT: float
+    #: what stands before the host in its URLs: `user:password@`, or nothing
+    CREDENTIALS: str
+    #: where it can be fetched from, if it is no package; the first is the default
+    SOURCES: Mapping[str, Callable[[Progress], Path]]
 
     def missing(self, options: Options) -> list[Missing]:
         """What this machine lacks to run the engine."""
@@ -127,13 +129,17 @@ class Engine(Protocol):
         """Remove what an engine that has ended leaves running."""
 
 
+def is_available(kind: str) -> bool:
+    """Whether this release can start engines of a kind."""
+    return importlib.util.find_spec(f"{__name__}.{kind}") is not None
+
+
 def get(kind: str) -> Engine:
     """Return the engine of a kind.
 
+    :param kind: as the mode table calls it
     :raises EngineError: if this release cannot start engines of this kind
     """
-    try:
-        module = KINDS[kind]
-    except KeyError:
-        raise EngineError(f"engine {kind} is not available in this release") from None
-    return cast(Engine, importlib.import_module(module))
+    if not is_available(kind):
+        raise EngineError(f"engine {kind} is not available in this release")
+    return cast(Engine, importlib.import_module(f"{__name__}.{kind}"))

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hybrid_messaging import engines, state, urls
-from hybrid_messaging.engines import EngineError, Launch, Options, ports, processes
+from hybrid_messaging.engines import (
+    EngineError,
+    Launch,
+    Options,
+    Progress,
+    ports,
+    processes,
+)
 from hybrid_messaging.modes import ANY_TRANSPORT, Mode, Placement
 
 #: What an engine does, as `health` tells it.
 UP, SILENT, DOWN = "up", "not answering", "down"
-
-Progress = Callable[[str], None]
-"""Takes one line for whoever waits."""
 
 # longer than any engine takes to start
 _LOCK_TIMEOUT = 180.0

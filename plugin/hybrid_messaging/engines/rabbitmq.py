@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from hybrid_messaging.engines import (
     Launch,
     Missing,
     Options,
+    Progress,
     TakePort,
     Traffic,
     ports,
@@ -41,6 +42,8 @@ TITLE = "RabbitMQ"
 START_TIMEOUT = 120.0
 # with the management agent a node takes six seconds even when it is idle
 STOP_TIMEOUT = 30.0
+CREDENTIALS = "user:password@"
+SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
 
 USERNAME = "hybrid"
 #: Where the packages of Debian, Ubuntu and RHEL keep the real start script; the

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hybrid_messaging import state, urls
@@ -19,6 +20,7 @@ from hybrid_messaging.engines import (
     Launch,
     Missing,
     Options,
+    Progress,
     TakePort,
     Traffic,
     templates,
@@ -27,6 +29,8 @@ from hybrid_messaging.engines import (
 TITLE = "AMQP 1.0 router"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
+CREDENTIALS = ""
+SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
 
 #: Our own router, in Python: for one host.
 EMBEDDED = "embedded"

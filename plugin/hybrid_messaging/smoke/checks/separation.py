@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import re
-
 from hybrid_messaging import modes
 from hybrid_messaging.engines import EngineError
 from hybrid_messaging.service_configs import transports
@@ -13,10 +11,6 @@ from hybrid_messaging.smoke.checks.rpc import call
 from hybrid_messaging.smoke.context import Context
 from hybrid_messaging.smoke.kinds import Inventory
 from hybrid_messaging.smoke.outcome import Failure, Finding, Skip
-
-#: What oslo.messaging's rabbit driver calls the queues and exchanges of RPC
-#: (`impl_rabbit.Connection.declare_*_consumer`), whoever's they are.
-RPC_NAMES = re.compile(r"reply_[0-9a-f]+|.+_fanout(_.+)?")
 
 
 def separation(context: Context) -> Finding:
@@ -44,16 +38,13 @@ def separation(context: Context) -> Finding:
     strangers = {
         name
         for name in (on_notify.all() if on_notify else [])
-        if name.startswith(run.topic) or RPC_NAMES.fullmatch(name)
+        if name.startswith(run.topic) or notify.kind.is_rpc(notify, name)
     }
     if strangers:
         raise Failure(
             f"there is RPC on {notify}, which is for notifications: "
             + _few(sorted(strangers)),
-            "`rabbitmqctl list_queues name consumers`: a queue with consumers is of a "
-            "service that needs `hybrid-messaging configure` or a restart; one without "
-            "is left over: delete it, or wait until it expires",
-            found,
+            found=found,
         )
     if on_rpc and not any(run.topic in name for name in on_rpc.all()):
         raise Failure(

@@ -72,6 +72,9 @@ class Kind(Protocol):
         :raises EngineError: if it does not tell
         """
 
+    def is_rpc(self, bus: Bus, name: str) -> bool:
+        """Whether a name of the inventory is one that RPC uses, whoever's it is."""
+
     def clean_up(self, bus: Bus, run: Run) -> None:
         """Remove what the run has left on the server."""
 

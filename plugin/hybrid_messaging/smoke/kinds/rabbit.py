@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,10 +25,17 @@ CONNECT_TIMEOUT = 5.0
 CTL_TIMEOUT = 15.0
 
 LOOK_AT = {
+    "separation": "`rabbitmqctl list_queues name consumers`: a queue with consumers is "
+    "of a service that needs `hybrid-messaging configure` or a restart; one without is "
+    "left over: delete it, or wait until it expires",
     "notify-stored": "RabbitMQ's log, and its alarms: `rabbitmqctl status`",
     "notify-delivered": "[oslo_messaging_rabbit] amqp_durable_queues or "
     "rabbit_quorum_queue: one has to be true for notifications to outlive a restart",
 }
+
+#: What oslo.messaging's rabbit driver calls the queues and exchanges of RPC
+#: (`impl_rabbit.Connection.declare_*_consumer`).
+RPC_NAMES = re.compile(r"reply_[0-9a-f]+|.+_fanout(_.+)?")
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -68,6 +76,11 @@ def inventory(bus: Bus, run: Run) -> Inventory:
             _named(engine.queues(bus.engine), engine.exchanges(bus.engine)),
         )
     return _from_ctl(bus, run) or _from_probing(bus, run)
+
+
+def is_rpc(bus: Bus, name: str) -> bool:
+    """See `hybrid_messaging.smoke.kinds.Kind`."""
+    return RPC_NAMES.fullmatch(name) is not None
 
 
 def clean_up(bus: Bus, run: Run) -> None:

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fetch``: get an engine that no distribution packages."""
+
+from __future__ import annotations
+
+import argparse
+
+from cliff.command import Command
+
+from hybrid_messaging import engines
+from hybrid_messaging.cli import progress
+
+
+class Fetch(Command):
+    """Fetch an engine that distributions do not package, into a cache.
+
+    It is fetched once; `mode show` says which modes need it.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("engine", help="such as broker")
+        parser.add_argument(
+            "--source",
+            metavar="SOURCE",
+            help="maven: by Maven's client (default: the engine's first source)",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        sources = engines.get(parsed_args.engine).SOURCES
+        if not sources:
+            raise engines.EngineError(
+                f"{parsed_args.engine} is not fetched: `hybrid-messaging mode show` "
+                "says what to install"
+            )
+        source = parsed_args.source or next(iter(sources))
+        if source not in sources:
+            raise engines.EngineError(
+                f"{parsed_args.engine} has no source {source}; choose "
+                + " or ".join(sources)
+            )
+        where = sources[source](progress.printer(self.app))
+        self.app.stdout.write(f"{where}\n")

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask ActiveMQ Artemis about itself, over AMQP 1.0.
+
+Messages to the broker's management address name an attribute or an operation of
+its control objects; parameters and answers are JSON
+(https://artemis.apache.org/components/artemis/documentation/latest/management.html).
+"""
+
+from __future__ import annotations
+
+import json
+from types import TracebackType
+from typing import Any
+
+import proton
+from proton.utils import BlockingConnection, SyncRequestResponse
+
+from hybrid_messaging.engines import EngineError
+
+_ADDRESS = "activemq.management"
+_CONTROL = "broker"
+
+
+class ArtemisManagement:
+    """A connection to the management of a broker; use it as a context manager.
+
+    :param host: name or address
+    :param port: TCP port
+    :param username: with `password`, of a user who may manage the broker
+    :param timeout: seconds that connecting or any answer may take
+    :raises EngineError: if there is no broker, or it does not let us in
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        username: str,
+        password: str,
+        timeout: float = 5.0,
+    ) -> None:
+        self._where = f"{host}:{port}"
+        try:
+            self._connection = BlockingConnection(
+                f"amqp://{self._where}",
+                timeout=timeout,
+                user=username,
+                password=password,
+            )
+        except (proton.ProtonException, OSError) as error:
+            raise self._error(error) from error
+        try:
+            self._requests = SyncRequestResponse(self._connection, _ADDRESS)
+        except (proton.ProtonException, OSError) as error:
+            self._connection.close()
+            raise self._error(error) from error
+
+    def __enter__(self) -> ArtemisManagement:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def get(self, attribute: str) -> Any:
+        """Return an attribute of the broker.
+
+        :raises EngineError: if it has none of this name
+        """
+        return self._ask({"_AMQ_Attribute": attribute})
+
+    def queues(self) -> list[dict[str, str]]:
+        """All queues but the one of our own answers: name, messageCount and more."""
+        listed = json.loads(self._call("listQueues", "", 1, -1))
+        own = self._requests.reply_to
+        return [row for row in listed["data"] if row["name"] != own]
+
+    def remove(self, queue: str) -> None:
+        """Remove a queue that has no consumers, with what is in it.
+
+        :raises EngineError: if there is no such queue
+        """
+        self._call("destroyQueue", queue)
+
+    def _call(self, operation: str, *parameters: Any) -> Any:
+        return self._ask({"_AMQ_OperationName": operation}, list(parameters))
+
+    def _ask(
+        self, question: dict[str, str], parameters: list[Any] | None = None
+    ) -> Any:
+        request = proton.Message(
+            properties={"_AMQ_ResourceName": _CONTROL, **question},
+            body=json.dumps(parameters or []),
+        )
+        try:
+            answer = self._requests.call(request)
+        except (proton.ProtonException, OSError) as error:
+            raise self._error(error) from error
+        values = json.loads(str(answer.body)) if answer.body else [None]
+        properties: dict[str, Any] = answer.properties or {}
+        if not properties.get("_AMQ_OperationSucceeded"):
+            raise EngineError(f"the broker at {self._where} refuses: {values[0]}")
+        return values[0]
+
+    def _error(self, error: Exception) -> EngineError:
+        return EngineError(
+            f"no management of a broker at {self._where}: "
+            f"{error or type(error).__name__}"
+        )

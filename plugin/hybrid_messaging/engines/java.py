@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What engines in Java need: a runtime, and their libraries, fetched once.
+
+Libraries are kept outside of checkouts and state directories, in
+``$XDG_CACHE_HOME/hybrid-messaging``. They appear there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from hybrid_messaging.engines import EngineError, Missing, Progress
+
+#: Where distributions put the runtimes that are not on PATH.
+RUNTIMES = Path("/usr/lib/jvm")
+#: Copies what a build file names, and whatever that needs to run.
+COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+
+_PACKAGES = {
+    "apt-get": "openjdk-{version}-jre-headless",
+    "dnf": "java-{version}-openjdk-headless",
+}
+_VERSION = re.compile(r'version "(?:1\.)?(\d+)')
+_VERSION_TIMEOUT = 30.0
+_MAVEN_TIMEOUT = 900.0
+
+
+def cache() -> Path:
+    """Where libraries are kept, as the XDG base directory specification has it."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        base = Path.home() / ".cache"
+    return base / "hybrid-messaging"
+
+
+def runtime(minimum: int) -> Path | None:
+    """Find a Java that is new enough.
+
+    `JAVA_HOME` comes first, then ``PATH``, then the distribution's others.
+
+    :param minimum: its major version
+    """
+    home = os.environ.get("JAVA_HOME")
+    on_path = shutil.which("java")
+    candidates = [Path(home) / "bin" / "java"] if home else []
+    candidates += [Path(on_path)] if on_path else []
+    candidates += sorted(RUNTIMES.glob("*/bin/java"))
+    return next((item for item in candidates if _version(item) >= minimum), None)
+
+
+def missing_runtime(minimum: int) -> list[Missing]:
+    """What to install for `runtime` to find one."""
+    if runtime(minimum):
+        return []
+    manager = "apt-get" if shutil.which("apt-get") else "dnf"
+    package = _PACKAGES[manager].format(version=minimum)
+    return [
+        Missing(f"Java {minimum} or later", f"sudo {manager} install {package}"),
+    ]
+
+
+def fetch_with_maven(
+    title: str, build_file: Path, directory: Path, progress: Progress
+) -> Path:
+    """Fetch what a build file names as its dependencies, by Maven's own client.
+
+    :param title: what it is, for whoever waits
+    :param directory: takes the ``.jar`` files in ``libs``
+    :returns: the directory
+    :raises EngineError: Maven is not installed, or fails
+    """
+    maven = shutil.which("mvn")
+    if maven is None:
+        manager = "apt-get" if shutil.which("apt-get") else "dnf"
+        raise EngineError(f"Maven is not installed here: sudo {manager} install maven")
+    with _new(directory) as new:
+        progress(f"fetching {title} with Maven …")
+        # it may write beside its build file, and ours may be read-only
+        shutil.copy(build_file, new / "pom.xml")
+        done = subprocess.run(
+            [
+                *(maven, "--batch-mode", "--quiet", "--strict-checksums"),
+                *("--file", new / "pom.xml", COPY),
+                *("-DincludeScope=runtime", f"-DoutputDirectory={new / 'libs'}"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_MAVEN_TIMEOUT,
+            text=True,
+        )
+        if done.returncode:
+            raise EngineError(
+                f"Maven could not fetch {title}:\n{_end(done.stdout)}\n"
+                "If the network is down, try again when it is up"
+            )
+    return directory
+
+
+def _version(program: Path) -> int:
+    """The major version of a Java, 0 for what is none."""
+    try:
+        done = subprocess.run(
+            [program, "-version"],
+            capture_output=True,
+            timeout=_VERSION_TIMEOUT,
+            text=True,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = _VERSION.search(done.stderr)
+    return int(found[1]) if found else 0
+
+
+@contextlib.contextmanager
+def _new(directory: Path) -> Iterator[Path]:
+    """A directory that takes its name once the block has filled it."""
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{directory.name}.", dir=directory.parent
+        ) as place:
+            new = Path(place) / "new"
+            new.mkdir()
+            yield new
+            # whoever was faster has made the same
+            if not directory.exists():
+                new.rename(directory)
+    except OSError as error:
+        raise EngineError(f"cannot write to {directory.parent}: {error}") from error
+
+
+def _end(text: str, lines: int = 8) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:])

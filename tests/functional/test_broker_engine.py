@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A broker that `up` has started: private, bounded, and it keeps notifications."""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import proton
+import pytest
+from proton.utils import BlockingConnection
+from tests.functional import brokers
+from tests.functional.rpc import Rpc
+from tests.functional.test_amqp_notifications import (
+    Endpoint,
+    listener,
+    notification_transport,
+    notifier,
+)
+from tests.functional.waiting import until
+
+from hybrid_messaging import state
+from hybrid_messaging.engines import EngineError, broker
+from hybrid_messaging.smoke.run import PREFIX
+
+#: Checks of `smoke`, with what they need.
+STORED = ("notify-restart", "notify-delivered", "separation")
+
+
+@pytest.fixture(scope="module")
+def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[brokers.Broker]:
+    """A running broker, beside a router for RPC."""
+    with brokers.running(tmp_path_factory.mktemp("broker") / "state", {}) as made:
+        yield made
+
+
+@pytest.fixture
+def engine(bus: brokers.Broker) -> state.Engine:
+    return bus.place.engine("broker")
+
+
+@pytest.fixture
+def rpc(bus: brokers.Broker) -> Iterator[Rpc]:
+    with Rpc(bus.url()) as talk:
+        yield talk
+
+
+def waiting(engine: state.Engine, part: str) -> int:
+    """How many messages wait in queues with a part of their name."""
+    with broker.management(engine) as management:
+        return sum(
+            int(row["messageCount"])
+            for row in management.queues()
+            if part in row["name"]
+        )
+
+
+def test_only_whoever_knows_the_password_is_served(engine: state.Engine) -> None:
+    assert broker.is_ready(engine)
+    details = {**engine.details, "password": "guessed"}
+    assert not broker.is_ready(dataclasses.replace(engine, details=details))
+    assert not broker.is_ready(dataclasses.replace(engine, port=1))
+    with pytest.raises(proton.ProtonException):
+        BlockingConnection(f"{engine.host}:{engine.port}", timeout=30)
+
+
+def test_nobody_else_can_read_the_password(
+    bus: brokers.Broker, engine: state.Engine
+) -> None:
+    password = engine.details["password"]
+    directory = Path(engine.log).parent
+    holders = [
+        path
+        for path in (*directory.rglob("*"), *bus.place.dir.glob("*"))
+        if path.is_file() and password.encode() in path.read_bytes()
+    ]
+    names = {path.name for path in holders}
+    assert names == {"users.properties", "state.json"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in holders} == {0o600}
+    assert not any(password in word for word in bus.place.process("broker").cmdline())
+
+
+def test_memory_is_bounded(bus: brokers.Broker) -> None:
+    assert f"-Xmx{broker.HEAP}" in bus.place.process("broker").cmdline()
+
+
+def test_what_goes_through_is_counted(engine: state.Engine, rpc: Rpc) -> None:
+    before = broker.traffic(engine)
+    rpc.server()
+    client = rpc.client()
+    for number in range(20):
+        assert client.call({}, "echo", value=number) == number
+    after = broker.traffic(engine)
+    assert after.received - before.received >= 40
+    assert after.delivered - before.delivered >= 40
+    # those of the client and of the server; the server's addresses, and their replies
+    assert after.connections >= 2
+    assert after.destinations >= 4
+    assert after.version.startswith("ActiveMQ Artemis 2.")
+
+
+def test_notifications_outlive_the_brokers_death(
+    bus: brokers.Broker, engine: state.Engine
+) -> None:
+    with Rpc(bus.url()) as talk:
+        topic, transport = talk.topic, notification_transport(talk)
+        notifier(transport, topic).info({}, "event", {"n": 1})
+    assert waiting(engine, topic) == 1
+    bus.kill()
+    again = bus.place.up("qpid-dual", repair=True).state.engine("broker")
+    assert again is not None
+    assert (again.port, again.url) == (engine.port, engine.url)
+    assert waiting(again, topic) == 1
+    with Rpc(bus.url()) as talk:
+        talk.topic = topic
+        endpoint = Endpoint()
+        listener(talk, notification_transport(talk), endpoint)
+        until(lambda: endpoint.seen, "it has been delivered")
+    assert endpoint.seen == [("info", "event", {"n": 1})]
+
+
+def test_a_broker_that_is_not_there(engine: state.Engine) -> None:
+    with pytest.raises(EngineError, match="no management of a broker at 127"):
+        broker.traffic(dataclasses.replace(engine, port=1))
+
+
+def test_what_the_broker_does_not_know(engine: state.Engine) -> None:
+    with broker.management(engine) as management:
+        with pytest.raises(EngineError, match=r"refuses: .*colour"):
+            management.get("colour")
+        with pytest.raises(EngineError, match=r"refuses: .*does not exist"):
+            management.remove("nowhere")
+
+
+# -- smoke --------------------------------------------------------------------
+
+
+def smoke(bus: brokers.Broker, *words: str) -> dict[str, dict[str, Any]]:
+    """Run `smoke`, and return its rows by the names of the checks."""
+    code, rows, told = bus.place.run("smoke", *words)
+    assert code == 0, told
+    with broker.management(bus.place.engine("broker")) as management:
+        stored = [row["name"] for row in management.queues()]
+    assert not [name for name in stored if f"notify/anycast/{PREFIX}" in name]
+    return {row["check"]: row for row in rows}
+
+
+def test_smoke_on_both_sides_of_qpid_dual(bus: brokers.Broker) -> None:
+    rows = smoke(bus, "--disruptive", "--only", *STORED)
+    assert {rows[name]["result"] for name in STORED} == {"passed"}
+    assert rows["notify-stored"]["detail"].endswith("holds 1 notification")
+    assert rows["separation"]["detail"].count("by its management") == 2
+
+
+def test_smoke_over_the_broker_alone(
+    bus: brokers.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYBRID_RPC_URL", bus.url())
+    rows = smoke(bus, "--only", "fanout", "round-robin", "large", "nobody", "killed")
+    # it keeps a call for a server that may come
+    for name in ("nobody", "killed"):
+        assert rows.pop(name)["result"] == "info"
+    assert {row["result"] for row in rows.values()} == {"passed"}
