@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -52,12 +53,15 @@ class Stage:
         all of them run, whatever becomes of the others
     :param limit: seconds after which a command is ended as hanging
     :param preparation: what may run in the background until the stage begins
+    :param beside: whether it shares nothing with other stages but the machine, and
+        waits more than it works, so that it may run beside them
     """
 
     purpose: str
     commands: Callable[[Sequence[str]], list[Command]]
-    limit: float = 900
+    limit: float = 1500
     preparation: Command | None = None
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,9 @@ STAGES = {
     "docs": Stage("the documentation builds without a warning", docs),
     "unit": Stage("each module alone", measured("unit", "tests/unit")),
     "devstack": Stage(
-        "the DevStack plugin, on a host that is played small", pytest("tests/devstack")
+        "the DevStack plugin, on a host that is played small",
+        pytest("tests/devstack"),
+        beside=True,
     ),
     "functional": Stage(
         "driver, router, commands with real engines",
@@ -146,11 +152,14 @@ STAGES = {
     "interop": Stage(
         "beside other implementations: the retired driver, other clients",
         pytest("tests/interop"),
+        preparation=[sys.executable, "-m", "tests.interop.others"],
+        beside=True,
     ),
     "real": Stage(
         "ironic, cinder and ceilometer on the bus",
         pytest(REAL_SERVICES),
         preparation=[sys.executable, "-m", REAL_SERVICES.replace("/", "."), "--build"],
+        beside=True,
     ),
     "coverage": Stage(
         f"unit and functional tests reach {REQUIRED_COVERAGE} % of the lines",
@@ -312,11 +321,54 @@ def await_preparation(name: str, process: subprocess.Popen[bytes]) -> None:
         say(f"its preparation failed: {log}")
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
+def end_group(
+    process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM
+) -> None:
     """End a session leader and what it has started, if it still runs."""
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, how)
         process.wait()
+
+
+@contextlib.contextmanager
+def beside(
+    names: Sequence[str], arguments: Sequence[str]
+) -> Iterator[Callable[[], list[Result]]]:
+    """Run stages in a runner of their own, beside those of this one.
+
+    :returns: what waits for them, shows what they said, and returns their results
+    """
+    log, found = BUILD / "beside.log", BUILD / "beside.json"
+
+    def finish() -> list[Result]:
+        if running.poll() is None:
+            say(f"\nwaiting for {', '.join(names)}: {shown([log])}")
+        running.wait()
+        say(log.read_text(errors="replace"))
+        if running.returncode not in (0, 1):
+            problem = f"their runner exited {running.returncode}"
+            return [Result("beside", 0, [problem], "")]
+        return [Result(**each) for each in json.loads(found.read_text())]
+
+    if not names:
+        yield list
+        return
+    say(f"beside these stages, in {shown([log])}: {', '.join(names)}")
+    own = [sys.executable, sys.argv[0], "--results", found, *names, "--", *arguments]
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            own,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield finish
+    finally:
+        # as Ctrl-C would, so that it ends what its tests have started
+        end_group(running, signal.SIGINT)
 
 
 def shown(command: Command) -> str:
@@ -338,14 +390,17 @@ def tested() -> str:
     return f"Python {sys.version.split()[0]}, {', '.join(versions)}"
 
 
-def summary(results: Sequence[Result]) -> str:
-    """Return a table of the stages, and below it what went wrong."""
+def summary(results: Sequence[Result], seconds: float) -> str:
+    """Return a table of the stages, and below it what went wrong.
+
+    :param seconds: that all of them took together, some beside others
+    """
     lines = ["", f"{'stage':12}{'result':10}{'seconds':>8}  its last words"]
     for result in results:
         verdict = "FAILED" if result.problems else "passed"
         closing = result.closing.strip("= \r")[:80]
         lines.append(f"{result.stage:12}{verdict:10}{result.seconds:8.0f}  {closing}")
-    lines.append(f"{'':12}{'':10}{sum(result.seconds for result in results):8.0f}")
+    lines.append(f"{'':12}{'':10}{seconds:8.0f}")
     for result in results:
         lines += [f"{result.stage}: {problem}" for problem in result.problems]
     return "\n".join(lines)
@@ -370,6 +425,8 @@ def main() -> int:
     if "--" in own:
         split = own.index("--")
         own, arguments = own[:split], own[split + 1 :]
+    # how the runner of the stages beside others tells them apart
+    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(own)
     if unknown := set(options.stages) - set(STAGES):
         parser.error(f"no such stage: {', '.join(sorted(unknown))}")
@@ -378,18 +435,28 @@ def main() -> int:
     # a shell's background commands ignore Ctrl-C, and so would all that they
     # start; there are tests of what an interrupted command leaves
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    began = time.monotonic()
     COVERAGE.mkdir(parents=True, exist_ok=True)
     say(tested())
+    other = [name for name in chosen if STAGES[name].beside]
+    first = [name for name in chosen if name not in other]
+    if options.results or not first:
+        first, other = chosen, []
     results: list[Result] = []
-    with prepared(chosen) as preparations:
-        for name in chosen:
+    with prepared(first) as preparations, beside(other, arguments) as finish:
+        for name in first:
             say(f"\n===== {name}: {STAGES[name].purpose}")
             if preparation := preparations.get(name):
                 await_preparation(name, preparation)
             results.append(run_stage(name, arguments))
             if results[-1].problems and options.exitfirst:
                 break
-    say(summary(results))
+        else:
+            results += finish()
+    if options.results:
+        options.results.write_text(json.dumps([asdict(each) for each in results]))
+    else:
+        say(summary(results, time.monotonic() - began))
     return int(any(result.problems for result in results))
 
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Run the test suite: install what it needs, then run its stages one by one.
+# Run the test suite: install what it needs, then run its stages.
 #
 # test.sh [-x] [STAGE...] [-- ARGUMENT...]
 #

@@ -7,23 +7,16 @@ The old release runs in an environment of its own, which is built once.
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from tests.functional.real_services import environment
 from tests.functional.routers import Router
 from tests.functional.rpc import with_options
 from tests.functional.waiting import until
+from tests.interop import others
 from tests.interop.amqp1_peer import PATIENCE, Failed, Peer
-
-PINS = Path(__file__).with_name("amqp1_14_9_pins.txt")
-#: The Pythons that the pins can be installed for.
-PYTHONS = ("3.11", "3.12", "3.13")
 
 #: Both ways; the names are keys of `Pair`.
 BOTH_WAYS = [("old", "new"), ("new", "old")]
@@ -31,27 +24,13 @@ BOTH_WAYS = [("old", "new"), ("new", "old")]
 Pair = dict[str, Peer]
 
 
-def python_for_pins() -> str:
-    """An interpreter that the old release can be installed for."""
-    if f"{sys.version_info.major}.{sys.version_info.minor}" in PYTHONS:
-        return sys.executable
-    for version in PYTHONS:
-        if found := shutil.which(f"python{version}"):
-            return found
-    pytest.skip(f"oslo.messaging 14.9.0 needs one of Python {', '.join(PYTHONS)}")
-
-
 @pytest.fixture(scope="session")
 def pythons() -> dict[str, str]:
     """The interpreters of both environments."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    old = environment.ensure(
-        Path(base) / "hybrid-messaging" / "amqp1",
-        lambda line: print(line, flush=True),
-        PINS,
-        python_for_pins(),
-    )
-    return {"old": old.script("python"), "new": sys.executable}
+    try:
+        return {"old": others.amqp1_python(), "new": sys.executable}
+    except others.NotHere as lack:
+        pytest.skip(str(lack))
 
 
 @pytest.fixture(scope="module", params=["dynamic", "legacy"])

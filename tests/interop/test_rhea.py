@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,10 +19,10 @@ from tests.functional.conftest import MakeRouter
 from tests.functional.peer import Peer
 from tests.functional.routers import Router, Settings
 from tests.functional.waiting import until
+from tests.interop import others
 
 from hybrid_messaging.protocol.endpoint import REJECTED, RELEASED
 
-RHEA = "rhea@3.0.5"
 SCRIPT = Path(__file__).with_name("rhea_peer.js")
 
 Spawn = Callable[..., "Rhea"]
@@ -69,19 +68,10 @@ class Rhea:
 @pytest.fixture(scope="session")
 def modules() -> Path:
     """The folder with rhea."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("node and npm are not installed")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    place = Path(base) / "hybrid-messaging" / RHEA.replace("@", "-")
-    if not (place / "complete").exists():
-        place.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--prefix", place, RHEA],
-            check=True,
-            timeout=200,
-        )
-        (place / "complete").touch()
-    return place / "node_modules"
+    try:
+        return others.rhea_modules()
+    except others.NotHere as lack:
+        pytest.skip(str(lack))
 
 
 @pytest.fixture

@@ -304,6 +304,74 @@ def test_a_preparation_ends_with_the_run(
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
+# What runs stages beside others calls itself, so it is a program here.
+PROGRAM = """
+import importlib.util, pathlib, sys
+spec = importlib.util.spec_from_file_location("run_tests", {runner!r})
+run_tests = importlib.util.module_from_spec(spec)
+sys.modules["run_tests"] = run_tests
+spec.loader.exec_module(run_tests)
+run_tests.BUILD = pathlib.Path({directory!r})
+run_tests.COVERAGE = run_tests.BUILD / "coverage"
+
+def stage(program, beside=False):
+    command = [sys.executable, "-c", "import os, time\\n" + program]
+    return run_tests.Stage("a stage", lambda _: [command], beside=beside)
+
+AWAIT = "while not os.path.exists({directory!r} + '/met'): time.sleep(0.05)\\n"
+MEET = "open({directory!r} + '/met', 'w').close()\\n"
+run_tests.STAGES = {{
+{stages}
+}}
+sys.exit(run_tests.main())
+"""
+
+
+def program(directory: Path, stages: str) -> Path:
+    path = directory / "program.py"
+    path.write_text(
+        PROGRAM.format(
+            runner=str(TOOLS / "run_tests.py"), directory=str(directory), stages=stages
+        )
+    )
+    return path
+
+
+def test_stages_run_beside_others(tmp_path: Path) -> None:
+    stages = (
+        "'one': stage(AWAIT + 'print(1)'), "
+        "'two': stage(MEET + 'print(2); exit(3)', beside=True), "
+        "'three': stage('print(3)')"
+    )
+    done = run(sys.executable, program(tmp_path, stages))
+    assert done.returncode == 1
+    said = [line.split()[0:2] for line in done.stdout.splitlines() if line]
+    order = [said.index([number]) for number in "132"]
+    assert order == sorted(order)
+    table = [words for words in said if words[1:] in (["passed"], ["FAILED"])]
+    assert table == [["one", "passed"], ["three", "passed"], ["two", "FAILED"]]
+    assert "\ntwo: exited 3: " in done.stdout
+
+
+def test_an_interrupted_run_ends_what_is_beside_it(tmp_path: Path) -> None:
+    note = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
+    stages = (
+        "'one': stage('time.sleep(600)'), "
+        f"'two': stage({note + '; time.sleep(600)'!r}, beside=True)"
+    )
+    runner = subprocess.Popen(
+        [sys.executable, program(tmp_path, stages)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    written = tmp_path / "pid"
+    await_true(lambda: written.exists() and bool(written.read_text()))
+    runner.send_signal(signal.SIGINT)
+    assert runner.wait(60) != 0
+    assert not psutil.pid_exists(int(written.read_text()))
+
+
 def test_the_test_script_names_all_stages() -> None:
     listed = run(sys.executable, TOOLS / "run_tests.py", "--help").stdout
     stages = listed.partition("in this order:\n")[2].partition("\n\n")[0]

@@ -26,6 +26,8 @@ CHECKOUT = HERE.parents[2]
 SOURCES = ("LICENSE", "README.rst", "files", "plugin", "pyproject.toml",
            "setup.cfg", "setup.py")  # fmt: skip
 CACHE_VARIABLE = "HYBRID_REAL_SERVICES_CACHE"
+#: Seconds that an environment is kept after its last use.
+KEPT = 7 * 24 * 3600.0
 PYTHON_VARIABLE = "HYBRID_REAL_SERVICES_PYTHON"
 
 Report = Callable[[str], None]
@@ -72,12 +74,14 @@ def ensure(
     root = cache / _key(python, pins)
     complete = root / "complete"
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(root.with_suffix(".lock"), report):
+    with locked(root.with_suffix(".lock"), report):
         if not complete.exists():
             # What an interrupted build left cannot be trusted.
             shutil.rmtree(root, ignore_errors=True)
             _build(python, root, pins, report)
-            complete.touch()
+        # also tells when it was used last
+        complete.touch()
+    _prune(cache, report)
     return Environment(root)
 
 
@@ -108,6 +112,15 @@ def install_checkout(environment: Environment, target: Path) -> None:
     shutil.rmtree(source)
 
 
+def _prune(cache: Path, report: Report) -> None:
+    """Remove environments of former pins: those that nobody has used for long."""
+    for complete in cache.glob("*/complete"):
+        if time.time() - complete.stat().st_mtime > KEPT:
+            report(f"removing {complete.parent}, which has not been used for long")
+            complete.unlink(missing_ok=True)
+            shutil.rmtree(complete.parent, ignore_errors=True)
+
+
 def _key(python: str, pins: Path) -> str:
     version = subprocess.run(
         [python, "-V"], check=True, capture_output=True, text=True
@@ -117,12 +130,13 @@ def _key(python: str, pins: Path) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, report: Report) -> Iterator[None]:
+def locked(path: Path, report: Report) -> Iterator[None]:
+    """Hold a lock against other runs, on this machine and for this user."""
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            report(f"waiting for another run that builds {path.with_suffix('')}")
+            report(f"waiting for another run that is at work on {path.parent}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
