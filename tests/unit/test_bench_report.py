@@ -19,6 +19,8 @@ from hybrid_messaging.bench.ledger import Account
 from hybrid_messaging.bench.parameters import Parameters
 from hybrid_messaging.bench.scenarios import select
 
+HOSTS = {"blade-7": {"processor": "fast", "usable_cpus": 64, "distribution": "Debian"}}
+
 
 def side(rate: float, milliseconds: float, gap: range = range(0)) -> dict[str, Any]:
     """What was measured where messages are sent or arrive, without some seconds."""
@@ -86,7 +88,7 @@ def measurement(
 
 
 def made(*measurements: dict[str, Any]) -> dict[str, Any]:
-    found = result.new(select(["1", "4"]), Parameters())
+    found = result.new(select(["1", "4"]), Parameters(), HOSTS)
     return {**found, "complete": True, "measurements": list(measurements)}
 
 
@@ -165,6 +167,7 @@ def test_the_report_has_everything_and_loads_nothing() -> None:
         *("Does the separation pay?", "What happens in trouble?", "All figures"),
     ):
         assert f"<h2>{heading}</h2>" in page
+    assert "blade-7" in page
     assert "hybrid answers 3.0 times as many calls as" in page
     assert not re.findall(r"(?:src|href|url)\s*[=(]", page)
     drawn = re.findall(r"<svg.*?</svg>", page, re.DOTALL)

@@ -21,8 +21,15 @@ FORMAT = 1
 Result = dict[str, Any]
 
 
-def new(scenarios: Sequence[Scenario], parameters: Parameters) -> Result:
-    """A result without measurements."""
+def new(
+    scenarios: Sequence[Scenario],
+    parameters: Parameters,
+    hosts: Mapping[str, Any],
+) -> Result:
+    """A result without measurements.
+
+    :param hosts: where the workers are, if not here
+    """
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
         "format": FORMAT,
@@ -30,6 +37,7 @@ def new(scenarios: Sequence[Scenario], parameters: Parameters) -> Result:
         "complete": False,
         "machine": machine.machine(),
         "versions": machine.versions(),
+        "hosts": dict(hosts),
         "parameters": asdict(parameters),
         "scenarios": [asdict(item) for item in scenarios],
         "engines": {},

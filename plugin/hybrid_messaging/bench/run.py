@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_messaging.bench import buses, measuring, plan, result
+from hybrid_messaging.bench.crew import LocalWorker, Start
 from hybrid_messaging.bench.parameters import Parameters
 from hybrid_messaging.bench.plan import Step
 from hybrid_messaging.bench.result import Result
@@ -55,17 +56,24 @@ class Watcher:
         """A measurement has ended."""
 
 
-def run(setup: Setup, watcher: Watcher) -> Result:
+def run(
+    setup: Setup,
+    watcher: Watcher,
+    start: Start = LocalWorker,
+    hosts: Mapping[str, Any] | None = None,
+) -> Result:
     """Make all measurements.
 
     The result is saved after each of them: whatever ends the run, what was
     measured is there.
 
+    :param start: starts a worker
+    :param hosts: what is known about the hosts on which that is, by name
     :raises BenchError: if one of them cannot be made
     :raises EngineError: if an engine does not start
     :raises StateError: if another benchmark is at work
     """
-    found = result.new(setup.scenarios, setup.parameters)
+    found = result.new(setup.scenarios, setup.parameters, hosts or {})
     path = setup.output / RESULT_FILE
     result.save(path, found)
 
@@ -82,7 +90,7 @@ def run(setup: Setup, watcher: Watcher) -> Result:
         for number, step in enumerate(steps(found["measurements"]), start=1):
             watcher.begin(step, number, total)
             measurement = measuring.measure(
-                step, ready[step.scenario.name], watcher.progress
+                step, ready[step.scenario.name], watcher.progress, start
             )
             found["measurements"].append(measurement)
             result.save(path, found)

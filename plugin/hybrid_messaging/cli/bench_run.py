@@ -16,10 +16,11 @@ from cliff.app import App
 from cliff.lister import Lister
 
 from hybrid_messaging import state
-from hybrid_messaging.cli import ending, progress
+from hybrid_messaging.cli import bench_options, ending, progress
 from hybrid_messaging.engines import Options
 
 if TYPE_CHECKING:
+    from hybrid_messaging.bench.result import Result
     from hybrid_messaging.bench.run import Setup, Watcher
 
 
@@ -83,6 +84,15 @@ class BenchRun(Lister):
             metavar="DIR",
             help="where the engines keep their state meanwhile (default: %(default)s)",
         )
+        bench_options.add_control(parser)
+        parser.add_argument(
+            "--hosts",
+            type=_at_least(1),
+            default=1,
+            metavar="N",
+            help="with --control: how many hosts with `bench worker` to wait for "
+            "(default: %(default)s)",
+        )
         parser.add_argument(
             "--parts",
             type=_part_names,
@@ -104,7 +114,7 @@ class BenchRun(Lister):
         tell = progress.printer(self.app)
         try:
             with ending.by_signal():
-                found = run.run(setup, _watcher(self.app))
+                found = self._run(setup, parsed_args)
         except BaseException:
             tell(
                 "ended early; what was measured until then: "
@@ -122,6 +132,16 @@ class BenchRun(Lister):
         tell(f"the report is {setup.output / run.REPORT_FILE}")
         self._exit_code = int(bool(total.lost or total.duplicated or total.failed))
         return summary.table(rows)
+
+    def _run(self, setup: Setup, parsed_args: argparse.Namespace) -> Result:
+        from hybrid_messaging.bench import remote, run
+
+        watcher = _watcher(self.app)
+        if not parsed_args.control:
+            return run.run(setup, watcher)
+        tell = progress.printer(self.app)
+        with remote.Hosts(parsed_args.control, parsed_args.hosts, tell) as hosts:
+            return run.run(setup, watcher, hosts.start, hosts.about)
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         return super().run(parsed_args) or self._exit_code
