@@ -287,7 +287,7 @@ def test_connections_that_come_and_go(bus: Router, rpc: Rpc) -> None:
         fake.hang_up()
         all_recover()
         open_files, threads, parts = descriptors(), readers(), alive()
-        for _ in range(5):  # of twenty connections each
+        for _ in range(4):  # of twenty connections each
             fake.hang_up()
             all_recover()
         until(lambda: descriptors() <= open_files, "descriptors are closed")

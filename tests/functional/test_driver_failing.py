@@ -138,6 +138,8 @@ def test_sender_that_fails_leaves_nothing_behind(rpc: Rpc) -> None:
             client.cast({}, "echo", value=value)
     service = Service()
     rpc.server(service)
+    # without grace, a call may be faster than the news of the server
+    until(lambda: not fails_with(client, errors.TargetUnreachable), "it is known")
     assert client.call({}, "echo", value="live") == "live"
     assert service.seen == ["live"]
 

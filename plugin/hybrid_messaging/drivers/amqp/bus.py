@@ -223,14 +223,14 @@ class Bus:
         except Exception as error:
             LOG.exception("The connection to %s failed unexpectedly", host)
             failure = error
+        if connection is not None:
+            connection.retire()  # what callers still read is to be heard before
         with self.lock:
             was_up = self.addressing is not None
             self._lost(failure)
-        self.catch_up()
-        if connection is not None:
-            connection.retire()
-            with self.lock:
+            if connection is not None:
                 connection.close()
+        self.catch_up()
         if not self.closing:
             level = logging.WARNING if was_up else logging.ERROR
             # as text: a log that keeps its records is to keep no connections

@@ -168,8 +168,8 @@ class Connection:
                 if self._closing or self.endpoint.closed or self.endpoint.finished:
                     raise self._end()
                 if self._led and not self._blocked:
-                    self._led = self._turn.locked()
                     self._parked.wait(min(self._due - now, PARKING))
+                    self._led = self._turn.locked()
                     continue
                 self._select(selector, now)
                 deliver()
@@ -186,13 +186,15 @@ class Connection:
             if key.fileobj is self._wake_read:
                 self._drain_wake()
             elif ready & selectors.EVENT_READ:
+                # If a caller reads, leave it to that one. Said before it is known:
+                # the caller may stop right now, and step_in() must see it.
+                self._led = True
                 if self._turn.acquire(blocking=False):
+                    self._led = False
                     try:
                         self._read()
                     finally:
                         self._turn.release()
-                else:
-                    self._led = True  # a caller reads: leave it to that one
             else:
                 with self._lock:
                     self.flush()
@@ -210,36 +212,41 @@ class Connection:
         :param waits: whether the caller still waits
         :param until: monotonic time at which the caller wants to look up
         :param deliver: as for serve()
-        :returns: False if another thread reads already, or there is nothing to read
+        :returns: False if another thread reads, or is to read from now on
         """
         if self._socket is None or not self._turn.acquire(blocking=False):
             return False
+        interrupted = False
         try:
             self._led = True
-            while waits() and not self._closing:
-                pause = until - time.monotonic()
-                if pause <= 0:
-                    break
+            while waits() and not (self._closing or interrupted):
+                # At least once: what has come since anybody read may end the wait.
+                pause = max(0, until - time.monotonic())
                 for descriptor, _ in self._poll.poll(math.ceil(pause * 1000)):
                     if descriptor == self._poll_wake:
-                        self._drain_wake()
-                        self.step_in()
+                        interrupted = True  # serve() is meant: it empties the pipe
                     else:
                         self._read()
                 deliver()
+                if not pause:
+                    break
         finally:
             self._turn.release()
-        return True
+        if interrupted:
+            self.step_in()
+        return not interrupted
 
     def step_in(self) -> None:
-        """Have the bus' own thread read again: more than one caller waits."""
+        """Have the bus' own thread read again: no caller does so for all that wait."""
         if self._led:
             self._led = False
             self._parked.wake()
 
     def due_by(self, moment: float) -> None:
-        """The owner's next duty is due by then; called from its handler's methods."""
-        self._due = min(self._due, moment)
+        """The owner's next duty is due by then; called with the lock held."""
+        if moment < self._due:
+            self._due = moment
+            self.interrupt()
 
     def _check_handshake(self, now: float, opened_by: float) -> None:
         if now >= opened_by:
@@ -288,7 +295,7 @@ class Connection:
     def _end_soon(self) -> None:
         if not self._closing:
             self._closing = True
-            self.step_in()
+            self.interrupt()
 
     def _end(self) -> ConnectionFailed:
         reason = self.endpoint.failure or self._failure
@@ -329,7 +336,7 @@ class Connection:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def interrupt(self) -> None:
-        """Make whoever reads look up."""
+        """Make the bus' own thread look up, whatever it waits for."""
         self._parked.wake()
         with contextlib.suppress(OSError):
             self._wake_write.send(b"\0")
@@ -339,7 +346,7 @@ class Connection:
             self._wake_read.recv(_CHUNK)
 
     def retire(self) -> None:
-        """Wait until no caller reads any more; called without the lock."""
+        """See to it that no caller reads any more; called without the lock."""
         self._closing = True
         self.interrupt()
         self._turn.acquire()

@@ -68,8 +68,12 @@ class Waiting:
 
     def _begin(self, message: Outgoing) -> None:
         # where requests come in, nobody else may keep the bus' thread from reading
-        shared = self._threads or self.bus.subscriptions
-        self.alone = 0 if shared else self.alone + 1
+        if self._threads or self.bus.subscriptions:
+            if self.alone >= LONE_SENDINGS:
+                self.step_in()  # whoever has read for itself may not do so now
+            self.alone = 0
+        else:
+            self.alone += 1
         self._threads += 1
         try:
             self.bus.outbox.submit(message)
@@ -82,8 +86,14 @@ class Waiting:
         if message.state is not State.DONE:  # its thread has been torn away
             self.bus.outbox.cancel(message, None)
         self._threads -= 1
-        if self._threads and self.bus.connection is not None:
-            self.bus.connection.step_in()
+        if self._threads:
+            self.step_in()
+
+    def step_in(self) -> None:
+        """Have the bus' own thread read."""
+        connection = self.bus.connection
+        if connection is not None:
+            connection.step_in()
 
 
 class _Wait:
@@ -141,6 +151,8 @@ class _Wait:
                 if message.state is State.RELEASED:
                     message.finish(self._unreachable())
             return
+        self._waiting.step_in()
+        message.waiter.wait(0)  # who reads for itself has not taken the wake-up yet
         message.waiter.wait(min(self._pause, gives_up - now))
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         with self._bus.lock:
