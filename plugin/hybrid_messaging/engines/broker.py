@@ -44,6 +44,11 @@ VERSION = "2.55.0"
 JAVA = 17
 BUILD_FILE = modes.TABLE.with_name("broker.pom.xml")
 
+#: Why it is no other broker, as tried with the `amqp` driver.
+UNFIT = (
+    "not RabbitMQ 3.10, which makes no addresses for replies",
+    "not Qpid Broker-J 10.1, which makes no addresses for fanouts",
+)
 #: Addresses of the `amqp` driver, by what becomes of messages to them.
 RPC, NOTIFY = "openstack.org/om/rpc", "openstack.org/om/notify"
 MULTICAST = (f"{RPC}/multicast", f"{NOTIFY}/multicast")
@@ -77,7 +82,7 @@ def missing(options: Options) -> list[Missing]:
 
 def describe(options: Options) -> str:
     """See `hybrid_messaging.engines.Engine`."""
-    return f"{ARTEMIS} {VERSION}"
+    return f"{ARTEMIS} {VERSION} ({'; '.join(UNFIT)})"
 
 
 def fetch_with_maven(progress: Progress) -> Path:
