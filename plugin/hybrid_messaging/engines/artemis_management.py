@@ -80,11 +80,11 @@ class ArtemisManagement:
         return [row for row in listed["data"] if row["name"] != own]
 
     def remove(self, queue: str) -> None:
-        """Remove a queue that has no consumers, with what is in it.
+        """Remove a queue with what is in it, and whoever still listens there.
 
         :raises EngineError: if there is no such queue
         """
-        self._call("destroyQueue", queue)
+        self._call("destroyQueue", queue, True)
 
     def _call(self, operation: str, *parameters: Any) -> Any:
         return self._ask({"_AMQ_OperationName": operation}, list(parameters))
