@@ -32,6 +32,7 @@ class Host:
             "HYBRID_VERIFY": "False",
             "HYBRID_ROUTER": "embedded",
             "HYBRID_ROUTER_PORT": str(free_port()),
+            "HYBRID_RABBITMQ_NOTIFY_PORT": str(free_port()),
         }
         for script in ("stack.sh", "unstack.sh", "clean.sh"):
             (directory / script).symlink_to(ROOT / "tests/devstack/run.sh")
@@ -52,7 +53,7 @@ class Host:
                 "HOME": str(self.dest),
                 "DEST": str(self.dest),
                 "PYTHON": sys.executable,
-                "SERVICE_TIMEOUT": "60",
+                "SERVICE_TIMEOUT": "240",
                 **self.functions,
             },
             stdin=subprocess.DEVNULL,
@@ -97,15 +98,18 @@ class Host:
         return sorted(path.name for path in (self.dest / "units").glob("*"))
 
     def router_runs(self) -> bool:
-        with socket.socket() as probe:
-            address = ("127.0.0.1", int(self.local_conf["HYBRID_ROUTER_PORT"]))
-            return probe.connect_ex(address) == 0
+        return listens(int(self.local_conf["HYBRID_ROUTER_PORT"]))
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 #: Whose functions the plugin calls: ours, and DevStack's if it is there.

@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 #
 # The machine that DevStack would change, played small: what is called in its
-# place goes to ``$DEST/calls``; systemd starts and ends real processes.
+# place goes to ``$DEST/calls``; systemd starts and ends real processes, except
+# that something else listens in the place of RabbitMQ.
 #
 # Dependencies:
 #
@@ -42,7 +43,20 @@ function systemctl {
         restart)
             systemctl stop "$unit"
             read -ra command <<<"$(iniget "$SYSTEMD_DIR/$unit" Service ExecStart)"
-            "${command[@]}" >"$DEST/$unit.log" 2>&1 </dev/null &
+            if [[ $unit == *rabbitmq* ]]; then
+                # a node is slow to start, and only systemd ends its epmd with it
+                command=(
+                    "$PYTHON" -m http.server --bind 127.0.0.1
+                    "$HYBRID_RABBITMQ_NOTIFY_PORT"
+                )
+            fi
+            (
+                cd "$(iniget "$SYSTEMD_DIR/$unit" Service WorkingDirectory)" || exit
+                set -o allexport
+                # shellcheck disable=SC1091
+                source ./environment
+                exec "${command[@]}" >"$DEST/$unit.log" 2>&1 </dev/null
+            ) &
             echo $! >"$pid"
             ;;
         stop)
@@ -50,7 +64,7 @@ function systemctl {
                 kill "$(<"$pid")"
                 # it is no child of unstack.sh
                 while kill -0 "$(<"$pid")" 2>/dev/null; do
-                    wait "$(<"$pid")" 2>/dev/null || true
+                    wait "$(<"$pid")" 2>/dev/null || sleep 0.1
                 done
                 rm "$pid"
             fi
@@ -60,6 +74,10 @@ function systemctl {
 
 function journalctl {
     cat "$DEST"/*.log
+}
+
+function install_package {
+    called install_package "$@"
 }
 
 function start_service {

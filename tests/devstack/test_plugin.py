@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from tests.devstack.conftest import ROOT, Host
+from tests.devstack.conftest import ROOT, Host, listens
 
 from hybrid_messaging import modes
 from hybrid_messaging.engines import EngineError
 from hybrid_messaging.engines.amqp_management import Management
 
 #: Modes that need nothing but engines of this machine.
-MODES = ("qpid-hybrid", "rabbit")
+MODES = ("qpid-hybrid", "rabbit", "rabbit-dual")
 EXTERNAL = {
     "HYBRID": "external",
     "HYBRID_RPC_URL": "amqp://nova:hush@router.example:5672/",
@@ -82,6 +84,30 @@ def test_rabbit_is_one_broker_with_virtual_hosts_for_cells(host: Host) -> None:
     assert "rabbitmqctl add_vhost nova_cell1" in host.calls()
     grant = "rabbitmqctl set_permissions -p nova_cell1 stackrabbit .* .* .*"
     assert grant in host.calls()
+
+
+def test_rabbit_dual_has_a_second_broker_for_notifications(host: Host) -> None:
+    port = int(host.local_conf["HYBRID_RABBITMQ_NOTIFY_PORT"])
+    host.stack(
+        CONFIGURE_NOVA, HYBRID="rabbit-dual", HYBRID_RABBITMQ_NOTIFY_PASSWORD="hush"
+    )
+    rpc, notify = urls(host, "nova_cell1.conf")
+    assert rpc == f"{RABBIT}/nova_cell1"
+    address = f"rabbit://stackrabbit:hush@127.0.0.1:{port}"
+    assert notify == f"{address}/?amqp_durable_queues=true"
+    (unit,) = host.units()
+    assert unit == "devstack@hybrid-rabbitmq_notify.service"
+    service = host.ini(f"units/{unit}")["Service"]
+    assert service["KillMode"] == "control-group", "epmd outlives its node"
+    directory = Path(service["WorkingDirectory"])
+    assert service["EnvironmentFile"] == f"{directory}/environment"
+    assert "RABBITMQ_NODENAME" in (directory / "environment").read_text()
+    config = (directory / "rabbitmq.conf").read_text()
+    assert f"listeners.tcp.local = 0.0.0.0:{port}\n" in config
+    assert listens(port)
+    host.stack(HYBRID="rabbit")
+    assert not listens(port)
+    assert host.units() == []
 
 
 def test_external_takes_the_urls_that_are_given(host: Host) -> None:

@@ -85,9 +85,10 @@ def test_jobs_lead_to_what_is_there() -> None:
 def test_samples_can_be_stacked(host: Host, path: Path) -> None:
     found = sample(path)
     addresses = {"SERVICE_HOST", "HOST_IP", "MYSQL_HOST", "RABBIT_HOST"}
+    ports = {name: v for name, v in host.local_conf.items() if name.endswith("_PORT")}
     host.local_conf = {
         **{name: value for name, value in found.items() if name not in addresses},
-        "HYBRID_ROUTER_PORT": host.local_conf["HYBRID_ROUTER_PORT"],
+        **ports,
         "HYBRID_VERIFY": "False",
     }
     if "SERVICE_HOST" in found:

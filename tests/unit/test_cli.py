@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_messaging import state
-from hybrid_messaging.cli import app
+from hybrid_messaging.cli import app, engine
 from hybrid_messaging.engines import rabbitmq
 
 Run = Callable[..., tuple[int, str, str]]
@@ -147,6 +147,17 @@ def test_an_engine_for_another_supervisor(
     assert found["url"] == "amqp://nova%40hybrid:***@127.0.0.1:5673/"
     assert directory.stat().st_mode & 0o077 == 0
     assert "port: 5673" in (directory / "router.conf").read_text()
+    assert (directory / "environment").read_text() == ""
+
+
+def test_the_environment_of_an_engine_is_as_systemd_reads_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KEPT", "as it is")
+    path = tmp_path / "environment"
+    engine._write_environment(path, {"KEPT": "as it is", "NEW": 'a "b" $c \\d'})
+    assert path.read_text() == 'NEW="a \\"b\\" \\$c \\\\d"\n'
+    assert path.stat().st_mode & 0o077 == 0
 
 
 def test_an_error_is_one_line(run: Run) -> None:

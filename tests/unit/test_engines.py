@@ -414,6 +414,24 @@ def test_the_node_is_private(
     assert again.details == launch.details
 
 
+@pytest.mark.usefixtures("no_packaged_rabbitmq")
+def test_a_node_for_a_network(make_program: MakeProgram, tmp_path: Path) -> None:
+    for name in ("rabbitmq-server", "rabbitmq-env", "erl", "epmd"):
+        make_program(name)
+    options = Options(
+        host="192.0.2.1", port=5673, username="stackrabbit", password="hush"
+    )
+    numbers = iter(range(2000, 3000))
+    launch = rabbitmq.prepare(
+        "rabbitmq", tmp_path, lambda _: next(numbers), None, options
+    )
+    assert launch.url == "rabbit://stackrabbit:hush@192.0.2.1:5673/"
+    config = (tmp_path / "rabbitmq.conf").read_text()
+    assert "listeners.tcp.local = 192.0.2.1:5673\n" in config
+    # the management shows everything to everybody who may connect
+    assert "management.tcp.ip = 127.0.0.1\n" in config
+
+
 # -- what is refused before anything starts ---------------------------------------
 
 

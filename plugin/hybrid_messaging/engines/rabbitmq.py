@@ -95,18 +95,19 @@ def prepare(
             f"{lacking[0].install}"
         )
     before: Mapping[str, Any] = previous.details if previous else {}
-    port = take_port(previous.port if previous else None)
+    port = options.port or take_port(previous.port if previous else None)
     old_ports = before.get("ports", {})
     more_ports = {item: take_port(old_ports.get(item)) for item in _MORE_PORTS}
-    username = before.get("username", USERNAME)
-    password = before.get("password") or secrets.token_urlsafe(24)
+    username = options.username or before.get("username", USERNAME)
+    password = options.password or before.get("password") or secrets.token_urlsafe(24)
     node = f"{name}@localhost"
     templates.write_private(
         directory / "rabbitmq.conf",
         templates.render(
             "rabbitmq.conf",
-            host=HOST,
+            host=options.host,
             port=port,
+            management_host=HOST,
             management_port=more_ports["management"],
             username=username,
             password=password,
@@ -120,7 +121,7 @@ def prepare(
     return Launch(
         command=(str(server),),
         port=port,
-        url=urls.build("rabbit", [(HOST, port)], username, password),
+        url=urls.build("rabbit", [(options.host, port)], username, password),
         environment=_environment(directory, node, more_ports),
         details={
             "ports": more_ports,
