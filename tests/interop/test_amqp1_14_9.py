@@ -252,5 +252,6 @@ def test_between_new_ones_it_does_not(
         mortal.kill()
         with pytest.raises(Failed) as failed:
             call()
-    assert failed.value.kinds[0] == "ServerLost"
-    assert failed.value.seconds < PATIENCE / 4
+    assert failed.value.kinds[0] == "ServerLost", str(failed.value)
+    # far from the timeout, on a machine that has a lot else to do as well
+    assert failed.value.seconds < PATIENCE / 2
