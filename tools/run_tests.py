@@ -40,6 +40,8 @@ MARK = "HYBRID_MESSAGING_TEST_RUN"
 #: Seconds that processes get to end by themselves when their stage is over.
 PARTING = 5.0
 REAL_SERVICES = "tests/functional/real_services"
+#: Sleeps most of its two minutes.
+OSLO_SUITE = "tests/functional/test_oslo_suite.py"
 
 Command = Sequence[str | Path]
 
@@ -147,11 +149,16 @@ STAGES = {
     ),
     "functional": Stage(
         "driver, router, commands with real engines",
-        measured("functional", "tests/functional", f"--ignore={REAL_SERVICES}"),
+        measured(
+            "functional",
+            "tests/functional",
+            f"--ignore={REAL_SERVICES}",
+            f"--ignore={OSLO_SUITE}",
+        ),
     ),
     "interop": Stage(
-        "beside other implementations: the retired driver, other clients",
-        pytest("tests/interop"),
+        "the retired driver, other clients, oslo.messaging's own suite",
+        pytest("tests/interop", OSLO_SUITE),
         preparation=[sys.executable, "-m", "tests.interop.others"],
         beside=True,
     ),
