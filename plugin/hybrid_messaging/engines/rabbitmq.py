@@ -164,7 +164,6 @@ def clean_up(engine: state.Engine) -> None:
     A node starts its epmd if there is none, and leaves it to others.
     """
     port = engine.details["ports"]["epmd"]
-    distribution = engine.details["ports"]["distribution"]
     deadline = time.monotonic() + _EPMD_TIMEOUT
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         while time.monotonic() < deadline and ports.answers(engine.host, port):
@@ -176,12 +175,10 @@ def clean_up(engine: state.Engine) -> None:
                 timeout=_EPMD_TIMEOUT,
                 check=False,
             )
-            if killed.returncode != 0 and (
-                _EPMD_REFUSAL not in killed.stdout
-                or ports.answers(engine.host, distribution)
-            ):
+            if killed.returncode != 0 and _EPMD_REFUSAL not in killed.stdout:
                 return
-            # it has yet to go, or to notice that its node has been killed
+            # it has yet to go, or to miss its node, which the kernel may still be
+            # busy removing
             time.sleep(_EPMD_POLL)
 
 
