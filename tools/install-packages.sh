@@ -23,6 +23,8 @@ source "$here/steps.sh"
 readonly -A UNITS=(
     [rabbitmq-server]="rabbitmq-server.service"
     [erlang-base]="epmd.service epmd.socket"
+    [redis-server]="redis-server.service"
+    [redis-sentinel]="redis-sentinel.service"
 )
 readonly POLICY=/usr/sbin/policy-rc.d
 readonly POLICY_BEFORE=$POLICY.before-hybrid-messaging

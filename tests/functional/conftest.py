@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the functional tests: real routers, and what talks over them."""
+"""Fixtures of the functional tests: real buses, and what talks over them.
+
+A module whose tests are about what every driver does says so with
+`BUSES = ALL_BUSES`; its tests then run over `zmq`, too, but for those with the mark
+`routed`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.functional import routers
+from tests.functional import matchmakers, routers
 from tests.functional.rpc import Rpc
 
 MakeRouter = Callable[..., routers.Router]
+Bus = routers.Router | matchmakers.Redis
+
+#: What there is between clients and servers: a router, or with zmq:// a matchmaker.
+ALL_BUSES = (*routers.at_hand(), matchmakers.KIND)
 
 
 def pytest_report_header() -> str:
@@ -18,18 +27,32 @@ def pytest_report_header() -> str:
     return f"routers: {', '.join(map(routers.described, routers.at_hand()))}"
 
 
-@pytest.fixture(scope="session", params=routers.at_hand())
-def router_kind(request: pytest.FixtureRequest) -> str:
-    """Each kind of router that there is, in turn."""
-    return str(request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have every test see the buses that its module is about."""
+    if "router_kind" in metafunc.fixturenames:
+        kinds = getattr(metafunc.module, "BUSES", routers.at_hand())
+        if metafunc.definition.get_closest_marker("routed"):
+            kinds = routers.at_hand()
+        metafunc.parametrize("router_kind", kinds, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def bus(
-    router_kind: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[routers.Router]:
+def router_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of bus that there is, in turn."""
+    return str(request.param)
+
+
+def make_bus(kind: str, directory: Path) -> Bus:
+    """A bus that has not been started."""
+    if kind == matchmakers.KIND:
+        return matchmakers.Redis(directory)
+    return routers.Router(kind, directory)
+
+
+@pytest.fixture(scope="session")
+def bus(router_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bus]:
     """The bus that all tests share: it is never stopped."""
-    shared = routers.Router(router_kind, tmp_path_factory.mktemp("router"))
+    shared = make_bus(router_kind, tmp_path_factory.mktemp("bus"))
     shared.start()
     try:
         yield shared
@@ -54,20 +77,25 @@ def make_router(router_kind: str, tmp_path: Path) -> Iterator[MakeRouter]:
 
 
 @pytest.fixture
-def own_bus(make_router: MakeRouter) -> routers.Router:
+def own_bus(router_kind: str, tmp_path: Path) -> Iterator[Bus]:
     """A bus to which one test may do what it likes."""
-    return make_router()
+    directory = tmp_path / "own-bus"
+    directory.mkdir()
+    own = make_bus(router_kind, directory)
+    own.start()
+    yield own
+    own.stop()
 
 
 @pytest.fixture
-def rpc(bus: routers.Router) -> Iterator[Rpc]:
+def rpc(bus: Bus) -> Iterator[Rpc]:
     """Talks over the shared bus."""
     with Rpc(bus.url()) as talk:
         yield talk
 
 
 @pytest.fixture
-def own_rpc(own_bus: routers.Router) -> Iterator[Rpc]:
+def own_rpc(own_bus: Bus) -> Iterator[Rpc]:
     """Talks over the test's own bus."""
     with Rpc(own_bus.url()) as talk:
         yield talk

@@ -12,10 +12,12 @@ import oslo_messaging
 import pytest
 from oslo_messaging import Target
 from oslo_messaging.rpc.client import RemoteError
-from tests.functional.routers import Router
+from tests.functional.conftest import ALL_BUSES, Bus
 from tests.functional.rpc import Rpc, configuration
 from tests.functional.service import Service, Spaced, Trouble
 from tests.functional.waiting import Stopwatch, until
+
+BUSES = ALL_BUSES
 
 
 def test_call_returns_what_the_server_says(rpc: Rpc) -> None:
@@ -122,7 +124,7 @@ def test_exchange_defaults_to_control_exchange(rpc: Rpc) -> None:
     assert rpc.client(exchange="controlled").call({}, "name") == "one"
 
 
-def test_virtual_hosts_are_apart(bus: Router, rpc: Rpc) -> None:
+def test_virtual_hosts_are_apart(bus: Bus, rpc: Rpc) -> None:
     first, second = (rpc.transport(bus.url(vhost=name)) for name in ("first", "second"))
     rpc.server(name="one", transport=first)
     rpc.server(name="two", transport=second)

@@ -13,6 +13,7 @@ from typing import Any
 import oslo_messaging
 import pytest
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
+from tests.functional.conftest import ALL_BUSES
 from tests.functional.routers import Router
 from tests.functional.rpc import Rpc, end
 from tests.functional.service import Service
@@ -21,6 +22,7 @@ from tests.functional.worker import Worker
 
 from hybrid_messaging.drivers import errors
 
+BUSES = ALL_BUSES
 #: Seconds that a failure may take to become known, on a busy machine.
 AT_ONCE = 1.0
 
@@ -169,6 +171,7 @@ def test_many_calls_of_a_killed_server_fail_within_a_second(
     rpc: Rpc, worker: Worker
 ) -> None:
     client = rpc.client()
+    client.call({}, "name")
     calls = [Background(client, "sleep", seconds=50) for _ in range(50)]
     worker.until("begins")
     killed_at = time.monotonic()
@@ -217,6 +220,7 @@ def test_silent_server_fails_a_monitored_call(rpc: Rpc, worker: Worker) -> None:
     assert call.ended_at - stopped_at < 2 + AT_ONCE
 
 
+@pytest.mark.routed
 def test_silent_server_is_given_up_by_the_bus(make_router: Any) -> None:
     """Its host has vanished: nothing closes its connection."""
     from tests.functional.routers import Settings
@@ -289,6 +293,7 @@ def test_no_call_is_lost_while_servers_take_turns(rpc: Rpc) -> None:
 # -- the bus dies ----------------------------------------------------------
 
 
+@pytest.mark.routed
 def test_killed_bus_fails_its_calls_at_once(own_bus: Router, own_rpc: Rpc) -> None:
     with Worker(own_bus.url(), own_rpc.topic) as worker:
         call = Background(own_rpc.client(), "sleep", seconds=3, value="once")
@@ -303,6 +308,7 @@ def test_killed_bus_fails_its_calls_at_once(own_bus: Router, own_rpc: Rpc) -> No
         assert worker.begun() == ["once"]
 
 
+@pytest.mark.routed
 def test_messages_wait_for_a_bus_that_restarts(own_bus: Router, own_rpc: Rpc) -> None:
     service = Service()
     own_rpc.server(service)
@@ -316,6 +322,7 @@ def test_messages_wait_for_a_bus_that_restarts(own_bus: Router, own_rpc: Rpc) ->
     assert service.seen == ["patient"]
 
 
+@pytest.mark.routed
 def test_without_retry_a_bus_that_is_away_fails_at_once(
     own_bus: Router, own_rpc: Rpc
 ) -> None:
@@ -330,6 +337,7 @@ def test_without_retry_a_bus_that_is_away_fails_at_once(
         assert watch.seconds < AT_ONCE
 
 
+@pytest.mark.routed
 def test_a_bus_that_is_away_fails_calls_when_their_time_is_up(
     own_bus: Router, own_rpc: Rpc
 ) -> None:
@@ -342,6 +350,7 @@ def test_a_bus_that_is_away_fails_calls_when_their_time_is_up(
     assert watch.seconds < 1 + AT_ONCE
 
 
+@pytest.mark.routed
 def test_silent_bus_is_noticed(own_bus: Router) -> None:
     """Its host has vanished: nothing closes the connection."""
     with Rpc(own_bus.url(idle_timeout=2)) as rpc:
@@ -360,6 +369,7 @@ def test_silent_bus_is_noticed(own_bus: Router) -> None:
         assert client.call({}, "name") == "one"
 
 
+@pytest.mark.routed
 def test_silent_bus_with_full_buffers_is_noticed(own_bus: Router) -> None:
     """Bytes that the network does not take must not hide that nobody is there."""
     with Rpc(own_bus.url(idle_timeout=2)) as rpc:

@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.functional.conftest import ALL_BUSES, Bus
 from tests.functional.routers import Router
 from tests.functional.rpc import Rpc
 from tests.functional.waiting import until
 from tests.functional.worker import ROOT, Worker
+
+BUSES = ALL_BUSES
 
 
 class Forking:
@@ -74,7 +77,7 @@ def served(own_rpc: Rpc) -> Rpc:
 
 
 @pytest.fixture
-def scenes(own_bus: Router, served: Rpc) -> Iterator[Any]:
+def scenes(own_bus: Bus, served: Rpc) -> Iterator[Any]:
     running: list[Forking] = []
 
     def run(scene: str) -> Forking:
@@ -86,9 +89,7 @@ def scenes(own_bus: Router, served: Rpc) -> Iterator[Any]:
         each.stop()
 
 
-def test_a_fork_amid_calls_disturbs_nobody(
-    own_bus: Router, served: Rpc, scenes: Any
-) -> None:
+def test_a_fork_amid_calls_disturbs_nobody(scenes: Any) -> None:
     scene = scenes("plain")
     assert scene.process.wait(90) == 0
     until(lambda: scene.events("end"), "all is told")
@@ -109,6 +110,7 @@ def test_a_fork_amid_calls_disturbs_nobody(
     assert [told["left"] for told in scene.events("end")] == [0]
 
 
+@pytest.mark.routed
 def test_every_process_has_its_own_connections(
     own_bus: Router, served: Rpc, scenes: Any
 ) -> None:
@@ -131,6 +133,7 @@ def test_every_process_has_its_own_connections(
     until(lambda: set(pids(own_bus)) == before, "all connections are closed")
 
 
+@pytest.mark.routed
 def test_workers_of_oslo_service_under_eventlet(
     own_bus: Router, served: Rpc, scenes: Any
 ) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The functional suite that oslo.messaging ships, over amqp:// and rabbit://."""
+"""The functional suite that oslo.messaging ships, with rabbit:// for notifications."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.functional import oslo_suite
+from tests.functional import matchmakers, oslo_suite
+from tests.functional.conftest import ALL_BUSES, Bus
 from tests.functional.deployments import NOWHERE, deployed
-from tests.functional.routers import Router
 
 from hybrid_messaging import state
 from hybrid_messaging.engines import rabbitmq
 
+BUSES = ALL_BUSES
 #: Tests in the suite, as of oslo.messaging 16 to 18.
 TESTS = 21
 #: Seconds that it may take; most of them it sleeps.
@@ -27,6 +28,12 @@ TIMEOUT = 200
 #: Tests that see nothing but RabbitMQ and the driver for it. They want batches of a
 #: hundred to be there within two seconds, and events within half a second.
 RABBIT_ONLY = f"{oslo_suite.SUITE}.NotifyTestCase."
+#: The test cases that send RPC, and how many tests they have.
+RPC_CASES = tuple(
+    f"{oslo_suite.SUITE}.{case}"
+    for case in ("CallTestCase", "CastTestCase", "MetricsTestCase")
+)
+RPC_TESTS = 14
 
 Suite = subprocess.Popen[str]
 Start = Callable[..., Suite]
@@ -41,7 +48,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[state.Engine]:
 
 
 @pytest.fixture(scope="module")
-def start(bus: Router, node: state.Engine) -> Iterator[Start]:
+def start(bus: Bus, node: state.Engine) -> Iterator[Start]:
     """Starts the suite, or some of its tests."""
     started: list[Suite] = []
 
@@ -75,8 +82,11 @@ def start(bus: Router, node: state.Engine) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def suites(start: Start) -> dict[str, Suite]:
+def suites(bus: Bus, start: Start) -> dict[str, Suite]:
     """The suite in each threading model, all at the same time."""
+    # what sees nothing but RabbitMQ has been run beside a router
+    if bus.kind == matchmakers.KIND:
+        return {"threads": start("threads", *RPC_CASES)}
     return {mode: start(mode) for mode in oslo_suite.MODES}
 
 
@@ -89,9 +99,12 @@ def outcome(suite: Suite) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", oslo_suite.MODES)
-def test_it_passes(mode: str, suites: dict[str, Suite], start: Start) -> None:
+def test_it_passes(mode: str, bus: Bus, suites: dict[str, Suite], start: Start) -> None:
+    if mode not in suites:
+        pytest.skip(f"not for {bus.kind}")
     found = outcome(suites[mode])
-    assert (found["run"], found["skipped"]) == (TESTS, 0)
+    expected = RPC_TESTS if bus.kind == matchmakers.KIND else TESTS
+    assert (found["run"], found["skipped"]) == (expected, 0)
     failed = found["failed"]
     if failed and all(test.startswith(RABBIT_ONLY) for test in failed):
         # a busy machine may have been too slow for them: once more, alone

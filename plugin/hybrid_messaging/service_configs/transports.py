@@ -47,6 +47,7 @@ _ZMQ = Kind(
     "ZeroMQ, matched by Redis",
     "direct",
     6379,
+    "oslo_messaging_zmq",
     no_notifications="nothing stores a notification that is sent over ZeroMQ",
 )
 

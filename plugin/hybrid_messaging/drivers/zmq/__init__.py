@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`zmq://`: oslo.messaging over ZeroMQ, straight from client to server.
+
+driver      what oslo.messaging calls
+incoming    what a service gets: requests, and the inbox of a listener
+server      the listening side: one socket, bound, for all listeners
+client      the sending side: one socket, connected to every server in use
+message     a message on its way
+peer        a server's process, as clients see it
+sockets     one ZeroMQ socket that the threads of a process share
+wire        what is in the frames
+directory   who serves which topic, kept up to date
+matchmaker  where that is written down: Redis, or a file
+options     [oslo_messaging_zmq], [matchmaker_redis]
+"""

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a process knows of who serves which topic, and what it tells of itself.
+
+One thread speaks with the matchmaker. Everybody else looks at what it has last
+found, or waits for it to look again: what many want at once is asked once. While
+the matchmaker is away, what was found before remains.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.drivers.zmq.matchmaker import (
+    Entry,
+    Matchmaker,
+    MatchmakerAway,
+    Record,
+)
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two looks at whether servers have come or gone.
+WATCH_INTERVAL = 1.0
+#: Seconds for which a topic that nobody has asked for is still watched.
+WATCHED = 300.0
+#: Seconds that a registration, or its end, may take before it is left to later.
+PATIENCE = 5.0
+
+
+class Listing:
+    """Who serves a topic."""
+
+    __slots__ = ("records", "since", "used", "version")
+
+    def __init__(self, records: tuple[Record, ...], version: str, since: float):
+        self.records = records
+        self.version = version
+        #: monotonic time at which the matchmaker was asked
+        self.since = since
+        #: monotonic time at which somebody last wanted to know
+        self.used = since
+
+
+class Directory:
+    """A process' view of its matchmaker.
+
+    :param open_matchmaker: makes the matchmaker, in the thread that uses it
+    :param options: the [oslo_messaging_zmq] group
+    """
+
+    def __init__(self, open_matchmaker: Callable[[], Matchmaker], options: Any) -> None:
+        self._options = options
+        self._matchmaker = open_matchmaker()
+        self._listings: dict[str, Listing] = {}
+        #: why the matchmaker could not be asked, if that failed the last time
+        self.failure: MatchmakerAway | None = None
+        self._lock = threading.Lock()
+        self._asked: dict[str, list[Waiter]] = {}
+        self._own: set[Entry] = set()
+        self._unwritten: set[Entry] = set()
+        self._unremoved: set[Entry] = set()
+        self._written: list[Waiter] = []
+        self._epoch: str | None = None
+        self._wake = Waiter()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    # -- any thread ----------------------------------------------------------
+
+    def known(self, topic: str) -> Listing | None:
+        """Who serves a topic, as far as is known; None if nobody has asked yet."""
+        return self._listings.get(topic)
+
+    def ask(self, topic: str, waiter: Waiter) -> None:
+        """Look again, and wake the waiter when that is done or has failed."""
+        with self._lock:
+            self._asked.setdefault(topic, []).append(waiter)
+        self._start()
+        self._wake.wake()
+
+    def assigned(self, topic: str, server: str) -> Record | None:
+        """What a server has to be, if that is not up to it.
+
+        :raises MatchmakerAway: that cannot be found out
+        """
+        return self._matchmaker.assigned(topic, server)
+
+    def register(self, entries: Iterable[Entry]) -> None:
+        """Tell that servers are there, now and until they are gone."""
+        with self._lock:
+            self._own.update(entries)
+            self._unwritten.update(entries)
+            self._unremoved.difference_update(entries)
+        self._settle()
+
+    def unregister(self, entries: Iterable[Entry]) -> None:
+        """Tell that servers are there no more."""
+        with self._lock:
+            self._own.difference_update(entries)
+            self._unwritten.difference_update(entries)
+            self._unremoved.update(entries)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait until what is to be written has been, or is known not to be."""
+        waiter = Waiter()
+        with self._lock:
+            self._written.append(waiter)
+        self._start()
+        self._wake.wake()
+        if not waiter.wait(PATIENCE):
+            LOG.warning("%s: no answer, trying on", self._matchmaker)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._closing = True
+        self._wake.wake()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(PATIENCE)
+
+    def after_fork(self) -> None:
+        """In a child: this directory is the parent's."""
+        self._closing = True
+        self._lock = threading.Lock()
+        self._matchmaker.after_fork()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None and not self._closing:
+                    self._thread = threading.Thread(
+                        target=self._run, name="zmq-directory", daemon=True
+                    )
+                    self._thread.start()
+
+    # -- its own thread ------------------------------------------------------
+
+    def _run(self) -> None:
+        watch_at = renew_at = 0.0
+        while True:
+            now = time.monotonic()
+            try:
+                self._write()
+                self._read()
+                if now >= renew_at:
+                    renew_at = now + self._options.zmq_target_update
+                    self._renew(new=False)
+                if now >= watch_at:
+                    watch_at = now + WATCH_INTERVAL * random.uniform(0.8, 1)
+                    self._watch()
+                self._is_there()
+            except MatchmakerAway as error:
+                self._is_away(error)
+            except Exception as error:
+                LOG.exception("The matchmaker failed unexpectedly")
+                self._is_away(MatchmakerAway(f"{type(error).__name__}: {error}"))
+            if self._closing:
+                break
+            if self.failure is not None:
+                watch_at = time.monotonic() + WATCH_INTERVAL
+            self._wake.wait(watch_at - time.monotonic())
+        self._matchmaker.close()
+
+    def _is_there(self) -> None:
+        if self.failure is not None:
+            LOG.info("%s is there again", self._matchmaker)
+            self.failure = None
+            self._epoch = None  # whatever it has forgotten is written again
+
+    def _is_away(self, error: MatchmakerAway) -> None:
+        if self.failure is None:
+            LOG.warning(
+                "The matchmaker is away; what is known of servers is used on: %s",
+                error,
+            )
+        self.failure = error
+        with self._lock:
+            asked, self._asked = self._asked, {}
+            written, self._written = self._written, []
+        for waiter in (*written, *(each for them in asked.values() for each in them)):
+            waiter.wake()
+
+    def _write(self) -> None:
+        with self._lock:
+            waiters, self._written = self._written, []
+            new, gone = list(self._unwritten), list(self._unremoved)
+        try:
+            if new:
+                self._matchmaker.write(new, self._options.zmq_target_expire, new=True)
+            if gone:
+                self._matchmaker.remove(gone)
+            with self._lock:
+                self._unwritten.difference_update(new)
+                self._unremoved.difference_update(gone)
+        finally:
+            for waiter in waiters:
+                waiter.wake()
+
+    def _read(self) -> None:
+        with self._lock:
+            asked, self._asked = self._asked, {}
+        try:
+            self._look_up(list(asked))
+        finally:
+            for waiters in asked.values():
+                for waiter in waiters:
+                    waiter.wake()
+
+    def _look_up(self, topics: list[str]) -> None:
+        if not topics:
+            return
+        now = time.monotonic()
+        for topic, reading in self._matchmaker.read(topics).items():
+            self._listings[topic] = Listing(reading.records, reading.version, now)
+
+    def _renew(self, new: bool) -> None:
+        with self._lock:
+            own = list(self._own)
+        if own:
+            self._matchmaker.write(own, self._options.zmq_target_expire, new)
+
+    def _watch(self) -> None:
+        recently = time.monotonic() - WATCHED
+        for topic, listing in list(self._listings.items()):
+            if listing.used < recently:
+                del self._listings[topic]
+        if not self._listings and not self._own:
+            return
+        news = self._matchmaker.news(list(self._listings))
+        if news.epoch != self._epoch:
+            self._renew(new=True)
+            self._epoch = news.epoch
+        self._look_up(
+            [
+                topic
+                for topic, version in news.versions.items()
+                if version != self._listings[topic].version
+            ]
+        )

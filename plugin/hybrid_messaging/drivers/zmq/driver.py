@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `zmq` driver as oslo.messaging calls it.
+
+URL form:  zmq://[[user]:password@]redis-host[:port][/vhost][?option=value&…]
+           zmq+redis://…
+           zmq+sentinel://[[user]:password@]host[:port][,host2[:port2]…][/vhost][?…]
+           zmq+static:///[vhost]?zmq_static_file=path
+
+The URL names the matchmaker, by which clients find servers; messages go straight
+from one to the other. Every option of [oslo_messaging_zmq] may stand in the query.
+"""
+
+from __future__ import annotations
+
+import threading
+import types
+from typing import Any
+
+from oslo_config import cfg
+from oslo_messaging.exceptions import ConfigurationError
+from oslo_messaging.target import Target
+
+from hybrid_messaging.drivers import bodies, errors, forks, oslo
+from hybrid_messaging.drivers.listeners import HandOver, PollingListener, RpcListener
+from hybrid_messaging.drivers.zmq import matchmaker, wire
+from hybrid_messaging.drivers.zmq import options as zmq_options
+from hybrid_messaging.drivers.zmq.client import Client
+from hybrid_messaging.drivers.zmq.directory import Directory
+from hybrid_messaging.drivers.zmq.incoming import Inbox
+from hybrid_messaging.drivers.zmq.message import Message
+from hybrid_messaging.drivers.zmq.server import Server
+
+_NO_NOTIFICATIONS = (
+    "zmq:// carries no notifications: nothing on the way stores them; set"
+    " [oslo_messaging_notifications] transport_url to a broker (rabbit:// or kafka://)"
+)
+
+
+class ZmqDriver(oslo.BaseDriver):
+    """oslo.messaging over ZeroMQ.
+
+    Source of the contract: oslo.messaging, `_drivers/base.py`.
+    """
+
+    def __init__(
+        self,
+        conf: Any,
+        url: Any,
+        default_exchange: str | None = None,
+        allowed_remote_exmods: list[str] | None = None,
+    ) -> None:
+        super().__init__(conf, url, default_exchange, allowed_remote_exmods)
+        # oslo.config keeps what is set in the group: one for each configuration
+        for group, options in (
+            (zmq_options.GROUP, zmq_options.OPTIONS),
+            (zmq_options.REDIS_GROUP, zmq_options.REDIS_OPTIONS),
+        ):
+            conf.register_opts(options, group=cfg.OptGroup(group.name, group.title))
+        proxy = oslo.ConfigOptsProxy(conf, url, zmq_options.GROUP.name)
+        # A copy: asking oslo.config takes longer than encoding a message.
+        self._options = types.SimpleNamespace(
+            **{
+                option.dest: proxy.oslo_messaging_zmq[option.dest]
+                for option in zmq_options.OPTIONS
+            }
+        )
+        self._kind = url.transport.partition("+")[2] or self._options.rpc_zmq_matchmaker
+        if self._kind not in ("redis", "sentinel", "static"):
+            raise ConfigurationError(
+                f"{url.transport}: no such matchmaker; choose zmq+redis, zmq+sentinel"
+                " or zmq+static"
+            )
+        self._open_matchmaker()  # what is wrong with the configuration shows now
+        self._lock = threading.Lock()
+        self._directory: Directory | None = None
+        self._client: Client | None = None
+        self._server: Server | None = None
+        forks.tell(self)
+
+    def _open_matchmaker(self) -> matchmaker.Matchmaker:
+        if self._kind == "static":
+            return matchmaker.StaticMatchmaker(
+                self._options.zmq_static_file, self._url.virtual_host
+            )
+        return matchmaker.RedisMatchmaker(
+            self._url, self._kind == "sentinel", self.conf.matchmaker_redis
+        )
+
+    # Made when first needed: a child of a fork gets its own.
+
+    def _get_directory(self) -> Directory:
+        if self._directory is None:
+            self._directory = Directory(self._open_matchmaker, self._options)
+        return self._directory
+
+    def _get_client(self) -> Client:
+        if self._client is None:
+            with self._lock:
+                if self._client is None:
+                    self._client = Client(self._options, self._get_directory())
+        return self._client
+
+    def _get_server(self) -> Server:
+        if self._server is None:
+            with self._lock:
+                if self._server is None:
+                    self._server = Server(self._options, self._get_directory())
+        return self._server
+
+    def _topic(self, target: Target) -> str:
+        exchange = target.exchange or self._default_exchange or "openstack"
+        return matchmaker.topic(self._url.virtual_host, exchange, target.topic)
+
+    def require_features(self, requeue: bool = False) -> None:
+        """Requeueing is for notifications."""
+        if requeue:
+            raise NotImplementedError(_NO_NOTIFICATIONS)
+
+    def send(
+        self,
+        target: Target,
+        ctxt: dict[str, Any],
+        message: dict[str, Any],
+        wait_for_reply: bool | None = None,
+        timeout: float | None = None,
+        call_monitor_timeout: float | None = None,
+        retry: int | None = None,
+        transport_options: Any = None,
+    ) -> Any:
+        client = self._get_client()
+        topic = self._topic(target)
+        timeout = timeout or self._options.default_send_timeout
+        body = bodies.request(message, ctxt, call_monitor_timeout)
+        if target.fanout:
+            casting = Message(wire.CAST, "RPC fanout", target, body, retry=retry)
+            client.fan_out(casting, topic, timeout)
+            return None
+        if not wait_for_reply:
+            casting = Message(wire.CAST, "RPC cast", target, body, retry=retry)
+            client.send(casting, topic, target.server, timeout)
+            return None
+        calling = Message(
+            wire.CALL,
+            "RPC call",
+            target,
+            body,
+            retry=retry,
+            monitor_interval=call_monitor_timeout,
+        )
+        reply = client.send(calling, topic, target.server, timeout)
+        try:
+            return bodies.read_reply(reply, self._allowed_remote_exmods)
+        except bodies.MalformedBody as error:
+            raise errors.ReplyMalformed(
+                f"{calling}: the reply is none: {error}"
+            ) from error
+
+    def send_notification(
+        self,
+        target: Target,
+        ctxt: dict[str, Any],
+        message: dict[str, Any],
+        version: float,
+        retry: int | None = None,
+    ) -> None:
+        raise NotImplementedError(_NO_NOTIFICATIONS)
+
+    def listen(
+        self, target: Target, batch_size: int, batch_timeout: float | None
+    ) -> oslo.Listener:
+        server = self._get_server()
+        topic, name = self._topic(target), target.server or ""
+
+        def open_inbox(hand_over: HandOver) -> Inbox:
+            return Inbox(server, topic, name, hand_over)
+
+        if batch_size == 1:
+            return RpcListener(open_inbox)
+        return oslo.PollStyleListenerAdapter(
+            PollingListener(open_inbox), batch_size, batch_timeout
+        )
+
+    def listen_for_notifications(
+        self,
+        targets_and_priorities: list[tuple[Target, str]],
+        pool: str | None,
+        batch_size: int,
+        batch_timeout: float | None,
+    ) -> oslo.Listener:
+        raise NotImplementedError(_NO_NOTIFICATIONS)
+
+    def cleanup(self) -> None:
+        with self._lock:
+            ending = [self._client, self._server, self._directory]
+            self._client = self._server = self._directory = None
+        for each in ending:
+            if each is not None:
+                each.close()
+
+    def after_fork(self) -> None:
+        """In a child: leave to the parent what is the parent's."""
+        self._lock = threading.Lock()
+        for each in (self._client, self._server, self._directory):
+            if each is not None:
+                each.after_fork()
+        self._client = self._server = self._directory = None

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where it is written down who serves what: in Redis, or in a file.
+
+In Redis, the servers of a topic are a sorted set, in which each has as its score
+the time, by Redis' clock, until which it counts as present. A counter per topic
+tells that servers have come or gone, so that clients need not read the set to
+find out; a random word tells whether Redis still is the one that it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote, unquote
+
+import redis
+from oslo_messaging.exceptions import ConfigurationError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+LOG = logging.getLogger(__name__)
+
+DEFAULT_PORTS = {"redis": 6379, "sentinel": 26379}
+_PREFIX = "hybrid-messaging:zmq:"
+_EPOCH = f"{_PREFIX}epoch"
+#: Seconds after which the counter of a topic that nobody serves is forgotten.
+_FORGET = 24 * 3600
+
+
+class MatchmakerAway(Exception):
+    """The matchmaker cannot be asked, for the reason in the text."""
+
+
+class Record(NamedTuple):
+    """One listener of a topic."""
+
+    server: str
+    #: tcp://host:port
+    endpoint: str
+    #: random; tells processes apart that have had the same port
+    process: str
+
+    def address(self, topic: str) -> bytes:
+        """How requests name this listener."""
+        return f"{self.process}/{topic}/{quote(self.server, safe='')}".encode()
+
+
+#: A record and its topic.
+Entry = tuple[str, Record]
+
+
+class Reading(NamedTuple):
+    """Who serves a topic."""
+
+    version: str
+    records: tuple[Record, ...]
+
+
+class News(NamedTuple):
+    """What tells that something has changed."""
+
+    #: changes if everything that was written is gone
+    epoch: str
+    #: change if servers have come or gone, by topic
+    versions: Mapping[str, str]
+
+
+class Matchmaker(Protocol):
+    """What directories ask of a matchmaker.
+
+    Every method raises MatchmakerAway. Topics are names as `topic` makes them.
+    """
+
+    def assigned(self, name: str, server: str) -> Record | None:
+        """Return what a server has to be, if that is not up to it."""
+
+    def write(self, entries: Sequence[Entry], expire: int, new: bool) -> None:
+        """Tell that servers are there.
+
+        :param expire: seconds until they are forgotten
+        :param new: clients are to hear of it
+        """
+
+    def remove(self, entries: Sequence[Entry]) -> None:
+        """Tell that servers are there no more."""
+
+    def read(self, topics: Sequence[str]) -> dict[str, Reading]:
+        """Return who serves some topics."""
+
+    def news(self, topics: Sequence[str]) -> News:
+        """Return what tells whether to read them again."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+    def after_fork(self) -> None:
+        """In a child: leave the connections to the parent."""
+
+
+def topic(vhost: str | None, exchange: str, name: str) -> str:
+    """The name of a topic among all virtual hosts and exchanges."""
+    return "/".join(quote(part, safe="") for part in (vhost or "", exchange, name))
+
+
+class _Remembers:
+    """What connection pools of redis-py do not tell: their connections."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.made: weakref.WeakSet[Any] = weakref.WeakSet()
+        super().__init__(*arguments, **options)
+
+    def make_connection(self) -> Any:
+        connection = super().make_connection()  # type: ignore[misc]
+        self.made.add(connection)
+        return connection
+
+
+class _Pool(_Remembers, redis.ConnectionPool):
+    pass
+
+
+class _SentinelPool(_Remembers, SentinelConnectionPool):
+    pass
+
+
+class RedisMatchmaker:
+    """Redis, or whichever Redis the Sentinels say is the master.
+
+    :param url: oslo_messaging.TransportURL
+    :param sentinel: its hosts are Sentinels
+    :param options: the [matchmaker_redis] group
+    """
+
+    def __init__(self, url: Any, sentinel: bool, options: Any) -> None:
+        kind = "sentinel" if sentinel else "redis"
+        self._hosts = [
+            (host.hostname or "localhost", host.port or DEFAULT_PORTS[kind])
+            for host in url.hosts
+        ] or [("localhost", DEFAULT_PORTS[kind])]
+        if not sentinel and len(self._hosts) > 1:
+            raise ConfigurationError(
+                "zmq:// takes one Redis server; several that stand in for each other"
+                " need Sentinels: zmq+sentinel://"
+            )
+        self._sentinel = sentinel
+        self._group = options.sentinel_group_name
+        timeout = options.socket_timeout / 1000
+        self._common: dict[str, Any] = {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "retry": Retry(NoBackoff(), 1),
+            "decode_responses": True,
+        }
+        self._tls = _tls(options)
+        account = url.hosts[0] if url.hosts else None
+        self._login = {
+            "username": (account and account.username) or None,
+            "password": (account and account.password) or None,
+            "db": options.database,
+        }
+        self._sentinel_login = {
+            "username": options.sentinel_username,
+            "password": options.sentinel_password,
+        }
+        self._client: redis.Redis | None = None
+
+    def __str__(self) -> str:
+        kind = "Sentinel" if self._sentinel else "Redis"
+        names = (f"[{name}]" if ":" in name else name for name, _ in self._hosts)
+        ports = (port for _, port in self._hosts)
+        return f"{kind} at " + ", ".join(map("{}:{}".format, names, ports))
+
+    def _redis(self) -> redis.Redis:
+        if self._client is None:
+            if self._sentinel:
+                tls = {"ssl": True, **self._tls} if self._tls else {}
+                sentinels = Sentinel(
+                    self._hosts,
+                    sentinel_kwargs=self._common | self._sentinel_login | tls,
+                )
+                self._client = sentinels.master_for(
+                    self._group,
+                    connection_pool_class=_SentinelPool,
+                    **self._common,
+                    **self._login,
+                    **tls,
+                )
+            else:
+                host, port = self._hosts[0]
+                kind = redis.SSLConnection if self._tls else redis.Connection
+                how = {"host": host, "port": port, "connection_class": kind}
+                pool = _Pool(**how, **self._common, **self._login, **self._tls)
+                self._client = redis.Redis(connection_pool=pool)
+        return self._client
+
+    def _run(self, pipe: Any) -> list[Any]:
+        try:
+            result: list[Any] = pipe.execute()
+        except (redis.RedisError, OSError) as error:
+            raise MatchmakerAway(f"{self}: {error}") from error
+        return result
+
+    def _pipe(self) -> Any:
+        return self._redis().pipeline(transaction=False)
+
+    def _now(self) -> float:
+        try:
+            seconds, microseconds = self._redis().time()
+        except (redis.RedisError, OSError) as error:
+            raise MatchmakerAway(f"{self}: {error}") from error
+        return float(seconds) + microseconds / 1e6
+
+    def assigned(self, name: str, server: str) -> Record | None:
+        return None
+
+    def write(self, entries: Sequence[Entry], expire: int, new: bool) -> None:
+        now = self._now()
+        pipe = self._pipe()
+        for name, record in entries:
+            pipe.zadd(_servers(name), {json.dumps(record): now + expire})
+        for name in {name for name, _ in entries}:
+            pipe.zremrangebyscore(_servers(name), "-inf", now)
+            pipe.expire(_servers(name), 2 * expire)
+            if new:
+                pipe.incr(_version(name))
+            pipe.expire(_version(name), _FORGET)
+        self._run(pipe)
+
+    def remove(self, entries: Sequence[Entry]) -> None:
+        pipe = self._pipe()
+        for name, record in entries:
+            pipe.zrem(_servers(name), json.dumps(record))
+            pipe.incr(_version(name))
+            pipe.expire(_version(name), _FORGET)
+        self._run(pipe)
+
+    def read(self, topics: Sequence[str]) -> dict[str, Reading]:
+        pipe = self._pipe()
+        pipe.time()
+        for name in topics:
+            # the counter first: what changes in between is seen as news later
+            pipe.get(_version(name))
+            pipe.zrange(_servers(name), 0, -1, withscores=True)
+        (seconds, _), *found = self._run(pipe)
+        return {
+            name: Reading(
+                found[2 * number] or "",
+                tuple(_records(found[2 * number + 1], float(seconds))),
+            )
+            for number, name in enumerate(topics)
+        }
+
+    def news(self, topics: Sequence[str]) -> News:
+        pipe = self._pipe()
+        pipe.set(_EPOCH, uuid.uuid4().hex, nx=True)
+        pipe.mget([_EPOCH, *map(_version, topics)])
+        _, (epoch, *versions) = self._run(pipe)
+        return News(
+            epoch,
+            {name: found or "" for name, found in zip(topics, versions, strict=True)},
+        )
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+            client.connection_pool.disconnect()
+
+    def after_fork(self) -> None:
+        # not through the pool, whose lock somebody may have held
+        if self._client is not None:
+            pool: Any = self._client.connection_pool
+            for connection in list(pool.made):
+                connection.disconnect()
+            self._client = None
+
+
+def _servers(name: str) -> str:
+    return f"{_PREFIX}servers:{name}"
+
+
+def _version(name: str) -> str:
+    return f"{_PREFIX}version:{name}"
+
+
+def _records(found: Iterable[tuple[str, float]], now: float) -> Iterable[Record]:
+    for text, until in found:
+        if until < now:
+            continue
+        try:
+            record = Record(*json.loads(text))
+            if all(isinstance(part, str) for part in record):
+                yield record
+                continue
+        except (TypeError, ValueError):
+            pass
+        LOG.warning("The matchmaker holds something that is no server: %.200s", text)
+
+
+def _tls(options: Any) -> dict[str, Any]:
+    if not (options.ssl or options.ssl_ca_file or options.ssl_cert_file):
+        return {}
+    return {
+        "ssl_check_hostname": True,
+        "ssl_ca_certs": options.ssl_ca_file or None,
+        "ssl_certfile": options.ssl_cert_file or None,
+        "ssl_keyfile": options.ssl_key_file or None,
+    }
+
+
+class StaticMatchmaker:
+    """A file that people write: who serves what, and where, for ever.
+
+    Every line has an exchange, a topic, a server and host:port, each as it would
+    stand in a URL; lines that start with # are comments. Servers listen where the
+    file says, so a line is for one process.
+
+    :param path: the file
+    :param vhost: of the transport URL; the file is for one
+    """
+
+    def __init__(self, path: str, vhost: str | None) -> None:
+        if not path:
+            raise ConfigurationError(
+                "[oslo_messaging_zmq] zmq_static_file: the static matchmaker needs it"
+            )
+        self._path = Path(path)
+        self._vhost = vhost
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def _read(self) -> dict[str, list[Record]]:
+        try:
+            lines = self._path.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise MatchmakerAway(f"{self}: {error}") from error
+        found: dict[str, list[Record]] = {}
+        for number, line in enumerate(lines, start=1):
+            columns = line.split()
+            if not columns or columns[0].startswith("#"):
+                continue
+            if len(columns) != 4:
+                raise MatchmakerAway(
+                    f"{self}:{number}: not exchange, topic, server and host:port"
+                )
+            exchange, name, server, address = columns
+            # nothing here tells processes apart that have had the same port
+            record = Record(server, f"tcp://{address}", "static")
+            found.setdefault(topic(self._vhost, exchange, name), []).append(record)
+        return found
+
+    def assigned(self, name: str, server: str) -> Record | None:
+        for record in self._read().get(name, ()):
+            if record.server == server:
+                return record
+        raise ConfigurationError(
+            f"{self}: no line for the server {server} of"
+            f" {' '.join(unquote(part) for part in name.split('/')[1:])}"
+        )
+
+    def write(self, entries: Sequence[Entry], expire: int, new: bool) -> None:
+        pass
+
+    def remove(self, entries: Sequence[Entry]) -> None:
+        pass
+
+    def read(self, topics: Sequence[str]) -> dict[str, Reading]:
+        found = self._read()
+        return {name: Reading("static", tuple(found.get(name, ()))) for name in topics}
+
+    def news(self, topics: Sequence[str]) -> News:
+        try:
+            epoch = str(self._path.stat().st_mtime_ns)
+        except OSError as error:
+            raise MatchmakerAway(f"{self}: {error}") from error
+        return News("static", dict.fromkeys(topics, epoch))
+
+    def close(self) -> None:
+        pass
+
+    def after_fork(self) -> None:
+        pass

@@ -1,0 +1,424 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One ZeroMQ socket that the threads of a process share.
+
+A ZeroMQ socket may be used by one thread at a time; a lock sees to that. Waiting
+is done without it, on the socket's descriptor, which ZeroMQ signals at edges: it
+has to be asked for messages after every use, or the signal of one that arrived
+meanwhile is lost. So whoever uses the socket also takes what has arrived.
+
+One thread of the socket's own waits for messages. A caller that has been alone
+for a while waits by itself, which saves a hand-over between threads per call.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import logging
+import math
+import os
+import select
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import zmq
+from oslo_utils import eventletutils
+from zmq.utils.monitor import recv_monitor_message
+
+from hybrid_messaging.drivers.combining import CombiningLock
+from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.drivers.zmq.message import Message
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds after which the socket's own thread waits again when callers do not.
+PARKING = 0.25
+#: Greenlets may not wait for the same descriptor twice, and switch cheaply.
+CALLERS_READ = not eventletutils.is_monkey_patched("thread")
+#: Messages that are taken in one go, before others get the lock.
+_BATCH = 64
+#: ZeroMQ would connect again by itself, to whatever is there by then, and send what
+#: is left over: seconds, as good as never.
+_NEVER = 24 * 3600
+
+_EVENTS = (
+    zmq.Event.HANDSHAKE_SUCCEEDED
+    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+    | zmq.Event.HANDSHAKE_FAILED_AUTH
+    | zmq.Event.CONNECT_RETRIED
+    | zmq.Event.CLOSED
+    | zmq.Event.DISCONNECTED
+)
+
+Event = Mapping[str, Any]
+
+
+class _Contexts:
+    """The ZeroMQ context of this process, while somebody uses it."""
+
+    def __init__(self) -> None:
+        #: of processes that this one is a child of: theirs to end
+        self._inherited: list[zmq.Context[Any] | None] = []
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._context: zmq.Context[Any] | None = None
+        self._users = 0
+
+    def borrow(self) -> zmq.Context[Any]:
+        with self._lock:
+            if self._context is None:
+                self._context = zmq.Context()
+                self._context.set(zmq.MAX_SOCKETS, 65536)
+            self._users += 1
+            return self._context
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            context, self._context = self._context, None
+        if context is not None:
+            context.term()  # waits for what lingers
+
+    def after_fork(self) -> None:
+        self._inherited.append(self._context)
+        self._start()
+
+
+_contexts = _Contexts()
+os.register_at_fork(after_in_child=_contexts.after_fork)
+
+#: Sockets of processes that this one is a child of: never to be collected here.
+_inherited: list[Socket] = []
+
+
+class Socket:
+    """A ROUTER socket.
+
+    :param name: of its thread
+    :param options: the [oslo_messaging_zmq] group
+    :param on_frames: called with every message, with the lock held
+    :param on_event: called with what becomes of connections, with the lock held,
+        after `on_frames` with all that they brought; None: not of interest
+    :param afterwards: called without the lock after every use of the socket
+    :raises zmq.ZMQError: it could not be set up
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: Any,
+        on_frames: Callable[[list[bytes]], None],
+        on_event: Callable[[Event], None] | None = None,
+        afterwards: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_frames = on_frames
+        self._on_event = on_event
+        self._afterwards = afterwards
+        self._lock = CombiningLock(self._take)
+        self._closing = False
+        #: what tells the descriptors of our connections from others
+        self._connections: set[tuple[str, int]] = set()
+        self._ports: set[int] = set()
+        # Who holds the turn waits on the descriptor.
+        self._turn = threading.Lock()
+        # A caller has waited there since the socket's own thread last looked.
+        self._led = False
+        self._parked = Waiter()
+        self._monitor: Any = None
+        context = _contexts.borrow()
+        with contextlib.ExitStack() as undo:
+            undo.callback(_contexts.give_back)
+            self._socket: Any = context.socket(zmq.ROUTER)
+            undo.callback(self._socket.close, linger=0)
+            _configure(self._socket, options)
+            if on_event is not None:
+                self._monitor = self._socket.get_monitor_socket(_EVENTS)
+                undo.callback(self._monitor.close, linger=0)
+            self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._nudges = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            undo.pop_all()
+        self._descriptors = []
+        for each in filter(None, (self._socket, self._monitor)):
+            self._descriptors.append(int(each.getsockopt(zmq.FD)))
+            each.getsockopt(zmq.EVENTS)  # only who has looked once is signalled
+        if CALLERS_READ:
+            self._poll = select.poll()
+            for descriptor in (*self._descriptors, self._nudges):
+                self._poll.register(descriptor, select.POLLIN)
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    # -- any thread ----------------------------------------------------------
+
+    def do(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Do something with the lock held: now or, if others use it, right after."""
+        self._lock.leave(self._guarded, function, arguments)
+        self._afterwards()
+
+    def run(self, function: Callable[[], None]) -> None:
+        """Do something with the lock held, and wait until it is done.
+
+        :raises Exception: what it has raised
+        """
+        done = Waiter()
+        failures: list[Exception] = []
+
+        def run() -> None:
+            try:
+                function()
+            except Exception as error:
+                failures.append(error)
+            finally:
+                done.wake()
+
+        self._lock.leave(run)
+        done.wait(None)
+        self._afterwards()
+        for failure in failures:
+            raise failure
+
+    def _guarded(
+        self, function: Callable[..., None], arguments: tuple[Any, ...]
+    ) -> None:
+        if not self._closing:
+            function(*arguments)
+
+    def wake(self, message: Message) -> None:
+        """Wake the thread that waits for a message."""
+        message.waiter.wake()
+        if message.leads:
+            _signal(self._nudges)
+
+    def read_while(self, message: Message, until: float) -> bool:
+        """Wait in the calling thread, instead of being woken by the one that reads.
+
+        :param until: monotonic time at which the caller wants to look up
+        :returns: False if another thread does so already
+        """
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            self._led = True
+            message.leads = True  # before looking at it: see wake()
+            while message.waits() and not self._closing:
+                pause = until - time.monotonic()
+                if pause <= 0:
+                    break
+                for descriptor, _ in self._poll.poll(math.ceil(pause * 1000)):
+                    self._on_ready(descriptor)
+        finally:
+            message.leads = False
+            self._turn.release()
+        return True
+
+    def step_in(self) -> None:
+        """Have the socket's own thread wait again: there is more than one caller."""
+        if self._led:
+            self._led = False
+            self._parked.wake()
+
+    def close(self, linger: float) -> None:
+        """Let go of everything.
+
+        :param linger: seconds that what is under way may take to leave
+        """
+        if self._closing:
+            return
+        self.run(self._end)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        with self._turn:  # a caller that still waited has looked up
+            if self._monitor is not None:
+                self._socket.disable_monitor()
+                self._monitor.close(linger=0)
+            self._socket.close(linger=int(linger * 1000))
+            self._close_descriptors()
+        _contexts.give_back()
+
+    def _end(self) -> None:
+        self._closing = True
+        _signal(self._wakes)
+        _signal(self._nudges)
+        self._parked.wake()
+
+    def after_fork(self) -> None:
+        """In a child: this socket is the parent's; it is only kept from harm."""
+        _inherited.append(self)
+        self._closing = True
+        self._close_connections()
+        self._lock = CombiningLock(lambda: None)
+        self._close_descriptors()
+
+    def _close_connections(self) -> None:
+        """In a child: let the peers notice when the parent ends."""
+        for entry in list(Path("/proc/self/fd").iterdir()):
+            try:
+                # not socket.socket, which eventlet makes non-blocking: most of
+                # these are not ours
+                found = _socket.socket(fileno=int(entry.name))
+            except OSError:
+                continue  # not a socket
+            ours = False
+            with contextlib.suppress(OSError):  # not connected
+                if found.family in (_socket.AF_INET, _socket.AF_INET6):
+                    ours = found.getsockname()[1] in self._ports
+                    ip, port = found.getpeername()[:2]
+                    ip = ip.removeprefix("::ffff:")  # IPv4 through an IPv6 socket
+                    ours = ours or (ip, port) in self._connections
+            descriptor = found.detach()
+            if ours:
+                os.close(descriptor)
+
+    def _close_descriptors(self) -> None:
+        for descriptor in (self._wakes, self._nudges):
+            os.close(descriptor)
+
+    # -- with the lock -------------------------------------------------------
+
+    def send(self, routing_id: bytes, frame: bytes) -> None:
+        """Send a message.
+
+        :raises zmq.Again: the peer takes no more for now
+        :raises zmq.ZMQError: it is not connected
+        """
+        self._socket.send_multipart((routing_id, frame), zmq.NOBLOCK)
+
+    def connect(self, address: str, routing_id: bytes) -> None:
+        """Begin to connect; what becomes of it is an event.
+
+        :param address: tcp://ip:port
+        :raises zmq.ZMQError: there is no such address
+        """
+        self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, routing_id)
+        self._socket.connect(address)
+        self._connections.add(_address(address))
+
+    def disconnect(self, address: str) -> None:
+        """End a connection, with all that was to be sent over it."""
+        self._connections.discard(_address(address))
+        with contextlib.suppress(zmq.ZMQError):
+            self._socket.disconnect(address)
+
+    def bind(self, address: str) -> None:
+        """Take connections.
+
+        :param address: tcp://ip:port
+        :raises zmq.ZMQError: that is not possible
+        """
+        self._socket.bind(address)
+        self._ports.add(_address(address)[1])
+
+    def _take(self) -> None:
+        if self._closing:
+            return
+        for _ in range(_BATCH):
+            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                return
+            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            try:
+                self._on_frames(frames)
+            except Exception:
+                LOG.exception("A message was lost")
+        _signal(self._wakes)
+
+    def look_at_events(self) -> None:
+        """Hear what has become of connections."""
+        assert self._on_event is not None
+        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            self._take()  # what came before the end of a connection
+            try:
+                self._on_event(event)
+            except Exception:
+                LOG.exception("An event was lost")
+
+    # -- the socket's own thread, or a caller that reads --------------------------
+
+    def _on_ready(self, descriptor: int) -> None:
+        if descriptor in (self._wakes, self._nudges):
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(descriptor)
+        if descriptor == self._descriptors[-1] and self._monitor is not None:
+            self.do(self.look_at_events)
+        else:
+            self.do(_nothing)  # taking what is there comes after it
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for descriptor in (*self._descriptors, self._wakes):
+                selector.register(descriptor, selectors.EVENT_READ)
+            while not self._closing:
+                if self._led:
+                    self._parked.wait(PARKING)
+                    self._led = self._turn.locked()
+                    continue
+                for key, _ in selector.select():
+                    # If a caller reads, leave it to that one. Said before it is
+                    # known: it may stop right now, and step_in() must see it.
+                    self._led = True
+                    if self._turn.acquire(blocking=False):
+                        self._led = False
+                        try:
+                            self._on_ready(key.fd)
+                        finally:
+                            self._turn.release()
+
+
+def _address(endpoint: str) -> tuple[str, int]:
+    parts = urlsplit(endpoint)
+    return parts.hostname or "", parts.port or 0
+
+
+def _nothing() -> None:
+    pass
+
+
+def _signal(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # closed, by now
+        os.eventfd_write(descriptor, 1)
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _configure(raw: zmq.Socket[bytes], options: Any) -> None:
+    raw.setsockopt(zmq.ROUTER_MANDATORY, 1)  # do not drop, but say so
+    raw.setsockopt(zmq.LINGER, 0)
+    # nothing is held back in here: who has something under way waits for it
+    raw.setsockopt(zmq.RCVHWM, 0)
+    raw.setsockopt(zmq.IPV6, 1)
+    raw.setsockopt(zmq.RECONNECT_IVL, _milliseconds(_NEVER))
+    raw.setsockopt(zmq.CONNECT_TIMEOUT, _milliseconds(options.connect_timeout))
+    raw.setsockopt(zmq.HANDSHAKE_IVL, _milliseconds(options.connect_timeout))
+    raw.setsockopt(zmq.MAXMSGSIZE, options.max_message_size)
+    if options.idle_timeout:
+        raw.setsockopt(zmq.HEARTBEAT_IVL, _milliseconds(options.idle_timeout / 3))
+        raw.setsockopt(zmq.HEARTBEAT_TIMEOUT, _milliseconds(options.idle_timeout))
+        # the peer lets go of us as soon as we of it
+        raw.setsockopt(zmq.HEARTBEAT_TTL, _milliseconds(options.idle_timeout))
+
+
+def resolve(endpoint: str) -> str:
+    """An endpoint with the address of its host: ZeroMQ would block on names.
+
+    :raises OSError: the host has no address
+    :raises ValueError: it is no endpoint
+    """
+    parts = urlsplit(endpoint)
+    if parts.scheme != "tcp" or not parts.hostname or not parts.port:
+        raise ValueError("no endpoint")
+    found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+    ip = str(found[0][4][0])
+    return f"tcp://[{ip}]:{parts.port}" if ":" in ip else f"tcp://{ip}:{parts.port}"

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How clients of `zmq` find servers, and what becomes of them without Redis."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import oslo_messaging
+import pytest
+from oslo_messaging import MessagingTimeout
+from tests.functional.certificates import Authority
+from tests.functional.matchmakers import Redis, Sentinel
+from tests.functional.routers import HOST, free_port
+from tests.functional.rpc import Rpc
+from tests.functional.service import Service
+from tests.functional.waiting import Stopwatch, until
+from tests.functional.worker import Worker
+
+from hybrid_messaging.drivers import errors
+from hybrid_messaging.drivers.zmq import matchmaker
+
+MakeRedis = Callable[..., Redis]
+
+
+@pytest.fixture
+def make_redis(tmp_path: Path) -> Iterator[MakeRedis]:
+    made: list[Redis] = []
+
+    def make(*settings: str, kind: type[Redis] = Redis, port: int = 0) -> Redis:
+        directory = tmp_path / f"redis-{len(made)}"
+        directory.mkdir()
+        made.append(kind(directory, *settings, port=port))
+        return made[-1].start()
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+@pytest.fixture
+def redis(make_redis: MakeRedis) -> Redis:
+    return make_redis()
+
+
+@pytest.fixture
+def rpc(redis: Redis) -> Iterator[Rpc]:
+    with Rpc(redis.url()) as talk:
+        yield talk
+
+
+def servers(redis: Redis, topic: str) -> list[str]:
+    """What Redis holds of the servers of a topic."""
+    with redis.client() as client:
+        found = client.zrange(f"hybrid-messaging:zmq:servers:/openstack/{topic}", 0, -1)
+    return list(found)
+
+
+def answers(client: Any) -> bool:
+    try:
+        client.call({}, "name")
+    except oslo_messaging.MessagingException:
+        return False
+    return True
+
+
+# -- what Redis holds ----------------------------------------------------
+
+
+def test_servers_that_stop_leave_nothing_behind(redis: Redis, rpc: Rpc) -> None:
+    server = rpc.server()
+    assert len(servers(redis, rpc.topic)) == 1
+    server.stop()
+    assert servers(redis, rpc.topic) == []
+    with redis.client() as client:
+        assert all(client.ttl(key) > 0 for key in client.keys(f"*{rpc.topic}"))
+
+
+def test_servers_that_die_are_forgotten(redis: Redis, rpc: Rpc) -> None:
+    url = redis.url(zmq_target_expire=3, zmq_target_update=1)
+    with Worker(url, rpc.topic) as dying:
+        dying.kill()
+    assert len(servers(redis, rpc.topic)) == 1
+    topic = matchmaker.topic(None, "openstack", rpc.topic)
+    reader: Any = rpc.transport()._driver
+    maker = reader._open_matchmaker()
+    until(lambda: not maker.read([topic])[topic].records, "its time is up")
+    maker.close()
+
+
+def test_servers_that_live_are_remembered(redis: Redis, rpc: Rpc) -> None:
+    rpc.server(transport=rpc.transport(zmq_target_expire=3, zmq_target_update=1))
+    with redis.client() as client:
+        key = f"hybrid-messaging:zmq:servers:/openstack/{rpc.topic}"
+        ((_, first),) = client.zrange(key, 0, -1, withscores=True)
+        until(
+            lambda: client.zrange(key, 0, -1, withscores=True)[0][1] > first + 3,
+            "it has been renewed for longer than it was written for",
+        )
+    assert rpc.client().call({}, "name") == "one"
+
+
+def test_calls_ask_nothing_of_redis(redis: Redis, rpc: Rpc) -> None:
+    rpc.server()
+    client = rpc.client()
+    client.call({}, "name")
+    with redis.client() as own, Stopwatch() as watch:
+        before = own.info("stats")["total_commands_processed"]
+        for number in range(500):
+            assert client.call({}, "echo", value=number) == number
+        after = own.info("stats")["total_commands_processed"]
+    # a few a second, however many calls there are
+    assert after - before < 50 + 20 * watch.seconds
+
+
+# -- Redis is away -------------------------------------------------------
+
+
+def test_known_servers_are_called_without_redis(redis: Redis, rpc: Rpc) -> None:
+    service = Service()
+    rpc.server(service)
+    client = rpc.client()
+    assert client.call({}, "name") == "one"
+    redis.kill()
+    for number in range(20):
+        assert client.call({}, "echo", value=number) == number
+    client.cast({}, "echo", value="cast")
+    rpc.client(fanout=True).cast({}, "echo", value="fanout")
+    until(lambda: service.seen[-2:] == ["cast", "fanout"], "both have arrived")
+
+
+def test_silent_redis_delays_no_call_to_known_servers(redis: Redis, rpc: Rpc) -> None:
+    rpc.server()
+    client = rpc.client()
+    assert client.call({}, "name") == "one"
+    redis.pause()
+    with Stopwatch() as watch:
+        for number in range(20):
+            assert client.call({}, "echo", value=number) == number
+    redis.resume()
+    assert watch.seconds < 3
+
+
+def test_unknown_servers_are_not_found_without_redis(redis: Redis, rpc: Rpc) -> None:
+    redis.stop()
+    with Stopwatch() as watch, pytest.raises(MessagingTimeout) as caught:
+        rpc.client(timeout=1).call({}, "name")
+    assert isinstance(caught.value, errors.BusUnavailable)
+    assert str(redis.port) in str(caught.value)
+    assert 1 <= watch.seconds < 3
+    with Stopwatch() as watch, pytest.raises(errors.BusUnavailable):
+        rpc.client(retry=0).call({}, "name")
+    assert watch.seconds < 3
+
+
+@pytest.mark.parametrize("method", ["call", "cast"])
+def test_servers_and_clients_wait_for_redis(
+    redis: Redis, rpc: Rpc, method: str
+) -> None:
+    redis.stop()
+    service = Service()
+    rpc.server(service)
+    redis.start()
+    until(lambda: servers(redis, rpc.topic), "the server is known")
+    getattr(rpc.client(), method)({}, "echo", value=1)
+    until(lambda: service.seen == [1], "it has arrived")
+
+
+def test_redis_that_has_forgotten_is_told_again(redis: Redis, rpc: Rpc) -> None:
+    rpc.server()
+    assert rpc.client().call({}, "name") == "one"
+    with redis.client() as client:
+        client.flushall()
+    until(lambda: servers(redis, rpc.topic), "the server is known again")
+    redis.kill()
+    redis.start()
+    until(lambda: servers(redis, rpc.topic), "the server is known again")
+    assert rpc.client(rpc.transport()).call({}, "name") == "one"
+
+
+# -- changes ---------------------------------------------------------------
+
+
+def test_new_servers_join_in(rpc: Rpc) -> None:
+    rpc.server(name="one")
+    client = rpc.client()
+    assert client.call({}, "name") == "one"
+    rpc.server(name="two")
+    until(lambda: client.call({}, "name") == "two", "the new one is called, too")
+
+
+def test_server_that_comes_back_on_another_port_is_found(rpc: Rpc) -> None:
+    with Worker(rpc.url, rpc.topic, "first") as first:
+        client = rpc.client(rpc.transport(unreachable_timeout=20))
+        assert client.call({}, "name") == "first"
+        first.kill()
+    with Worker(rpc.url, rpc.topic, "second"), Stopwatch() as watch:
+        assert client.call({}, "name") == "second"
+    # 2 s, and what a busy machine needs
+    assert watch.seconds < 5
+
+
+def test_another_process_on_the_port_of_a_dead_one(redis: Redis, rpc: Rpc) -> None:
+    """What Redis still says of the dead one is not taken for the living one."""
+    port = free_port()
+    url = redis.url(rpc_zmq_min_port=port, rpc_zmq_max_port=port)
+    client = rpc.client()
+    with Worker(url, rpc.topic, "first") as first:
+        assert client.call({}, "name") == "first"
+        first.kill()
+    with Worker(url, rpc.topic, "second"):
+        assert len(servers(redis, rpc.topic)) == 2
+        assert [client.call({}, "name") for _ in range(10)] == ["second"] * 10
+        with pytest.raises(errors.TargetUnreachable):
+            rpc.client(server="first").call({}, "name")
+
+
+def test_silent_server_is_given_up(redis: Redis, rpc: Rpc) -> None:
+    """Its host has vanished: nothing closes its connection."""
+    with Worker(rpc.url, rpc.topic) as worker:
+        client = rpc.client(rpc.transport(idle_timeout=2))
+        assert client.call({}, "name") == "worker"
+        worker.signal(signal.SIGSTOP)
+        with Stopwatch() as watch, pytest.raises(errors.ServerLost):
+            client.call({}, "name")
+        assert watch.seconds < 8
+
+
+# -- how Redis is reached ----------------------------------------------------
+
+
+def test_password(make_redis: MakeRedis) -> None:
+    redis = make_redis("requirepass s3/cr:et@")
+    with Rpc(redis.url(username="", password="s3/cr:et@")) as rpc:
+        rpc.server()
+        assert rpc.client().call({}, "name") == "one"
+        wrong = rpc.transport(redis.url(username="", password="wr0ng"))
+        with pytest.raises(errors.BusUnavailable) as caught:
+            rpc.client(wrong, retry=0).call({}, "name")
+    assert "password" in str(caught.value)
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_user_of_an_access_control_list(make_redis: MakeRedis) -> None:
+    """The rights that the documentation names suffice."""
+    redis = make_redis(
+        "user default off",
+        "user messaging on >secret ~hybrid-messaging:* +@sortedset +@string"
+        " +@keyspace +@connection +time -@dangerous",
+    )
+    with Rpc(redis.url(username="messaging", password="secret")) as rpc:
+        server = rpc.server()
+        assert rpc.client().call({}, "name") == "one"
+        server.stop()
+        with pytest.raises(errors.TargetUnreachable):
+            rpc.client(rpc.transport(unreachable_timeout=0)).call({}, "name")
+
+
+def test_tls(make_redis: MakeRedis, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    own = authority.issue("redis", "localhost")
+    plain, port = free_port(), free_port()
+    make_redis(
+        f"tls-port {port}",
+        f"tls-cert-file {own.certificate}",
+        f"tls-key-file {own.key}",
+        f"tls-ca-cert-file {authority.certificate}",
+        "tls-auth-clients no",
+        port=plain,
+    )
+    url = f"zmq://localhost:{port}/?rpc_zmq_bind_address={HOST}"
+    from tests.functional.rpc import configuration
+
+    def transport(rpc: Rpc, ca: Path) -> oslo_messaging.Transport:
+        conf = configuration()
+        made = rpc.transport(url, conf=conf)
+        conf.set_override("ssl_ca_file", str(ca), "matchmaker_redis")
+        return made
+
+    with Rpc(url) as rpc:
+        rpc.server(transport=transport(rpc, authority.certificate))
+        client = rpc.client(transport(rpc, authority.certificate))
+        assert client.call({}, "name") == "one"
+        stranger = tmp_path / "stranger"
+        stranger.mkdir()
+        distrusting = transport(rpc, Authority(stranger).certificate)
+        with pytest.raises(errors.BusUnavailable, match="certificate"):
+            rpc.client(distrusting, retry=0).call({}, "name")
+
+
+def test_sentinels_name_the_master(make_redis: MakeRedis) -> None:
+    first = make_redis()
+    second = make_redis(
+        f"replicaof {HOST} {first.port}", "replica-serve-stale-data yes"
+    )
+    sentinel = make_redis(
+        f"sentinel monitor oslo-messaging-zeromq {HOST} {first.port} 1",
+        "sentinel down-after-milliseconds oslo-messaging-zeromq 1000",
+        kind=Sentinel,
+    )
+    with second.client() as client:
+        until(
+            lambda: client.info("replication")["master_link_status"] == "up",
+            "the replica follows the master",
+        )
+    with sentinel.client() as client:
+        until(
+            lambda: client.sentinel_master("oslo-messaging-zeromq")["num-slaves"],
+            "the Sentinel knows the replica",
+            60,
+        )
+    with Rpc(sentinel.url()) as rpc:
+        service = Service()
+        rpc.server(service)
+        client = rpc.client()
+        assert client.call({}, "name") == "one"
+        first.kill()
+        assert client.call({}, "name") == "one"
+        until(lambda: second_is_master(second), "the Sentinel has failed over", 120)
+        rpc.server(topic=f"{rpc.topic}-new")
+        until(lambda: servers(second, f"{rpc.topic}-new"), "the new master is told", 60)
+        late = rpc.client(rpc.transport(), topic=f"{rpc.topic}-new")
+        until(lambda: answers(late), "new clients find new servers")
+
+
+def second_is_master(redis: Redis) -> bool:
+    with redis.client() as client:
+        return bool(client.info("replication")["role"] == "master")
+
+
+def test_static_file(rpc: Rpc, tmp_path: Path) -> None:
+    file = tmp_path / "servers"
+    ports = free_port(), free_port()
+    file.write_text(
+        "# exchange topic server address\n"
+        f"openstack {rpc.topic} one {HOST}:{ports[0]}\n"
+        f"openstack {rpc.topic} two {HOST}:{ports[1]}\n"
+    )
+    url = f"zmq+static:///?zmq_static_file={file}"
+    for name in ("one", "two"):
+        rpc.server(Service(name), name=name, transport=rpc.transport(url))
+    transport = rpc.transport(url)
+    for name in ("one", "two"):
+        assert rpc.client(transport, server=name).call({}, "name") == name
+    client = rpc.client(transport)
+    until(lambda: client.call({}, "name") == "one", "one is called")
+    until(lambda: client.call({}, "name") == "two", "two is called")
+    with pytest.raises(oslo_messaging.exceptions.ConfigurationError, match="three"):
+        rpc.server(name="three", transport=rpc.transport(url))
+
+
+def test_addresses_of_ip_version_6(redis: Redis, rpc: Rpc) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    url = redis.url().replace(f"bind_address={HOST}", "bind_address=%3A%3A1")
+    rpc.server(transport=rpc.transport(url))
+    assert "[::1]" in servers(redis, rpc.topic)[0]
+    assert rpc.client().call({}, "name") == "one"
