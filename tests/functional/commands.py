@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.functional.deployments import Deployment
 
+from hybrid_messaging import modes
 from hybrid_messaging.cli import app
+
+SAMPLE = modes.TABLE.parent / "samples" / "cinder.conf"
 
 
 class Result(NamedTuple):
@@ -36,3 +42,17 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> Result:
         root.handlers[:] = handlers
         root.setLevel(level)
     return Result(code, *capsys.readouterr())
+
+
+def configured(
+    capsys: pytest.CaptureFixture[str], place: Deployment, path: Path
+) -> dict[str, Any]:
+    """What `check` says of the sample service after `configure`.
+
+    :param path: takes the sample
+    """
+    shutil.copy(SAMPLE, path)
+    result = run(capsys, "configure", "--state-dir", place.dir, path)
+    assert result.code == 0, result.err
+    (row,) = run(capsys, "check", path, "-f", "json").rows
+    return row

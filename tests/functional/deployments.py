@@ -17,6 +17,10 @@ from tests.functional import routers
 
 from hybrid_messaging import modes, state
 from hybrid_messaging.engines import Options, deployment
+from hybrid_messaging.service_configs.transports import Side, resolve
+from hybrid_messaging.smoke import runner
+from hybrid_messaging.smoke.outcome import Result, Status
+from hybrid_messaging.smoke.table import select
 
 #: The URL of a server that nobody asks for anything.
 NOWHERE = {"rpc": "amqp://127.0.0.1:1/", "notify": "rabbit://u:p@127.0.0.1:1/"}
@@ -109,6 +113,18 @@ def deployed(state_dir: Path, router: str = "embedded") -> Iterator[Deployment]:
         yield made
     finally:
         made.down()
+
+
+def smoke(
+    place: Deployment, *names: str, disruptive: bool = False
+) -> dict[str, Result]:
+    """Make some checks in this process; none of them may fail."""
+    transports = resolve(Side(), Side(), state_dir=place.dir)
+    setup = runner.Setup(transports, place.dir, disruptive=disruptive)
+    results = {item.check: item for item in runner.results(setup, select(names))}
+    failed = [item for item in results.values() if item.status is Status.FAILED]
+    assert failed == [], failed
+    return results
 
 
 def router_option(kind: str) -> str:

@@ -12,11 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.functional.deployments import Deployment, deployed, on_disk, store, stored
+from tests.functional.commands import configured
+from tests.functional.deployments import (
+    Deployment,
+    deployed,
+    on_disk,
+    smoke,
+    store,
+    stored,
+)
 from tests.functional.waiting import until
 
 from hybrid_messaging import state, urls
 from hybrid_messaging.engines import HOST, EngineError, ports, rabbitmq
+from hybrid_messaging.smoke.outcome import Status
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +167,15 @@ def test_no_node_no_answer(node: state.Engine) -> None:
     )
     with pytest.raises(EngineError, match=r"management at .* fails"):
         rabbitmq.traffic(elsewhere)
+
+
+def test_one_bus_for_both_on_purpose(
+    place: Deployment, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Mode `rabbit` on its way through `configure`, `check` and `smoke`."""
+    row = configured(capsys, place, tmp_path / "cinder.conf")
+    assert [item["code"] for item in row["problems"]] == ["shared-backend"]
+    results = smoke(place, "fanout", "notify-delivered", "separation")
+    proof = results["separation"]
+    assert proof.status is Status.SKIPPED
+    assert "mode rabbit carries both over one server on purpose" in proof.detail

@@ -15,7 +15,7 @@ import pytest
 
 from hybrid_messaging import state
 from hybrid_messaging.cli import app, engine
-from hybrid_messaging.engines import rabbitmq
+from hybrid_messaging.engines import kafka, rabbitmq
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -105,6 +105,21 @@ def test_mode_show_of_a_mode_to_come(run: Run) -> None:
     assert code == 0
     assert not json.loads(output)["available"]
     assert "not available yet in this release" in output
+
+
+def test_fetch(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sources = {"one": lambda progress: tmp_path / "1", "two": lambda progress: tmp_path}
+    monkeypatch.setattr(kafka, "SOURCES", sources)
+    assert run("fetch", "kafka")[:2] == (0, f"{tmp_path}/1\n")
+    assert run("fetch", "kafka", "--source", "two")[:2] == (0, f"{tmp_path}\n")
+    for words, message in (
+        (("kafka", "--source", "three"), "no source three; choose one or two"),
+        (("rabbitmq",), "rabbitmq is not fetched: `hybrid-messaging mode show`"),
+        (("nothing",), "engine nothing is not available"),
+    ):
+        code, _, errors = run("fetch", *words)
+        assert code == 1
+        assert message in errors
 
 
 def test_mode_show_where_nothing_is_started(run: Run) -> None:

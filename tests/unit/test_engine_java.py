@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,6 +76,114 @@ def test_the_cache_is_where_users_have_it(
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert java.cache() == tmp_path / ".cache" / "hybrid-messaging"
+
+
+# -- release archives -----------------------------------------------------------
+
+
+class Site:
+    """A web server with a release archive and its checksum."""
+
+    def __init__(self, root: Path, port: int) -> None:
+        self.archive = root / "kafka.tgz"
+        self.checksum = root / "kafka.tgz.sha512"
+        self.url = f"http://127.0.0.1:{port}/kafka.tgz"
+
+    def publish(self, names: dict[str, bytes]) -> None:
+        with tarfile.open(self.archive, "w:gz") as content:
+            for name, data in names.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                content.addfile(member, io.BytesIO(data))
+        digest = hashlib.sha512(self.archive.read_bytes()).hexdigest()
+        self.checksum.write_text(f"{digest}  kafka.tgz\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    root = tmp_path / "site"
+    root.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=root)
+    ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        made = Site(root, server.server_address[1])
+        made.publish(
+            {
+                "kafka/libs/kafka_2.13-4.1.1.jar": b"kafka",
+                "kafka/libs/../../../escaped.jar": b"wicked",
+                "kafka/libs/notes.txt": b"notes",
+                "kafka/bin/kafka.jar": b"another",
+            }
+        )
+        yield made
+        server.shutdown()
+
+
+def fetch(site: Site, target: Path) -> list[str]:
+    told: list[str] = []
+    assert java.fetch_archive("Kafka 4.1.1", site.url, target, told.append) == target
+    return told
+
+
+def test_only_the_libraries_are_kept(site: Site, tmp_path: Path) -> None:
+    target = tmp_path / "cache" / "kafka-4.1.1"
+    told = fetch(site, target)
+    assert told[0].startswith("fetching Kafka 4.1.1, ")
+    assert told[-1] == "100 % of Kafka 4.1.1"
+    files = {str(path.relative_to(target)) for path in target.rglob("*.*")}
+    assert files == {"libs/kafka_2.13-4.1.1.jar"}
+    assert [path.name for path in target.parent.iterdir()] == ["kafka-4.1.1"]
+    # whoever has it already keeps it
+    (target / "libs" / "mine.jar").touch()
+    fetch(site, target)
+    assert (target / "libs" / "mine.jar").exists()
+
+
+def test_a_checksum_as_gpg_prints_it(site: Site, tmp_path: Path) -> None:
+    digest = site.checksum.read_text().split()[0].upper()
+    groups = [digest[start : start + 8] for start in range(0, 128, 8)]
+    lines = "\n           ".join(" ".join(groups[i : i + 4]) for i in range(0, 16, 4))
+    site.checksum.write_text(f"kafka.tgz: {lines}\n")
+    fetch(site, tmp_path / "kafka")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda site: site.archive.write_bytes(b"x"), "has not the checksum"),
+        (lambda site: site.checksum.write_text("0" * 128), "has not the checksum"),
+        (lambda site: site.checksum.write_text("<html>"), "holds no checksum"),
+        (lambda site: site.checksum.unlink(), "could not be fetched: HTTP Error 404"),
+        (lambda site: site.archive.unlink(), "could not be fetched: HTTP Error 404"),
+    ],
+    ids=["damaged", "other checksum", "no checksum", "no file", "no archive"],
+)
+def test_nothing_is_kept_of_what_is_not_right(
+    site: Site, tmp_path: Path, spoil: Callable[[Site], None], message: str
+) -> None:
+    spoil(site)
+    target = tmp_path / "cache" / "kafka"
+    with pytest.raises(EngineError, match=message):
+        fetch(site, target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_what_is_no_archive_although_its_checksum_is_right(
+    site: Site, tmp_path: Path
+) -> None:
+    site.archive.write_bytes(b"no archive")
+    site.checksum.write_text(hashlib.sha512(b"no archive").hexdigest())
+    with pytest.raises(EngineError, match="could not be fetched"):
+        fetch(site, tmp_path / "kafka")
+
+
+# -- Maven ------------------------------------------------------------------------
 
 
 def test_maven_is_missing(make_java: MakeJava, tmp_path: Path) -> None:

@@ -123,13 +123,66 @@ def test_problems(tmp_path: Path, text: str, expected: list[str]) -> None:
 
 
 def test_why_a_driver_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
-    report = check(tmp_path, files(notify="kafka://k/"))
+    report = check(tmp_path, files(notify="kafka://k:9092/"))
     [problem] = report.problems
     assert problem.severity is Severity.ERROR
     assert "ImportError: no confluent_kafka" in problem.message
     assert problem.cure.endswith("pip install oslo.messaging[kafka]")
     assert problem.where == f"{tmp_path}/cinder.conf, line 4"
     assert f"cure: {problem.cure}" in str(problem)
+
+
+KAFKA = "[oslo_messaging_kafka]\n"
+WITH_KAFKA = Drivers({**DRIVERS.transport, "kafka": ""}, DRIVERS.notification)
+
+
+@pytest.mark.parametrize(
+    ("notify", "more", "expected"),
+    [
+        ("kafka://k:1/", "", []),
+        ("kafka://u:p@k:1/", "", ["credentials-not-used"]),
+        ("kafka://u:p@k:1/", f"{KAFKA}security_protocol = SASL_SSL\n", []),
+        ("kafka://u:p@k:1/?security_protocol=SASL_PLAINTEXT", "", []),
+        ("kafka://u:p@k:1/", f"{KAFKA}security_protocol = NONE\n", ["unreadable"]),
+        ("kafka://k:1/", f"{KAFKA}compression_codec = zip\n", ["unreadable"]),
+        ("kafka://k/", "", ["unusable-url"]),
+        ("kafka://k:1/?consumer_gruop=a", "", ["bad-url"]),
+    ],
+)
+def test_problems_with_kafka(
+    tmp_path: Path, notify: str, more: str, expected: list[str]
+) -> None:
+    path = tmp_path / "ceilometer.conf"
+    path.write_text(files(notify=notify) + more)
+    [report] = Checker(WITH_KAFKA, None).check([[path]])
+    assert codes(report) == expected
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ("kafka://k:1/", ["consumer-group-shared"]),
+        ("kafka://k:1/?consumer_group=designate", []),
+        ("kafka://another:1/", []),
+        ("rabbit://k:1/", []),
+    ],
+)
+def test_listeners_take_no_notification_from_each_other(
+    tmp_path: Path, other: str, expected: list[str]
+) -> None:
+    notify = {
+        "ceilometer": "kafka://k:1/",
+        "cinder": "kafka://k:1/",
+        "designate": other,
+    }
+    paths = [tmp_path / f"{name}.conf" for name in notify]
+    for path in paths:
+        path.write_text(files(notify=notify[path.stem]))
+    *others, last = Checker(WITH_KAFKA, None).check([[path] for path in paths])
+    assert [codes(report) for report in others] == [[], []]
+    assert codes(last) == expected
+    if expected:
+        assert "ceilometer and designate listen as one group" in str(last.problems[0])
 
 
 def test_ceilometer_has_to_listen_where_notifications_go(tmp_path: Path) -> None:

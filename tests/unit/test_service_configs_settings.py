@@ -108,6 +108,23 @@ def test_notifications_in_rabbitmq_are_durable(
     assert url.query == query
 
 
+@pytest.mark.parametrize(
+    ("url", "text", "expected"),
+    [
+        ("kafka://u:p@log:9092/", "", "SASL_PLAINTEXT"),
+        ("kafka://u:p@log:9092/", "security_protocol = SASL_SSL", "SASL_SSL"),
+        ("kafka://u:p@log:9092/?security_protocol=SASL_SSL", "", None),
+        ("kafka://log:9092/", "", None),
+        (str(RABBIT), "", None),
+    ],
+)
+def test_credentials_are_sent_to_kafka(
+    url: str, text: str, expected: str | None
+) -> None:
+    document = apply(f"[oslo_messaging_kafka]\n{text}\n", notify=urls.parse(url))
+    assert document.value("oslo_messaging_kafka", "security_protocol") == expected
+
+
 SECRETS = st.text(min_size=1, max_size=20).filter(
     lambda text: not any("\ud800" <= char <= "\udfff" for char in text)
 )

@@ -12,6 +12,7 @@ from hybrid_messaging import state, urls
 from hybrid_messaging.service_configs.transports import (
     Side,
     TransportError,
+    kafka_defect,
     rabbit_defect,
     resolve,
     servers,
@@ -42,7 +43,7 @@ def test_what_runs_is_the_default(running: Path) -> None:
 
 
 def test_one_given_url_goes_with_the_other_that_runs(running: Path) -> None:
-    found = resolve(Side(), Side("kafka://k/"), state_dir=running)
+    found = resolve(Side(), Side("kafka://k:1/"), state_dir=running)
     assert (found.rpc.scheme, found.notify.scheme) == ("amqp", "kafka")
 
 
@@ -127,6 +128,24 @@ def test_rabbit_takes_these_virtual_hosts(vhost: str | None) -> None:
 def test_rabbit_does_not_take_these_virtual_hosts(vhost: str) -> None:
     url = urls.parse(f"rabbit://u:p@h/{quote(vhost, safe='')}")
     assert "virtual host" in rabbit_defect(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("kafka://", "wants hosts, each with a port"),
+        ("kafka://h:1,i/", "wants hosts, each with a port: 9092"),
+        ("kafka://h:1/nova", "to 'nova' reach no listener"),
+        ("kafka://a:b@h:1,c:d@i:1/", "the same user for all hosts"),
+    ],
+)
+def test_kafka_does_not_take_these(url: str, reason: str) -> None:
+    assert reason in kafka_defect(urls.parse(url))
+
+
+@pytest.mark.parametrize("url", ["kafka://h:1/", "kafka://a:b@h:1,a:b@[::1]:2/?x=y"])
+def test_kafka_takes_these(url: str) -> None:
+    assert not kafka_defect(urls.parse(url))
 
 
 def test_servers_are_compared_with_their_default_ports() -> None:

@@ -19,11 +19,12 @@ class Fetch(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("engine", help="such as broker")
+        parser.add_argument("engine", help="broker or kafka")
         parser.add_argument(
             "--source",
             metavar="SOURCE",
-            help="maven: by Maven's client (default: the engine's first source)",
+            help="apache: the release archive, whose checksum is verified; maven: by "
+            "Maven's client (default: the engine's first source)",
         )
         return parser
 

@@ -64,6 +64,14 @@ class Up(Lister):
             "(default: $HYBRID_ROUTER, else what is installed, else embedded)",
         )
         parser.add_argument(
+            "--kafka",
+            type=lambda text: str(Path(text).absolute()),
+            default=os.environ.get("HYBRID_KAFKA") or None,
+            metavar="DIR",
+            help="an unpacked release of Kafka (default: $HYBRID_KAFKA, else what "
+            "`fetch kafka` has fetched)",
+        )
+        parser.add_argument(
             "--repair",
             action="store_true",
             help="restart what is down beside engines that are up",
@@ -84,7 +92,7 @@ class Up(Lister):
                 state_dir,
                 mode,
                 {role: url for role, url in given.items() if url},
-                Options(router=parsed_args.router or None),
+                Options(router=parsed_args.router or None, kafka=parsed_args.kafka),
                 tell,
                 repair=parsed_args.repair,
             )

@@ -50,6 +50,8 @@ class Options:
     #: who may use the engine; for a router, ``name@realm``
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    #: directory of an unpacked Kafka release
+    kafka: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,13 @@ class Launch:
 class Traffic:
     """How much has gone through an engine since it started.
 
-    Destinations are addresses of a router, queues of a broker. `waiting` is
-    None for an engine that stores nothing.
+    Destinations are addresses of a router, queues or topics of a broker. `waiting`
+    is None for an engine that stores nothing, `connections` for one that does not
+    tell.
     """
 
     version: str
-    connections: int
+    connections: int | None
     destinations: int
     received: int
     delivered: int
@@ -118,6 +121,12 @@ class Engine(Protocol):
 
     def is_ready(self, engine: state.Engine) -> bool:
         """Whether it is this engine that answers, and takes connections."""
+
+    def set_up(self, engine: state.Engine) -> None:
+        """Make in an engine that is ready what services expect to be there.
+
+        :raises EngineError: if it refuses
+        """
 
     def traffic(self, engine: state.Engine) -> Traffic:
         """Ask a running engine for its counters.

@@ -171,6 +171,10 @@ def is_ready(engine: state.Engine) -> bool:
         return False
 
 
+def set_up(engine: state.Engine) -> None:
+    """See `hybrid_messaging.engines.Engine`; queues are made by their users."""
+
+
 def traffic(engine: state.Engine) -> Traffic:
     """See `hybrid_messaging.engines.Engine`."""
     with management(engine) as asked:

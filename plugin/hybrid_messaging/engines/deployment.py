@@ -78,7 +78,9 @@ def up(
         given = {**_given(known), **given}
     _check(mode, given)
     placements = [
-        item for item in mode.engines if any(role not in given for role in item.roles)
+        replace(item, roles=roles)
+        for item in mode.engines
+        if (roles := tuple(role for role in item.roles if role not in given))
     ]
     for item in placements:
         engines.get(item.kind)
@@ -199,12 +201,11 @@ def _check_same(
     ):
         what = "other URLs"
     else:
-        routers = [item.details.get("router") for item in previous.engines]
-        others = [
-            item for item in routers if item and options.router not in (None, item)
-        ]
-        if others:
-            what = f"router {others[0]}"
+        for item in previous.engines:
+            for name, wanted in vars(options).items():
+                found = item.details.get(name)
+                if wanted is not None and name in item.details and wanted != found:
+                    what = f"{name} {found}"
     if what:
         raise state.StateError(
             f"{state_dir} is in use with {what}: run `hybrid-messaging down` there "
@@ -333,6 +334,7 @@ def _wait(state_dir: Path, started: Iterable[state.Engine], progress: Progress) 
             if processes.find(engine.pid, state_dir / engine.name) is None:
                 raise _failure(engine, "ended while it started")
             if module.is_ready(engine):
+                module.set_up(engine)
                 waiting.remove(engine)
                 progress(f"{engine.name} is ready after {elapsed:.1f} s")
             elif elapsed > module.START_TIMEOUT:

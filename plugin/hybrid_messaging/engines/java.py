@@ -8,13 +8,16 @@ Libraries are kept outside of checkouts and state directories, in
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
+import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from hybrid_messaging.engines import EngineError, Missing, Progress
 
@@ -30,6 +33,10 @@ _PACKAGES = {
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 _VERSION_TIMEOUT = 30.0
 _MAVEN_TIMEOUT = 900.0
+_HTTP_TIMEOUT = 60.0
+_CHUNK = 1 << 20
+# a line of progress each
+_PARTS = 10
 
 
 def cache() -> Path:
@@ -79,7 +86,10 @@ def fetch_with_maven(
     maven = shutil.which("mvn")
     if maven is None:
         manager = "apt-get" if shutil.which("apt-get") else "dnf"
-        raise EngineError(f"Maven is not installed here: sudo {manager} install maven")
+        raise EngineError(
+            f"Maven is not installed here: sudo {manager} install maven, or choose "
+            "another --source"
+        )
     with _new(directory) as new:
         progress(f"fetching {title} with Maven …")
         # it may write beside its build file, and ours may be read-only
@@ -101,6 +111,38 @@ def fetch_with_maven(
                 f"Maven could not fetch {title}:\n{_end(done.stdout)}\n"
                 "If the network is down, try again when it is up"
             )
+    return directory
+
+
+def fetch_archive(title: str, url: str, directory: Path, progress: Progress) -> Path:
+    """Fetch a release archive, and compare it with its checksum.
+
+    The checksum is the file ``.sha512`` beside it, over the same TLS connection's
+    authority.
+
+    :param title: what it is, for whoever waits
+    :param url: of a ``.tgz`` with the libraries in a directory ``libs``
+    :param directory: takes the ``.jar`` files in ``libs``
+    :returns: the directory
+    :raises EngineError: it cannot be fetched, or is not what it should be
+    """
+    with _new(directory) as new:
+        archive = new / "archive.tgz"
+        try:
+            wanted = _checksum(_read(f"{url}.sha512"), url)
+            found = _download(title, url, archive, progress)
+            if found != wanted:
+                raise EngineError(
+                    f"{url} has not the checksum that {url}.sha512 tells: it was "
+                    "damaged on its way; try again, and if it stays so, trust it not"
+                )
+            _unpack(archive, new / "libs")
+        except (OSError, EOFError, tarfile.TarError) as error:
+            raise EngineError(
+                f"{url} could not be fetched: {error}; if the network is down, try "
+                "again when it is up, or choose another --source"
+            ) from error
+        archive.unlink()
     return directory
 
 
@@ -135,6 +177,54 @@ def _new(directory: Path) -> Iterator[Path]:
                 new.rename(directory)
     except OSError as error:
         raise EngineError(f"cannot write to {directory.parent}: {error}") from error
+
+
+def _read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=_HTTP_TIMEOUT) as response:  # noqa: S310
+        return str(response.read(_CHUNK).decode("ascii", "replace"))
+
+
+def _checksum(text: str, url: str) -> str:
+    """The digest in a checksum file, as sha512sum or as gpg writes it."""
+    *_, printed = text.partition(":") if ":" in text else ("", text.split()[0])
+    digest = "".join(printed.split()).lower()
+    if not re.fullmatch("[0-9a-f]{128}", digest):
+        raise EngineError(f"{url}.sha512 holds no checksum")
+    return digest
+
+
+def _download(title: str, url: str, target: Path, progress: Progress) -> str:
+    """Fetch a file, and return its checksum."""
+    digest = hashlib.sha512()
+    with (
+        urllib.request.urlopen(url, timeout=_HTTP_TIMEOUT) as response,  # noqa: S310
+        target.open("wb") as file,
+    ):
+        total = int(response.headers.get("Content-Length") or 0)
+        told = done = 0
+        progress(f"fetching {title}, {total / 1e6:.0f} MB …")
+        while chunk := response.read(_CHUNK):
+            digest.update(chunk)
+            file.write(chunk)
+            done += len(chunk)
+            part = done * _PARTS // total if total else 0
+            if part > told:
+                told = part
+                progress(f"{done * 100 // total:3} % of {title}")
+    return digest.hexdigest()
+
+
+def _unpack(archive: Path, libs: Path) -> None:
+    """Take the libraries out of an archive, and nothing else."""
+    libs.mkdir()
+    with tarfile.open(archive) as content:
+        for member in content:
+            path = PurePath(member.name)
+            if path.parent.name == "libs" and path.suffix == ".jar":
+                source = content.extractfile(member)
+                if source is not None:
+                    with source, (libs / path.name).open("wb") as target:
+                        shutil.copyfileobj(source, target)
 
 
 def _end(text: str, lines: int = 8) -> str:

@@ -126,6 +126,10 @@ def is_ready(engine: state.Engine) -> bool:
         return False
 
 
+def set_up(engine: state.Engine) -> None:
+    """See `hybrid_messaging.engines.Engine`; addresses come and go with users."""
+
+
 def traffic(engine: state.Engine) -> Traffic:
     """See `hybrid_messaging.engines.Engine`."""
     from hybrid_messaging.engines.amqp_management import Management

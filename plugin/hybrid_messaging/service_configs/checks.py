@@ -19,11 +19,18 @@ from hybrid_messaging.service_configs.interpreter import Drivers
 from hybrid_messaging.service_configs.problem import Problem, Severity
 from hybrid_messaging.service_configs.reading import ServiceConfig, load
 from hybrid_messaging.service_configs.services import identify
-from hybrid_messaging.service_configs.settings import DRIVER, NOTIFICATIONS, RABBIT
+from hybrid_messaging.service_configs.settings import (
+    AUTHENTICATED,
+    DRIVER,
+    KAFKA,
+    NOTIFICATIONS,
+    RABBIT,
+    SECURITY,
+)
 from hybrid_messaging.service_configs.transports import (
+    is_kafka,
     is_rabbit,
     kind,
-    rabbit_defect,
     servers,
 )
 
@@ -100,7 +107,9 @@ class Checker:
 
         :param config_dirs: see `reading.load`
         """
-        reports, nova = [], []
+        reports: list[Report] = []
+        nova: list[tuple[ServiceConfig, Report]] = []
+        groups: dict[Any, str] = {}
         for files in services:
             try:
                 config = load(files, config_dirs)
@@ -109,6 +118,7 @@ class Checker:
                 continue
             report = self.examine(config)
             reports.append(report)
+            report.problems += _listening(config, report, groups)
             if config.service.name == "nova":
                 nova.append((config, report))
         if nova and self.timeout is not None:
@@ -159,7 +169,9 @@ class Checker:
         if is_rabbit(url):
             route.durable = options.amqp_durable_queues or options.rabbit_quorum_queue
         yield from self._driver(url, where)
-        defect = rabbit_defect(url) if is_rabbit(url) else ""
+        if is_kafka(url):
+            yield from _authenticated(config, url, options)
+        defect = known.defect(url)
         objection = known.no_rpc if route.role == RPC else known.no_notifications
         if objection:
             yield Problem(
@@ -401,6 +413,48 @@ def _consumed(
             "remove [notification] messaging_urls, or add the notification transport "
             "to it",
             config.where(*option),
+        )
+
+
+def _authenticated(
+    config: ServiceConfig, url: urls.TransportURL, options: Any
+) -> Iterator[Problem]:
+    """Kafka's client does not send user and password unless it is told to."""
+    user = next((host.username for host in url.hosts if host.username), None)
+    if user and not options.security_protocol.startswith("SASL"):
+        yield Problem(
+            Severity.WARNING,
+            "credentials-not-used",
+            f"user {user} and its password are not sent to Kafka: {SECURITY} is "
+            + options.security_protocol,
+            f"set [{KAFKA}] {SECURITY} = {AUTHENTICATED}, or SASL_SSL with TLS",
+            config.where(KAFKA, SECURITY),
+        )
+
+
+def _listening(
+    config: ServiceConfig, report: Report, groups: dict[Any, str]
+) -> Iterator[Problem]:
+    """Listeners of one group share Kafka's notifications out among themselves.
+
+    :param groups: the service that was found first, by brokers and group
+    """
+    url = report.notify.url if report.notify else None
+    if url is None or not is_kafka(url) or not config.service.listens:
+        return
+    try:
+        group = config.driver_options(url, KAFKA).consumer_group
+    except ValueError:
+        return  # it is a problem already
+    other = groups.setdefault((servers(url), group), config.service.name)
+    if other != config.service.name:
+        yield Problem(
+            Severity.ERROR,
+            "consumer-group-shared",
+            f"{other} and {config.service.name} listen as one group, {group}: each "
+            "notification reaches only one of them",
+            f"set [{KAFKA}] consumer_group to another name for each",
+            config.where(KAFKA, "consumer_group"),
         )
 
 

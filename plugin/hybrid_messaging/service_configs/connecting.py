@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import amqp
@@ -293,43 +293,85 @@ class _Deaf(Handler):
     """Takes no interest in what the peer does; the endpoint remembers enough."""
 
 
-def _kafka(
-    url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
-) -> str:
-    """Ask for the cluster's metadata where the client library is installed."""
-    _tcp(url, host, options, timeout)
-    try:
-        from confluent_kafka import KafkaException, admin
-    except ImportError:
-        return ""
-    server = ":".join(map(str, address(url, host)))
-    failures: list[str] = []
-    # as oslo.messaging's driver does (impl_kafka.ProducerConnection)
-    settings: dict[str, Any] = {
-        "bootstrap.servers": server,
+def kafka_settings(
+    url: urls.TransportURL, hosts: Iterable[urls.Host], options: Any
+) -> dict[str, Any]:
+    """What oslo.messaging's driver tells the client library of a connection.
+
+    (`impl_kafka.ProducerConnection._ensure_producer`)
+    """
+    first = next(iter(url.hosts), urls.Host("localhost"))
+    return {
+        "bootstrap.servers": ",".join(
+            str(urls.Host(*address(url, host))) for host in hosts
+        ),
         "security.protocol": options.security_protocol,
         "sasl.mechanism": options.sasl_mechanism,
-        "sasl.username": host.username or "",
-        "sasl.password": host.password or "",
+        "sasl.username": first.username,
+        "sasl.password": first.password,
         "ssl.ca.location": options.ssl_cafile,
         "ssl.certificate.location": options.ssl_client_cert_file,
         "ssl.key.location": options.ssl_client_key_file,
         "ssl.key.password": options.ssl_client_key_password,
-        "error_cb": lambda error: failures.append(f"{error.name()}: {error.str()}"),
+        # whatever matters comes back as an exception
         "log_level": 0,
     }
+
+
+def _kafka(
+    url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
+) -> str:
+    """Ask for the cluster's nodes where the client library is installed."""
+    _tcp(url, host, options, timeout)
     try:
-        admin.AdminClient(settings).list_topics(timeout=timeout)
+        from confluent_kafka import KafkaException, Producer
+    except ImportError:
+        return ""
+    server = ":".join(map(str, address(url, host)))
+    failures: list[str] = []
+    settings = {
+        **kafka_settings(url, [host], options),
+        # a library that was built without it refuses
+        "compression.codec": options.compression_codec,
+        "error_cb": lambda error: failures.append(f"{error.name()}: {error.str()}"),
+    }
+    try:
+        client = Producer(settings)
+        try:
+            found = client.list_topics(timeout=timeout)
+        finally:
+            client.poll(0)  # brings the reasons of a failure
     except KafkaException as error:
         reasons = "; ".join([*dict.fromkeys(failures), str(error.args[0].str())])
-        if "_AUTHENTICATION" in reasons:
+        raise _kafka_error(server, reasons, options) from error
+    for broker in found.brokers.values():
+        try:
+            _connected(broker.host, broker.port, timeout).close()
+        except ConnectError as error:
             raise ConnectError(
-                "wrong-credentials",
-                f"{server}: {reasons}",
-                "correct user name, password and sasl_mechanism",
+                "unreachable",
+                f"{server} sends its clients on to {broker.host}:{broker.port}: "
+                f"{error}",
+                "correct advertised.listeners in the broker's configuration",
             ) from error
-        raise _protocol_error(server, "Kafka", reasons) from error
     return "Kafka"
+
+
+def _kafka_error(server: str, reasons: str, options: Any) -> ConnectError:
+    if "_AUTHENTICATION" in reasons:
+        return ConnectError(
+            "wrong-credentials",
+            f"{server}: {reasons}",
+            "correct user name, password and sasl_mechanism",
+        )
+    if "_SSL" in reasons or "SSL" in reasons:
+        return _tls_failed(server, reasons)
+    problem = _protocol_error(server, "Kafka", reasons)
+    problem.cure += (
+        ", and whether it wants another [oslo_messaging_kafka] security_protocol than "
+        + options.security_protocol
+    )
+    return problem
 
 
 def _tcp(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float) -> str:

@@ -19,13 +19,15 @@ class Service(NamedTuple):
 
     `files` are names as the shell matches them. Without `rpc` a service only
     publishes or consumes notifications. `exchange` is the control_exchange
-    that it sets as its own default.
+    that it sets as its own default. One that `listens` takes notifications from
+    others, and does not share them out to a pool of its own.
     """
 
     name: str
     files: tuple[str, ...]
     rpc: bool = True
     exchange: str = "openstack"
+    listens: bool = False
 
 
 #: From each service's own calls of get_rpc_transport, get_notification_transport
@@ -34,11 +36,17 @@ SERVICES = (
     Service("aodh", ("aodh.conf",), rpc=False, exchange="aodh"),
     Service("barbican", ("barbican.conf",)),
     Service("blazar", ("blazar.conf",)),
-    Service("ceilometer", ("ceilometer.conf",), rpc=False, exchange="ceilometer"),
+    Service(
+        "ceilometer",
+        ("ceilometer.conf",),
+        rpc=False,
+        exchange="ceilometer",
+        listens=True,
+    ),
     Service("cinder", ("cinder.conf",)),
     Service("cloudkitty", ("cloudkitty.conf",)),
     Service("cyborg", ("cyborg.conf",)),
-    Service("designate", ("designate.conf",), exchange="designate"),
+    Service("designate", ("designate.conf",), exchange="designate", listens=True),
     Service("glance", ("glance-api.conf",), rpc=False, exchange="glance"),
     Service("heat", ("heat.conf",), exchange="heat"),
     Service("ironic", ("ironic.conf",), exchange="ironic"),

@@ -12,6 +12,7 @@ from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.services import Service
 from hybrid_messaging.service_configs.transports import (
     Transports,
+    is_kafka,
     is_rabbit,
     servers,
 )
@@ -21,6 +22,11 @@ RABBIT = "oslo_messaging_rabbit"
 DRIVER = "messagingv2"
 
 DURABLE = "amqp_durable_queues"
+
+KAFKA = "oslo_messaging_kafka"
+SECURITY = "security_protocol"
+#: With user and password, without TLS; the driver's default sends neither.
+AUTHENTICATED = "SASL_PLAINTEXT"
 
 
 def apply(
@@ -52,6 +58,12 @@ def apply(
         document.set(NOTIFICATIONS, "driver", DRIVER)
     if not durable and not alone:
         document.set(RABBIT, DURABLE, "true")
+    if (
+        is_kafka(notify)
+        and any(host.username for host in notify.hosts)
+        and not (notify.query.get(SECURITY) or document.value(KAFKA, SECURITY))
+    ):
+        document.set(KAFKA, SECURITY, AUTHENTICATED)
     return notify
 
 

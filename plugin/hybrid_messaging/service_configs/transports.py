@@ -24,6 +24,7 @@ class Kind(NamedTuple):
     `delivery` is how messages reach their receiver: direct, queued, or unknown
     where only the server can tell. `group` holds the driver's options. A reason
     in `no_rpc` or `no_notifications` says why the transport does not carry these.
+    `defect` tells why the driver cannot use a URL that is a right one, or ''.
     """
 
     engine: str
@@ -32,16 +33,73 @@ class Kind(NamedTuple):
     group: str | None = None
     no_rpc: str = ""
     no_notifications: str = ""
+    defect: Callable[[urls.TransportURL], str] = lambda url: ""
 
 
-_RABBIT = Kind("RabbitMQ", "queued", 5672, "oslo_messaging_rabbit")
+_KAFKA_PORT = 9092
+
+
+def rabbit_defect(url: urls.TransportURL) -> str:
+    """Why oslo.messaging's rabbit driver cannot use a URL that is a right one, or ''.
+
+    The driver builds a URL for kombu from the parts of the transport URL
+    (`impl_rabbit.Connection._transform_transport_url`) in which a `/` of user
+    name and password and the whole virtual host stand as they are.
+    """
+    for host in url.hosts:
+        user, password = host.username or "guest", host.password or "guest"
+        given = f"amqp://{quote(user)}:{quote(password)}@localhost/{url.vhost or ''}"
+        try:
+            seen = kombu.Connection(given)
+            taken = (seen.userid, seen.password) == (user, password)
+        except ValueError:
+            taken = False
+        if not taken:
+            return (
+                "oslo.messaging's rabbit driver cannot use this user name or "
+                "password: change it to one without a slash"
+            )
+        if seen.virtual_host != (url.vhost or "/"):
+            return (
+                f"oslo.messaging's rabbit driver cannot use virtual host {url.vhost!r}:"
+                " choose one without ?, # and %"
+            )
+    return ""
+
+
+def kafka_defect(url: urls.TransportURL) -> str:
+    """Why oslo.messaging's kafka driver cannot use a URL that is a right one, or ''.
+
+    The driver hands ``host:port`` on as it finds it, takes one user for all hosts,
+    and publishes to topics with the virtual host in their names, which its own
+    listeners do not listen on (`impl_kafka.KafkaDriver.listen_for_notifications`).
+    """
+    if not url.hosts or any(host.port is None for host in url.hosts):
+        return (
+            "oslo.messaging's kafka driver wants hosts, each with a port: "
+            f"{_KAFKA_PORT} is Kafka's own"
+        )
+    if url.vhost:
+        return (
+            "Kafka has no virtual hosts, and notifications that oslo.messaging sends "
+            f"to {url.vhost!r} reach no listener: leave it out"
+        )
+    if len({(host.username, host.password) for host in url.hosts}) > 1:
+        return "oslo.messaging's kafka driver wants the same user for all hosts"
+    return ""
+
+
+_RABBIT = Kind(
+    "RabbitMQ", "queued", 5672, "oslo_messaging_rabbit", defect=rabbit_defect
+)
 _AMQP = Kind("AMQP 1.0 router or broker", "unknown", 5672, "oslo_messaging_amqp")
 _KAFKA = Kind(
     "Kafka",
     "queued",
-    9092,
+    _KAFKA_PORT,
     "oslo_messaging_kafka",
     no_rpc="oslo.messaging carries no RPC over Kafka",
+    defect=kafka_defect,
 )
 _ZMQ = Kind(
     "ZeroMQ, matched by Redis",
@@ -71,6 +129,11 @@ def is_rabbit(url: urls.TransportURL) -> bool:
     return kind(url) is _RABBIT
 
 
+def is_kafka(url: urls.TransportURL) -> bool:
+    """Whether oslo.messaging's driver for Kafka serves this URL."""
+    return kind(url) is _KAFKA
+
+
 def servers(url: urls.TransportURL) -> frozenset[tuple[str, str, int]]:
     """The (engine, host, port) that a URL leads to."""
     known = kind(url)
@@ -78,34 +141,6 @@ def servers(url: urls.TransportURL) -> frozenset[tuple[str, str, int]]:
         (known.engine, host.host.lower() or "localhost", host.port or known.port)
         for host in url.hosts or (urls.Host("localhost"),)
     )
-
-
-def rabbit_defect(url: urls.TransportURL) -> str:
-    """Why oslo.messaging's rabbit driver cannot use a URL that is a right one, or ''.
-
-    The driver builds a URL for kombu from the parts of the transport URL
-    (`impl_rabbit.Connection._transform_transport_url`) in which a `/` of user
-    name and password and the whole virtual host stand as they are.
-    """
-    for host in url.hosts:
-        user, password = host.username or "guest", host.password or "guest"
-        given = f"amqp://{quote(user)}:{quote(password)}@localhost/{url.vhost or ''}"
-        try:
-            seen = kombu.Connection(given)
-            taken = (seen.userid, seen.password) == (user, password)
-        except ValueError:
-            taken = False
-        if not taken:
-            return (
-                "oslo.messaging's rabbit driver cannot use this user name or "
-                "password: change it to one without a slash"
-            )
-        if seen.virtual_host != (url.vhost or "/"):
-            return (
-                f"oslo.messaging's rabbit driver cannot use virtual host {url.vhost!r}:"
-                " choose one without ?, # and %"
-            )
-    return ""
 
 
 @dataclass(frozen=True)
@@ -206,9 +241,7 @@ def _usable(
 ) -> urls.TransportURL:
     assert text is not None
     url = urls.parse(text)
-    reason = objection(kind(url))
-    if not reason and is_rabbit(url):
-        reason = rabbit_defect(url)
+    reason = objection(kind(url)) or kind(url).defect(url)
     if not reason and not all(host.host for host in url.hosts or (urls.Host(""),)):
         reason = "the URL names no host"
     if not reason and "@" in text.partition("://")[2].partition("/")[2]:

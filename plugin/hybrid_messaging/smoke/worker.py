@@ -75,7 +75,8 @@ class Worker:
             transport, [target], [self], executor="threading"
         )
         listener.start()
-        self._closers.append(listener.stop)
+        # Kafka wants to be told that a listener leaves its group
+        self._closers += [listener.wait, listener.stop]
         self.tell("listening")
 
     def info(

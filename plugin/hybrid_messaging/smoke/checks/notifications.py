@@ -27,6 +27,8 @@ def stored(context: Context) -> Finding:
             f"set [{_SECTION}] driver = messagingv2, as `hybrid-messaging configure` "
             "does",
         )
+    kind = context.notify.kind
+    kind.prepare(context.notify, run)
     transport = oslo_messaging.get_notification_transport(
         context.conf, url=run.notify_url
     )
@@ -38,18 +40,21 @@ def stored(context: Context) -> Finding:
             topics=[run.notify_topic],
             retry=RETRY,
         )
+        if kind.DROPS_FIRST:
+            notifier.info({}, _first(context), {})
         notifier.info({}, run.topic, {"token": run.token})
         # the notifier logs what goes wrong instead of raising it
         if error := context.records.error():
             raise Failure(f"{type(error).__name__}: {error}") from error
     finally:
         transport.cleanup()
-    waiting = context.notify.kind.waiting(context.notify, run)
+    waiting = kind.waiting(context.notify, run)
     if waiting == 0:
         raise Failure(f"it was published, but {run.notify_queue} holds nothing")
     if waiting is None:
         return Finding("published; only its delivery will tell that it was stored")
-    return Finding(f"{run.notify_queue} holds {waiting} notification")
+    plural = "s" if waiting > 1 else ""
+    return Finding(f"{run.notify_queue} holds {waiting} notification{plural}")
 
 
 def restart(context: Context) -> Finding:
@@ -72,4 +77,17 @@ def delivered(context: Context) -> Finding:
         raise Failure(f"it came with another payload: {found['payload']}")
     if listener.wait("notified", 0, type=run.topic):
         raise Failure("it came twice")
-    return Finding("another process got it, once and as it was published")
+    detail = "another process got it, once and as it was published"
+    if context.notify.kind.DROPS_FIRST and not listener.wait(
+        "notified", 0, type=_first(context)
+    ):
+        detail += (
+            "; the one before it was dropped: oslo.messaging's driver loses the first "
+            "that waits for a listener"
+        )
+    return Finding(detail)
+
+
+def _first(context: Context) -> str:
+    """Type of the notification that goes before the one that counts."""
+    return f"{context.run.topic}-first"

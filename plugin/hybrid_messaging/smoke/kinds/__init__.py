@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: By scheme, without what follows a `+` in it.
 MODULES = {
     "amqp": "hybrid_messaging.smoke.kinds.amqp",
+    "kafka": "hybrid_messaging.smoke.kinds.kafka",
     "kombu": "hybrid_messaging.smoke.kinds.rabbit",
     "rabbit": "hybrid_messaging.smoke.kinds.rabbit",
 }
@@ -49,6 +50,8 @@ class Kind(Protocol):
 
     #: by check, what to look at if it fails on this kind of transport
     LOOK_AT: Mapping[str, str]
+    #: the driver drops the first notification that waits for a listener
+    DROPS_FIRST: bool
 
     def query(self, role: str, configured: bool) -> Mapping[str, str]:
         """Options for the transport URL that a run wants, unless it has them.
@@ -61,6 +64,12 @@ class Kind(Protocol):
         """Seconds that a call waits for somebody to listen before it fails.
 
         None: it waits for its whole timeout.
+        """
+
+    def prepare(self, bus: Bus, run: Run) -> None:
+        """Make on the server what has to be there before a notification is sent.
+
+        :raises EngineError: if it refuses
         """
 
     def waiting(self, bus: Bus, run: Run) -> int | None:

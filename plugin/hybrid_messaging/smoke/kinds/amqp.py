@@ -37,6 +37,7 @@ LOOK_AT = {
     "`hybrid-messaging configure` or a restart",
     "notify-stored": "the transport URL of notifications: it has to lead to a broker",
 }
+DROPS_FIRST = False
 
 
 def query(role: str, configured: bool) -> Mapping[str, str]:
@@ -54,6 +55,10 @@ def grace(bus: Bus) -> float | None:
             product = connecting.connect(bus.url, host, bus.options, CONNECT_TIMEOUT)
             return _router_grace(bus) if product in ROUTERS else None
     return _router_grace(bus)
+
+
+def prepare(bus: Bus, run: Run) -> None:
+    """See `hybrid_messaging.smoke.kinds.Kind`; there is nothing to make."""
 
 
 def waiting(bus: Bus, run: Run) -> int | None:

@@ -32,6 +32,7 @@ LOOK_AT = {
     "notify-delivered": "[oslo_messaging_rabbit] amqp_durable_queues or "
     "rabbit_quorum_queue: one has to be true for notifications to outlive a restart",
 }
+DROPS_FIRST = False
 
 #: What oslo.messaging's rabbit driver calls the queues and exchanges of RPC
 #: (`impl_rabbit.Connection.declare_*_consumer`).
@@ -52,6 +53,10 @@ def query(role: str, configured: bool) -> Mapping[str, str]:
 def grace(bus: Bus) -> float | None:
     """See `hybrid_messaging.smoke.kinds.Kind`."""
     return None
+
+
+def prepare(bus: Bus, run: Run) -> None:
+    """See `hybrid_messaging.smoke.kinds.Kind`; a queue is made by whoever sends."""
 
 
 def waiting(bus: Bus, run: Run) -> int | None:

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kafka for tests, fetched with Maven once for all of them."""
+
+from __future__ import annotations
+
+import functools
+
+from hybrid_messaging.engines import Options, kafka
+
+
+@functools.cache
+def fetched() -> None:
+    """Have Kafka on this machine."""
+    if any(item.what.startswith(kafka.TITLE) for item in kafka.missing(Options())):
+        kafka.fetch_with_maven(print)
+    assert kafka.missing(Options()) == []

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private Kafka, really running; all tests but the last share it."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from tests.functional.deployments import NOWHERE, Deployment, deployed
+from tests.functional.kafka import fetched
+from tests.functional.waiting import until
+
+from hybrid_messaging import state, urls
+from hybrid_messaging.drivers.oslo import ConfigOptsProxy
+from hybrid_messaging.engines import HOST, kafka
+from hybrid_messaging.service_configs import connecting
+from hybrid_messaging.service_configs.transports import KINDS
+from hybrid_messaging.smoke.run import configuration
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One Kafka and nothing else, in a place with a difficult name."""
+    fetched()
+    with deployed(tmp_path_factory.mktemp("a b,c") / "état") as made:
+        made.up("qpid-kafka", {"rpc": NOWHERE["rpc"]})
+        yield made
+
+
+@pytest.fixture
+def node(place: Deployment) -> state.Engine:
+    return place.engine("kafka")
+
+
+def store(node: state.Engine, topic: str, *texts: str) -> None:
+    """Publish messages; returns when the broker has them."""
+    producer = Producer(kafka._settings(node))
+    for text in texts:
+        producer.produce(topic, text.encode())
+    assert producer.flush(60) == 0
+
+
+def stored(node: state.Engine, group: str, topic: str, count: int) -> list[str]:
+    """Take messages in the name of a group."""
+    consumer = Consumer({**kafka._settings(node), "group.id": group})
+    consumer.subscribe([topic])
+    try:
+        found = until(lambda: consumer.consume(count, timeout=1), "there are messages")
+        while len(found) < count:
+            found += until(lambda: consumer.consume(1, timeout=1), "there are more")
+        consumer.commit(asynchronous=False)
+        return [message.value().decode() for message in found]
+    finally:
+        consumer.close()
+
+
+def connect(url: str) -> str:
+    """Connect as `check` does."""
+    parsed = urls.parse(url)
+    group = KINDS["kafka"].group
+    assert group is not None
+    options = ConfigOptsProxy(configuration(()), parsed, group)[group]
+    return connecting.connect(parsed, parsed.hosts[0], options, 3.0)
+
+
+def listening(process: psutil.Process) -> set[tuple[str, int]]:
+    return {
+        tuple(connection.laddr)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def test_nobody_else_can_read_or_reach_it(
+    place: Deployment, node: state.Engine
+) -> None:
+    process = place.process("kafka")
+    ports = {node.port, node.details["ports"]["controller"]}
+    assert listening(process) == {
+        (f"{prefix}{HOST}", port) for prefix in ("::ffff:",) for port in ports
+    } or listening(process) == {(HOST, port) for port in ports}
+    secret = node.details["password"]
+    assert secret not in " ".join(process.cmdline())
+    assert secret not in "".join(process.environ().values())
+    assert secret not in Path(node.log).read_text()
+    config = place.dir / "kafka" / "kafka.properties"
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+
+
+def test_only_whoever_knows_the_password_is_served(node: state.Engine) -> None:
+    assert kafka.is_ready(node)
+    stranger = dataclasses.replace(node, details={**node.details, "password": "guess"})
+    assert not kafka.is_ready(stranger)
+    other = dataclasses.replace(node, details={**node.details, "cluster": "another"})
+    assert not kafka.is_ready(other)
+    assert connect(node.url) == "Kafka"
+    with pytest.raises(connecting.ConnectError) as caught:
+        connect(node.url.replace(node.details["password"], "guess"))
+    assert caught.value.code == "wrong-credentials"
+    assert "guess" not in str(caught.value)
+    with pytest.raises(connecting.ConnectError, match="does not answer as") as caught:
+        connect(node.url.partition("?")[0])
+    assert "another [oslo_messaging_kafka] security_protocol" in caught.value.cure
+
+
+def test_services_find_their_topics_and_listeners_begin_at_the_start(
+    place: Deployment, node: state.Engine
+) -> None:
+    topics = [f"notifications.{priority}" for priority in kafka.PRIORITIES]
+    consumer = Consumer({**kafka._settings(node), "group.id": kafka.GROUP})
+    try:
+        assert set(topics) <= consumer.list_topics(timeout=30).topics.keys()
+        wanted = [TopicPartition(topic, 0) for topic in topics]
+        offsets = {item.offset for item in consumer.committed(wanted, timeout=30)}
+    finally:
+        consumer.close()
+    assert offsets == {0}
+
+
+def test_what_goes_through_is_counted(place: Deployment, node: state.Engine) -> None:
+    before = kafka.traffic(node)
+    store(node, "notifications.warn", "a", "b", "c")
+    assert stored(node, kafka.GROUP, "notifications.warn", 2)[:2] == ["a", "b"]
+    after = kafka.traffic(node)
+    assert after.received - before.received == 3
+    assert after.delivered - before.delivered in (2, 3)
+    assert after.waiting == 3 - (after.delivered - before.delivered)
+    assert after.version.startswith("4.")
+    assert after.destinations == len(kafka.PRIORITIES)
+    # a second time nothing is begun anew
+    kafka.set_up(node)
+    assert kafka.traffic(node).delivered == after.delivered
+
+
+def test_one_that_was_killed_comes_back_with_its_data(place: Deployment) -> None:
+    before = place.engine("kafka")
+    store(before, "notifications.error", "kept")
+    process = place.process("kafka")
+    process.kill()
+    process.wait(60)
+    assert place.health() == {"kafka": "down"}
+    # even where somebody else has come to use its ports
+    with (
+        socket.create_server((HOST, before.port)),
+        socket.create_server((HOST, before.details["ports"]["controller"])),
+    ):
+        place.up("qpid-kafka")
+        after = place.engine("kafka")
+        assert after.port != before.port
+        assert after.details["password"] == before.details["password"]
+        assert stored(after, kafka.GROUP, "notifications.error", 1) == ["kept"]

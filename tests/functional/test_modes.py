@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Modes the whole way: up, status, configure, check, smoke, down.
+
+`qpid-hybrid` goes it in `test_up_down` and `test_smoke`, `rabbit` in
+`test_rabbitmq_engine`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.functional import commands
+from tests.functional.deployments import NOWHERE, deployed, smoke
+from tests.functional.kafka import fetched
+from tests.functional.waiting import until
+
+from hybrid_messaging import modes, state
+from hybrid_messaging.engines import deployment, kafka
+from hybrid_messaging.smoke.checks import notifications
+from hybrid_messaging.smoke.outcome import Status
+
+CHECKS = ("fanout", "notify-delivered", "separation")
+
+
+def test_two_rabbitmqs_and_the_same_as_servers_of_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deployed(tmp_path / "state") as place, deployed(tmp_path / "own") as own:
+        found = place.up("rabbit-dual").state
+        row = commands.configured(capsys, place, tmp_path / "cinder.conf")
+        assert row["problems"] == []
+        assert row["notifications"]["durable"] is True
+        proof = smoke(place, *CHECKS)["separation"]
+        assert proof.status is Status.PASSED
+        assert any("_fanout" in name for name in proof.found["rpc exchanges"])
+
+        with monkeypatch.context() as environment:
+            environment.setenv("HYBRID_RPC_URL", found.rpc_url)
+            environment.setenv("HYBRID_NOTIFY_URL", found.notify_url)
+            where = ("--state-dir", own.dir)
+            result = commands.run(capsys, "up", "external", *where, "-f", "json")
+            assert result.code == 0, result.err
+            assert [row["engine"] for row in result.rows] == ["none", "none"]
+        result = commands.run(capsys, "up", *where)
+        assert (result.code, result.err) == (0, "external is up already\n")
+        result = commands.run(capsys, "status", *where, "-f", "json")
+        assert (result.code, result.rows) == (0, [])
+        assert not commands.configured(capsys, own, tmp_path / "nova.conf")["problems"]
+        assert smoke(own, *CHECKS)["separation"].status is Status.PASSED
+        assert commands.run(capsys, "down", *where).code == 0
+        assert not own.dir.exists()
+        assert place.health() == {"rabbitmq-rpc": "up", "rabbitmq-notify": "up"}
+
+
+def test_a_router_and_kafka(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched()
+    # joining a group takes long on a busy machine
+    monkeypatch.setattr(notifications, "CALL_TIMEOUT", 40.0)
+    with deployed(tmp_path / "state") as place:
+        where = ("--state-dir", place.dir)
+        result = commands.run(capsys, "up", "qpid-kafka", *where, "-f", "json")
+        assert result.code == 0, result.err
+        assert result.rows[1]["url"].startswith("kafka://hybrid:***@127.0.0.1:")
+        row = commands.configured(capsys, place, tmp_path / "cinder.conf")
+        assert row["problems"] == []
+        assert row["notifications"]["engine"] == "Kafka"
+        assert row["notifications"]["durable"] is True
+        results = smoke(place, "notify-restart", *CHECKS, disruptive=True)
+        assert {item.status for item in results.values()} == {Status.PASSED}
+        assert "the one before it was dropped" in results["notify-delivered"].detail
+        assert any(
+            "smoke" in name for name in results["separation"].found["notify topics"]
+        )
+        result = commands.run(capsys, "status", *where)
+        assert result.code == 0
+        until(
+            lambda: kafka.traffic(place.engine("kafka")).destinations == 7,
+            "nothing of smoke's own is left",
+        )
+        assert commands.run(capsys, "down", *where).code == 0
+        until(lambda: place.processes() == [], "nothing runs any more")
+        assert not place.dir.exists()
+
+
+def test_a_url_of_ones_own_outlives_restarts_of_a_shared_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = modes.Mode("both", "amqp", "router", "amqp", "router", shared=True)
+    monkeypatch.setattr(modes, "get", lambda name: both)
+    with deployed(tmp_path / "state") as place:
+        place.up("both", {"rpc": NOWHERE["rpc"]})
+        assert place.engine("router").roles == ("notify",)
+        deployment.restart(place.dir, "router", place.told.append)
+        found = state.load(place.dir)
+        assert found is not None
+        assert found.rpc_url == NOWHERE["rpc"]
+        assert found.notify_url == place.engine("router").url
