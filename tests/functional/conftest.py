@@ -3,7 +3,7 @@
 
 A module whose tests are about what every driver does says so with
 `BUSES = ALL_BUSES`; its tests then run over `zmq`, too, but for those with the mark
-`routed`.
+`routed`. The mark `embedded` is for what other routers do in a way of their own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ Bus = routers.Router | matchmakers.Redis
 
 #: What there is between clients and servers: a router, or with zmq:// a matchmaker.
 ALL_BUSES = (*routers.at_hand(), matchmakers.KIND)
+#: Marks of tests that see fewer buses than their module does, and which.
+NARROWER = {"routed": routers.at_hand(), "embedded": ("embedded",)}
 
 
 def pytest_report_header() -> str:
@@ -31,8 +33,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Have every test see the buses that its module is about."""
     if "router_kind" in metafunc.fixturenames:
         kinds = getattr(metafunc.module, "BUSES", routers.at_hand())
-        if metafunc.definition.get_closest_marker("routed"):
-            kinds = routers.at_hand()
+        for mark, narrower in NARROWER.items():
+            if metafunc.definition.get_closest_marker(mark):
+                kinds = narrower
         metafunc.parametrize("router_kind", kinds, indirect=True, scope="session")
 
 

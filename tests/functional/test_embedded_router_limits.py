@@ -35,9 +35,6 @@ HELD_BACK = 1.0
 #: What a router may grow by for one stuck peer, in bytes.
 GROWTH = 100 * MEGABYTE
 
-#: For what other routers do in a way of their own.
-embedded_only = pytest.mark.parametrize("router_kind", ["embedded"], indirect=True)
-
 
 @pytest.fixture
 def peer(own_bus: Router) -> Iterator[Peer]:
@@ -88,7 +85,7 @@ def test_a_receiver_without_credit_holds_its_sender_back(
     assert set(peer.outcomes.values()) == {ACCEPTED}
 
 
-@embedded_only
+@pytest.mark.embedded
 def test_presettled_messages_wait_for_a_busy_receiver_too(
     peer: Peer, other: Peer
 ) -> None:
@@ -102,7 +99,7 @@ def test_presettled_messages_wait_for_a_busy_receiver_too(
     peer.until(lambda: sender.credit > 0, "credit for what has been taken")
 
 
-@embedded_only
+@pytest.mark.embedded
 @pytest.mark.parametrize("relayed", [True, False])
 def test_what_waits_on_many_links_is_bounded_together(
     own_bus: Router, peer: Peer, other: Peer, relayed: bool
@@ -174,7 +171,7 @@ def test_a_stuck_receiver_keeps_no_presettled_multicast_from_the_others(
         ]
 
 
-@embedded_only
+@pytest.mark.embedded
 def test_a_stuck_caller_keeps_no_replies_from_the_others(
     peer: Peer, other: Peer, own_bus: Router
 ) -> None:
@@ -193,7 +190,7 @@ def test_a_stuck_caller_keeps_no_replies_from_the_others(
         assert other.outcome(delivery) == ACCEPTED
 
 
-@embedded_only
+@pytest.mark.embedded
 def test_a_relay_does_not_wait_for_ever_for_a_busy_receiver(
     peer: Peer, other: Peer
 ) -> None:
@@ -203,7 +200,7 @@ def test_a_relay_does_not_wait_for_ever_for_a_busy_receiver(
     assert peer.outcome(delivery) == RELEASED
 
 
-@embedded_only
+@pytest.mark.embedded
 def test_replies_that_wait_are_released_when_their_caller_goes(
     peer: Peer, other: Peer
 ) -> None:
@@ -316,7 +313,7 @@ def test_links_that_come_and_go_leave_nothing_behind(
     assert own_bus.resident() - before < 5 * MEGABYTE
 
 
-@embedded_only
+@pytest.mark.embedded
 def test_a_router_without_descriptors_waits_for_some(
     own_bus: Router, peer: Peer
 ) -> None:
@@ -381,7 +378,7 @@ def test_a_stuck_peer_does_not_keep_a_router_from_ending(
         own_bus.stop()
 
 
-@embedded_only
+@pytest.mark.embedded
 def test_a_stuck_peer_that_hangs_up_is_gone(own_bus: Router, peer: Peer) -> None:
     with Peer(own_bus.port) as stuck:
         stuck.receiver(ANYCAST, credit=100_000)
@@ -391,7 +388,7 @@ def test_a_stuck_peer_that_hangs_up_is_gone(own_bus: Router, peer: Peer) -> None
         until(lambda: own_bus.connections() == 1, "it is gone", timeout=5)
 
 
-@embedded_only
+@pytest.mark.embedded
 def test_a_hang_up_changes_nothing(own_bus: Router, peer: Peer) -> None:
     os.kill(own_bus.pid, signal.SIGHUP)
     peer.round_trip()
