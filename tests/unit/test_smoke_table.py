@@ -50,6 +50,13 @@ def test_selected_checks_bring_those_that_they_need() -> None:
     ]
 
 
+def test_checks_are_left_out_unless_others_need_them() -> None:
+    names = [check.name for check in select([], without=["separation", "call"])]
+    assert names == [name for name in NAMES if name != "separation"]
+    with pytest.raises(ValueError, match="no check 'pigeon'"):
+        select([], without=["pigeon"])
+
+
 def test_an_unknown_check_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ValueError, match=r"no check 'pigeon'.*rpc-connect, notify"):
         select(["pigeon"])

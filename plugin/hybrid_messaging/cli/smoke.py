@@ -80,6 +80,13 @@ class Smoke(Lister):
             metavar="CHECK",
             help="make these checks, and those that they need",
         )
+        parser.add_argument(
+            "--skip",
+            nargs="+",
+            default=[],
+            metavar="CHECK",
+            help="leave these out, unless others need them",
+        )
         return parser
 
     def run(self, parsed_args: argparse.Namespace) -> int:
@@ -95,7 +102,7 @@ class Smoke(Lister):
             warnings.simplefilter("ignore")
             from hybrid_messaging.smoke import outcome, report, runner, table
 
-        checks = table.select(parsed_args.only)
+        checks = table.select(parsed_args.only, parsed_args.skip)
         setup = _setup(parsed_args)
         lines = _Lines(self.app)
         lines.show(

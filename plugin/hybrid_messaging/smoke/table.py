@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from hybrid_messaging.smoke.checks import (
@@ -107,15 +107,17 @@ CHECKS = (
 )
 
 
-def select(names: Iterable[str]) -> list[Check]:
+def select(names: Iterable[str], without: Collection[str] = ()) -> list[Check]:
     """Return some checks and those that they need, in the order of the table.
 
     :param names: none for all checks
+    :param without: are left out, unless others need them
     :raises ValueError: if there is no such check
     """
     by_name = {check.name: check for check in CHECKS}
     wanted: set[str] = set()
-    missing = list(names) or list(by_name)
+    missing = [name for name in list(names) or by_name if name not in without]
+    missing += [name for name in without if name not in by_name]
     while missing:
         name = missing.pop()
         if name not in by_name:
