@@ -350,9 +350,9 @@ def test_silent_peers_are_taken_for_gone(make_router: MakeRouter) -> None:
 
 
 def test_peers_are_told_that_the_router_lives(own_bus: Router) -> None:
-    with Peer(own_bus.port, idle_timeout=2) as peer:
+    with Peer(own_bus.port, idle_timeout=4) as peer:
         with pytest.raises(AssertionError):
-            peer.until(lambda: peer.ended is not None, "it ends", timeout=5)
+            peer.until(lambda: peer.ended is not None, "it ends", timeout=9)
         peer.round_trip()
 
 
