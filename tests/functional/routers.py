@@ -26,6 +26,7 @@ from hybrid_messaging.engines.router import ADDRESSES, NATIVE
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 30.0
+STOP_TIMEOUT = 60.0
 
 _USERS = "users.sasldb"
 
@@ -229,7 +230,7 @@ class Router:
         # one that a test has paused is to end, too
         process.send_signal(signal.SIGCONT)
         try:
-            process.wait(10)
+            process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

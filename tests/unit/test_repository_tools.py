@@ -128,7 +128,7 @@ def test_without_a_python_there_is_a_sentence(checkout: Path) -> None:
 
 
 def step(command: str) -> list[str]:
-    return ["bash", "-c", f"source {TOOLS}/steps.sh; run_step 'a step' {command}"]
+    return ["bash", "-c", f"source '{TOOLS}/steps.sh'; run_step 'a step' {command}"]
 
 
 def test_a_step_that_works_is_one_line() -> None:
