@@ -5,8 +5,16 @@ from tests.functional.conftest import (
     bus,
     make_router,
     own_bus,
+    pytest_generate_tests,
     pytest_report_header,
     router_kind,
 )
 
-__all__ = ["bus", "make_router", "own_bus", "pytest_report_header", "router_kind"]
+__all__ = [
+    "bus",
+    "make_router",
+    "own_bus",
+    "pytest_generate_tests",
+    "pytest_report_header",
+    "router_kind",
+]
