@@ -4,10 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import socket
-import struct
-import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,38 +121,6 @@ def test_a_node_killed_leaves_nothing_that_matters(place: Deployment) -> None:
     after = place.engine("rabbitmq")
     assert (after.url, after.details) == (before.url, before.details)
     assert stored(after.url, "kept-by-node") == "still here"
-
-
-def test_the_epmd_of_a_running_node_stays(
-    place: Deployment, node: state.Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So nothing but a node's end can take the epmd of anybody away."""
-    monkeypatch.setattr(rabbitmq, "_EPMD_TIMEOUT", 1.0)
-    rabbitmq.clean_up(node)
-    assert ports.answers(HOST, node.details["ports"]["epmd"])
-    assert place.health() == {"rabbitmq": "up"}
-
-
-def test_an_epmd_is_ended_that_has_yet_to_miss_its_node(node: state.Engine) -> None:
-    with ports.Ports() as free:
-        port, nobody = free.take(), free.take()
-    killed = dataclasses.replace(node, details={"ports": {"epmd": port}})
-    subprocess.run(
-        ["epmd", "-port", str(port), "-address", HOST, "-daemon"], check=True
-    )
-    until(lambda: ports.answers(HOST, port), "the epmd listens")
-    with socket.create_connection((HOST, port)) as registration:
-        # ALIVE2_REQ of the Erlang distribution protocol
-        name = b"killed"
-        request = struct.pack(">BHBBHHH", 120, nobody, 72, 0, 6, 5, len(name)) + name
-        registration.sendall(struct.pack(">H", len(request) + 2) + request + b"\0\0")
-        assert registration.recv(4)[1:2] == b"\0"
-        cleaning = threading.Thread(target=rabbitmq.clean_up, args=(killed,))
-        cleaning.start()
-        cleaning.join(0.2)
-        assert cleaning.is_alive()
-    cleaning.join(30)
-    assert not ports.answers(HOST, port)
 
 
 def test_no_node_no_answer(node: state.Engine) -> None:

@@ -201,6 +201,30 @@ def test_whoever_does_not_end_is_killed_with_its_children(tmp_path: Path) -> Non
         assert not member.is_running() or member.status() == psutil.STATUS_ZOMBIE
 
 
+def test_a_descendant_in_a_session_of_its_own_is_ended(tmp_path: Path) -> None:
+    """It may have only been started when its engine's family was listed."""
+    leaving = (
+        "import pathlib, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time;"
+        " time.sleep(600)'], start_new_session=True, cwd='/')\n"
+        "pathlib.Path('child').write_text(str(child.pid))"
+    )
+    for name in ("ours", "other"):
+        (tmp_path / name).mkdir()
+        spawn([sys.executable, "-c", leaving], tmp_path / name).wait(30)
+    ours, other = (
+        psutil.Process(int((tmp_path / name / "child").read_text()))
+        for name in ("ours", "other")
+    )
+    try:
+        processes.stop_descendants(tmp_path / "ours")
+        assert not ours.is_running() or ours.status() == psutil.STATUS_ZOMBIE
+        assert other.is_running()
+    finally:
+        processes.stop_descendants(tmp_path / "other")
+    assert not other.is_running() or other.status() == psutil.STATUS_ZOMBIE
+
+
 def test_stop_takes_what_has_ended(tmp_path: Path) -> None:
     process = spawn([sys.executable, "-c", ""], tmp_path)
     process.wait(30)

@@ -134,9 +134,6 @@ class Engine(Protocol):
         :raises EngineError: if it does not answer
         """
 
-    def clean_up(self, engine: state.Engine) -> None:
-        """Remove what an engine that has ended leaves running."""
-
 
 def is_available(kind: str) -> bool:
     """Whether this release can start engines of a kind."""

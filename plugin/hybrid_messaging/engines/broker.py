@@ -189,10 +189,6 @@ def traffic(engine: state.Engine) -> Traffic:
         )
 
 
-def clean_up(engine: state.Engine) -> None:
-    """See `hybrid_messaging.engines.Engine`; a broker leaves nothing."""
-
-
 def management(engine: state.Engine) -> ArtemisManagement:
     """Connect to the management of a broker; use the result as a context manager.
 

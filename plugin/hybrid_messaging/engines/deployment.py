@@ -368,7 +368,7 @@ def _stop(
         for engine, process in running
     )
     for engine in stopping:
-        engines.get(engine.kind).clean_up(engine)
+        processes.stop_descendants(state_dir / engine.name)
 
 
 def _remove(state_dir: Path, names: Iterable[str]) -> None:

@@ -248,10 +248,6 @@ def traffic(engine: state.Engine) -> Traffic:
     )
 
 
-def clean_up(engine: state.Engine) -> None:
-    """See `hybrid_messaging.engines.Engine`; a broker leaves nothing running."""
-
-
 def create_topics(settings: Mapping[str, Any], topics: Iterable[str]) -> None:
     """Create topics of one partition, which keeps their messages in order.
 

@@ -14,6 +14,9 @@ import psutil
 
 from hybrid_messaging.state import NOT_STARTED
 
+#: In the environment of an engine and all that it starts: its directory.
+MARK = "HYBRID_MESSAGING_ENGINE"
+
 #: Seconds that the kernel may take to remove a killed process.
 _KILL_TIMEOUT = 10.0
 _POLL = 0.05
@@ -35,7 +38,10 @@ def spawn(
     with log.open("ab") as output:
         started = subprocess.Popen(
             command,
-            env=environment,
+            env={
+                **(os.environ if environment is None else environment),
+                MARK: os.path.realpath(directory),
+            },
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -100,6 +106,31 @@ def stop(processes: Iterable[tuple[psutil.Process, float]]) -> None:
             member.kill()
     for member in families:
         _ends(member, _KILL_TIMEOUT)
+
+
+def stop_descendants(directory: Path) -> None:
+    """End what `spawn`'s process in a directory has started and left behind.
+
+    Who has made a session of its own, as Erlang's epmd does, is no child of
+    anybody's any more; but it has our mark.
+    """
+    deadline = time.monotonic() + _KILL_TIMEOUT
+    # one of them may start another one in the meantime
+    while (found := list(_marked(directory))) and time.monotonic() < deadline:
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for process in found:
+            _ends(process, _KILL_TIMEOUT)
+
+
+def _marked(directory: Path) -> Iterator[psutil.Process]:
+    mark = os.path.realpath(directory)
+    for process in psutil.process_iter():
+        # those of other users are none of ours
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == mark:
+                yield process
 
 
 def _ends(process: psutil.Process, timeout: float) -> bool:

@@ -9,14 +9,11 @@ does: https://www.rabbitmq.com/docs/configure#supported-environment-variables
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import json
 import os
 import secrets
 import shutil
-import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -53,9 +50,6 @@ MEMORY_LIMIT = "512MB"
 DISK_RESERVE = "50MB"
 
 _HTTP_TIMEOUT = 10.0
-_EPMD_TIMEOUT = 10.0
-_EPMD_POLL = 0.02
-_EPMD_REFUSAL = b"living nodes"
 # the ports of a node besides the one for AMQP 0-9-1
 _MORE_PORTS = ("management", "distribution", "epmd")
 # settings of another node, or of the supervisor that runs us
@@ -160,30 +154,6 @@ def traffic(engine: state.Engine) -> Traffic:
         delivered=messages.get("deliver_get", 0),
         waiting=overview.get("queue_totals", {}).get("messages", 0),
     )
-
-
-def clean_up(engine: state.Engine) -> None:
-    """See `hybrid_messaging.engines.Engine`.
-
-    A node starts its epmd if there is none, and leaves it to others.
-    """
-    port = engine.details["ports"]["epmd"]
-    deadline = time.monotonic() + _EPMD_TIMEOUT
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        while time.monotonic() < deadline and ports.answers(engine.host, port):
-            # refuses while any node is registered, so it can only end one of ours
-            killed = subprocess.run(
-                ["epmd", "-port", str(port), "-kill"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=_EPMD_TIMEOUT,
-                check=False,
-            )
-            if killed.returncode != 0 and _EPMD_REFUSAL not in killed.stdout:
-                return
-            # it has yet to go, or to miss its node, which the kernel may still be
-            # busy removing
-            time.sleep(_EPMD_POLL)
 
 
 def add_vhost(engine: state.Engine, vhost: str) -> str:

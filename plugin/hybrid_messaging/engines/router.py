@@ -146,10 +146,6 @@ def traffic(engine: state.Engine) -> Traffic:
         )
 
 
-def clean_up(engine: state.Engine) -> None:
-    """See `hybrid_messaging.engines.Engine`; a router leaves nothing."""
-
-
 def _write_user(directory: Path, options: Options) -> str:
     """Make the one user of the router, with Cyrus SASL.
 
