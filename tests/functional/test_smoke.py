@@ -24,7 +24,7 @@ from tests.functional.routers import Router, Settings
 from tests.functional.waiting import until
 
 from hybrid_messaging import modes, state, urls
-from hybrid_messaging.engines import rabbitmq
+from hybrid_messaging.engines import ports, rabbitmq
 from hybrid_messaging.engines.router import ADDRESSES
 from hybrid_messaging.service_configs.transports import Transports
 from hybrid_messaging.smoke import context, runner
@@ -406,6 +406,7 @@ def test_the_proof_on_a_broker_that_is_not_ours(
     outcome = smoke(
         *("--state-dir", "/nonexistent", "--only", "separation"),
         PATH=f"{tmp_path}:{os.environ['PATH']}",
+        ERL_EPMD_PORT=str(_epmd_port(hybrid)),
         HYBRID_RPC_URL=rpc_url(hybrid),
         HYBRID_NOTIFY_URL=notify_url(hybrid),
     )
@@ -413,6 +414,31 @@ def test_the_proof_on_a_broker_that_is_not_ours(
     detail = outcome.rows["separation"]["detail"]
     assert f"by {how}" in detail
     assert ("proves less" in detail) is (how != "rabbitmqctl")
+
+
+def test_rabbitmqctl_is_left_alone_where_no_node_can_be(
+    hybrid: Deployment, tmp_path: Path
+) -> None:
+    """It would start an epmd, open to the network, and leave it behind."""
+    ctl, called = tmp_path / "rabbitmqctl", tmp_path / "called"
+    ctl.write_text(f"#!/bin/sh\ntouch {called}\n")
+    ctl.chmod(0o755)
+    with ports.Ports() as free:
+        nobody = free.take()
+    outcome = smoke(
+        *("--state-dir", "/nonexistent", "--only", "separation"),
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
+        ERL_EPMD_PORT=str(nobody),
+        HYBRID_RPC_URL=rpc_url(hybrid),
+        HYBRID_NOTIFY_URL=notify_url(hybrid),
+    )
+    assert outcome.code == 0, outcome.told
+    assert "proves less" in outcome.rows["separation"]["detail"]
+    assert not called.exists()
+
+
+def _epmd_port(hybrid: Deployment) -> int:
+    return int(hybrid.engine("rabbitmq").details["ports"]["epmd"])
 
 
 def _ctl(hybrid: Deployment) -> str:
@@ -423,7 +449,7 @@ def _ctl(hybrid: Deployment) -> str:
         "#!/bin/sh\n"
         f"export HOME={hybrid.dir / engine.name}\n"
         f"export RABBITMQ_NODENAME={engine.details['node']}\n"
-        f"export ERL_EPMD_PORT={engine.details['ports']['epmd']}\n"
+        f"export ERL_EPMD_PORT={_epmd_port(hybrid)}\n"
         f'exec {program} "$@"\n'
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 
 import amqp
 
-from hybrid_messaging.engines import EngineError
+from hybrid_messaging.engines import HOST, EngineError, ports
 from hybrid_messaging.engines import rabbitmq as engine
 from hybrid_messaging.service_configs import connecting
 from hybrid_messaging.smoke.bus import Bus
@@ -23,6 +24,8 @@ from hybrid_messaging.smoke.run import Run
 #: Seconds for each step of a connection, and for rabbitmqctl, which starts Erlang.
 CONNECT_TIMEOUT = 5.0
 CTL_TIMEOUT = 15.0
+#: Where nodes of this machine are registered, unless the environment tells.
+EPMD_PORT = 4369
 
 LOOK_AT = {
     "separation": "`rabbitmqctl list_queues name consumers`: a queue with consumers is "
@@ -118,6 +121,10 @@ def _from_ctl(bus: Bus, run: Run) -> Inventory | None:
     program = shutil.which("rabbitmqctl")
     if program is None or not any(host.host in _LOOPBACK for host in bus.hosts):
         return None
+    # without a node, it would start an epmd that listens on all interfaces, and
+    # leave it behind
+    if not _epmd_answers():
+        return None
     listed = []
     for what in ("list_queues", "list_exchanges"):
         command = [program, "-q", what, "-p", bus.url.vhost or "/"]
@@ -136,6 +143,11 @@ def _from_ctl(bus: Bus, run: Run) -> Inventory | None:
     if run.notify_exchange not in names["exchanges"]:
         return None
     return Inventory("rabbitmqctl", names)
+
+
+def _epmd_answers() -> bool:
+    port = os.environ.get("ERL_EPMD_PORT", "")
+    return ports.answers(HOST, int(port) if port.isdecimal() else EPMD_PORT)
 
 
 def _from_probing(bus: Bus, run: Run) -> Inventory:
