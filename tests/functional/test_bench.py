@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,21 @@ from tests.functional.deployments import NOWHERE, Deployment, deployed
 from tests.functional.routers import Router
 from tests.functional.waiting import until
 
-from hybrid_messaging.bench import measuring, scenarios, summary
+from hybrid_messaging import engines
+from hybrid_messaging.bench import (
+    measuring,
+    report,
+    result,
+    run,
+    scenarios,
+    summary,
+    troubles,
+)
 from hybrid_messaging.bench.buses import Bus
 from hybrid_messaging.bench.parameters import Parameters
 from hybrid_messaging.bench.plan import Step, groups
-from hybrid_messaging.engines import rabbitmq
+from hybrid_messaging.bench.troubles import TROUBLES
+from hybrid_messaging.engines import Options, rabbitmq
 
 TIMEOUT = 280
 #: Two scenarios that one deployment serves.
@@ -232,18 +243,86 @@ def own_control(tmp_path: Path) -> Iterator[str]:
 
 
 def test_ended_from_outside(given: dict[str, str], tmp_path: Path) -> None:
+    """Nobody goes on, and what was measured until then is there to look at."""
+    output = tmp_path / "result"
     process = start(
-        *("run", "--output", tmp_path, "--duration", "60", "--state-dir"),
-        tmp_path / "none",
+        *("run", "--output", output, "--warm-up", "0.1", "--duration", "1"),
+        *("--rounds", "500", "--state-dir", tmp_path / "none"),
         **given,
         HYBRID_BENCH_TEST=str(tmp_path),
     )
-    until(lambda: _workers(tmp_path), "the workers have started", timeout=120)
+
+    def measured() -> list[Any]:
+        if not (output / "result.json").exists():
+            return []
+        return json.loads((output / "result.json").read_text())["measurements"]
+
+    until(measured, "something is measured", timeout=120)
+    until(lambda: _workers(tmp_path), "the next workers have started", timeout=120)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=TIMEOUT)
+    _, told = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 128 + signal.SIGTERM
+    assert "ended early" in told
     # one that was just being started learns of the end when it first reads
     until(lambda: not _workers(tmp_path), "the workers have ended")
+    assert "This run has ended early" in (output / "report.html").read_text()
+    with (output / "result.csv").open() as file:
+        assert {row["part"] for row in csv.DictReader(file)} == {"peak"}
+
+
+class Told(run.Watcher):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self.ended: list[str] = []
+
+    def end(self, step: Step, measurement: Mapping[str, Any]) -> None:
+        self.ended.append(step.part)
+
+    def fail(self, step: Step, problem: str) -> None:
+        self.failed.append(step.part)
+
+
+def test_an_engine_that_does_not_come_back(
+    hybrid: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and the rest goes on with an engine that is started anew."""
+    restart = TROUBLES["rpc"]
+
+    def fail(*args: Any) -> str:
+        with monkeypatch.context() as impatient:
+            router = engines.get("router")
+            impatient.setattr(router, "is_ready", lambda engine: False)
+            impatient.setattr(router, "START_TIMEOUT", 0.0)
+            return restart.happen(*args)
+
+    shown = {
+        name: replace(TROUBLES["rpc"], duration=1.0, happen=happen)
+        for name, happen in (("fails", fail), ("works", restart.happen))
+    }
+    monkeypatch.setattr(troubles, "TROUBLES", shown)
+    monkeypatch.setattr(measuring, "TROUBLES", shown)
+    told = Told()
+    setup = run.Setup(
+        scenarios.select(["4"]),
+        Parameters(
+            producers=1, consumers=1, rpc_share=100, warm_up=0.1, duration=1, rounds=1
+        ),
+        tmp_path / "engines",
+        tmp_path,
+        parts=["trouble"],
+        given={"notify": hybrid.engine("rabbitmq").url},
+        options=Options(router="embedded"),
+    )
+    found = run.run(setup, told)
+    assert told.failed == ["trouble-fails"]
+    assert told.ended == ["peak", "trouble-works"]
+    (problem,) = found["problems"]
+    assert "router was not ready" in summary.problem(problem)
+    assert found["complete"]
+    assert result.load(tmp_path / run.RESULT_FILE)["problems"] == [problem]
+    assert "router was not ready" in report.render(found)
 
 
 def _workers(mark: Path) -> list[int]:

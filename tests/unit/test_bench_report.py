@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -254,6 +257,50 @@ def test_files_that_are_no_results(tmp_path: Path, text: str, problem: str) -> N
     path.write_text(text)
     with pytest.raises(BenchError, match=problem):
         result.load(path)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"measurements": [{}]}, {"machine": None}, {"measurements": None}]
+)
+def test_a_damaged_result(tmp_path: Path, damage: dict[str, Any]) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({**WHOLE, **damage}))
+    with pytest.raises(BenchError, match="damaged"):
+        result.load(path)
+
+
+def test_a_result_of_an_older_release(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = {key: value for key, value in WHOLE.items() if key != "problems"}
+    (tmp_path / "result.json").write_text(json.dumps(old))
+    assert command(capsys, "bench", "report", tmp_path).code == 0
+
+
+def test_what_could_not_be_measured_is_told() -> None:
+    problem = {"scenario": "4-hybrid", "part": "load", "round": 2, "load": 30.0}
+    page = report.render({**WHOLE, "problems": [{**problem, "text": "it <died>"}]})
+    assert "4-hybrid load 30/s, round 2: it &lt;died&gt;" in page
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """No file can grow beyond a few bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    result.save(path, made())
+    with full_disk(), pytest.raises(BenchError, match="cannot write"):
+        result.save(path, WHOLE)
+    assert [item.name for item in tmp_path.iterdir()] == ["result.json"]
+    assert result.load(path)["measurements"] == []
 
 
 def test_nothing_half_written_stays(tmp_path: Path) -> None:

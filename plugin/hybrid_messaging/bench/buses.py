@@ -84,22 +84,37 @@ def brought_up(
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with state.lock(directory, LOCK_TIMEOUT), contextlib.ExitStack() as stack:
         stack.callback(state.forget, directory)
-        found: dict[str, state.State] = {}
         for mode in dict.fromkeys(item.mode for item in scenarios):
-            place = directory / mode
-            deployment.down(place, progress)
-            stack.callback(deployment.down, place, progress)
-            found[mode] = deployment.up(
-                place, modes.get(mode), given, options, progress
-            ).state
+            deployment.down(directory / mode, progress)
+            stack.callback(deployment.down, directory / mode, progress)
         yield {
-            item.name: Bus(
-                item.url("rpc", found[item.mode].rpc_url),
-                item.url("notify", found[item.mode].notify_url),
-                directory / item.mode,
-            )
+            item.name: bring_up(item, directory, given, options, progress)
             for item in scenarios
         }
+
+
+def bring_up(
+    scenario: Scenario,
+    directory: Path,
+    given: Mapping[str, str],
+    options: Options,
+    progress: Progress,
+) -> Bus:
+    """Have the engines of a scenario run: start those that do not.
+
+    :param directory: where the engines of each mode keep their state
+    :param given: transport URLs by role, for modes that take any
+    :raises EngineError: if an engine does not start
+    """
+    place = directory / scenario.mode
+    found = deployment.up(
+        place, modes.get(scenario.mode), given, options, progress, repair=True
+    ).state
+    return Bus(
+        scenario.url("rpc", found.rpc_url),
+        scenario.url("notify", found.notify_url),
+        place,
+    )
 
 
 def clean_up(assignments: Iterable[Assignment], progress: Progress) -> None:

@@ -69,7 +69,10 @@ def weights(text: str, allowed: Iterable[str] = ()) -> dict[str, float]:
     found: dict[str, float] = {}
     for item in text.split(","):
         name, equals, number = item.strip().partition("=")
-        weight = float(number) if equals else 1.0
+        try:
+            weight = float(number) if equals else 1.0
+        except ValueError:
+            weight = math.nan
         if not name or (allowed and name not in allowed):
             raise ValueError(f"{name!r} is none of {', '.join(allowed)}")
         if not (weight >= 0 and math.isfinite(weight)):

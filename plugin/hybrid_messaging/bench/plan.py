@@ -35,6 +35,8 @@ LOAD_LEVELS = (0.3, 0.6, 0.9)
 SEPARATION_LEVELS = (0.0, 0.25, 0.5, 0.75)
 #: The rate beside which there is trouble: light, so that what is seen is trouble.
 TROUBLE_LEVEL = 0.3
+#: Seconds that a measurement takes beside its load: workers start, connect and end.
+OVERHEAD = 5.0
 #: Timeout of calls when there is trouble: it has to end within the measurement.
 TROUBLE_TIMEOUT = 10.0
 
@@ -70,6 +72,11 @@ class Step:
     parameters: Parameters
     load: float | None = None
     trouble: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes, more or less, on a machine that does nothing else."""
+        return self.parameters.warm_up + self.parameters.duration + OVERHEAD
 
     def __str__(self) -> str:
         load = "" if self.load is None else f" {self.load:g}/s"

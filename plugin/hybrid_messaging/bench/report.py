@@ -47,6 +47,7 @@ def render(result: Result) -> str:
         columns=[name for name in summary.COLUMNS if name in _HEADINGS],
         headings=_HEADINGS,
         total=summary.unaccounted(result),
+        told=summary.problem,
     )
 
 

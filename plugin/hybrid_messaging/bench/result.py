@@ -20,6 +20,27 @@ FORMAT = 1
 
 Result = dict[str, Any]
 
+#: What every result has.
+_KEYS = {
+    "began": str,
+    "complete": bool,
+    "machine": dict,
+    "versions": dict,
+    "hosts": dict,
+    "parameters": dict,
+    "scenarios": list,
+    "engines": dict,
+    "measurements": list,
+    "problems": list,
+}
+#: And every measurement in it.
+_MEASURED = frozenset(
+    {
+        *("scenario", "part", "round", "load", "warm_up", "seconds", "kinds"),
+        *("event", "engines", "workers"),
+    }
+)
+
 
 def new(
     scenarios: Sequence[Scenario],
@@ -42,6 +63,7 @@ def new(
         "scenarios": [asdict(item) for item in scenarios],
         "engines": {},
         "measurements": [],
+        "problems": [],
     }
 
 
@@ -59,9 +81,24 @@ def load(path: Path) -> Result:
     if found.get("format") != FORMAT:
         raise BenchError(
             f"{path} was written by another release (format {found.get('format')}, "
-            f"this one reads {FORMAT})"
+            f"this one reads {FORMAT}): use that release to read it"
         )
+    # what the first releases did not write yet
+    found.setdefault("problems", [])
+    if problem := _damage(found):
+        raise BenchError(f"{path} is damaged: {problem}")
     return found
+
+
+def _damage(found: Result) -> str:
+    """What is wrong with a result that somebody has changed; '' if nothing is."""
+    for key, kind in _KEYS.items():
+        if not isinstance(found.get(key), kind):
+            return f"it has no {key}"
+    for item in found["measurements"]:
+        if lacking := _MEASURED - item.keys():
+            return f"a measurement has no {min(lacking)}"
+    return ""
 
 
 def combined(results: Mapping[str, Result]) -> Result:
@@ -90,11 +127,14 @@ def combined(results: Mapping[str, Result]) -> Result:
             for name, item in results.items()
             for mode, found in item["engines"].items()
         },
-        "measurements": [
-            measurement
-            for name, item in results.items()
-            for measurement in renamed(item["measurements"], "scenario", name)
-        ],
+        **{
+            key: [
+                one
+                for name, item in results.items()
+                for one in renamed(item[key], "scenario", name)
+            ]
+            for key in ("measurements", "problems")
+        },
     }
 
 

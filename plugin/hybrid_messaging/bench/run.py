@@ -8,18 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hybrid_messaging.bench import buses, measuring, plan, result
+from hybrid_messaging import state
+from hybrid_messaging.bench import BenchError, buses, measuring, plan, result
 from hybrid_messaging.bench.crew import LocalWorker, Start
 from hybrid_messaging.bench.parameters import Parameters
 from hybrid_messaging.bench.plan import Step
 from hybrid_messaging.bench.result import Result
 from hybrid_messaging.bench.scenarios import Scenario
-from hybrid_messaging.engines import Options
+from hybrid_messaging.engines import EngineError, Options
 
 #: The file of a run's directory that holds its result.
 RESULT_FILE = "result.json"
 #: The file for people, beside it.
 REPORT_FILE = "report.html"
+#: The file for spreadsheets.
+TABLE_FILE = "result.csv"
+#: What can go wrong in one measurement without ending the others.
+FAILURES = (BenchError, EngineError, state.StateError)
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,17 @@ class Watcher:
 
     progress: Callable[[str], None] = staticmethod(lambda line: None)
 
+    def plan(self, steps: Sequence[Step]) -> None:
+        """So many measurements are going to be made."""
+
     def begin(self, step: Step, number: int, total: int) -> None:
         """A measurement begins."""
 
     def end(self, step: Step, measurement: Mapping[str, Any]) -> None:
         """A measurement has ended."""
+
+    def fail(self, step: Step, problem: str) -> None:
+        """A measurement could not be made."""
 
 
 def run(
@@ -65,12 +76,13 @@ def run(
     """Make all measurements.
 
     The result is saved after each of them: whatever ends the run, what was
-    measured is there.
+    measured is there. One that cannot be made is noted as a problem, and the
+    others go on, unless nothing can be compared any more.
 
     :param start: starts a worker
     :param hosts: what is known about the hosts on which that is, by name
-    :raises BenchError: if one of them cannot be made
-    :raises EngineError: if an engine does not start
+    :raises BenchError: if there is no scenario left that can be measured
+    :raises EngineError: if an engine does not start in the beginning
     :raises StateError: if another benchmark is at work
     """
     found = result.new(setup.scenarios, setup.parameters, hosts or {})
@@ -82,22 +94,66 @@ def run(
             setup.scenarios, setup.parameters, setup.parts, setup.rates, measurements
         )
 
-    total = len(list(steps([])))
+    planned = list(steps([]))
+    watcher.plan(planned)
     with buses.brought_up(
         setup.scenarios, setup.engines, setup.given, setup.options, watcher.progress
     ) as ready:
         found["engines"] = _versions(setup.scenarios, ready)
         for number, step in enumerate(steps(found["measurements"]), start=1):
-            watcher.begin(step, number, total)
-            measurement = measuring.measure(
-                step, ready[step.scenario.name], watcher.progress, start
-            )
-            found["measurements"].append(measurement)
-            result.save(path, found)
-            watcher.end(step, measurement)
+            bus = ready.get(step.scenario.name)
+            if bus is None:
+                continue
+            watcher.begin(step, number, len(planned))
+            try:
+                measurement = measuring.measure(step, bus, watcher.progress, start)
+            except FAILURES as error:
+                found["problems"].append(_problem(step, error))
+                result.save(path, found)
+                watcher.fail(step, str(error))
+                _mend(setup, step, ready, watcher.progress)
+            else:
+                found["measurements"].append(measurement)
+                result.save(path, found)
+                watcher.end(step, measurement)
     found["complete"] = True
     result.save(path, found)
     return found
+
+
+def _problem(step: Step, error: Exception) -> dict[str, Any]:
+    return {
+        "scenario": step.scenario.name,
+        "part": step.part,
+        "round": step.round,
+        "load": step.load,
+        # what follows is the end of a log
+        "text": str(error).partition("\n")[0],
+    }
+
+
+def _mend(
+    setup: Setup, step: Step, ready: dict[str, buses.Bus], progress: buses.Progress
+) -> None:
+    """After a failure, have the engines run again, or give up who needs them.
+
+    A scenario without a peak is given up too: it cannot be compared.
+
+    :raises BenchError: if no scenario is left
+    """
+    if step.part == plan.PEAK:
+        del ready[step.scenario.name]
+    for item in setup.scenarios:
+        if item.mode == step.scenario.mode and item.name in ready:
+            try:
+                ready[item.name] = buses.bring_up(
+                    item, setup.engines, setup.given, setup.options, progress
+                )
+            except FAILURES as error:
+                progress(f"{item.name} is given up: {error}")
+                del ready[item.name]
+    if not ready:
+        raise BenchError("there is no scenario left that could be measured")
 
 
 def _versions(

@@ -106,6 +106,15 @@ def to_csv(found: Iterable[Row]) -> str:
     return text.getvalue()
 
 
+def problem(found: Mapping[str, Any]) -> str:
+    """A measurement that could not be made, in words."""
+    load = "" if found["load"] is None else f" {found['load']:g}/s"
+    return (
+        f"{found['scenario']} {found['part']}{load}, round {found['round']}: "
+        f"{found['text']}"
+    )
+
+
 def side(kind: str) -> str:
     """Where a kind's rate and latency are measured."""
     return "sending" if kind == "call" else "arriving"

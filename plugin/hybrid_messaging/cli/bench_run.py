@@ -22,6 +22,12 @@ from hybrid_messaging.engines import Options
 if TYPE_CHECKING:
     from hybrid_messaging.bench.result import Result
     from hybrid_messaging.bench.run import Setup, Watcher
+    from hybrid_messaging.bench.summary import Row
+
+
+#: Messages per second that nobody can ask for: noting down how many of them are late
+#: would take longer than the run.
+_MOST = 100_000
 
 
 class BenchRun(Lister):
@@ -32,7 +38,7 @@ class BenchRun(Lister):
     result.json with everything.
 
     Exit code 0: every message is accounted for; 1: some were lost or
-    duplicated, or have failed, or it could not be run.
+    duplicated, or have failed, or a measurement could not be made.
     """
 
     _exit_code = 0
@@ -88,10 +94,9 @@ class BenchRun(Lister):
         parser.add_argument(
             "--hosts",
             type=_at_least(1),
-            default=1,
             metavar="N",
             help="with --control: how many hosts with `bench worker` to wait for "
-            "(default: %(default)s)",
+            "(default: 1)",
         )
         parser.add_argument(
             "--parts",
@@ -108,30 +113,61 @@ class BenchRun(Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-        from hybrid_messaging.bench import report, result, run, summary
+        from hybrid_messaging.bench import run, summary
 
         setup = _setup(parsed_args)
-        tell = progress.printer(self.app)
         try:
             with ending.by_signal():
                 found = self._run(setup, parsed_args)
         except BaseException:
-            tell(
-                "ended early; what was measured until then: "
-                f"hybrid-messaging bench report {shlex.quote(str(setup.output))}"
-            )
+            self._keep(setup)
             raise
-        rows = summary.rows(found)
-        result.write(setup.output / "result.csv", summary.to_csv(rows))
-        result.write(setup.output / run.REPORT_FILE, report.render(found))
+        rows = self._write(setup, found)
         total = summary.unaccounted(found)
+        tell = progress.printer(self.app)
         tell(
             f"{total.sent} messages: {total.lost} lost, {total.duplicated} duplicated, "
             f"{total.failed} failed"
         )
+        for problem in found["problems"]:
+            tell(f"not measured: {summary.problem(problem)}")
         tell(f"the report is {setup.output / run.REPORT_FILE}")
-        self._exit_code = int(bool(total.lost or total.duplicated or total.failed))
+        self._exit_code = int(
+            bool(total.lost or total.duplicated or total.failed or found["problems"])
+        )
         return summary.table(rows)
+
+    def _keep(self, setup: Setup) -> None:
+        """Make a report of what was measured until the run was ended."""
+        from hybrid_messaging.bench import BenchError, result, run
+
+        tell = progress.printer(self.app)
+        path = setup.output / run.RESULT_FILE
+        if not path.exists():
+            return
+        try:
+            found = result.load(path)
+            if not found["measurements"]:
+                tell("ended early; nothing was measured until then")
+                return
+            self._write(setup, found)
+        except BenchError as error:
+            tell(f"ended early; there is no report: {error}")
+            return
+        tell(
+            f"ended early; what was measured until then: "
+            f"{setup.output / run.REPORT_FILE}, or "
+            f"hybrid-messaging bench report {shlex.quote(str(setup.output))}"
+        )
+
+    def _write(self, setup: Setup, found: Result) -> list[Row]:
+        """Write the files for people, and return the rows of the table."""
+        from hybrid_messaging.bench import report, result, run, summary
+
+        rows = summary.rows(found)
+        result.write(setup.output / run.TABLE_FILE, summary.to_csv(rows))
+        result.write(setup.output / run.REPORT_FILE, report.render(found))
+        return rows
 
     def _run(self, setup: Setup, parsed_args: argparse.Namespace) -> Result:
         from hybrid_messaging.bench import remote, run
@@ -140,7 +176,7 @@ class BenchRun(Lister):
         if not parsed_args.control:
             return run.run(setup, watcher)
         tell = progress.printer(self.app)
-        with remote.Hosts(parsed_args.control, parsed_args.hosts, tell) as hosts:
+        with remote.Hosts(parsed_args.control, parsed_args.hosts or 1, tell) as hosts:
             return run.run(setup, watcher, hosts.start, hosts.about)
 
     def run(self, parsed_args: argparse.Namespace) -> int:
@@ -183,7 +219,7 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     )
     load.add_argument(
         "--rate",
-        type=_positive,
+        type=_rate,
         action="append",
         default=[],
         metavar="N",
@@ -220,6 +256,8 @@ def _setup(parsed_args: argparse.Namespace) -> Setup:
             f"URLs are measured as scenario {scenarios.EXTERNAL}; for others, give "
             "none, and unset HYBRID_RPC_URL and HYBRID_NOTIFY_URL"
         )
+    if parsed_args.hosts and not parsed_args.control:
+        raise BenchError("--hosts wants the control bus as well: --control URL")
     output = parsed_args.output or Path(f"bench-{_now()}")
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -258,6 +296,13 @@ def _watcher(app: App) -> Watcher:
 
         progress = staticmethod(progress.printer(app))
 
+        def plan(self, steps: Sequence[run.Step]) -> None:
+            minutes = sum(step.seconds for step in steps) / 60
+            self.progress(
+                f"{len(steps)} measurements, about {max(minutes, 1):.0f} minutes on a "
+                "machine that does nothing else; Ctrl-C keeps what was measured"
+            )
+
         def begin(self, step: run.Step, number: int, total: int) -> None:
             self._place = f"{number:{len(str(total))}}/{total}"
             progress.transient(app, f"{self._place} {step} …")
@@ -265,6 +310,10 @@ def _watcher(app: App) -> Watcher:
         def end(self, step: run.Step, measurement: Mapping[str, Any]) -> None:
             progress.transient(app, "")
             self.progress(f"{self._place} {step}: {_told(measurement)}")
+
+        def fail(self, step: run.Step, problem: str) -> None:
+            progress.transient(app, "")
+            self.progress(f"{self._place} {step}: not measured: {problem}")
 
     return Lines()
 
@@ -306,9 +355,12 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not (value >= 0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"{text} is negative or no number")
+        raise argparse.ArgumentTypeError(f"{text!r} is negative or no number")
     return value
 
 
@@ -316,6 +368,13 @@ def _positive(text: str) -> float:
     value = _seconds(text)
     if not value:
         raise argparse.ArgumentTypeError("it has to be more than 0")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = _positive(text)
+    if value > _MOST:
+        raise argparse.ArgumentTypeError(f"{text} is more than {_MOST:,} per second")
     return value
 
 
@@ -339,9 +398,13 @@ def _sizes(text: str) -> dict[int, float]:
     from hybrid_messaging.bench.parameters import weights
 
     try:
-        return {_at_least(0)(size): weight for size, weight in weights(text).items()}
+        found = weights(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    wrong = [size for size in found if not size.isdecimal()]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no number of bytes")
+    return {int(size): weight for size, weight in found.items()}
 
 
 def _part_names(text: str) -> tuple[str, ...]:
@@ -358,7 +421,10 @@ def _part_names(text: str) -> tuple[str, ...]:
 
 
 def _cpus(text: str) -> tuple[int, ...]:
-    found = tuple(int(item) for item in text.split(","))
+    try:
+        found = tuple(int(item) for item in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers") from error
     if missing := set(found) - os.sched_getaffinity(0):
         raise argparse.ArgumentTypeError(f"there is no processor {min(missing)} for us")
     return found
