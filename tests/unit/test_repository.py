@@ -36,6 +36,7 @@ MAY_IMPORT = {
         "modes",
         "state",
         "urls",
+        "drivers",
         "engines",
         "router",
         "service_configs",

@@ -136,7 +136,7 @@ def test_static_files_tell_servers(tmp_path: Path) -> None:
     assert static(file).assigned(topic, "host@lvm") == record
 
 
-@pytest.mark.parametrize("text", ["too few columns", "one two many columns here"])
+@pytest.mark.parametrize("text", ["too few columns", "one or two columns too many"])
 def test_static_files_with_mistakes_name_the_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "servers"
     file.write_text(f"# fine\n{text}\n")

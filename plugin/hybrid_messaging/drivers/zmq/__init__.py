@@ -9,6 +9,8 @@ message     a message on its way
 peer        a server's process, as clients see it
 sockets     one ZeroMQ socket that the threads of a process share
 wire        what is in the frames
+keys        CURVE keys in a directory
+gatekeeper  who may connect
 directory   who serves which topic, kept up to date
 matchmaker  where that is written down: Redis, or a file
 options     [oslo_messaging_zmq], [matchmaker_redis]

@@ -16,7 +16,7 @@ import zmq
 from oslo_messaging import exceptions
 
 from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.zmq import wire
+from hybrid_messaging.drivers.zmq import keys, wire
 from hybrid_messaging.drivers.zmq.directory import Directory, Listing
 from hybrid_messaging.drivers.zmq.matchmaker import Record
 from hybrid_messaging.drivers.zmq.message import Message, State
@@ -81,13 +81,18 @@ class Client:
     """All that a transport of this process sends.
 
     :param options: the [oslo_messaging_zmq] group
+    :param own_keys: for CURVE; None: without
     """
 
-    def __init__(self, options: Any, directory: Directory) -> None:
+    def __init__(
+        self, options: Any, own_keys: keys.Keys | None, directory: Directory
+    ) -> None:
         self._options = options
+        self._keys = own_keys
         self._directory = directory
         self._lock = threading.Lock()
-        self._peers: dict[str, Peer] = {}
+        #: by their endpoints and keys
+        self._peers: dict[tuple[str, str], Peer] = {}
         self._by_address: dict[str, Peer] = {}
         self._by_routing_id: dict[bytes, Peer] = {}
         self._routes: dict[tuple[str, str | None], Route] = {}
@@ -99,7 +104,9 @@ class Client:
         self._alone = 0
         self._sweep_at = time.monotonic() + SWEEP_INTERVAL
         self._closed = False
-        self._socket = Socket("zmq-client", options, self._on_frames, self._on_event)
+        self._socket = Socket(
+            "zmq-client", options, own_keys, self._on_frames, self._on_event
+        )
 
     # -- in the sending thread ---------------------------------------------------
 
@@ -180,14 +187,7 @@ class Client:
         if listing is not route.listing:
             with self._lock:
                 route.candidates = [
-                    Candidate(
-                        record,
-                        record.address(route.topic),
-                        self._peers.get(record.endpoint)
-                        or self._peers.setdefault(
-                            record.endpoint, Peer(record.endpoint)
-                        ),
-                    )
+                    Candidate(record, record.address(route.topic), self._peer(record))
                     for record in listing.records
                     if route.server in (None, record.server)
                 ]
@@ -207,11 +207,16 @@ class Client:
         for peer in {candidate.peer for candidate in candidates}:
             if peer.may_connect(now):
                 try:
+                    keys.agree(self._keys, peer.key)
                     address = resolve(peer.endpoint)
                 except (OSError, ValueError) as error:
                     self._socket.do(peer.failed, f"{peer.endpoint}: {error}")
                 else:
                     self._socket.do(self._connect, peer, address)
+
+    def _peer(self, record: Record) -> Peer:
+        known = record.endpoint, record.key
+        return self._peers.get(known) or self._peers.setdefault(known, Peer(*known))
 
     def _route(self, topic: str, server: str | None) -> Route:
         key = (topic, server)
@@ -319,7 +324,7 @@ class Client:
         peer.address = address
         peer.routing_id = b"%x" % next(self._routing_ids)
         try:
-            self._socket.connect(address, peer.routing_id)
+            self._socket.connect(address, peer.routing_id, peer.key)
         except zmq.ZMQError as error:
             peer.failed(f"{peer.endpoint}: {error}")
             return
@@ -334,13 +339,24 @@ class Client:
             return
         if event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
             peer.connected()
-        elif event["event"] == zmq.Event.HANDSHAKE_FAILED_AUTH:
-            self._lose(peer, "it does not accept our key, or we not its")
         elif peer.up:
             self._lose(peer, "it has gone")
         else:
-            self._lose(peer, "no connection")
+            self._lose(peer, self._no_connection(peer, event["event"]))
         self._tell_all()
+
+    def _no_connection(self, peer: Peer, event: int) -> str:
+        if event == zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
+            return (
+                "it is no zmq:// server, or only one of us has [oslo_messaging_zmq]"
+                " zmq_key_directory set"
+            )
+        if self._keys is not None and event == zmq.Event.HANDSHAKE_FAILED_AUTH:
+            public = self._keys.own.path.with_suffix(keys.PUBLIC)
+            return f"it does not know our key: copy {public} to its key directory"
+        if peer.key and event == zmq.Event.HANDSHAKE_FAILED_NO_DETAIL:
+            return f"it does not have the secret key to {peer.key}"
+        return "no connection"
 
     def _lose(self, peer: Peer, reason: str) -> None:
         self._socket.disconnect(peer.address)
@@ -379,7 +395,7 @@ class Client:
                 if peer.up and (peer.used < unused or peer not in known):
                     self._lose(peer, "it was not used")
                 if peer not in known:
-                    del self._peers[peer.endpoint]
+                    del self._peers[peer.endpoint, peer.key]
             for key, route in list(self._routes.items()):
                 if route.listing is not None and route.listing.used < unused:
                     del self._routes[key]

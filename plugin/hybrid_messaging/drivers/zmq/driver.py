@@ -22,7 +22,7 @@ from oslo_messaging.target import Target
 
 from hybrid_messaging.drivers import bodies, errors, forks, oslo
 from hybrid_messaging.drivers.listeners import HandOver, PollingListener, RpcListener
-from hybrid_messaging.drivers.zmq import matchmaker, wire
+from hybrid_messaging.drivers.zmq import keys, matchmaker, wire
 from hybrid_messaging.drivers.zmq import options as zmq_options
 from hybrid_messaging.drivers.zmq.client import Client
 from hybrid_messaging.drivers.zmq.directory import Directory
@@ -70,7 +70,9 @@ class ZmqDriver(oslo.BaseDriver):
                 f"{url.transport}: no such matchmaker; choose zmq+redis, zmq+sentinel"
                 " or zmq+static"
             )
-        self._open_matchmaker()  # what is wrong with the configuration shows now
+        # what is wrong with the configuration shows now
+        self._keys = keys.load(self._options.zmq_key_directory)
+        self._open_matchmaker()
         self._lock = threading.Lock()
         self._directory: Directory | None = None
         self._client: Client | None = None
@@ -97,14 +99,18 @@ class ZmqDriver(oslo.BaseDriver):
         if self._client is None:
             with self._lock:
                 if self._client is None:
-                    self._client = Client(self._options, self._get_directory())
+                    self._client = Client(
+                        self._options, self._keys, self._get_directory()
+                    )
         return self._client
 
     def _get_server(self) -> Server:
         if self._server is None:
             with self._lock:
                 if self._server is None:
-                    self._server = Server(self._options, self._get_directory())
+                    self._server = Server(
+                        self._options, self._keys, self._get_directory()
+                    )
         return self._server
 
     def _topic(self, target: Target) -> str:

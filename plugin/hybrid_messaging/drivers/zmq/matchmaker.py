@@ -45,6 +45,8 @@ class Record(NamedTuple):
     endpoint: str
     #: random; tells processes apart that have had the same port
     process: str
+    #: its public key; empty: it does without
+    key: str = ""
 
     def address(self, topic: str) -> bytes:
         """How requests name this listener."""
@@ -318,7 +320,8 @@ class StaticMatchmaker:
     """A file that people write: who serves what, and where, for ever.
 
     Every line has an exchange, a topic, a server and host:port, each as it would
-    stand in a URL; lines that start with # are comments. Servers listen where the
+    stand in a URL, and the public key if there is one; lines that start with # are
+    comments. Servers listen where the
     file says, so a line is for one process.
 
     :param path: the file
@@ -346,13 +349,14 @@ class StaticMatchmaker:
             columns = line.split()
             if not columns or columns[0].startswith("#"):
                 continue
-            if len(columns) != 4:
+            if len(columns) not in (4, 5):
                 raise MatchmakerAway(
-                    f"{self}:{number}: not exchange, topic, server and host:port"
+                    f"{self}:{number}: not exchange, topic, server, host:port and, if"
+                    " it has one, public key"
                 )
-            exchange, name, server, address = columns
+            exchange, name, server, address, *key = columns
             # nothing here tells processes apart that have had the same port
-            record = Record(server, f"tcp://{address}", "static")
+            record = Record(server, f"tcp://{address}", "static", *key)
             found.setdefault(topic(self._vhost, exchange, name), []).append(record)
         return found
 

@@ -65,6 +65,15 @@ OPTIONS = [
         min=1024 * 1024,
         help="The largest message, in bytes, that is taken from a peer.",
     ),
+    # -- security --
+    cfg.StrOpt(
+        "zmq_key_directory",
+        default="",
+        help="The directory with the CURVE keys: our own pair, made by"
+        " `hybrid-messaging zmq-keys DIRECTORY`, and the public keys of all who may"
+        " talk to us. Everything is encrypted then. Empty: no encryption, and"
+        " whoever reaches a server may call it.",
+    ),
     # -- where servers listen --
     cfg.HostAddressOpt(
         "rpc_zmq_bind_address",

@@ -27,6 +27,7 @@ class Peer:
     Changed with the client's lock held.
 
     :param endpoint: tcp://host:port
+    :param key: its public key; empty: it does without
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Peer:
         "address",
         "endpoint",
         "failure",
+        "key",
         "link",
         "retry_at",
         "routing_id",
@@ -42,8 +44,9 @@ class Peer:
         "used",
     )
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, key: str) -> None:
         self.endpoint = endpoint
+        self.key = key
         #: the same without names, as ZeroMQ reports on it
         self.address = ""
         self.link = Link.DOWN

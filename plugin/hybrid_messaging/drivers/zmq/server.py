@@ -20,6 +20,7 @@ from hybrid_messaging.drivers import bodies
 from hybrid_messaging.drivers.zmq import options as zmq_options
 from hybrid_messaging.drivers.zmq import wire
 from hybrid_messaging.drivers.zmq.directory import Directory
+from hybrid_messaging.drivers.zmq.keys import Keys
 from hybrid_messaging.drivers.zmq.matchmaker import Record
 from hybrid_messaging.drivers.zmq.sockets import Socket, resolve
 
@@ -38,11 +39,13 @@ class Server:
     """All that listens in this process, over one transport.
 
     :param options: the [oslo_messaging_zmq] group
+    :param keys: for CURVE; None: without
     :raises zmq.ZMQError: there is no port to listen on
     """
 
-    def __init__(self, options: Any, directory: Directory) -> None:
+    def __init__(self, options: Any, keys: Keys | None, directory: Directory) -> None:
         self._options = options
+        self._key = keys.own.public.decode() if keys is not None else ""
         self._directory = directory
         self._process = uuid.uuid4().hex
         #: listeners by the addresses that requests name; several take turns
@@ -54,7 +57,7 @@ class Server:
         self._endpoint: str | None = None
         self._bound: set[str] = set()
         self._socket = Socket(
-            "zmq-server", options, self._arrived.append, afterwards=self._deliver
+            "zmq-server", options, keys, self._arrived.append, afterwards=self._deliver
         )
 
     @property
@@ -77,7 +80,7 @@ class Server:
                     raise
             else:
                 self._endpoint = _endpoint(zmq_options.host(self._options), port)
-                _warn_if_exposed(self._endpoint, address)
+                self._warn_if_exposed(self._endpoint, address)
                 return
         raise zmq.ZMQError(
             errno.EADDRINUSE,
@@ -92,13 +95,24 @@ class Server:
             if self._endpoint is None:
                 self._socket.run(self._bind)
             assert self._endpoint is not None
-            return Record(inbox.server, self._endpoint, self._process)
+            return Record(inbox.server, self._endpoint, self._process, self._key)
         if assigned.endpoint not in self._bound:
             address = resolve(assigned.endpoint)
             self._socket.run(lambda: self._socket.bind(address))
             self._bound.add(assigned.endpoint)
-            _warn_if_exposed(address, urlsplit(address).hostname or "")
+            self._warn_if_exposed(address, urlsplit(address).hostname or "")
         return assigned
+
+    def _warn_if_exposed(self, endpoint: str, address: str) -> None:
+        if not self._key and not _is_loopback(address):
+            LOG.warning(
+                "Listening on %s without encryption or authentication: whoever reaches"
+                " the port can call this service. Make keys with `hybrid-messaging"
+                " zmq-keys DIRECTORY` and set [oslo_messaging_zmq] zmq_key_directory,"
+                " or set rpc_zmq_bind_address to an address in a network of the"
+                " services alone",
+                endpoint,
+            )
 
     # -- any thread ----------------------------------------------------------
 
@@ -201,15 +215,8 @@ def _endpoint(host: str, port: int) -> str:
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
-def _warn_if_exposed(endpoint: str, address: str) -> None:
+def _is_loopback(address: str) -> bool:
     try:
-        exposed = not ipaddress.ip_address(address).is_loopback
+        return ipaddress.ip_address(address).is_loopback
     except ValueError:
-        exposed = address != "localhost"
-    if exposed:
-        LOG.warning(
-            "Listening on %s without encryption or authentication: whoever reaches"
-            " the port can call this service. Set [oslo_messaging_zmq]"
-            " rpc_zmq_bind_address to an address in a network of the services alone",
-            endpoint,
-        )
+        return address == "localhost"

@@ -22,6 +22,7 @@ import selectors
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from zmq.utils.monitor import recv_monitor_message
 
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.drivers.zmq.gatekeeper import Gatekeeper
+from hybrid_messaging.drivers.zmq.keys import Keys
 from hybrid_messaging.drivers.zmq.message import Message
 
 LOG = logging.getLogger(__name__)
@@ -65,12 +68,13 @@ class _Contexts:
 
     def __init__(self) -> None:
         #: of processes that this one is a child of: theirs to end
-        self._inherited: list[zmq.Context[Any] | None] = []
+        self._inherited: list[zmq.Context[Any] | Gatekeeper | None] = []
         self._start()
 
     def _start(self) -> None:
         self._lock = threading.Lock()
         self._context: zmq.Context[Any] | None = None
+        self._gatekeeper: Gatekeeper | None = None
         self._users = 0
 
     def borrow(self) -> zmq.Context[Any]:
@@ -81,17 +85,28 @@ class _Contexts:
             self._users += 1
             return self._context
 
+    def gatekeeper(self) -> Gatekeeper:
+        """Who answers for the sockets of the context; somebody uses that."""
+        with self._lock:
+            if self._gatekeeper is None:
+                assert self._context is not None
+                self._gatekeeper = Gatekeeper(self._context)
+            return self._gatekeeper
+
     def give_back(self) -> None:
         with self._lock:
             self._users -= 1
             if self._users:
                 return
             context, self._context = self._context, None
+            gatekeeper, self._gatekeeper = self._gatekeeper, None
+        if gatekeeper is not None:
+            gatekeeper.close()
         if context is not None:
             context.term()  # waits for what lingers
 
     def after_fork(self) -> None:
-        self._inherited.append(self._context)
+        self._inherited += [self._context, self._gatekeeper]
         self._start()
 
 
@@ -107,6 +122,7 @@ class Socket:
 
     :param name: of its thread
     :param options: the [oslo_messaging_zmq] group
+    :param keys: for CURVE; None: without
     :param on_frames: called with every message, with the lock held
     :param on_event: called with what becomes of connections, with the lock held,
         after `on_frames` with all that they brought; None: not of interest
@@ -118,10 +134,14 @@ class Socket:
         self,
         name: str,
         options: Any,
+        keys: Keys | None,
         on_frames: Callable[[list[bytes]], None],
         on_event: Callable[[Event], None] | None = None,
         afterwards: Callable[[], None] = lambda: None,
     ) -> None:
+        self._keys = keys
+        #: by which the gatekeeper knows it
+        self._domain = uuid.uuid4().hex.encode()
         self._on_frames = on_frames
         self._on_event = on_event
         self._afterwards = afterwards
@@ -130,6 +150,7 @@ class Socket:
         #: what tells the descriptors of our connections from others
         self._connections: set[tuple[str, int]] = set()
         self._ports: set[int] = set()
+        self._guarded_by: Gatekeeper | None = None
         # Who holds the turn waits on the descriptor.
         self._turn = threading.Lock()
         # A caller has waited there since the socket's own thread last looked.
@@ -244,6 +265,8 @@ class Socket:
                 self._monitor.close(linger=0)
             self._socket.close(linger=int(linger * 1000))
             self._close_descriptors()
+        if self._guarded_by is not None:
+            self._guarded_by.leave(self._domain)
         _contexts.give_back()
 
     def _end(self) -> None:
@@ -294,12 +317,17 @@ class Socket:
         """
         self._socket.send_multipart((routing_id, frame), zmq.NOBLOCK)
 
-    def connect(self, address: str, routing_id: bytes) -> None:
+    def connect(self, address: str, routing_id: bytes, server_key: str) -> None:
         """Begin to connect; what becomes of it is an event.
 
         :param address: tcp://ip:port
+        :param server_key: the public key that is expected there, with keys
         :raises zmq.ZMQError: there is no such address
         """
+        if self._keys is not None:
+            self._socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.own.public)
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.own.secret)
+            self._socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.encode())
         self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, routing_id)
         self._socket.connect(address)
         self._connections.add(_address(address))
@@ -316,6 +344,14 @@ class Socket:
         :param address: tcp://ip:port
         :raises zmq.ZMQError: that is not possible
         """
+        if self._keys is not None:
+            self._guarded_by = _contexts.gatekeeper()
+            self._guarded_by.guard(self._domain, self._keys)
+            self._socket.setsockopt(zmq.CURVE_SERVER, 1)
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.own.secret)
+            self._socket.setsockopt(zmq.ZAP_DOMAIN, self._domain)
+            # nobody gets in if the gatekeeper cannot be asked
+            self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         self._socket.bind(address)
         self._ports.add(_address(address)[1])
 

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``zmq-keys``: make the CURVE keys of a host for zmq://."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cliff.show import ShowOne
+
+from hybrid_messaging.cli import progress
+
+
+class ZmqKeys(ShowOne):
+    """Make a key pair for zmq://, unless the directory has one already.
+
+    The secret key can be read by its owner alone. The public key has to be copied
+    to the key directory of every host that this one talks to. Run it as the user
+    that the services run as; keys are never overwritten.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "directory",
+            type=lambda text: Path(text).absolute(),
+            metavar="DIRECTORY",
+            help="what [oslo_messaging_zmq] zmq_key_directory names; made if need be",
+        )
+        parser.add_argument(
+            "--name",
+            default=socket.gethostname(),
+            help="of the key files (default: the host's, %(default)s)",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Any]]:
+        from hybrid_messaging.drivers.zmq import keys
+
+        made = keys.make(parsed_args.directory, parsed_args.name)
+        if made.new:
+            progress.printer(self.app)(
+                f"copy {made.public_path} to the key directory of the other hosts"
+            )
+        return ("public_key", "public_file", "secret_file", "made", "known"), (
+            made.own.public.decode(),
+            str(made.public_path),
+            str(made.own.path),
+            made.new,
+            made.known,
+        )

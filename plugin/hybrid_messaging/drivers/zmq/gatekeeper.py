@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may connect: answers what ZeroMQ asks about the keys of clients.
+
+Source: ZAP, https://rfc.zeromq.org/spec/27/, and for CURVE
+https://rfc.zeromq.org/spec/25/. ZeroMQ asks over a socket within the process, of
+which there is one for each context; a domain says which socket was connected to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import threading
+import time
+from typing import Any
+
+import zmq
+from zmq.utils import z85
+
+from hybrid_messaging.drivers.zmq.keys import Keys
+
+LOG = logging.getLogger(__name__)
+
+_ADDRESS = "inproc://zeromq.zap.01"
+_VERSION = b"1.0"
+#: Seconds between two refusals that are mentioned.
+_QUIET = 1.0
+
+
+class Gatekeeper:
+    """Answers for all sockets of a context.
+
+    :raises zmq.ZMQError: somebody else in this process does so already
+    """
+
+    def __init__(self, context: zmq.Context[Any]) -> None:
+        #: whom a socket trusts, by its domain
+        self._trusting: dict[bytes, Keys] = {}
+        self._quiet_until = 0.0
+        self._socket: Any = context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(_ADDRESS)
+        self._ends = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread = threading.Thread(
+            target=self._serve, name="zmq-gatekeeper", daemon=True
+        )
+        self._thread.start()
+
+    def guard(self, domain: bytes, keys: Keys) -> None:
+        """Let those connect to a socket whose public keys are known."""
+        self._trusting[domain] = keys
+
+    def leave(self, domain: bytes) -> None:
+        """A socket is no more."""
+        self._trusting.pop(domain, None)
+
+    def close(self) -> None:
+        """Let go of everything: it is no more to be asked."""
+        os.eventfd_write(self._ends, 1)
+        self._thread.join()
+        os.close(self._ends)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket.getsockopt(zmq.FD), selectors.EVENT_READ)
+            selector.register(self._ends, selectors.EVENT_READ)
+            while True:
+                # its descriptor is signalled at edges: empty it before waiting
+                with contextlib.suppress(zmq.Again):
+                    while True:
+                        self._on_request(self._socket.recv_multipart(zmq.NOBLOCK))
+                if any(key.fd == self._ends for key, _ in selector.select()):
+                    return
+
+    def _on_request(self, frames: list[bytes]) -> None:
+        routing_id, empty, version, request_id, domain, address, _, mechanism, *rest = (
+            frames
+        )
+        admitted = False
+        if version == _VERSION and mechanism == b"CURVE":
+            public = z85.encode(rest[0])
+            keys = self._trusting.get(domain)
+            admitted = keys is not None and keys.knows(public)
+            if keys is not None and not admitted:
+                self._mention(address.decode(), public.decode(), keys)
+        status, text = (b"200", b"OK") if admitted else (b"400", b"unknown key")
+        self._socket.send_multipart(
+            [routing_id, empty, _VERSION, request_id, status, text, b"", b""]
+        )
+
+    def _mention(self, address: str, public: str, keys: Keys) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET
+            LOG.warning(
+                "Refused a client at %s: its public key %s is not in %s; if it is one"
+                " of ours, copy its file there",
+                address,
+                public,
+                keys.directory,
+            )

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CURVE keys in a directory: made once, never overwritten, read with care."""
+
+from __future__ import annotations
+
+import json
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import zmq
+import zmq.auth
+from oslo_messaging.exceptions import ConfigurationError
+
+from hybrid_messaging.cli import app
+from hybrid_messaging.drivers.zmq import keys
+
+
+def contents(directory: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in directory.iterdir()}
+
+
+def test_made_keys_are_those_that_are_read(tmp_path: Path) -> None:
+    made = keys.make(tmp_path / "deep" / "keys", "host.example.org")
+    read = keys.Keys(tmp_path / "deep" / "keys")
+    assert made.new
+    assert made.known == ["host.example.org"]
+    assert read.own == made.own
+    assert read.knows(made.own.public)
+    assert zmq.curve_public(read.own.secret) == read.own.public
+
+
+def test_secret_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
+    made = keys.make(tmp_path / "keys", "host")
+    paths = (made.own.path, made.public_path)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in paths]
+    assert modes == [0o600, 0o644]
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
+    assert "secret" not in made.public_path.read_text()
+
+
+def test_pyzmq_reads_the_same(tmp_path: Path) -> None:
+    own = keys.make(tmp_path, "host").own
+    assert zmq.auth.load_certificate(own.path) == (own.public, own.secret)
+    assert zmq.auth.load_certificates(tmp_path) == {own.public: True}
+
+
+def test_keys_that_are_there_stay(tmp_path: Path) -> None:
+    keys.make(tmp_path, "host")
+    before = contents(tmp_path)
+    again = keys.make(tmp_path, "other")
+    assert not again.new
+    assert contents(tmp_path) == before
+
+
+def test_public_keys_that_are_missing_are_written_again(tmp_path: Path) -> None:
+    made = keys.make(tmp_path, "host")
+    before = contents(tmp_path)
+    made.public_path.unlink()
+    assert not keys.make(tmp_path, "host").new
+    assert contents(tmp_path) == before
+
+
+def test_many_that_make_keys_at_once_get_the_same(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: keys.make(tmp_path, "host"), range(16)))
+    assert len({each.own.public for each in made}) == 1
+    assert sorted(contents(tmp_path)) == ["host.key", "host.key_secret"]
+
+
+def test_public_keys_of_others_are_not_overwritten(tmp_path: Path) -> None:
+    keys.make(tmp_path / "theirs", "host")
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "theirs" / "host.key").rename(tmp_path / "ours" / "host.key")
+    before = contents(tmp_path / "ours")
+    with pytest.raises(ConfigurationError, match="of another host"):
+        keys.make(tmp_path / "ours", "host")
+    assert contents(tmp_path / "ours") == before
+
+
+@pytest.mark.parametrize("name", ["", "../host", "a/b", ".hidden", "a b"])
+def test_names_lead_nowhere_else(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="letters"):
+        keys.make(tmp_path / "keys", name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_that_come_and_go_are_noticed(tmp_path: Path) -> None:
+    read = keys.Keys(keys.make(tmp_path / "here", "here").own.path.parent)
+    there = keys.make(tmp_path / "there", "there")
+    assert not read.knows(there.own.public)
+    copy = tmp_path / "here" / "there.key"
+    copy.write_bytes(there.public_path.read_bytes())
+    assert read.knows(there.own.public)
+    copy.unlink()
+    assert not read.knows(there.own.public)
+
+
+def test_files_that_are_no_keys_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = keys.make(tmp_path, "host").own
+    (tmp_path / "empty.key").touch()
+    (tmp_path / "half.key").write_text('curve\n    public-key = "half')
+    read = keys.Keys(tmp_path)
+    assert read.knows(own.public)
+    assert "empty.key is passed over" in caplog.text
+    assert "half.key is passed over" in caplog.text
+
+
+def damage_nothing_there(directory: Path) -> None:
+    (directory / "host.key_secret").unlink()
+
+
+def damage_half(directory: Path) -> None:
+    path = directory / "host.key_secret"
+    path.write_text(path.read_text()[:150])
+
+
+def damage_other(directory: Path) -> None:
+    path = directory / "host.key_secret"
+    public, _ = zmq.curve_keypair()
+    own = keys.Keys(directory).own.public
+    path.write_bytes(path.read_bytes().replace(own, public))
+
+
+def damage_open(directory: Path) -> None:
+    (directory / "host.key_secret").chmod(0o604)
+
+
+def damage_two(directory: Path) -> None:
+    text = (directory / "host.key_secret").read_text()
+    (directory / "more.key_secret").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (damage_nothing_there, "hybrid-messaging zmq-keys"),
+        (damage_half, "host.key_secret cannot be used"),
+        (damage_other, "do not belong together"),
+        (damage_open, "chmod 600"),
+        (damage_two, "several secret keys: host.key_secret, more.key_secret"),
+    ],
+)
+def test_keys_that_cannot_be_used_are_told(
+    tmp_path: Path, damage: object, reason: str
+) -> None:
+    keys.make(tmp_path, "host")
+    damage(tmp_path)  # type: ignore[operator]
+    with pytest.raises(ConfigurationError, match=reason):
+        keys.load(str(tmp_path))
+
+
+def test_directories_that_are_not_there_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="zmq-keys"):
+        keys.load(str(tmp_path / "nowhere"))
+    assert keys.load("") is None
+
+
+def test_the_command_makes_them_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for _ in range(2):
+        assert app.main(["zmq-keys", str(tmp_path), "--name", "me", "-f", "json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    first, second = told
+    assert (first.pop("made"), second.pop("made")) == (True, False)
+    assert first == second
+    assert first["known"] == ["me"]
+    assert "secret_key" not in first
+    assert app.main(["zmq-keys", str(tmp_path), "--name", "/"]) == 1
