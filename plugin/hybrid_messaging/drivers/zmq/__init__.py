@@ -8,6 +8,7 @@ client      the sending side: one socket, connected to every server in use
 message     a message on its way
 peer        a server's process, as clients see it
 sockets     one ZeroMQ socket that the threads of a process share
+libzmq      sends and receives messages, quickly
 wire        what is in the frames
 keys        CURVE keys in a directory
 gatekeeper  who may connect

@@ -39,7 +39,7 @@ class Message:
         "busy",
         "error",
         "kind",
-        "leads",
+        "leader",
         "monitor_interval",
         "monitor_until",
         "name",
@@ -82,8 +82,8 @@ class Message:
         self.reply: bytes | None = None
         self.error: Exception | None = None
         self.waiter = Waiter()
-        #: its thread reads from the socket instead of sleeping
-        self.leads = False
+        #: the thread that waits for it, while that reads from the socket by itself
+        self.leader: int | None = None
 
     def __str__(self) -> str:
         return f"{self.name} to {self.target}"

@@ -30,10 +30,11 @@ from urllib.parse import urlsplit
 
 import zmq
 from oslo_utils import eventletutils
-from zmq.utils.monitor import recv_monitor_message
+from zmq.utils.monitor import parse_monitor_message
 
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.drivers.zmq import libzmq
 from hybrid_messaging.drivers.zmq.gatekeeper import Gatekeeper
 from hybrid_messaging.drivers.zmq.keys import Keys
 from hybrid_messaging.drivers.zmq.message import Message
@@ -162,10 +163,12 @@ class Socket:
             undo.callback(_contexts.give_back)
             self._socket: Any = context.socket(zmq.ROUTER)
             undo.callback(self._socket.close, linger=0)
+            self._handle = self._socket.underlying
             _configure(self._socket, options)
             if on_event is not None:
                 self._monitor = self._socket.get_monitor_socket(_EVENTS)
                 undo.callback(self._monitor.close, linger=0)
+                self._monitor_handle = self._monitor.underlying
             self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._nudges = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             undo.pop_all()
@@ -218,7 +221,7 @@ class Socket:
     def wake(self, message: Message) -> None:
         """Wake the thread that waits for a message."""
         message.waiter.wake()
-        if message.leads:
+        if message.leader not in (None, threading.get_ident()):
             _signal(self._nudges)
 
     def read_while(self, message: Message, until: float) -> bool:
@@ -231,7 +234,8 @@ class Socket:
             return False
         try:
             self._led = True
-            message.leads = True  # before looking at it: see wake()
+            # before looking at the message: see wake()
+            message.leader = threading.get_ident()
             while message.waits() and not self._closing:
                 pause = until - time.monotonic()
                 if pause <= 0:
@@ -239,7 +243,7 @@ class Socket:
                 for descriptor, _ in self._poll.poll(math.ceil(pause * 1000)):
                     self._on_ready(descriptor)
         finally:
-            message.leads = False
+            message.leader = None
             self._turn.release()
         return True
 
@@ -315,7 +319,7 @@ class Socket:
         :raises zmq.Again: the peer takes no more for now
         :raises zmq.ZMQError: it is not connected
         """
-        self._socket.send_multipart((routing_id, frame), zmq.NOBLOCK)
+        libzmq.send(self._handle, routing_id, frame)
 
     def connect(self, address: str, routing_id: bytes, server_key: str) -> None:
         """Begin to connect; what becomes of it is an event.
@@ -359,9 +363,9 @@ class Socket:
         if self._closing:
             return
         for _ in range(_BATCH):
-            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            frames = libzmq.receive(self._handle)
+            if frames is None:
                 return
-            frames = self._socket.recv_multipart(zmq.NOBLOCK)
             try:
                 self._on_frames(frames)
             except Exception:
@@ -371,8 +375,8 @@ class Socket:
     def look_at_events(self) -> None:
         """Hear what has become of connections."""
         assert self._on_event is not None
-        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+        while frames := libzmq.receive(self._monitor_handle):
+            event = parse_monitor_message(frames)
             self._take()  # what came before the end of a connection
             try:
                 self._on_event(event)
