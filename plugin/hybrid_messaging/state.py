@@ -51,6 +51,8 @@ class Engine:
     started: float
     log: str
     details: dict[str, Any] = field(default_factory=dict)
+    #: the certificate to trust where it speaks TLS; None: it does not
+    ca_file: str | None = None
 
 
 @dataclass(frozen=True)

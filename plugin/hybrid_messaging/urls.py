@@ -85,6 +85,19 @@ def build(
     return str(TransportURL(scheme, servers, vhost, query or {}))
 
 
+def tls(scheme: str, ca_file: str | None) -> dict[str, str]:
+    """The options of a URL with which its driver speaks TLS.
+
+    :param scheme: the transport, such as ``amqp`` or ``rabbit``
+    :param ca_file: the certificate to trust; None: no TLS, no options
+    """
+    if ca_file is None:
+        return {}
+    return {
+        option: value.format(ca_file=ca_file) for option, value in _TLS[scheme].items()
+    }
+
+
 def parse(url: str) -> TransportURL:
     """Take a transport URL apart, as oslo.messaging does.
 
@@ -156,6 +169,11 @@ def _hide_authority(match: re.Match[str]) -> str:
     return match[0]
 
 
+# options that drivers have in their groups, and take from a URL as well
+_TLS = {
+    "amqp": {"ssl_ca_file": "{ca_file}"},
+    "rabbit": {"ssl": "true", "ssl_ca_file": "{ca_file}"},
+}
 # not urllib's urlsplit(): newer ones refuse several hosts of which some are IPv6
 # addresses
 _URL = re.compile(

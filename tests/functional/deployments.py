@@ -132,13 +132,16 @@ def router_option(kind: str) -> str:
     return kind if kind == "embedded" else str(routers.native_program())
 
 
-def store(url: str, queue: str, text: str) -> None:
+def store(url: str, queue: str, text: str, ca_file: str | None = None) -> None:
     """Store a message in a durable queue; returns when the broker has it.
 
     The queue itself may be on disk only seconds later, see `on_disk`.
+
+    :param ca_file: the certificate to trust, for a broker with TLS
     """
     with kombu.Connection(
         url.replace("rabbit://", "amqp://", 1),
+        ssl={"ca_certs": ca_file} if ca_file else None,
         transport_options={"confirm_publish": True},
     ) as connection:
         target = kombu.Queue(queue, durable=True, channel=connection)

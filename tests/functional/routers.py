@@ -60,11 +60,15 @@ def free_port(host: str = HOST) -> int:
 
 @dataclass(frozen=True)
 class Tls:
-    """Certificates of a listener; with `client_ca`, clients must have one, too."""
+    """Certificates of a listener; with `client_ca`, clients must have one, too.
+
+    :param required: it refuses whoever comes without TLS
+    """
 
     certificate: Path
     key: Path
     client_ca: Path | None = None
+    required: bool = True
 
 
 @dataclass(frozen=True)
@@ -264,7 +268,8 @@ class Router:
             if settings.tls.client_ca is not None:
                 profile["caCertFile"] = settings.tls.client_ca
             sections.append(("sslProfile", profile))
-            listener |= {"sslProfile": "tls", "requireSsl": "yes"}
+            required = "yes" if settings.tls.required else "no"
+            listener |= {"sslProfile": "tls", "requireSsl": required}
         sections.append(("listener", listener))
         sections += [
             ("address", {"prefix": prefix, "distribution": distribution})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import select
 import socket
@@ -393,6 +394,12 @@ def test_a_router_with_tls(
     result = check(config(url, notify, missing), "-f", "json")
     assert problems(result) == [("error", "tls-failed")]
     assert "ssl_ca_file /nonexistent" in result.out
+
+    lax = dataclasses.replace(tls, required=False)
+    router = make_router(routers.Settings(tls=lax))
+    url = router.url(host="localhost")
+    result = check(config(url, notify, good), "-f", "json")
+    assert problems(result) == [("warning", "plain-accepted")]
 
 
 # -- what is neither ---------------------------------------------------------

@@ -18,6 +18,7 @@ from hybrid_messaging.service_configs import connecting
 from hybrid_messaging.smoke import bus, kinds
 from hybrid_messaging.smoke.checks import (
     connect,
+    encryption,
     fail_fast,
     notifications,
     recovery,
@@ -323,6 +324,53 @@ class TestConnect:
         with pytest.raises(Failure) as caught:
             connect.rpc(self.context(tmp_path, url))
         assert caught.value.look_at.startswith("`hybrid-messaging status`")
+
+
+class TestPlainRefused:
+    """What counts as an open door."""
+
+    URLS = ("amqp://u:p@a/?ssl=true", "rabbit://u:p@b/?ssl=true")
+
+    @pytest.fixture
+    def plain(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+        """How each host ends an attempt without TLS; '' lets it in."""
+        by_host: dict[str, str] = {}
+
+        def answer(url: Any, host: Any, options: Any, timeout: float) -> str:
+            assert not connecting.is_encrypted(url, options)
+            if by_host[host.host]:
+                raise connecting.ConnectError(by_host[host.host], "no", "cure it")
+            return "something"
+
+        monkeypatch.setattr(connecting, "connect", answer)
+        return by_host
+
+    def test_both_refuse(self, tmp_path: Path, plain: dict[str, str]) -> None:
+        plain |= {"a": "protocol-error", "b": "unreachable"}
+        context = Misbehaving(tmp_path, rpc_url=self.URLS[0], notify_url=self.URLS[1])
+        finding = encryption.plain_refused(context)
+        assert finding.detail == (
+            "amqp://u:***@a/ and rabbit://u:***@b/ refuse connections without TLS"
+        )
+
+    @pytest.mark.parametrize("answer", ["", "wrong-credentials", "vhost-missing"])
+    def test_one_is_open(
+        self, tmp_path: Path, plain: dict[str, str], answer: str
+    ) -> None:
+        plain |= {"a": "protocol-error", "b": answer}
+        context = Misbehaving(tmp_path, rpc_url=self.URLS[0], notify_url=self.URLS[1])
+        with pytest.raises(Failure, match=r"^rabbit://u:\*\*\*@b/ can be used without"):
+            encryption.plain_refused(context)
+
+    def test_only_one_has_tls(self, tmp_path: Path, plain: dict[str, str]) -> None:
+        plain["a"] = "protocol-error"
+        context = Misbehaving(tmp_path, rpc_url=self.URLS[0])
+        finding = encryption.plain_refused(context)
+        assert finding.detail.endswith("; rabbit://u:***@broker/ is used without it")
+
+    def test_none_has_tls(self, tmp_path: Path) -> None:
+        with pytest.raises(Skip, match="neither transport uses TLS"):
+            encryption.plain_refused(Misbehaving(tmp_path))
 
 
 class TestSeparation:

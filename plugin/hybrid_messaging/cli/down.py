@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``down``: end what `up` has started, and leave nothing behind."""
+"""``down``: end what `up` has started, and leave nothing behind unless asked to."""
 
 from __future__ import annotations
 
@@ -19,6 +19,18 @@ class Down(Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         options.add_state_dir(parser)
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument(
+            "--keep-data",
+            action="store_true",
+            help="only end the engines: the next `up` finds addresses, passwords and "
+            "stored messages as they were",
+        )
+        what.add_argument(
+            "--purge",
+            action="store_true",
+            help="remove all of it (this is the default)",
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
@@ -26,7 +38,9 @@ class Down(Command):
 
         tell = progress.printer(self.app)
         where = parsed_args.state_dir
-        if deployment.down(where, tell):
-            tell(f"nothing is left of it in {where}")
+        keep_data = parsed_args.keep_data
+        if deployment.down(where, tell, keep_data):
+            left = "its data is" if keep_data else "nothing is left of it"
+            tell(f"{left} in {where}")
         else:
             tell(f"nothing is up in {where}")

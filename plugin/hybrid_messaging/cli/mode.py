@@ -11,6 +11,7 @@ from cliff.lister import Lister
 from cliff.show import ShowOne
 
 from hybrid_messaging import engines, modes
+from hybrid_messaging.cli import options
 
 _PORTS = "free ones, chosen by `up` and remembered"
 
@@ -48,6 +49,7 @@ class ModeShow(ShowOne):
             default=modes.DEFAULT,
             help="a mode of `mode list` (default: %(default)s)",
         )
+        options.add_tls(parser)
         return parser
 
     def take_action(
@@ -61,10 +63,10 @@ class ModeShow(ShowOne):
                 programs.append(f"{item.name}: not available yet in this release")
                 continue
             engine = engines.get(item.kind)
-            options = engines.Options()
-            programs.append(f"{item.name}: {engine.TITLE}, {engine.describe(options)}")
+            choice = engines.Options(tls=parsed_args.tls)
+            programs.append(f"{item.name}: {engine.TITLE}, {engine.describe(choice)}")
             missing += [
-                f"{lack.what}: {lack.install}" for lack in engine.missing(options)
+                f"{lack.what}: {lack.install}" for lack in engine.missing(choice)
             ]
         fields = {
             "mode": mode.name,

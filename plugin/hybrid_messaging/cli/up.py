@@ -71,6 +71,7 @@ class Up(Lister):
             help="an unpacked release of Kafka (default: $HYBRID_KAFKA, else what "
             "`fetch kafka` has fetched)",
         )
+        options.add_tls(parser)
         parser.add_argument(
             "--repair",
             action="store_true",
@@ -92,7 +93,11 @@ class Up(Lister):
                 state_dir,
                 mode,
                 {role: url for role, url in given.items() if url},
-                Options(router=parsed_args.router or None, kafka=parsed_args.kafka),
+                Options(
+                    router=parsed_args.router or None,
+                    kafka=parsed_args.kafka,
+                    tls=parsed_args.tls,
+                ),
                 tell,
                 repair=parsed_args.repair,
             )

@@ -39,6 +39,18 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class Certificates:
+    """The PEM files that an engine's TLS needs.
+
+    :param authority: the certificate that clients trust
+    :param host: the engine's key and certificate, in one file
+    """
+
+    authority: str
+    host: str
+
+
+@dataclass(frozen=True)
 class Options:
     """What a user may choose about engines; None leaves it to us."""
 
@@ -52,6 +64,15 @@ class Options:
     password: str | None = field(default=None, repr=False)
     #: directory of an unpacked Kafka release
     kafka: str | None = None
+    #: refuse whoever comes without TLS, or without user and password
+    tls: bool | None = None
+    #: those for TLS; None without it
+    certificates: Certificates | None = None
+
+    @property
+    def ca_file(self) -> str | None:
+        """What clients trust; None without TLS."""
+        return self.certificates.authority if self.certificates else None
 
 
 @dataclass(frozen=True)
@@ -93,6 +114,8 @@ class Engine(Protocol):
     STOP_TIMEOUT: float
     #: what stands before the host in its URLs: `user:password@`, or nothing
     CREDENTIALS: str
+    #: whether it can be run with TLS
+    TLS: bool
     #: where it can be fetched from, if it is no package; the first is the default
     SOURCES: Mapping[str, Callable[[Progress], Path]]
 

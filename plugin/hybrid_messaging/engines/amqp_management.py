@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any
 
 import proton
-from proton.utils import BlockingConnection, SyncRequestResponse
+from proton.utils import SyncRequestResponse
 
-from hybrid_messaging.engines import EngineError
+from hybrid_messaging.engines import EngineError, amqp_connection
 
 # skupper-router has renamed the entities of Qpid Dispatch, and moved the
 # counters out of the entity of the router
@@ -41,6 +41,7 @@ class Management:
     :param host: name or address
     :param port: TCP port
     :param username: with `password`, for routers that want SASL PLAIN
+    :param ca_file: the certificate to trust, for routers that want TLS
     :param timeout: seconds that connecting or any answer may take
     :raises EngineError: if there is no router
     """
@@ -51,15 +52,13 @@ class Management:
         port: int,
         username: str | None = None,
         password: str | None = None,
+        ca_file: str | None = None,
         timeout: float = 5.0,
     ) -> None:
         self._where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self._connection = BlockingConnection(
-                f"amqp://{self._where}",
-                timeout=timeout,
-                user=username,
-                password=password,
+            self._connection = amqp_connection.connect(
+                self._where, username, password, ca_file, timeout
             )
         except (proton.ProtonException, OSError) as error:
             raise self._error(error) from error

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any
 
 import proton
-from proton.utils import BlockingConnection, SyncRequestResponse
+from proton.utils import SyncRequestResponse
 
-from hybrid_messaging.engines import EngineError
+from hybrid_messaging.engines import EngineError, amqp_connection
 
 _ADDRESS = "activemq.management"
 _CONTROL = "broker"
@@ -27,6 +27,7 @@ class ArtemisManagement:
     :param host: name or address
     :param port: TCP port
     :param username: with `password`, of a user who may manage the broker
+    :param ca_file: the certificate to trust, for a broker that wants TLS
     :param timeout: seconds that connecting or any answer may take
     :raises EngineError: if there is no broker, or it does not let us in
     """
@@ -37,15 +38,13 @@ class ArtemisManagement:
         port: int,
         username: str,
         password: str,
+        ca_file: str | None = None,
         timeout: float = 5.0,
     ) -> None:
         self._where = f"{host}:{port}"
         try:
-            self._connection = BlockingConnection(
-                f"amqp://{self._where}",
-                timeout=timeout,
-                user=username,
-                password=password,
+            self._connection = amqp_connection.connect(
+                self._where, username, password, ca_file, timeout
             )
         except (proton.ProtonException, OSError) as error:
             raise self._error(error) from error

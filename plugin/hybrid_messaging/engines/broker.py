@@ -30,6 +30,7 @@ TITLE = "AMQP 1.0 broker"
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 20.0
 CREDENTIALS = "user:password@"
+TLS = False
 
 USERNAME = "hybrid"
 HEAP = "512m"
@@ -199,6 +200,7 @@ def management(engine: state.Engine) -> ArtemisManagement:
         engine.port,
         engine.details["username"],
         engine.details["password"],
+        engine.ca_file,
     )
 
 

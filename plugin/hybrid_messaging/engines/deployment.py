@@ -19,6 +19,7 @@ from hybrid_messaging.engines import (
     Launch,
     Options,
     Progress,
+    certificates,
     ports,
     processes,
 )
@@ -27,6 +28,8 @@ from hybrid_messaging.modes import ANY_TRANSPORT, Mode, Placement
 #: What an engine does, as `health` tells it.
 UP, SILENT, DOWN = "up", "not answering", "down"
 
+# beside the directories of the engines
+_TLS = "tls"
 # longer than any engine takes to start
 _LOCK_TIMEOUT = 180.0
 _READY_POLL = 0.1
@@ -68,6 +71,7 @@ def up(
 
     :param given: transport URLs by role (``rpc``, ``notify``); no engine is
         started for such a role
+    :param options: what they leave open stays as it is
     :param repair: restart what is down beside engines that are up
     :raises StateError: if something else runs in this state directory
     :raises EngineError: if an engine does not start; then none of those that
@@ -88,11 +92,13 @@ def up(
     with _locked(state_dir, progress):
         previous = state.load(state_dir)
         if previous is not None:
-            _check_same(previous, mode, given, options, state_dir)
             found = {item.name: health(state_dir, item) for item in previous.engines}
+            running = any(now != DOWN for now in found.values())
+            _check_same(previous, mode, given, options, running, state_dir)
             if all(now == UP for now in found.values()):
+                _tell_age(state_dir, progress)
                 return Started(previous, already=True)
-            if not repair and any(now != DOWN for now in found.values()):
+            if not repair and running:
                 raise state.StateError(_half_dead(state_dir, previous, found))
             placements = [item for item in placements if found.get(item.name) != UP]
         return Started(
@@ -100,9 +106,10 @@ def up(
         )
 
 
-def down(state_dir: Path, progress: Progress) -> bool:
+def down(state_dir: Path, progress: Progress, keep_data: bool = False) -> bool:
     """End all engines and remove everything that `up` has made.
 
+    :param keep_data: remove nothing, so that `up` continues where it was
     :returns: False if nothing was there
     :raises StateError: if the state cannot be read
     """
@@ -110,6 +117,9 @@ def down(state_dir: Path, progress: Progress) -> bool:
         return False
     with _locked(state_dir, progress):
         found = state.load(state_dir)
+        if found is not None and keep_data:
+            _stop(state_dir, found.engines, progress)
+            return True
         if found is not None:
             _stop(state_dir, found.engines, progress, timeout=_DOWN_TIMEOUT)
             _remove(state_dir, [item.name for item in found.engines])
@@ -190,10 +200,13 @@ def _check_same(
     mode: Mode,
     given: Mapping[str, str],
     options: Options,
+    running: bool,
     state_dir: Path,
 ) -> None:
     what = ""
-    if previous.mode != mode.name:
+    if running and options.tls not in (None, _has_tls(previous.engines)):
+        what = "TLS" if _has_tls(previous.engines) else "engines without TLS"
+    elif previous.mode != mode.name:
         what = f"mode {previous.mode}"
     elif any(
         given.get(role, url) != url
@@ -239,6 +252,7 @@ def _start(
     former = {item.name: item for item in previous.engines} if previous else {}
     planned: dict[str, state.Engine] = {}
     try:
+        options = _with_certificates(state_dir, targets, former.values(), options)
         _stop(
             state_dir, [former[t.name] for t in targets if t.name in former], progress
         )
@@ -250,7 +264,9 @@ def _start(
                 for item in targets
             }
         for item in targets:
-            planned[item.name] = _record(state_dir, item, launches[item.name])
+            planned[item.name] = _record(
+                state_dir, item, launches[item.name], options.ca_file
+            )
         current = _state(mode, given, {**former, **planned})
         # saved before each next step, so that `down` finds whatever runs
         state.save(state_dir, current)
@@ -286,7 +302,35 @@ def _prepare(
     )
 
 
-def _record(state_dir: Path, item: Placement, launch: Launch) -> state.Engine:
+def _with_certificates(
+    state_dir: Path,
+    targets: Iterable[Placement],
+    former: Iterable[state.Engine],
+    options: Options,
+) -> Options:
+    """Decide whether engines get TLS, and have certificates for it."""
+    wanted = _has_tls(former) if options.tls is None else options.tls
+    if not wanted:
+        return options
+    for item in targets:
+        if not engines.get(item.kind).TLS:
+            raise EngineError(
+                f"this release runs {engines.get(item.kind).TITLE} without TLS only"
+            )
+    made = certificates.ensure(state_dir / _TLS, [options.host])
+    return replace(options, certificates=made)
+
+
+def _has_tls(items: Iterable[state.Engine]) -> bool:
+    return any(item.ca_file for item in items)
+
+
+def _record(
+    state_dir: Path,
+    item: Placement,
+    launch: Launch,
+    ca_file: str | None,
+) -> state.Engine:
     return state.Engine(
         name=item.name,
         kind=item.kind,
@@ -298,6 +342,7 @@ def _record(state_dir: Path, item: Placement, launch: Launch) -> state.Engine:
         started=0.0,
         log=str(state_dir / item.name / f"{item.kind}.log"),
         details=launch.details,
+        ca_file=ca_file,
     )
 
 
@@ -372,8 +417,16 @@ def _stop(
 
 
 def _remove(state_dir: Path, names: Iterable[str]) -> None:
-    for name in names:
+    for name in (*names, _TLS):
         shutil.rmtree(state_dir / name, ignore_errors=True)
+
+
+def _tell_age(state_dir: Path, progress: Progress) -> None:
+    if certificates.ends_soon(state_dir / _TLS):
+        progress(
+            f"the engines' certificate ends on {certificates.ends(state_dir / _TLS)}: "
+            "`hybrid-messaging down --keep-data`, then `up` renews it"
+        )
 
 
 def _tell_changes(
@@ -381,8 +434,8 @@ def _tell_changes(
 ) -> None:
     if (previous.rpc_url, previous.notify_url) != (current.rpc_url, current.notify_url):
         progress(
-            "a former port was taken, so an address has changed: run "
-            "`hybrid-messaging configure` again for your services"
+            "an address has changed: run `hybrid-messaging configure` again for your "
+            "services"
         )
 
 

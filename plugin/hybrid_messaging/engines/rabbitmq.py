@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import shutil
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -40,6 +41,7 @@ START_TIMEOUT = 120.0
 # with the management agent a node takes six seconds even when it is idle
 STOP_TIMEOUT = 30.0
 CREDENTIALS = "user:password@"
+TLS = True
 SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
 
 USERNAME = "hybrid"
@@ -105,6 +107,7 @@ def prepare(
             management_port=more_ports["management"],
             username=username,
             password=password,
+            certificates=options.certificates,
             memory_limit=MEMORY_LIMIT,
             disk_reserve=DISK_RESERVE,
         ),
@@ -115,7 +118,13 @@ def prepare(
     return Launch(
         command=(str(server),),
         port=port,
-        url=urls.build("rabbit", [(options.host, port)], username, password),
+        url=urls.build(
+            "rabbit",
+            [(options.host, port)],
+            username,
+            password,
+            query=urls.tls("rabbit", options.ca_file),
+        ),
         environment=_environment(directory, node, more_ports),
         details={
             "ports": more_ports,
@@ -177,6 +186,7 @@ def add_vhost(engine: state.Engine, vhost: str) -> str:
         username,
         engine.details["password"],
         vhost,
+        urls.tls("rabbit", engine.ca_file),
     )
 
 
@@ -245,7 +255,8 @@ def _request(engine: state.Engine, method: str, path: str, body: object = None) 
 
     https://www.rabbitmq.com/docs/http-api-reference
     """
-    address = f"http://{engine.host}:{engine.details['ports']['management']}"
+    scheme = "https" if engine.ca_file else "http"
+    address = f"{scheme}://{engine.host}:{engine.details['ports']['management']}"
     credentials = f"{engine.details['username']}:{engine.details['password']}"
     request = urllib.request.Request(  # noqa: S310
         f"{address}/api/{path}",
@@ -257,7 +268,11 @@ def _request(engine: state.Engine, method: str, path: str, body: object = None) 
         },
     )
     # a proxy of the user's environment knows nothing of our loopback
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if engine.ca_file:
+        trusting = ssl.create_default_context(cafile=engine.ca_file)
+        handlers.append(urllib.request.HTTPSHandler(context=trusting))
+    opener = urllib.request.build_opener(*handlers)
     try:
         with opener.open(request, timeout=_HTTP_TIMEOUT) as response:
             text = response.read()

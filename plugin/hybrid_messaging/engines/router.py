@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hybrid_messaging import state, urls
 from hybrid_messaging.engines import (
@@ -26,10 +27,14 @@ from hybrid_messaging.engines import (
     templates,
 )
 
+if TYPE_CHECKING:
+    from hybrid_messaging.engines.amqp_management import Management
+
 TITLE = "AMQP 1.0 router"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
 CREDENTIALS = ""
+TLS = True
 SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
 
 #: Our own router, in Python: for one host.
@@ -50,25 +55,32 @@ ADDRESSES = (
     ("exclusive", "closest"),
     ("unicast", "closest"),
 )
+#: Who may use a router with TLS; the realm belongs to the name.
+USERNAME = "hybrid@hybrid-messaging"
 IDLE_TIMEOUT = 16
 WORKER_THREADS = 2
 
 _SASL = "router-sasl"
+_SASLPASSWD = "saslpasswd2"
 _SASLPASSWD_TIMEOUT = 30.0
 
 
 def missing(options: Options) -> list[Missing]:
     """See `hybrid_messaging.engines.Engine`."""
     wanted = options.router
-    if wanted in (None, EMBEDDED) or shutil.which(str(wanted)):
-        return []
-    return [
-        Missing(
-            str(wanted),
-            "build or install it (https://github.com/skupperproject/skupper-router), "
-            f"or take --router {EMBEDDED}",
+    lacking = []
+    if wanted not in (None, EMBEDDED) and not shutil.which(str(wanted)):
+        lacking.append(
+            Missing(
+                str(wanted),
+                "build or install it "
+                "(https://github.com/skupperproject/skupper-router), "
+                f"or take --router {EMBEDDED}",
+            )
         )
-    ]
+    if options.tls and _saslpasswd() is None:
+        lacking.append(Missing(_SASLPASSWD, _install_saslpasswd()))
+    return lacking
 
 
 def describe(options: Options) -> str:
@@ -87,6 +99,10 @@ def prepare(
     before = previous.details if previous else {}
     choice = options.router or before.get("router") or describe(options)
     command = _command(choice)
+    username, password = options.username, options.password
+    if options.certificates and not username:
+        username = USERNAME
+        password = before.get("password") or secrets.token_urlsafe(24)
     port = options.port or take_port(previous.port if previous else None)
     # unlike every other router's, so that `is_ready` knows it
     router_id = f"hybrid-messaging-{secrets.token_hex(4)}"
@@ -99,7 +115,8 @@ def prepare(
             host=options.host,
             port=port,
             directory=directory,
-            sasl=_write_user(directory, options) if options.username else None,
+            sasl=_write_user(directory, username, password) if username else None,
+            certificates=options.certificates,
             worker_threads=WORKER_THREADS,
             idle_timeout=IDLE_TIMEOUT,
             addresses=ADDRESSES,
@@ -109,19 +126,26 @@ def prepare(
         command=(*command, str(config)),
         port=port,
         url=urls.build(
-            "amqp", [(options.host, port)], options.username, options.password
+            "amqp",
+            [(options.host, port)],
+            username,
+            password,
+            query=urls.tls("amqp", options.ca_file),
         ),
-        details={"router": choice, "id": router_id},
+        details={
+            "router": choice,
+            "id": router_id,
+            "username": username,
+            "password": password,
+        },
     )
 
 
 def is_ready(engine: state.Engine) -> bool:
     """See `hybrid_messaging.engines.Engine`."""
-    from hybrid_messaging.engines.amqp_management import Management
-
     try:
-        with Management(engine.host, engine.port) as management:
-            return bool(management.router()["id"] == engine.details["id"])
+        with management(engine) as asked:
+            return bool(asked.router()["id"] == engine.details["id"])
     except EngineError:
         return False
 
@@ -132,50 +156,64 @@ def set_up(engine: state.Engine) -> None:
 
 def traffic(engine: state.Engine) -> Traffic:
     """See `hybrid_messaging.engines.Engine`."""
-    from hybrid_messaging.engines.amqp_management import Management
-
-    with Management(engine.host, engine.port) as management:
-        metrics = management.metrics()
+    with management(engine) as asked:
+        metrics = asked.metrics()
         return Traffic(
-            version=f"{management.product} {management.version}",
+            version=f"{asked.product} {asked.version}",
             # the one that asks is no client
             connections=metrics["connectionCount"] - 1,
-            destinations=len(management.addresses()),
+            destinations=len(asked.addresses()),
             received=metrics["deliveriesIngress"],
             delivered=metrics["deliveriesEgress"],
         )
 
 
-def _write_user(directory: Path, options: Options) -> str:
+def management(engine: state.Engine) -> Management:
+    """Connect to the management of a router; use the result as a context manager.
+
+    :raises EngineError: if it does not answer
+    """
+    from hybrid_messaging.engines.amqp_management import Management
+
+    return Management(
+        engine.host,
+        engine.port,
+        engine.details.get("username"),
+        engine.details.get("password"),
+        engine.ca_file,
+    )
+
+
+def _write_user(directory: Path, username: str, password: str | None) -> str:
     """Make the one user of the router, with Cyrus SASL.
 
     :returns: the name of the SASL configuration in `directory`
     """
-    name, at, realm = str(options.username).partition("@")
-    if not (name and at and realm and options.password):
+    name, at, realm = username.partition("@")
+    if not (name and at and realm and password):
         raise EngineError(
             "a router's user has a realm (name@realm), so that it is the same one "
             "whatever the host is called, and a password"
         )
     users = directory / f"{_SASL}.users"
     users.unlink(missing_ok=True)
-    # Debian has it where only root looks for programs
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
-    program = shutil.which("saslpasswd2", path=path)
+    program = _saslpasswd()
     if program is None:
         raise EngineError(
-            "saslpasswd2 is not installed here, which makes the router's users: "
-            "install sasl2-bin (Debian, Ubuntu) or cyrus-sasl-lib (RHEL)"
+            f"{_SASLPASSWD} is not installed here, which makes the router's users: "
+            + _install_saslpasswd()
         )
     try:
         subprocess.run(
             [program, "-c", "-p", "-f", users, "-u", realm, name],
-            input=options.password,
+            input=password,
             capture_output=True,
             text=True,
             check=True,
             timeout=_SASLPASSWD_TIMEOUT,
         )
+        # it makes it readable for the group as well
+        users.chmod(0o600)
     except subprocess.CalledProcessError as error:
         raise EngineError(f"{program} cannot write {users}: {error.stderr}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -184,6 +222,18 @@ def _write_user(directory: Path, options: Options) -> str:
         directory / f"{_SASL}.conf", templates.render("router-sasl.conf", users=users)
     )
     return _SASL
+
+
+def _saslpasswd() -> str | None:
+    # Debian has it where only root looks for programs
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
+    return shutil.which(_SASLPASSWD, path=path)
+
+
+def _install_saslpasswd() -> str:
+    if shutil.which("apt-get"):
+        return "sudo apt-get install sasl2-bin"
+    return "sudo dnf install cyrus-sasl"
 
 
 def _command(choice: str) -> tuple[str, ...]:

@@ -97,6 +97,7 @@ class Checker:
     timeout: float | None
     tell: Callable[[str], None] = lambda line: None
     _connected: dict[Any, str | ConnectError] = field(default_factory=dict)
+    _plain: dict[tuple[str, int], bool] = field(default_factory=dict)
 
     def check(
         self,
@@ -215,8 +216,17 @@ class Checker:
             answer = self._connect(url, host, options)
             if isinstance(answer, ConnectError):
                 failed.append(answer)
-            else:
-                products.add(answer)
+                continue
+            products.add(answer)
+            if self._takes_plain(url, host, options):
+                yield Problem(
+                    Severity.WARNING,
+                    "plain-accepted",
+                    f"{':'.join(map(str, connecting.address(url, host)))} is used with "
+                    "TLS, but can be used without it, too",
+                    "close its listener without TLS, or have it require TLS",
+                    where,
+                )
         for error in failed:
             # the others of several servers stand in for one that is down
             spare = error.code == "unreachable" and len(failed) < len(hosts)
@@ -247,6 +257,18 @@ class Checker:
             else:
                 self._connected[key] = answer
         return self._connected[key]
+
+    def _takes_plain(
+        self, url: urls.TransportURL, host: urls.Host, options: Any
+    ) -> bool:
+        """Whether a server with which the driver speaks TLS can do without."""
+        assert self.timeout is not None
+        if not connecting.is_encrypted(url, options):
+            return False
+        key = connecting.address(url, host)
+        if key not in self._plain:
+            self._plain[key] = connecting.takes_plain(url, host, options, self.timeout)
+        return self._plain[key]
 
     def _leftovers(
         self,

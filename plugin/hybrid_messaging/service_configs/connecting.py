@@ -9,6 +9,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import amqp
@@ -20,6 +21,8 @@ from hybrid_messaging.drivers.amqp import security
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.protocol.endpoint import Endpoint, Handler
 from hybrid_messaging.service_configs.transports import kind
+
+_Tls = tuple[Callable[[Any], bool], dict[str, Any]]
 
 _CLIENT = "hybrid-messaging check"
 _CHUNK = 65536
@@ -54,6 +57,34 @@ def connect(
     return _CONNECTORS.get(url.scheme.partition("+")[0], _tcp)(
         url, host, options, timeout
     )
+
+
+def is_encrypted(url: urls.TransportURL, options: Any) -> bool:
+    """Whether a driver speaks TLS with the servers of a URL.
+
+    :param options: those of the driver
+    """
+    wants_tls, _ = _TLS.get(url.scheme.partition("+")[0], (None, {}))
+    return wants_tls is not None and wants_tls(options)
+
+
+def takes_plain(
+    url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
+) -> bool:
+    """Whether a server with which drivers speak TLS can be used without it.
+
+    :param url: the transport; `is_encrypted`
+    :param host: one of its servers, which can be used with TLS
+    :param options: those of the driver
+    :param timeout: seconds for each step
+    """
+    _, off = _TLS[url.scheme.partition("+")[0]]
+    try:
+        connect(url, host, SimpleNamespace(**{**options, **off}), timeout)
+    except ConnectError as error:
+        # who objects to the user has heard the password
+        return error.code in ("wrong-credentials", "vhost-missing")
+    return True
 
 
 def address(url: urls.TransportURL, host: urls.Host) -> tuple[str, int]:
@@ -412,6 +443,17 @@ def _protocol_error(server: str, protocol: str, reason: object) -> ConnectError:
         "check that host and port are those of this transport's server",
     )
 
+
+_RABBIT_TLS: _Tls = (lambda options: options.ssl, {"ssl": False})
+#: By scheme: whether a driver's options ask for TLS, and what turns it off in them.
+_TLS: dict[str, _Tls] = {
+    "amqp": (
+        security.wants_tls,
+        {"ssl": False, "ssl_ca_file": "", "ssl_cert_file": ""},
+    ),
+    "kombu": _RABBIT_TLS,
+    "rabbit": _RABBIT_TLS,
+}
 
 _CONNECTORS: dict[str, Callable[[urls.TransportURL, urls.Host, Any, float], str]] = {
     "amqp": _amqp,

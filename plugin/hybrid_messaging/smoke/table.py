@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hybrid_messaging.smoke.checks import (
     connect,
+    encryption,
     fail_fast,
     notifications,
     recovery,
@@ -42,6 +43,13 @@ class Check:
 CHECKS = (
     Check("rpc-connect", connect.rpc, "rpc"),
     Check("notify-connect", connect.notifications, "notify"),
+    Check(
+        "plain-refused",
+        encryption.plain_refused,
+        "rpc",
+        ("rpc-connect", "notify-connect"),
+        "the listeners in the server's configuration: one without TLS is left open",
+    ),
     Check("servers", rpc.servers, "rpc", ("rpc-connect",), deadline=45),
     Check("call", rpc.call, "rpc", ("servers",)),
     Check("directed", rpc.directed, "rpc", ("servers",), deadline=45),

@@ -17,6 +17,11 @@ from oslo_messaging.exceptions import ConfigurationError
 from hybrid_messaging.drivers.amqp.hosts import Host
 
 
+def wants_tls(options: Any) -> bool:
+    """Whether any option switches TLS on."""
+    return bool(options.ssl or options.ssl_ca_file or options.ssl_cert_file)
+
+
 def setup(
     options: Any,
     host: Host,
@@ -31,7 +36,7 @@ def setup(
     :raises ConfigurationError: a file that an option names cannot be used
     """
     _sasl(options, host, transport, connection)
-    if _wants_tls(options):
+    if wants_tls(options):
         _tls(options, _peer_name(options, host, vhost), transport)
 
 
@@ -49,7 +54,7 @@ def pin(
     :raises OSError: the certificate is not the peer's, or cannot be had
     """
     name = _peer_name(options, host, vhost)
-    if not _wants_tls(options) or not _is_address(name):
+    if not wants_tls(options) or not _is_address(name):
         return None
     authorities = options.ssl_ca_file
     kind = "capath" if Path(authorities).is_dir() else "cafile"
@@ -77,10 +82,6 @@ def is_distrust(reason: str) -> bool:
 
 #: as hexadecimal text, with the zero byte at its end
 _SHA256_LENGTH = 65
-
-
-def _wants_tls(options: Any) -> bool:
-    return bool(options.ssl or options.ssl_ca_file or options.ssl_cert_file)
 
 
 def _peer_name(options: Any, host: Host, vhost: str | None) -> str:

@@ -83,7 +83,9 @@ def inventory(bus: Bus, run: Run) -> Inventory:
     for host in bus.hosts:
         name, port = connecting.address(bus.url, host)
         try:
-            with Management(name, port, host.username, host.password) as router:
+            with Management(
+                name, port, host.username, host.password, bus.options.ssl_ca_file
+            ) as router:
                 names = sorted(row["name"] for row in router.addresses())
         except EngineError as reason:
             error = reason

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private certificate authority, and the certificate of this host.
+
+All engines of a state directory show the same certificate. Whoever trusts the
+authority, by its certificate in `AUTHORITY`, goes on trusting them: it stays when
+the host's is renewed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import os
+import socket
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from hybrid_messaging.engines import Certificates, EngineError
+
+#: The authority's certificate: what clients are told to trust.
+AUTHORITY = "ca.pem"
+AUTHORITY_KEY = "ca.key"
+#: The host's key and certificate, in one file, so that they always fit.
+HOST = "host.pem"
+
+AUTHORITY_VALID = datetime.timedelta(days=3650)
+HOST_VALID = datetime.timedelta(days=397)
+#: A certificate that ends sooner is renewed.
+MARGIN = datetime.timedelta(days=30)
+
+_TITLE = "hybrid-messaging"
+# clocks of a host and its containers differ
+_SKEW = datetime.timedelta(minutes=5)
+
+
+def ensure(directory: Path, addresses: Iterable[str]) -> Certificates:
+    """Make what is missing, damaged, soon to end, or not about these addresses.
+
+    :param directory: for certificates and keys, readable by its owner only
+    :param addresses: names and IP addresses that clients may connect to, besides
+        those of this host
+    :raises EngineError: if nothing can be written there
+    """
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        names = _names(addresses)
+        made = Certificates(str(directory / AUTHORITY), str(directory / HOST))
+        authority, key = _load_authority(directory) or _make_authority(directory)
+        host = _load(directory / HOST)
+        if host is None or not _is_good(host, authority, names):
+            _write(directory / HOST, _issue(authority, key, names))
+    except OSError as error:
+        raise EngineError(
+            f"cannot write certificates to {directory}: {error.strerror}"
+        ) from error
+    return made
+
+
+def ends(directory: Path) -> datetime.datetime | None:
+    """When the host's certificate ends, if there is one."""
+    host = _load(directory / HOST)
+    return host.not_valid_after_utc if host else None
+
+
+def ends_soon(directory: Path) -> bool:
+    """Whether `ensure` would renew the host's certificate for its age."""
+    end = ends(directory)
+    return end is not None and end - _now() < MARGIN
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def _names(addresses: Iterable[str]) -> list[x509.GeneralName]:
+    wanted = ["localhost", "127.0.0.1", "::1", socket.gethostname(), *addresses]
+    return [_general_name(name) for name in dict.fromkeys(wanted)]
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    with contextlib.suppress(ValueError):
+        return x509.IPAddress(ipaddress.ip_address(name))
+    return x509.DNSName(name)
+
+
+def _load_authority(
+    directory: Path,
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None:
+    """The authority that is there, unless it cannot be used any more."""
+    certificate = _load(directory / AUTHORITY)
+    try:
+        key = load_pem_private_key((directory / AUTHORITY_KEY).read_bytes(), None)
+    except (FileNotFoundError, ValueError):
+        return None
+    if (
+        certificate is None
+        or not isinstance(key, ec.EllipticCurvePrivateKey)
+        or certificate.public_key() != key.public_key()
+        or certificate.not_valid_after_utc - _now() < MARGIN
+    ):
+        return None
+    return certificate, key
+
+
+def _make_authority(
+    directory: Path,
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, _TITLE),
+            # two authorities of the same name could not be told apart
+            x509.NameAttribute(
+                NameOID.COMMON_NAME, f"private CA {x509.random_serial_number():x}"[:64]
+            ),
+        ]
+    )
+    certificate = (
+        _builder(name, name, key.public_key(), AUTHORITY_VALID)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    # the certificate last: with it, the authority is there
+    _write(directory / AUTHORITY_KEY, _pem(key))
+    _write(directory / AUTHORITY, certificate.public_bytes(Encoding.PEM), mode=0o644)
+    return certificate, key
+
+
+def _issue(
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    names: Sequence[x509.GeneralName],
+) -> bytes:
+    """A new key of the host with its certificate, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _TITLE)])
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+        authority_key.public_key()
+    )
+    certificate = (
+        _builder(name, authority.subject, key.public_key(), HOST_VALID)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(
+            # a node of a cluster is its own client
+            x509.ExtendedKeyUsage(
+                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            ),
+            critical=False,
+        )
+        .add_extension(identifier, critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    return _pem(key) + certificate.public_bytes(Encoding.PEM)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    valid: datetime.timedelta,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_now() - _SKEW)
+        .not_valid_after(_now() + valid)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(**wanted: bool) -> x509.KeyUsage:
+    kinds = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{**dict.fromkeys(kinds, False), **wanted})
+
+
+def _is_good(
+    host: x509.Certificate,
+    authority: x509.Certificate,
+    names: Sequence[x509.GeneralName],
+) -> bool:
+    try:
+        host.verify_directly_issued_by(authority)
+        told = host.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
+        return False
+    lacking = set(names) - set(told.value)
+    return not lacking and host.not_valid_after_utc - _now() >= MARGIN
+
+
+def _load(path: Path) -> x509.Certificate | None:
+    """The certificate in a file, if it holds one."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _write(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        # mkstemp creates with mode 0600
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a server that is used with TLS refuse whoever comes without it?"""
+
+from __future__ import annotations
+
+from hybrid_messaging.service_configs import connecting
+from hybrid_messaging.smoke.checks.connect import TIMEOUT
+from hybrid_messaging.smoke.context import Context
+from hybrid_messaging.smoke.outcome import Failure, Finding, Skip
+
+
+def plain_refused(context: Context) -> Finding:
+    """Try to use the servers of both transports without TLS."""
+    buses = (context.rpc, context.notify)
+    encrypted = [bus for bus in buses if connecting.is_encrypted(bus.url, bus.options)]
+    plain = [bus for bus in buses if bus not in encrypted]
+    if not encrypted:
+        raise Skip("neither transport uses TLS")
+    open_doors = [
+        str(bus)
+        for bus in encrypted
+        for host in bus.hosts
+        if connecting.takes_plain(bus.url, host, bus.options, TIMEOUT)
+    ]
+    if open_doors:
+        raise Failure(
+            f"{' and '.join(dict.fromkeys(open_doors))} can be used without TLS, too"
+        )
+    told = f"{' and '.join(map(str, encrypted))} refuse connections without TLS"
+    return Finding("; ".join([told, *(f"{bus} is used without it" for bus in plain)]))

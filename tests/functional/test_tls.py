@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`up --tls`: the engines of a mode with TLS and passwords, and the way back."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from tests.functional import commands
+from tests.functional.deployments import (
+    deployed,
+    router_option,
+    smoke,
+    store,
+    stored,
+)
+
+from hybrid_messaging import state, urls
+from hybrid_messaging.smoke.outcome import Status
+
+CHECKS = ("plain-refused", "fanout", "notify-delivered", "separation")
+
+
+def test_a_router_and_rabbitmq(
+    router_kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with deployed(tmp_path / "state", router_option(router_kind)) as place:
+        where = ("--state-dir", place.dir)
+        words = ("up", *where, "--router", place.router, "-f", "json")
+        result = commands.run(capsys, *words, "--tls")
+        assert result.code == 0, result.err
+        before = state.load(place.dir)
+        assert before is not None
+
+        row = commands.configured(capsys, place, tmp_path / "cinder.conf")
+        assert row["problems"] == []
+        results = smoke(place, *CHECKS)
+        assert {item.status for item in results.values()} == {Status.PASSED}
+        assert "amqp://" in results["plain-refused"].detail
+        assert "rabbit://" in results["plain-refused"].detail
+
+        result = commands.run(capsys, "status", *where, "-f", "json")
+        assert [(row["status"], row["tls"]) for row in result.rows] == [
+            ("up", True)
+        ] * 2
+        secrets = [item.details["password"] for item in before.engines]
+        for process in place.processes():
+            assert not any(secret in "\n".join(process.cmdline()) for secret in secrets)
+        for path in place.dir.rglob("*"):
+            text = path.read_bytes() if path.is_file() else b""
+            if any(secret.encode() in text for secret in secrets) or b"KEY-" in text:
+                assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+
+        result = commands.run(capsys, *words, "--no-tls")
+        assert result.code == 1
+        assert "is in use with TLS: run `hybrid-messaging down`" in result.err
+        result = commands.run(capsys, *words)
+        assert (result.code, result.err) == (0, "qpid-hybrid is up already\n")
+
+        store(_plain(before.notify_url), "kept", "here", before.engines[1].ca_file)
+        assert commands.run(capsys, "down", *where, "--keep-data").code == 0
+        assert place.processes() == []
+        assert commands.run(capsys, "status", *where).code == 1
+        result = commands.run(capsys, *words, "--no-tls")
+        assert "an address has changed" in result.err
+        after = state.load(place.dir)
+        assert after is not None
+        assert [item.port for item in after.engines] == [
+            item.port for item in before.engines
+        ]
+        assert urls.parse(after.rpc_url).query == {}
+        assert stored(after.notify_url, "kept") == "here"
+        result = commands.run(capsys, "down", *where, "--purge")
+        assert (result.code, place.dir.exists()) == (0, False)
+
+
+def _plain(url: str) -> str:
+    return url.partition("?")[0]
