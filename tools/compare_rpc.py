@@ -198,12 +198,17 @@ def subject(text: str) -> tuple[str, str, str]:
     python, _, url = rest.partition(",")
     if not (name and python and url):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PYTHON,URL")
-    if url.startswith("env:"):
-        variable = url.removeprefix("env:")
-        if variable not in os.environ:
-            raise argparse.ArgumentTypeError(f"there is no environment {variable}")
-        url = os.environ[variable]
-    return name, python, url
+    return name, python, given(url)
+
+
+def given(url: str) -> str:
+    """A URL, or what an environment variable holds that `env:NAME` names."""
+    if not url.startswith("env:"):
+        return url
+    variable = url.removeprefix("env:")
+    if variable not in os.environ:
+        raise argparse.ArgumentTypeError(f"there is no environment {variable}")
+    return os.environ[variable]
 
 
 def main() -> None:

@@ -231,6 +231,25 @@ def test_workers_on_other_hosts(
     assert [process.returncode for process in hosts] == [128 + signal.SIGTERM] * 2
 
 
+def test_many_calls_grow_nobody(hybrid: Deployment) -> None:
+    """A short look; the documentation tells of a long one."""
+    router = hybrid.engine("router")
+    tool = Path(__file__).parents[2] / "tools" / "soak_rpc.py"
+    done = subprocess.run(
+        [
+            *(sys.executable, tool, router.url, "--watch", f"router={router.pid}"),
+            *("--calls", "4000", "--threads", "4", "--tolerance", "20", "--json"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["calls"] == 4000
+    assert found["memory"].keys() == {"client", "server", "router"}
+
+
 @pytest.fixture
 def own_control(tmp_path: Path) -> Iterator[str]:
     """The control bus."""

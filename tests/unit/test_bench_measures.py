@@ -72,6 +72,7 @@ def test_rates_count_ends_and_latencies_beginnings() -> None:
     merged = Latencies.merged([found["latency"]])
     assert merged.count == 2
     assert merged.figures()["max"] == pytest.approx(4000, rel=1e-3)
+    assert merged.mean == pytest.approx(2.5, rel=1e-3)
     assert found["seconds"] == [[3, 1, 2.0], [4, 1, 1.0], [15, 1, 4.0]]
 
 

@@ -147,7 +147,10 @@ def test_cpu_time_belongs_to_what_it_carries() -> None:
     call = next(row for row in summary.rows(WHOLE) if row["scenario"] == "1-single")
     assert call["engine_cpu_ms"] == pytest.approx(2.0)  # 2 s for 1000 calls
     assert call["worker_cpu_ms"] == pytest.approx(1.0)
-    assert rows["notify"]["engine_cpu_ms"] is None
+    assert call["cpu_ms"] == pytest.approx(3.0)
+    # three times as many calls in the same CPU time
+    assert rows["call"]["cpu_ratio"] == pytest.approx(1 / 3, abs=0.01)
+    assert rows["notify"]["engine_cpu_ms"] is rows["notify"]["cpu_ms"] is None
 
 
 def test_trouble_in_words() -> None:

@@ -32,6 +32,11 @@ class Latencies:
         """How many there are."""
         return int(self._histogram.get_total_count())
 
+    @property
+    def mean(self) -> float:
+        """Their mean in seconds; 0 without any."""
+        return float(self._histogram.get_mean_value()) / 1e6
+
     def encode(self) -> str:
         """The histogram as text (HdrHistogram V2, compressed, base64)."""
         return str(self._histogram.encode().decode())

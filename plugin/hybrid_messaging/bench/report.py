@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -67,6 +67,8 @@ _HEADINGS = {
     "lost": "lost",
     "duplicated": "twice",
     "failed": "failed",
+    "cpu_ms": "CPU ms",
+    "cpu_ratio": "ratio",
     "engine_cpu_ms": "engine CPU ms",
     "worker_cpu_ms": "worker CPU ms",
     "engine_mb": "engines MB",
@@ -107,8 +109,11 @@ class _Page:
         told = (
             f"{best['scenario']} answers {best['ratio']:.1f} times as many calls as "
             f"{first['scenario']}, in {_ms(best['p50'])} instead of "
-            f"{_ms(first['p50'])} (median)."
+            f"{_ms(first['p50'])} (median)"
         )
+        if best["cpu_ratio"] is not None:
+            told += f", with {best['cpu_ratio']:.0%} of the CPU time"
+        told += "."
         # no line ends within a name
         return told.replace("-", "\u2011")
 
@@ -117,44 +122,48 @@ class _Page:
         found: list[Figure] = []
         for kind, name in _NAMES.items():
             rows = self._rows(plan.PEAK, kind)
-            wanted = [
-                ("rate", f"{name.capitalize()} per second", "more is better", _rate),
-                ("p50", f"Median of {name}", f"{_clock(kind)}, less is better", _ms),
-                ("p99", f"99th percentile of {name}", "less is better", _ms),
+            less = "less is better"
+            wanted: list[tuple[str, str, str, Callable[[float], str], str]] = [
+                (
+                    *("rate", f"{name.capitalize()} per second", "more is better"),
+                    *(_rate, "ratio"),
+                ),
+                (
+                    *("p50", f"Median of {name}", f"{_clock(kind)}, {less}"),
+                    *(_ms, ""),
+                ),
+                ("p99", f"99th percentile of {name}", less, _ms, ""),
+                (
+                    *("cpu_ms", f"CPU time of a thousand {name}"),
+                    *(f"engine and workers, {less}", _seconds, "cpu_ratio"),
+                ),
             ]
-            for column, title, note, told in wanted:
-                found += self._bars(rows, column, title, note, told)
-        cost = self._cost(self._rows(plan.PEAK, _CALL))
-        return found + self._bars(
-            cost, "cpu", "CPU time of a call", "engine and workers, less is better", _ms
-        )
-
-    def _cost(self, rows: Iterable[Row]) -> list[Row]:
-        return [
-            {**row, "cpu": row["engine_cpu_ms"] + row["worker_cpu_ms"], "ratio": None}
-            for row in rows
-            if row["engine_cpu_ms"] is not None and row["worker_cpu_ms"] is not None
-        ]
+            for column, title, note, told, ratio in wanted:
+                found += self._bars(rows, column, title, note, told, ratio)
+        return found
 
     def _bars(
-        self, rows: Iterable[Row], column: str, title: str, note: str, told: Any
+        self,
+        rows: Iterable[Row],
+        column: str,
+        title: str,
+        note: str,
+        told: Callable[[float], str],
+        ratio: str = "",
     ) -> list[Figure]:
+        """Bars of a column; `ratio` is the column of its ratio to the first."""
         shown = [
             Bar(
                 row["scenario"],
                 self._index[row["scenario"]],
                 row[column],
                 told(row[column])
-                + (
-                    f", ratio {row['ratio']:.2f}"
-                    if column == "rate" and row["ratio"] is not None
-                    else ""
-                ),
+                + (f", ratio {row[ratio]:.2f}" if row.get(ratio) is not None else ""),
             )
             for row in rows
             if row[column] is not None
         ]
-        return [(title, note, charts.bars(title, shown))] if len(shown) else []
+        return [(title, note, charts.bars(title, shown))] if shown else []
 
     def distributions(self) -> list[Figure]:
         """Latencies over percentiles, at the peak."""
@@ -378,6 +387,10 @@ def _clock(kind: str) -> str:
 
 def _rate(value: float) -> str:
     return f"{value:,.0f}/s"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s"
 
 
 def _ms(value: float) -> str:

@@ -10,9 +10,10 @@ time can be compared.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hybrid_messaging.bench.latency import Latencies
@@ -37,6 +38,8 @@ COLUMNS = (
     "lost",
     "duplicated",
     "failed",
+    "cpu_ms",
+    "cpu_ratio",
     "engine_cpu_ms",
     "worker_cpu_ms",
     "engine_mb",
@@ -51,9 +54,9 @@ def rows(result: Mapping[str, Any]) -> list[Row]:
 
     `rate` is per second: answered calls, and arrivals of other messages. Latencies
     are milliseconds: of a call until its answer, of others until they arrive.
-    CPU time is milliseconds for each message, of the engine that carries it and of
-    the workers that send and take it; `engine_mb` is the memory of all engines of
-    the scenario in 10^6 bytes.
+    CPU time is milliseconds for each message, thus seconds for a thousand, of the
+    engine that carries it and of the workers that send and take it; `engine_mb` is
+    the memory of all engines of the scenario in 10^6 bytes.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for item in result["measurements"]:
@@ -71,11 +74,11 @@ def rows(result: Mapping[str, Any]) -> list[Row]:
                 "load": load,
                 "kind": kind,
                 "rate": round(statistics.median(rate(item, kind) for item in items), 1),
-                "ratio": _ratio(items, base, kind),
+                "ratio": _ratio(items, base, functools.partial(rate, kind=kind)),
                 **{name: None for name in COLUMNS[6:12]},
                 **latencies(items, kind).figures(),
                 **_account(items, kind),
-                **_cost(items, kind),
+                **_cost(items, base, kind),
             }
         )
     order = [item["name"] for item in result["scenarios"]]
@@ -191,14 +194,20 @@ def _silence(measurement: Mapping[str, Any]) -> int:
     return longest
 
 
-def _ratio(items: Measurements, base: Measurements, kind: str) -> float | None:
-    by_round = {item["round"]: rate(item, kind) for item in base}
+def _ratio(
+    items: Measurements,
+    base: Measurements,
+    figure: Callable[[Mapping[str, Any]], float | None],
+) -> float | None:
+    """The median, over the rounds, of a figure's ratio to the first scenario's."""
+    by_round = {item["round"]: figure(item) for item in base}
     ratios = [
-        rate(item, kind) / by_round[item["round"]]
+        ours / theirs
         for item in items
-        if by_round.get(item["round"])
+        if (theirs := by_round.get(item["round"]))
+        and (ours := figure(item)) is not None
     ]
-    return round(statistics.median(ratios), 2) if ratios else None
+    return _median(ratios, 2)
 
 
 def _account(items: Measurements, kind: str) -> dict[str, int]:
@@ -214,15 +223,24 @@ def _account(items: Measurements, kind: str) -> dict[str, int]:
     }
 
 
-def _cost(items: Measurements, kind: str) -> dict[str, float | None]:
+def _cost(
+    items: Measurements, base: Measurements, kind: str
+) -> dict[str, float | None]:
     """What one message costs its engine and its workers: CPU time, and memory."""
     role = NOTIFY if kind == NOTIFY else "rpc"
+
+    def whole(item: Mapping[str, Any]) -> float | None:
+        parts = [_spent(item, who, role) for who in ("engines", "workers")]
+        return None if None in parts else sum(filter(None, parts))
+
     memory = [
         sum(each["rss"] for each in item["engines"].values()) / 1e6
         for item in items
         if item["engines"]
     ]
     return {
+        "cpu_ms": _median(map(whole, items), 3),
+        "cpu_ratio": _ratio(items, base, whole),
         "engine_cpu_ms": _median((_spent(item, "engines", role) for item in items), 3),
         "worker_cpu_ms": _median((_spent(item, "workers", role) for item in items), 3),
         "engine_mb": _median(memory, 0),
