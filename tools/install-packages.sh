@@ -88,7 +88,7 @@ function deny_new_services {
 #!/bin/sh
 # Put here by hybrid-messaging while it installs packages.
 case \$1 in
-    rabbitmq-server* | epmd*) exit 101 ;;
+    rabbitmq-server* | epmd* | redis-s*) exit 101 ;;
 esac
 if [ -x $POLICY_BEFORE ]; then
     exec $POLICY_BEFORE "\$@"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A private Kafka, really running; all tests but the last share it."""
+"""A private Kafka, really running, in mode `zmq-kafka`; all but the last share it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from pathlib import Path
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from tests.functional.deployments import NOWHERE, Deployment, deployed
+from tests.functional.commands import configured
+from tests.functional.deployments import Deployment, deployed, smoke
 from tests.functional.kafka import fetched
 from tests.functional.waiting import until
 
 from hybrid_messaging import state, urls
-from hybrid_messaging.drivers.oslo import ConfigOptsProxy
 from hybrid_messaging.engines import HOST, kafka
-from hybrid_messaging.service_configs import connecting
-from hybrid_messaging.service_configs.transports import KINDS
+from hybrid_messaging.service_configs import connecting, reading
+from hybrid_messaging.smoke.checks import notifications
+from hybrid_messaging.smoke.outcome import Status
 from hybrid_messaging.smoke.run import configuration
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """One Kafka and nothing else, in a place with a difficult name."""
+    """Kafka and Redis, in a place with a difficult name."""
     fetched()
     with deployed(tmp_path_factory.mktemp("a b,c") / "état") as made:
-        made.up("qpid-kafka", {"rpc": NOWHERE["rpc"]})
+        made.up("zmq-kafka")
         yield made
 
 
@@ -63,9 +64,7 @@ def stored(node: state.Engine, group: str, topic: str, count: int) -> list[str]:
 def connect(url: str) -> str:
     """Connect as `check` does."""
     parsed = urls.parse(url)
-    group = KINDS["kafka"].group
-    assert group is not None
-    options = ConfigOptsProxy(configuration(()), parsed, group)[group]
+    options = reading.driver_options(configuration(()), parsed)
     return connecting.connect(parsed, parsed.hosts[0], options, 3.0)
 
 
@@ -138,19 +137,37 @@ def test_what_goes_through_is_counted(place: Deployment, node: state.Engine) -> 
     assert kafka.traffic(node).delivered == after.delivered
 
 
+def test_zeromq_and_kafka(
+    place: Deployment,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Mode `zmq-kafka` on its way through `configure`, `check` and `smoke`."""
+    # joining a group takes long on a busy machine
+    monkeypatch.setattr(notifications, "CALL_TIMEOUT", 40.0)
+    row = configured(capsys, place, tmp_path / "cinder.conf")
+    assert row["problems"] == []
+    results = smoke(place, "fanout", "notify-delivered", "separation")
+    assert {item.status for item in results.values()} == {Status.PASSED}
+    proof = results["separation"]
+    assert len(proof.found["rpc servers"]) == 3
+    assert any("smoke" in name for name in proof.found["notify topics"])
+
+
 def test_one_that_was_killed_comes_back_with_its_data(place: Deployment) -> None:
     before = place.engine("kafka")
     store(before, "notifications.error", "kept")
     process = place.process("kafka")
     process.kill()
     process.wait(60)
-    assert place.health() == {"kafka": "down"}
+    assert place.health() == {"redis": "up", "kafka": "down"}
     # even where somebody else has come to use its ports
     with (
         socket.create_server((HOST, before.port)),
         socket.create_server((HOST, before.details["ports"]["controller"])),
     ):
-        place.up("qpid-kafka")
+        place.up("zmq-kafka", repair=True)
         after = place.engine("kafka")
         assert after.port != before.port
         assert after.details["password"] == before.details["password"]

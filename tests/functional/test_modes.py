@@ -2,7 +2,7 @@
 """Modes the whole way: up, status, configure, check, smoke, down.
 
 `qpid-hybrid` goes it in `test_up_down` and `test_smoke`, `rabbit` in
-`test_rabbitmq_engine`.
+`test_rabbitmq_engine`, `zmq-kafka` in `test_kafka_engine`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.functional.kafka import fetched
 from tests.functional.waiting import until
 
 from hybrid_messaging import modes, state
-from hybrid_messaging.engines import deployment, kafka
+from hybrid_messaging.engines import deployment, kafka, redis
 from hybrid_messaging.smoke.checks import notifications
 from hybrid_messaging.smoke.outcome import Status
 
@@ -80,6 +80,53 @@ def test_a_router_and_kafka(
             lambda: kafka.traffic(place.engine("kafka")).destinations == 7,
             "nothing of smoke's own is left",
         )
+        assert commands.run(capsys, "down", *where).code == 0
+        until(lambda: place.processes() == [], "nothing runs any more")
+        assert not place.dir.exists()
+
+
+def test_zeromq_and_rabbitmq(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deployed(tmp_path / "state") as place:
+        where = ("--state-dir", place.dir)
+        result = commands.run(capsys, "up", "zmq-hybrid", *where, "-f", "json")
+        assert result.code == 0, result.err
+        assert result.rows[0]["url"].startswith("zmq://hybrid:***@127.0.0.1:")
+        row = commands.configured(capsys, place, tmp_path / "cinder.conf")
+        assert row["problems"] == []
+        assert row["rpc"]["engine"] == "ZeroMQ, matched by Redis"
+        assert row["rpc"]["delivery"] == "direct"
+        results = smoke(
+            place, "nobody", "rpc-restart", "killed", *CHECKS, disruptive=True
+        )
+        assert {item.status for item in results.values()} == {Status.PASSED}
+        proof = results["separation"]
+        assert "by the matchmaker's records" in proof.detail
+        assert [name.count("hybrid-smoke") for name in proof.found["rpc servers"]] == [
+            3,
+            3,
+            3,
+        ]
+        # nothing of smoke's own is left, nor of the server that was killed
+        assert redis.traffic(place.engine("redis")).destinations == 0
+        result = commands.run(capsys, "status", *where, "-f", "json")
+        assert (result.code, result.rows[0]["received"]) == (0, None)
+
+        broker = place.engine("rabbitmq").url
+        with monkeypatch.context() as environment:
+            environment.setenv("HYBRID_NOTIFY_URL", broker)
+            url = place.engine("redis").url
+            for wrong, cause in (
+                (url.replace("zmq://hybrid:", "zmq://hybrid:not"), "invalid username"),
+                (url.replace(f":{place.engine('redis').port}", ":1"), "be reached"),
+            ):
+                environment.setenv("HYBRID_RPC_URL", wrong)
+                words = ("smoke", "--state-dir", tmp_path / "none", "--only", "call")
+                result = commands.run(capsys, *words, "-f", "json")
+                assert result.code == 1
+                assert cause in result.rows[0]["detail"]
+                assert place.engine("redis").details["password"] not in result.err
         assert commands.run(capsys, "down", *where).code == 0
         until(lambda: place.processes() == [], "nothing runs any more")
         assert not place.dir.exists()

@@ -181,6 +181,18 @@ def test_redis_that_has_forgotten_is_told_again(redis: Redis, rpc: Rpc) -> None:
     assert rpc.client(rpc.transport()).call({}, "name") == "one"
 
 
+def test_fanouts_reach_servers_that_redis_has_forgotten(redis: Redis, rpc: Rpc) -> None:
+    service = Service()
+    rpc.server(service)
+    fanout = rpc.client(rpc.transport(), fanout=True)
+    fanout.cast({}, "echo", value=1)
+    until(lambda: service.seen == [1], "it has arrived")
+    with redis.client() as client:
+        client.flushall()
+    fanout.cast({}, "echo", value=2)
+    until(lambda: service.seen == [1, 2], "it has arrived")
+
+
 # -- changes ---------------------------------------------------------------
 
 

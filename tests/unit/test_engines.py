@@ -92,8 +92,8 @@ def test_every_kind_has_what_is_wanted_of_it() -> None:
 
 
 def test_an_unknown_kind_is_one_sentence() -> None:
-    with pytest.raises(EngineError, match="engine redis is not available"):
-        engines.get("redis")
+    with pytest.raises(EngineError, match="engine pigeon is not available"):
+        engines.get("pigeon")
 
 
 def test_a_template_wants_all_its_values() -> None:
@@ -463,13 +463,15 @@ def test_nothing_is_left_of_a_deployment_that_cannot_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state_dir = tmp_path / "state"
+    to_come = modes.Mode("to-come", "amqp", "pigeon", "rabbit", "rabbitmq")
+    hybrid, external = modes.get("qpid-hybrid"), modes.get("external")
     for mode, given, message in (
-        ("zmq-hybrid", {}, "engine redis is not available"),
-        ("external", {}, "give --rpc-url and --notify-url"),
-        ("qpid-hybrid", {"rpc": "rabbit://u:p@h/"}, "mode qpid-hybrid has amqp://"),
+        (to_come, {}, "engine pigeon is not available"),
+        (external, {}, "give --rpc-url and --notify-url"),
+        (hybrid, {"rpc": "rabbit://u:p@h/"}, "mode qpid-hybrid has amqp://"),
     ):
         with pytest.raises(EngineError, match=message):
-            deployment.up(state_dir, modes.get(mode), given, Options(), print)
+            deployment.up(state_dir, mode, given, Options(), print)
     given = {"notify": "rabbit://u:p@h/"}
     options = Options(router="/nowhere/skrouterd")
     with pytest.raises(EngineError, match="is not installed here"):

@@ -122,15 +122,14 @@ def config(main: Path) -> ServiceConfig:
 
 
 def test_options_of_a_url_override_the_files(config: ServiceConfig) -> None:
-    group = "oslo_messaging_rabbit"
     url = urls.parse("rabbit://h/?ssl=false&rabbit_retry_interval=7")
-    options = config.driver_options(url, group)
+    options = config.driver_options(url)
     assert options.ssl is False
     assert options.rabbit_retry_interval == 7
     with pytest.raises(ValueError, match="names 'nonsense', which is no option"):
-        config.driver_options(urls.parse("rabbit://h/?nonsense=1"), group)
+        config.driver_options(urls.parse("rabbit://h/?nonsense=1"))
     with pytest.raises(ValueError):
-        config.driver_options(urls.parse("rabbit://h/?rabbit_retry_interval=x"), group)
+        config.driver_options(urls.parse("rabbit://h/?rabbit_retry_interval=x"))
 
 
 def test_options_of_the_service_itself(config: ServiceConfig) -> None:

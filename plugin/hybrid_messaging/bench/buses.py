@@ -18,9 +18,8 @@ from hybrid_messaging.bench import BenchError
 from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.bench.scenarios import Scenario
 from hybrid_messaging.drivers import opts as driver_opts
-from hybrid_messaging.drivers.oslo import ConfigOptsProxy
 from hybrid_messaging.engines import Options, deployment
-from hybrid_messaging.service_configs import connecting, transports
+from hybrid_messaging.service_configs import connecting, reading, transports
 
 #: Seconds to wait for another benchmark that uses the same directory.
 LOCK_TIMEOUT = 1.0
@@ -174,11 +173,8 @@ def _greet(text: str) -> str:
 
 def _options(url: urls.TransportURL) -> Any:
     """The options of a URL's driver, with their defaults."""
-    group = transports.kind(url).group
-    if group is None:
-        return None
     conf = cfg.ConfigOpts()
     for name, options in oslo_messaging.opts.list_opts() + driver_opts.list_opts():
         conf.register_opts(options, group=name)
     conf(args=[], default_config_files=[], default_config_dirs=[], use_env=False)
-    return ConfigOptsProxy(conf, url, group)[group]
+    return reading.driver_options(conf, url)

@@ -19,7 +19,7 @@ ENVIRONMENT = "environment"
 PASSWORD_VARIABLE = "HYBRID_ENGINE_PASSWORD"  # noqa: S105
 
 #: Those that listen where they are told to.
-_KINDS = ("rabbitmq", "router")
+_KINDS = ("rabbitmq", "redis", "router")
 
 
 class EnginePrepare(ShowOne):
@@ -32,9 +32,7 @@ class EnginePrepare(ShowOne):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "kind", choices=("rabbitmq", "router"), help="the kind of engine"
-        )
+        parser.add_argument("kind", choices=_KINDS, help="the kind of engine")
         parser.add_argument(
             "directory",
             type=lambda text: Path(text).absolute(),

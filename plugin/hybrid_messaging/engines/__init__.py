@@ -90,16 +90,17 @@ class Launch:
 class Traffic:
     """How much has gone through an engine since it started.
 
-    Destinations are addresses of a router, queues or topics of a broker. `waiting`
-    is None for an engine that stores nothing, `connections` for one that does not
-    tell.
+    Destinations are addresses of a router, queues or topics of a broker, topics that
+    a matchmaker knows. `waiting` is None for an engine that stores nothing,
+    `received` and `delivered` for one that messages go past, `connections` for one
+    that does not tell.
     """
 
     version: str
     connections: int | None
     destinations: int
-    received: int
-    delivered: int
+    received: int | None
+    delivered: int | None
     waiting: int | None = None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 from hybrid_messaging import urls
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS
+from hybrid_messaging.drivers.zmq import options as zmq
 from hybrid_messaging.service_configs import cells, connecting
 from hybrid_messaging.service_configs.connecting import ConnectError
 from hybrid_messaging.service_configs.errors import ServiceConfigError
@@ -26,10 +29,12 @@ from hybrid_messaging.service_configs.settings import (
     NOTIFICATIONS,
     RABBIT,
     SECURITY,
+    ZMQ,
 )
 from hybrid_messaging.service_configs.transports import (
     is_kafka,
     is_rabbit,
+    is_zmq,
     kind,
     servers,
 )
@@ -158,9 +163,7 @@ class Checker:
         try:
             route.url = url = urls.parse(route.text)
             known = kind(url)
-            options: Any = None
-            if known.group:
-                options = config.driver_options(url, known.group)
+            options = config.driver_options(url)
         except ValueError as error:
             yield Problem(Severity.ERROR, "bad-url", str(error), "correct it", where)
             return
@@ -172,6 +175,8 @@ class Checker:
         yield from self._driver(url, where)
         if is_kafka(url):
             yield from _authenticated(config, url, options)
+        if is_zmq(url) and route.role == RPC:
+            yield from _found(config, url, options)
         defect = known.defect(url)
         objection = known.no_rpc if route.role == RPC else known.no_notifications
         if objection:
@@ -186,6 +191,8 @@ class Checker:
             yield Problem(Severity.ERROR, "unusable-url", defect, "change it", where)
         elif self.timeout is not None:
             yield from self._servers(config, route, url, options, where)
+            if is_zmq(url):
+                yield from _resolved(config, options)
 
     def _driver(self, url: urls.TransportURL, where: str) -> Iterator[Problem]:
         name = url.scheme.partition("+")[0]
@@ -247,7 +254,7 @@ class Checker:
     ) -> str | ConnectError:
         assert self.timeout is not None
         one = dataclasses.replace(url, hosts=(host,))
-        key = (str(one), repr(sorted(options.items())) if options else "")
+        key = (str(one), repr(options))
         if key not in self._connected:
             self.tell(f"connecting to {urls.redact(str(one))}")
             try:
@@ -454,6 +461,53 @@ def _authenticated(
         )
 
 
+def _found(
+    config: ServiceConfig, url: urls.TransportURL, options: Any
+) -> Iterator[Problem]:
+    """Servers of ZeroMQ tell, for as long as they are there, where all reach them."""
+    if options.zmq_target_update >= options.zmq_target_expire:
+        yield Problem(
+            Severity.ERROR,
+            "registration-expires",
+            f"servers are forgotten after {options.zmq_target_expire} s, and renew "
+            f"their registration only every {options.zmq_target_update} s",
+            f"set [{ZMQ}] zmq_target_expire to three times zmq_target_update",
+            config.where(ZMQ, "zmq_target_expire"),
+        )
+    told = zmq.host(options)
+    if _is_loopback(told) and not all(_is_loopback(host.host) for host in url.hosts):
+        yield Problem(
+            Severity.WARNING,
+            "local-address",
+            f"clients are told to connect to {told}, which other hosts cannot reach",
+            f"set [{ZMQ}] rpc_zmq_bind_address to an address of the services' network",
+            config.where(ZMQ, "rpc_zmq_bind_address"),
+        )
+
+
+def _resolved(config: ServiceConfig, options: Any) -> Iterator[Problem]:
+    """What clients are told is a name that is known, here at least."""
+    told = zmq.host(options)
+    try:
+        socket.getaddrinfo(told, None)
+    except OSError as error:
+        yield Problem(
+            Severity.ERROR,
+            "address-unknown",
+            f"clients are told to connect to {told}, which has no address here: "
+            f"{error.strerror}",
+            f"set [{ZMQ}] rpc_zmq_host to an address or a name that all hosts resolve",
+            config.where(ZMQ, "rpc_zmq_host"),
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _listening(
     config: ServiceConfig, report: Report, groups: dict[Any, str]
 ) -> Iterator[Problem]:
@@ -465,7 +519,7 @@ def _listening(
     if url is None or not is_kafka(url) or not config.service.listens:
         return
     try:
-        group = config.driver_options(url, KAFKA).consumer_group
+        group = config.driver_options(url).consumer_group
     except ValueError:
         return  # it is a problem already
     other = groups.setdefault((servers(url), group), config.service.name)

@@ -13,12 +13,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import amqp
+import oslo_messaging
 import proton
+import redis
+from oslo_config import cfg
 from oslo_messaging.exceptions import ConfigurationError
+from redis.exceptions import NoPermissionError
+from redis.sentinel import MasterNotFoundError
 
 from hybrid_messaging import urls
 from hybrid_messaging.drivers.amqp import security
 from hybrid_messaging.drivers.amqp.hosts import Host
+from hybrid_messaging.drivers.zmq import matchmaker
+from hybrid_messaging.drivers.zmq.matchmaker import Matchmaker
 from hybrid_messaging.protocol.endpoint import Endpoint, Handler
 from hybrid_messaging.service_configs.transports import kind
 
@@ -80,7 +87,7 @@ def takes_plain(
     """
     _, off = _TLS[url.scheme.partition("+")[0]]
     try:
-        connect(url, host, SimpleNamespace(**{**options, **off}), timeout)
+        connect(url, host, SimpleNamespace(**{**vars(options), **off}), timeout)
     except ConnectError as error:
         # who objects to the user has heard the password
         return error.code in ("wrong-credentials", "vhost-missing")
@@ -405,6 +412,77 @@ def _kafka_error(server: str, reasons: str, options: Any) -> ConnectError:
     return problem
 
 
+@contextlib.contextmanager
+def zmq_matchmaker(
+    url: urls.TransportURL,
+    hosts: Iterable[urls.Host],
+    options: Any,
+    timeout: float,
+) -> Iterator[Matchmaker]:
+    """The matchmaker of a transport, as the driver makes it.
+
+    :param hosts: those of its servers to ask
+    :param timeout: seconds that Redis may take to answer
+    :raises ConnectError: it cannot be asked
+    """
+    names = [
+        oslo_messaging.TransportHost(
+            *address(url, host), username=host.username, password=host.password
+        )
+        for host in hosts
+    ]
+    target = oslo_messaging.TransportURL(cfg.ConfigOpts(), url.scheme, url.vhost, names)
+    options = SimpleNamespace(
+        **{**vars(options), "socket_timeout": int(timeout * 1000)}
+    )
+    try:
+        found = matchmaker.make(target, options, options)
+        with contextlib.closing(found):
+            yield found
+    except (ConfigurationError, matchmaker.MatchmakerAway) as error:
+        raise _zmq_error(names, error) from error
+
+
+def _zmq(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float) -> str:
+    """Ask the matchmaker what the driver asks it, and write its one lasting word."""
+    if url.hosts:
+        _tcp(url, host, options, timeout)
+    with zmq_matchmaker(url, [host], options, timeout) as found:
+        found.news([])
+        found.read([_CLIENT])
+    return ""
+
+
+def _zmq_error(hosts: Iterable[Any], error: Exception) -> ConnectError:
+    server = ", ".join(f"{host.hostname}:{host.port}" for host in hosts)
+    reason = error.__cause__
+    if isinstance(reason, NoPermissionError):
+        return ConnectError(
+            "wrong-credentials",
+            f"{server}: {reason}",
+            "give the user the rights that the documentation of the zmq driver lists",
+        )
+    if isinstance(reason, redis.AuthenticationError):
+        return ConnectError(
+            "wrong-credentials",
+            f"{server}: {reason}",
+            "correct user name and password of the URL",
+        )
+    if "SSL" in str(error):
+        return _tls_failed(server, reason)
+    if isinstance(reason, MasterNotFoundError):
+        return ConnectError(
+            "unreachable",
+            f"{server}: {reason}",
+            "correct [matchmaker_redis] sentinel_group_name, or start the master",
+        )
+    if isinstance(reason, (redis.ConnectionError, redis.TimeoutError)):
+        return _unreachable(server, reason)
+    if reason is None:
+        return ConnectError("unreachable", str(error), "correct what it names")
+    return _protocol_error(server, "Redis", reason)
+
+
 def _tcp(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float) -> str:
     """All that can be said of a server whose language we do not speak."""
     name, port = address(url, host)
@@ -460,4 +538,5 @@ _CONNECTORS: dict[str, Callable[[urls.TransportURL, urls.Host, Any, float], str]
     "kafka": _kafka,
     "kombu": _rabbit,
     "rabbit": _rabbit,
+    "zmq": _zmq,
 }

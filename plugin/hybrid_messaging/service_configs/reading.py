@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import oslo_messaging.opts
@@ -20,6 +21,7 @@ from hybrid_messaging.service_configs.errors import ServiceConfigError
 from hybrid_messaging.service_configs.services import Service, identify
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 from hybrid_messaging.service_configs.source import read
+from hybrid_messaging.service_configs.transports import kind
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,31 @@ class ServiceConfig:
         except cfg.NoSuchOptError:
             return None
 
-    def driver_options(self, url: urls.TransportURL, group: str) -> Any:
-        """A driver's options as it sees them: a URL's query overrides the files.
+    def driver_options(self, url: urls.TransportURL) -> Any:
+        """See `driver_options`.
 
         :raises ValueError: the query has an option that the driver does not have
         """
         try:
-            return ConfigOptsProxy(self.conf, url, group)[group]
+            return driver_options(self.conf, url)
         except cfg.NoSuchOptError as error:
             raise ValueError(
                 f"the URL's query names {error.opt_name!r}, which is no option of "
-                f"[{group}]"
+                f"[{kind(url).group}]"
             ) from error
+
+
+def driver_options(conf: cfg.ConfigOpts, url: urls.TransportURL) -> Any:
+    """A driver's options as it sees them: a URL's query overrides the files.
+
+    :returns: None for a driver whose options are not known
+    """
+    known = kind(url)
+    if known.group is None:
+        return None
+    own = ConfigOptsProxy(conf, url, known.group)[known.group]
+    besides = conf[known.besides] if known.besides else {}
+    return SimpleNamespace(**besides, **own)
 
 
 def load(

@@ -25,6 +25,7 @@ DURABLE = "amqp_durable_queues"
 
 KAFKA = "oslo_messaging_kafka"
 SECURITY = "security_protocol"
+ZMQ = "oslo_messaging_zmq"
 #: With user and password, without TLS; the driver's default sends neither.
 AUTHENTICATED = "SASL_PLAINTEXT"
 

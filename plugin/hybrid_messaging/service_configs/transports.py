@@ -22,21 +22,25 @@ class Kind(NamedTuple):
     """What stands behind the scheme of a transport URL.
 
     `delivery` is how messages reach their receiver: direct, queued, or unknown
-    where only the server can tell. `group` holds the driver's options. A reason
-    in `no_rpc` or `no_notifications` says why the transport does not carry these.
-    `defect` tells why the driver cannot use a URL that is a right one, or ''.
+    where only the server can tell. `group` holds the driver's options, `besides`
+    those of another group, which a URL cannot have. A reason in `no_rpc` or
+    `no_notifications` says why the transport does not carry these. `defect` tells
+    why the driver cannot use a URL that is a right one, or ''.
     """
 
     engine: str
     delivery: str
     port: int
     group: str | None = None
+    besides: str | None = None
     no_rpc: str = ""
     no_notifications: str = ""
     defect: Callable[[urls.TransportURL], str] = lambda url: ""
 
 
 _KAFKA_PORT = 9092
+#: The scheme of URLs that name Sentinels, which know where Redis is.
+SENTINEL = "zmq+sentinel"
 
 
 def rabbit_defect(url: urls.TransportURL) -> str:
@@ -89,6 +93,16 @@ def kafka_defect(url: urls.TransportURL) -> str:
     return ""
 
 
+def zmq_defect(url: urls.TransportURL) -> str:
+    """Why the zmq driver cannot use a URL that is a right one, or ''."""
+    if len(url.hosts) > 1 and url.scheme != SENTINEL:
+        return (
+            "the zmq driver takes one Redis server; several that stand in for each "
+            f"other need Sentinels: {SENTINEL}://"
+        )
+    return ""
+
+
 _RABBIT = Kind(
     "RabbitMQ", "queued", 5672, "oslo_messaging_rabbit", defect=rabbit_defect
 )
@@ -106,22 +120,26 @@ _ZMQ = Kind(
     "direct",
     6379,
     "oslo_messaging_zmq",
+    "matchmaker_redis",
     no_notifications="nothing stores a notification that is sent over ZeroMQ",
+    defect=zmq_defect,
 )
 
-#: By scheme, without what follows a `+` in it.
+#: By scheme; one that is not here counts without what follows a `+` in it.
 KINDS = {
     "amqp": _AMQP,
     "kafka": _KAFKA,
     "kombu": _RABBIT,
     "rabbit": _RABBIT,
     "zmq": _ZMQ,
+    SENTINEL: _ZMQ._replace(port=26379),
 }
 
 
 def kind(url: urls.TransportURL) -> Kind:
     """What stands behind a URL; a scheme that we do not know stands for itself."""
-    return KINDS.get(url.scheme.partition("+")[0], Kind(url.scheme, "unknown", 0))
+    unknown = Kind(url.scheme, "unknown", 0)
+    return KINDS.get(url.scheme) or KINDS.get(url.scheme.partition("+")[0], unknown)
 
 
 def is_rabbit(url: urls.TransportURL) -> bool:
@@ -132,6 +150,11 @@ def is_rabbit(url: urls.TransportURL) -> bool:
 def is_kafka(url: urls.TransportURL) -> bool:
     """Whether oslo.messaging's driver for Kafka serves this URL."""
     return kind(url) is _KAFKA
+
+
+def is_zmq(url: urls.TransportURL) -> bool:
+    """Whether our driver for ZeroMQ serves this URL."""
+    return kind(url).group == _ZMQ.group
 
 
 def servers(url: urls.TransportURL) -> frozenset[tuple[str, str, int]]:

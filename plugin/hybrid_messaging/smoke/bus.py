@@ -9,8 +9,7 @@ from typing import Any
 from oslo_config import cfg
 
 from hybrid_messaging import state, urls
-from hybrid_messaging.drivers.oslo import ConfigOptsProxy
-from hybrid_messaging.service_configs import transports
+from hybrid_messaging.service_configs import reading, transports
 from hybrid_messaging.smoke import kinds
 
 
@@ -57,8 +56,6 @@ def make(
     :param running: what `up` has started
     """
     url = urls.parse(text)
-    group = transports.kind(url).group
-    options = ConfigOptsProxy(conf, url, group)[group] if group else None
     where = {(host, port) for _, host, port in transports.servers(url)}
     engine = next(
         (
@@ -68,4 +65,4 @@ def make(
         ),
         None,
     )
-    return Bus(role, url, options, engine)
+    return Bus(role, url, reading.driver_options(conf, url), engine)

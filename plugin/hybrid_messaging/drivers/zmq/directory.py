@@ -9,6 +9,7 @@ the matchmaker is away, what was found before remains.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -20,6 +21,7 @@ from hybrid_messaging.drivers.zmq.matchmaker import (
     Entry,
     Matchmaker,
     MatchmakerAway,
+    Reading,
     Record,
 )
 
@@ -31,16 +33,37 @@ WATCH_INTERVAL = 1.0
 WATCHED = 300.0
 #: Seconds that a registration, or its end, may take before it is left to later.
 PATIENCE = 5.0
+#: Seconds for which servers are believed to be there that a matchmaker has forgotten
+#: together with everything else: they write themselves down again meanwhile.
+BELIEVED = 10.0
 
 
 class Listing:
     """Who serves a topic."""
 
-    __slots__ = ("records", "since", "used", "version")
+    __slots__ = (
+        "believed",
+        "believed_until",
+        "epoch",
+        "records",
+        "since",
+        "used",
+        "version",
+    )
 
-    def __init__(self, records: tuple[Record, ...], version: str, since: float):
-        self.records = records
-        self.version = version
+    def __init__(self, reading: Reading, since: float, former: Listing | None) -> None:
+        self.version = reading.version
+        self.epoch = reading.epoch
+        #: servers of whom only the matchmaker's former memory has known
+        self.believed: tuple[Record, ...] = ()
+        #: monotonic time
+        self.believed_until = math.inf
+        if former is not None and former.epoch != reading.epoch:
+            self.believed, self.believed_until = former.records, since + BELIEVED
+        elif former is not None and since < former.believed_until:
+            self.believed, self.believed_until = former.believed, former.believed_until
+        found = (*reading.records, *self.believed)
+        self.records: tuple[Record, ...] = tuple(dict.fromkeys(found))
         #: monotonic time at which the matchmaker was asked
         self.since = since
         #: monotonic time at which somebody last wanted to know
@@ -218,7 +241,7 @@ class Directory:
             return
         now = time.monotonic()
         for topic, reading in self._matchmaker.read(topics).items():
-            self._listings[topic] = Listing(reading.records, reading.version, now)
+            self._listings[topic] = Listing(reading, now, self._listings.get(topic))
 
     def _renew(self, new: bool) -> None:
         with self._lock:
@@ -242,5 +265,6 @@ class Directory:
                 topic
                 for topic, version in news.versions.items()
                 if version != self._listings[topic].version
+                or time.monotonic() >= self._listings[topic].believed_until
             ]
         )

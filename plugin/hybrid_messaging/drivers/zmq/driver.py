@@ -17,7 +17,6 @@ import types
 from typing import Any
 
 from oslo_config import cfg
-from oslo_messaging.exceptions import ConfigurationError
 from oslo_messaging.target import Target
 
 from hybrid_messaging.drivers import bodies, errors, forks, oslo
@@ -64,12 +63,6 @@ class ZmqDriver(oslo.BaseDriver):
                 for option in zmq_options.OPTIONS
             }
         )
-        self._kind = url.transport.partition("+")[2] or self._options.rpc_zmq_matchmaker
-        if self._kind not in ("redis", "sentinel", "static"):
-            raise ConfigurationError(
-                f"{url.transport}: no such matchmaker; choose zmq+redis, zmq+sentinel"
-                " or zmq+static"
-            )
         # what is wrong with the configuration shows now
         self._keys = keys.load(self._options.zmq_key_directory)
         self._open_matchmaker()
@@ -80,13 +73,7 @@ class ZmqDriver(oslo.BaseDriver):
         forks.tell(self)
 
     def _open_matchmaker(self) -> matchmaker.Matchmaker:
-        if self._kind == "static":
-            return matchmaker.StaticMatchmaker(
-                self._options.zmq_static_file, self._url.virtual_host
-            )
-        return matchmaker.RedisMatchmaker(
-            self._url, self._kind == "sentinel", self.conf.matchmaker_redis
-        )
+        return matchmaker.make(self._url, self._options, self.conf.matchmaker_redis)
 
     # Made when first needed: a child of a fork gets its own.
 

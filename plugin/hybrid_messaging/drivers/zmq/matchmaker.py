@@ -28,6 +28,8 @@ LOG = logging.getLogger(__name__)
 
 DEFAULT_PORTS = {"redis": 6379, "sentinel": 26379}
 _PREFIX = "hybrid-messaging:zmq:"
+#: What the key of a topic's servers begins with; its name follows.
+SERVERS = f"{_PREFIX}servers:"
 _EPOCH = f"{_PREFIX}epoch"
 #: Seconds after which the counter of a topic that nobody serves is forgotten.
 _FORGET = 24 * 3600
@@ -62,6 +64,8 @@ class Reading(NamedTuple):
 
     version: str
     records: tuple[Record, ...]
+    #: as in News
+    epoch: str
 
 
 class News(NamedTuple):
@@ -98,6 +102,12 @@ class Matchmaker(Protocol):
     def news(self, topics: Sequence[str]) -> News:
         """Return what tells whether to read them again."""
 
+    def topics(self) -> list[str]:
+        """Return every topic that has been served of late."""
+
+    def forget(self, topics: Sequence[str]) -> None:
+        """Remove all that is known of topics that nobody will serve again."""
+
     def close(self) -> None:
         """Let go of connections."""
 
@@ -108,6 +118,25 @@ class Matchmaker(Protocol):
 def topic(vhost: str | None, exchange: str, name: str) -> str:
     """The name of a topic among all virtual hosts and exchanges."""
     return "/".join(quote(part, safe="") for part in (vhost or "", exchange, name))
+
+
+def make(url: Any, options: Any, redis_options: Any) -> Matchmaker:
+    """Make the matchmaker of a transport URL; it connects when it is first asked.
+
+    :param url: oslo_messaging.TransportURL
+    :param options: the [oslo_messaging_zmq] group
+    :param redis_options: the [matchmaker_redis] group
+    :raises ConfigurationError: there is no such matchmaker, or it lacks something
+    """
+    kind = url.transport.partition("+")[2] or options.rpc_zmq_matchmaker
+    if kind == "static":
+        return StaticMatchmaker(options.zmq_static_file, url.virtual_host)
+    if kind not in DEFAULT_PORTS:
+        raise ConfigurationError(
+            f"{url.transport}: no such matchmaker; choose zmq+redis, zmq+sentinel"
+            " or zmq+static"
+        )
+    return RedisMatchmaker(url, kind == "sentinel", redis_options)
 
 
 class _Remembers:
@@ -244,29 +273,44 @@ class RedisMatchmaker:
 
     def read(self, topics: Sequence[str]) -> dict[str, Reading]:
         pipe = self._pipe()
+        _ask_epoch(pipe)
         pipe.time()
         for name in topics:
             # the counter first: what changes in between is seen as news later
             pipe.get(_version(name))
             pipe.zrange(_servers(name), 0, -1, withscores=True)
-        (seconds, _), *found = self._run(pipe)
+        _, epoch, (seconds, _), *found = self._run(pipe)
         return {
             name: Reading(
                 found[2 * number] or "",
                 tuple(_records(found[2 * number + 1], float(seconds))),
+                epoch,
             )
             for number, name in enumerate(topics)
         }
 
     def news(self, topics: Sequence[str]) -> News:
         pipe = self._pipe()
-        pipe.set(_EPOCH, uuid.uuid4().hex, nx=True)
+        _ask_epoch(pipe)
         pipe.mget([_EPOCH, *map(_version, topics)])
-        _, (epoch, *versions) = self._run(pipe)
+        _, _, (epoch, *versions) = self._run(pipe)
         return News(
             epoch,
             {name: found or "" for name, found in zip(topics, versions, strict=True)},
         )
+
+    def topics(self) -> list[str]:
+        try:
+            keys = list(self._redis().scan_iter(match=_servers("*"), count=1000))
+        except (redis.RedisError, OSError) as error:
+            raise MatchmakerAway(f"{self}: {error}") from error
+        return sorted(key.removeprefix(SERVERS) for key in keys)
+
+    def forget(self, topics: Sequence[str]) -> None:
+        pipe = self._pipe()
+        for name in topics:
+            pipe.delete(_servers(name), _version(name))
+        self._run(pipe)
 
     def close(self) -> None:
         client, self._client = self._client, None
@@ -283,8 +327,14 @@ class RedisMatchmaker:
             self._client = None
 
 
+def _ask_epoch(pipe: Any) -> None:
+    """Ask for the word that Redis keeps as long as its memory, or give it one."""
+    pipe.set(_EPOCH, uuid.uuid4().hex, nx=True)
+    pipe.get(_EPOCH)
+
+
 def _servers(name: str) -> str:
-    return f"{_PREFIX}servers:{name}"
+    return f"{SERVERS}{name}"
 
 
 def _version(name: str) -> str:
@@ -377,7 +427,10 @@ class StaticMatchmaker:
 
     def read(self, topics: Sequence[str]) -> dict[str, Reading]:
         found = self._read()
-        return {name: Reading("static", tuple(found.get(name, ()))) for name in topics}
+        return {
+            name: Reading("static", tuple(found.get(name, ())), "static")
+            for name in topics
+        }
 
     def news(self, topics: Sequence[str]) -> News:
         try:
@@ -385,6 +438,12 @@ class StaticMatchmaker:
         except OSError as error:
             raise MatchmakerAway(f"{self}: {error}") from error
         return News("static", dict.fromkeys(topics, epoch))
+
+    def topics(self) -> list[str]:
+        return sorted(self._read())
+
+    def forget(self, topics: Sequence[str]) -> None:
+        pass
 
     def close(self) -> None:
         pass

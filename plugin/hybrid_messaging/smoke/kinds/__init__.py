@@ -24,6 +24,7 @@ MODULES = {
     "kafka": "hybrid_messaging.smoke.kinds.kafka",
     "kombu": "hybrid_messaging.smoke.kinds.rabbit",
     "rabbit": "hybrid_messaging.smoke.kinds.rabbit",
+    "zmq": "hybrid_messaging.smoke.kinds.zmq",
 }
 
 

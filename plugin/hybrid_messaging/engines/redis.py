@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private Redis: where the servers of `zmq` tell that they are there.
+
+It holds what servers renew every few seconds, and nothing else: no message goes
+through it, so that it stores nothing on disk and counts none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from hybrid_messaging import state, urls
+from hybrid_messaging.engines import (
+    HOST,
+    EngineError,
+    Launch,
+    Missing,
+    Options,
+    Progress,
+    TakePort,
+    Traffic,
+    templates,
+)
+
+TITLE = "Redis"
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
+CREDENTIALS = "user:password@"
+TLS = False
+SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
+
+PROGRAM = "redis-server"
+#: The first that knows users and their rights.
+OLDEST = (6, 0)
+USERNAME = "hybrid"
+#: What a service does there, and what `traffic` asks.
+RIGHTS = "+@sortedset +@string +@keyspace +@connection +time -@dangerous +info"
+#: Some hundred thousand records.
+MEMORY_LIMIT = "64mb"
+
+#: What the keys of topics begin with (`hybrid_messaging.drivers.zmq.matchmaker`).
+SERVERS = "hybrid-messaging:zmq:servers:"
+
+_CONFIG = "redis.conf"
+_VERSION = re.compile(r"v=((\d+)\.(\d+)\S*)")
+#: The first that can leave its title, and thereby its environment, as it is.
+_KEEPS_TITLE = (6, 2)
+_VERSION_TIMEOUT = 30.0
+_TIMEOUT = 2.0
+
+
+def missing(options: Options) -> list[Missing]:
+    """See `hybrid_messaging.engines.Engine`."""
+    if shutil.which(PROGRAM):
+        return []
+    if shutil.which("apt-get"):
+        return [Missing(PROGRAM, f"sudo apt-get install {PROGRAM}")]
+    return [Missing(PROGRAM, "sudo dnf install redis")]
+
+
+def describe(options: Options) -> str:
+    """See `hybrid_messaging.engines.Engine`."""
+    return shutil.which(PROGRAM) or PROGRAM
+
+
+def prepare(
+    name: str,
+    directory: Path,
+    take_port: TakePort,
+    previous: state.Engine | None,
+    options: Options,
+) -> Launch:
+    """See `hybrid_messaging.engines.Engine`."""
+    program = shutil.which(PROGRAM)
+    if program is None:
+        (lacking,) = missing(options)
+        raise EngineError(f"{TITLE} is not installed here: {lacking.install}")
+    before: Mapping[str, Any] = previous.details if previous else {}
+    port = options.port or take_port(previous.port if previous else None)
+    username = options.username or before.get("username", USERNAME)
+    password = options.password or before.get("password") or secrets.token_urlsafe(24)
+    config = directory / _CONFIG
+    templates.write_private(
+        config,
+        templates.render(
+            _CONFIG,
+            host=options.host,
+            port=port,
+            keeps_title=_version(program) >= _KEEPS_TITLE,
+            username=username,
+            password_hash=hashlib.sha256(password.encode()).hexdigest(),
+            rights=RIGHTS,
+            memory_limit=MEMORY_LIMIT,
+        ),
+    )
+    # whoever reaches this Redis is on this machine, and so are all servers
+    query = {"rpc_zmq_bind_address": HOST} if options.host == HOST else {}
+    return Launch(
+        command=(program, str(config)),
+        port=port,
+        url=urls.build("zmq", [(options.host, port)], username, password, query=query),
+        details={"username": username, "password": password},
+    )
+
+
+def is_ready(engine: state.Engine) -> bool:
+    """See `hybrid_messaging.engines.Engine`."""
+    try:
+        # nobody else knows our password: whoever takes it is our server
+        with _connected(engine) as client:
+            return bool(client.ping())
+    except EngineError:
+        return False
+
+
+def set_up(engine: state.Engine) -> None:
+    """See `hybrid_messaging.engines.Engine`; records come and go with servers."""
+
+
+def traffic(engine: state.Engine) -> Traffic:
+    """See `hybrid_messaging.engines.Engine`; destinations are topics served."""
+    with _connected(engine) as client:
+        info = client.info()
+        topics = list(client.scan_iter(match=f"{SERVERS}*", count=1000))
+    return Traffic(
+        version=info["redis_version"],
+        # the one that asks is no client
+        connections=info["connected_clients"] - 1,
+        destinations=len(topics),
+        received=None,
+        delivered=None,
+    )
+
+
+def _version(program: str) -> tuple[int, int]:
+    """The version of a program.
+
+    :raises EngineError: it is too old, or does not tell
+    """
+    try:
+        told = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=_VERSION_TIMEOUT,
+            check=True,
+            text=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineError(f"{program} does not run: {error}") from error
+    found = _VERSION.search(told)
+    if found is None:
+        raise EngineError(f"{program} is no {TITLE}: {told.strip()!r}")
+    version = (int(found[2]), int(found[3]))
+    if version < OLDEST:
+        raise EngineError(
+            f"{program} is {TITLE} {found[1]}, which has no users with passwords and "
+            f"rights of their own: take {'.'.join(map(str, OLDEST))} or later"
+        )
+    return version
+
+
+@contextmanager
+def _connected(engine: state.Engine) -> Iterator[redis.Redis]:
+    """A client, whose exceptions are turned into ours."""
+    client = redis.Redis(
+        host=engine.host,
+        port=engine.port,
+        username=engine.details["username"],
+        password=engine.details["password"],
+        socket_timeout=_TIMEOUT,
+        socket_connect_timeout=_TIMEOUT,
+        # whoever asks will ask again
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+    )
+    try:
+        with client:
+            yield client
+    except redis.RedisError as error:
+        raise EngineError(
+            f"{TITLE} at {engine.host}:{engine.port} fails: {error}"
+        ) from error
