@@ -33,6 +33,8 @@ class Host:
             "HYBRID_ROUTER": "embedded",
             "HYBRID_ROUTER_PORT": str(free_port()),
             "HYBRID_RABBITMQ_NOTIFY_PORT": str(free_port()),
+            "HYBRID_KAFKA_PORT": str(free_port()),
+            "HYBRID_BROKER_PORT": str(free_port()),
         }
         for script in ("stack.sh", "unstack.sh", "clean.sh"):
             (directory / script).symlink_to(ROOT / "tests/devstack/run.sh")
@@ -52,6 +54,7 @@ class Host:
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin",
                 "HOME": str(self.dest),
                 "DEST": str(self.dest),
+                "XDG_CACHE_HOME": str(self.dest / "cache"),
                 "PYTHON": sys.executable,
                 "SERVICE_TIMEOUT": "240",
                 **self.functions,
@@ -97,8 +100,12 @@ class Host:
     def units(self) -> list[str]:
         return sorted(path.name for path in (self.dest / "units").glob("*"))
 
+    def runs(self, engine: str) -> bool:
+        """Whether something listens in the place of an engine."""
+        return listens(int(self.local_conf[f"HYBRID_{engine.upper()}_PORT"]))
+
     def router_runs(self) -> bool:
-        return listens(int(self.local_conf["HYBRID_ROUTER_PORT"]))
+        return self.runs("router")
 
 
 def free_port() -> int:

@@ -3,7 +3,7 @@
 #
 # The machine that DevStack would change, played small: what is called in its
 # place goes to ``$DEST/calls``; systemd starts and ends real processes, except
-# that something else listens in the place of RabbitMQ.
+# that something else listens in the place of RabbitMQ, Kafka and the broker.
 #
 # Dependencies:
 #
@@ -13,7 +13,27 @@
 # shellcheck disable=SC2034  # DevStack's variables, which the plugin reads
 STACK_USER=$(id -un) DATA_DIR=$DEST/data HOST_IP=127.0.0.1 SYSTEMD_DIR=$DEST/units \
     SERVICE_LISTEN_ADDRESS=0.0.0.0 SYSTEMCTL="sudo systemctl"
-mkdir -p "$SYSTEMD_DIR" "$DEST/pids"
+mkdir -p "$SYSTEMD_DIR" "$DEST/pids" "$DEST/bin"
+
+# a Java that has nothing to say, and the command without what asks the network or
+# a real Kafka
+cat >"$DEST/bin/java" <<'EOF'
+#!/bin/bash
+echo 'openjdk version "17.0.1"' >&2
+EOF
+cat >"$DEST/bin/hybrid-messaging" <<EOF
+#!/bin/bash
+case "\$1 \$2" in
+    "fetch kafka") mkdir -p $DEST/cache/hybrid-messaging/kafka-4.1.1/libs
+        touch $DEST/cache/hybrid-messaging/kafka-4.1.1/libs/kafka_2.13-4.1.1.jar ;;
+    "fetch broker") mkdir -p $DEST/cache/hybrid-messaging/artemis-2.55.0 ;;
+    "engine setup") ;;
+    *) exec $(dirname "$PYTHON")/hybrid-messaging "\$@" ;;
+esac
+echo "hybrid-messaging \$*" >>$DEST/calls
+EOF
+chmod +x "$DEST"/bin/*
+PATH=$DEST/bin:$PATH
 
 function called {
     echo "$*" >>"$DEST/calls"
@@ -37,18 +57,18 @@ function rabbitmqctl {
 }
 
 function systemctl {
-    local action=$1 unit=${2:-} pid=$DEST/pids/${2:-none} command
+    local action=$1 unit=${2:-} pid=$DEST/pids/${2:-none} command port
     called systemctl "$@"
     case $action in
         restart)
             systemctl stop "$unit"
             read -ra command <<<"$(iniget "$SYSTEMD_DIR/$unit" Service ExecStart)"
-            if [[ $unit == *rabbitmq* ]]; then
+            if [[ $unit != *router* ]]; then
                 # a node is slow to start, and only systemd ends its epmd with it
-                command=(
-                    "$PYTHON" -m http.server --bind 127.0.0.1
-                    "$HYBRID_RABBITMQ_NOTIFY_PORT"
-                )
+                port=${unit#*-}
+                port=HYBRID_${port%.service}_PORT
+                port=${port^^}
+                command=("$PYTHON" -m http.server --bind 127.0.0.1 "${!port}")
             fi
             (
                 cd "$(iniget "$SYSTEMD_DIR/$unit" Service WorkingDirectory)" || exit
@@ -80,6 +100,19 @@ function install_package {
     called install_package "$@"
 }
 
+function uninstall_package {
+    called uninstall_package "$@"
+}
+
+function is_ubuntu {
+    true
+}
+
+# apt-cache show PACKAGE
+function apt-cache {
+    [[ $2 == openjdk-21-jre-headless ]]
+}
+
 function start_service {
     called start_service "$@"
 }
@@ -93,5 +126,5 @@ function pip_install {
 }
 
 function get_python_exec_prefix {
-    dirname "$PYTHON"
+    echo "$DEST/bin"
 }

@@ -13,7 +13,15 @@ from hybrid_messaging.engines import EngineError
 from hybrid_messaging.engines.amqp_management import Management
 
 #: Modes that need nothing but engines of this machine.
-MODES = ("qpid-hybrid", "rabbit", "rabbit-dual")
+MODES = (
+    "qpid-hybrid",
+    "qpid-kafka",
+    "qpid-dual",
+    "qpid",
+    "rabbit-kafka",
+    "rabbit-dual",
+    "rabbit",
+)
 EXTERNAL = {
     "HYBRID": "external",
     "HYBRID_RPC_URL": "amqp://nova:hush@router.example:5672/",
@@ -108,6 +116,92 @@ def test_rabbit_dual_has_a_second_broker_for_notifications(host: Host) -> None:
     host.stack(HYBRID="rabbit")
     assert not listens(port)
     assert host.units() == []
+
+
+def kafka(host: Host) -> str:
+    port = host.local_conf["HYBRID_KAFKA_PORT"]
+    address = f"kafka://openstack:secretrabbit@127.0.0.1:{port}"
+    return f"{address}/?security_protocol=SASL_PLAINTEXT"
+
+
+def broker(host: Host) -> str:
+    port = host.local_conf["HYBRID_BROKER_PORT"]
+    return f"amqp://openstack:secretrabbit@127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("mode", ["qpid-kafka", "rabbit-kafka"])
+def test_notifications_in_kafka(host: Host, mode: str) -> None:
+    host.stack(CONFIGURE_NOVA, HYBRID=mode)
+    rpc = router(host) if mode == "qpid-kafka" else RABBIT
+    assert urls(host, "nova.conf") == (f"{rpc}/", kafka(host))
+    assert urls(host, "nova_cell1.conf") == (f"{rpc}/nova_cell1", kafka(host))
+    assert ("rabbit" in host.enabled()) is (mode == "rabbit-kafka")
+    calls = host.calls()
+    wanted = [
+        # services of whatever environment need its client
+        f"pip_install -e {ROOT}[kafka]",
+        # the oldest that the distribution has, of those that are new enough
+        "install_package openjdk-21-jre-headless",
+        "hybrid-messaging fetch kafka --source apache",
+        "systemctl restart devstack@hybrid-kafka.service",
+    ]
+    assert [call for call in calls if call in wanted] == wanted
+    (setup,) = (call for call in calls if "engine setup kafka" in call)
+    assert f"--port {host.local_conf['HYBRID_KAFKA_PORT']} --user openstack" in setup
+    (unit,) = (unit for unit in host.units() if "kafka" in unit)
+    service = host.ini(f"units/{unit}")["Service"]
+    assert service["ExecStart"].endswith(" kafka.Kafka kafka.properties")
+    assert service["SuccessExitStatus"] == "143"
+    config = Path(service["WorkingDirectory"]) / "kafka.properties"
+    port = host.local_conf["HYBRID_KAFKA_PORT"]
+    text = config.read_text()
+    assert f"listeners = CLIENT://0.0.0.0:{port}," in text
+    assert f"advertised.listeners = CLIENT://127.0.0.1:{port}\n" in text
+
+
+def test_qpid_dual_has_a_router_and_a_broker(host: Host) -> None:
+    host.stack(CONFIGURE_NOVA, HYBRID="qpid-dual", HYBRID_BROKER_PASSWORD="hush")
+    address = broker(host).replace("secretrabbit", "hush")
+    assert urls(host, "nova_cell1.conf") == (
+        f"{router(host)}/nova_cell1",
+        f"{address}/",
+    )
+    assert host.runs("router") and host.runs("broker")
+    assert "hybrid-messaging fetch broker --source maven" in host.calls()
+    assert "rabbit" not in host.enabled()
+
+
+def test_qpid_is_one_broker(host: Host) -> None:
+    host.stack(CONFIGURE_NOVA, HYBRID="qpid")
+    assert urls(host, "nova.conf") == (f"{broker(host)}/", f"{broker(host)}/")
+    (unit,) = host.units()
+    service = host.ini(f"units/{unit}")["Service"]
+    assert "secretrabbit" not in str(service)
+    config = Path(service["WorkingDirectory"]) / "etc/broker.xml"
+    assert f"tcp://0.0.0.0:{host.local_conf['HYBRID_BROKER_PORT']}?" in (
+        config.read_text()
+    )
+
+
+def test_what_was_installed_for_an_engine_goes_with_it(host: Host) -> None:
+    host.stack(HYBRID="qpid", INSTALLED="maven")
+    assert host.run("unstack.sh").returncode == 0
+    assert not host.runs("broker")
+    assert not [call for call in host.calls() if "uninstall" in call]
+    host.stack(INSTALLED="maven,openjdk-21-jre-headless")
+    assert host.run("clean.sh").returncode == 0
+    assert host.calls()[-1] == "uninstall_package openjdk-21-jre-headless"
+    assert host.units() == []
+    assert not (host.dest / "data/hybrid-messaging").exists()
+
+
+def test_a_given_url_of_kafka_needs_its_client(host: Host) -> None:
+    host.stack(
+        "echo $ADDITIONAL_VENV_PACKAGES >$DEST/packages",
+        **EXTERNAL | {"HYBRID_NOTIFY_URL": "kafka://log.example:9092/"},
+    )
+    assert (host.dest / "packages").read_text() == f",{ROOT}[kafka]\n"
+    assert not [call for call in host.calls() if "install_package" in call]
 
 
 def test_external_takes_the_urls_that_are_given(host: Host) -> None:
@@ -306,6 +400,21 @@ def test_rabbitmq_that_is_needed_and_disabled_is_refused(host: Host) -> None:
 def test_a_router_that_is_not_there_is_refused(host: Host) -> None:
     said = host.refused(HYBRID_ROUTER="/nowhere/skrouterd")
     assert "HYBRID_ROUTER=/nowhere/skrouterd is not installed" in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "cure"),
+    [
+        ("HYBRID_KAFKA", "/nowhere", "leave HYBRID_KAFKA empty"),
+        ("HYBRID_KAFKA_SOURCE", "somewhere", "choose one of apache, maven"),
+    ],
+)
+def test_a_kafka_that_is_not_there_is_refused(
+    host: Host, variable: str, value: str, cure: str
+) -> None:
+    said = host.refused(**{"HYBRID": "qpid-kafka", variable: value})
+    assert f"{variable}={value} is no " in said
+    assert cure in said
 
 
 # -- retired plugins -----------------------------------------------------------

@@ -24,10 +24,14 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def prepare(directory: Path, previous: state.Engine | None = None) -> state.Engine:
+def prepare(
+    directory: Path,
+    previous: state.Engine | None = None,
+    options: Options = Options(),  # noqa: B008
+) -> state.Engine:
     directory.mkdir(exist_ok=True)
     launch = broker.prepare(
-        "broker", directory, lambda port: port or 1000, previous, Options()
+        "broker", directory, lambda port: port or 1000, previous, options
     )
     return state.Engine(
         name="broker",
@@ -89,6 +93,12 @@ def test_addresses_are_treated_as_the_driver_expects(
     assert found["openstack.org/om/rpc/multicast/#"][kind] == "MULTICAST"
     assert found["openstack.org/om/notify/#"]["auto-delete-queues"] == "false"
     assert int(found["openstack.org/om/rpc/#"]["expiry-delay"] or 0) == 300_000
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_listens_where_it_is_told_to(tmp_path: Path) -> None:
+    prepare(tmp_path / "broker", options=Options(host="::", port=5672))
+    assert "tcp://[::]:5672?" in (tmp_path / "broker/etc/broker.xml").read_text()
 
 
 @pytest.mark.usefixtures("installed")

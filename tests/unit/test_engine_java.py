@@ -141,7 +141,7 @@ def test_only_the_libraries_are_kept(site: Site, tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["kafka-4.1.1"]
     # whoever has it already keeps it
     (target / "libs" / "mine.jar").touch()
-    fetch(site, target)
+    assert fetch(site, target) == []
     assert (target / "libs" / "mine.jar").exists()
 
 
@@ -189,6 +189,12 @@ def test_what_is_no_archive_although_its_checksum_is_right(
 def test_maven_is_missing(make_java: MakeJava, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"Maven is not .* install maven"):
         java.fetch_with_maven("Kafka", tmp_path / "pom.xml", tmp_path / "k", print)
+
+
+def test_what_is_there_is_not_fetched_again(
+    make_java: MakeJava, tmp_path: Path
+) -> None:
+    assert java.fetch_with_maven("Kafka", tmp_path, tmp_path, print) == tmp_path
 
 
 def test_what_maven_complains_of_is_shown(make_java: MakeJava, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import base64
 import importlib.util
 import re
 import stat
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -102,6 +103,35 @@ def test_the_node_is_private(tmp_path: Path, formatted: Path) -> None:
     assert "-Xmx512m" in launch.command
     assert launch.command[-2:] == ("kafka.Kafka", "kafka.properties")
     assert launch.details["version"] == "4.0.1"
+
+
+@pytest.mark.parametrize(
+    ("host", "advertised", "listener", "client"),
+    [
+        ("0.0.0.0", "192.0.2.1", "0.0.0.0:9092", "192.0.2.1:9092"),
+        ("::", "2001:db8::1", "[::]:9092", "[2001:db8::1]:9092"),
+        ("192.0.2.1", None, "192.0.2.1:9092", "192.0.2.1:9092"),
+    ],
+)
+def test_a_node_for_a_network(
+    tmp_path: Path,
+    formatted: Path,
+    host: str,
+    advertised: str | None,
+    listener: str,
+    client: str,
+) -> None:
+    options = replace(
+        release(tmp_path, "4.0.1"), host=host, port=9092, advertised=advertised
+    )
+    launch = prepare(formatted, options)
+    assert f"@{client}/" in launch.url
+    text = (formatted / "kafka.properties").read_text()
+    # clients connect to what is advertised, and nobody else to the controller
+    controller = f"{HOST}:2000"
+    assert f"listeners = CLIENT://{listener},CONTROLLER://{controller}\n" in text
+    assert f"advertised.listeners = CLIENT://{client}\n" in text
+    assert f"voters = 1@{controller}\n" in text
 
 
 def test_storage_is_formatted_once(tmp_path: Path, formatted: Path) -> None:

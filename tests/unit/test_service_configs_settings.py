@@ -173,10 +173,23 @@ def test_urls_alone_can_ask_for_durable_queues(
     durable_rpc: bool,
     durable_notify: bool,
 ) -> None:
-    found = wanted.durable(Transports(rpc, notify))
+    found = wanted.in_urls(Transports(rpc, notify))
     for before, after, durable in (
         (rpc, found.rpc, durable_rpc),
         (notify, found.notify, durable_notify),
     ):
         query = "?amqp_durable_queues=true" if durable else ""
         assert str(after) == str(before) + query
+
+
+@pytest.mark.parametrize(
+    ("url", "query"),
+    [
+        ("kafka://u:p@log:9092/", "?security_protocol=SASL_PLAINTEXT"),
+        ("kafka://u:p@log:9092/?security_protocol=SASL_SSL", ""),
+        ("kafka://log:9092/", ""),
+    ],
+)
+def test_urls_alone_can_send_credentials_to_kafka(url: str, query: str) -> None:
+    found = wanted.in_urls(Transports(AMQP, urls.parse(url)))
+    assert found == Transports(AMQP, urls.parse(url + query))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``engine prepare``: an engine's configuration for a supervisor of your own."""
+"""``engine …``: engines under a supervisor of your own."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cliff.command import Command
 from cliff.show import ShowOne
 
-from hybrid_messaging import engines, urls
+from hybrid_messaging import engines, modes, state, urls
 
 #: In an engine's directory, for EnvironmentFile= of a systemd unit.
 ENVIRONMENT = "environment"
 PASSWORD_VARIABLE = "HYBRID_ENGINE_PASSWORD"  # noqa: S105
-
-#: Those that listen where they are told to.
-_KINDS = ("rabbitmq", "redis", "router")
 
 
 class EnginePrepare(ShowOne):
@@ -32,30 +30,29 @@ class EnginePrepare(ShowOne):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("kind", choices=_KINDS, help="the kind of engine")
+        _add_kind(parser)
         parser.add_argument(
             "directory",
             type=lambda text: Path(text).absolute(),
             metavar="DIR",
             help="for its configuration, readable by its owner only",
         )
+        _add_address(parser, "address to listen on")
         parser.add_argument(
-            "--host",
-            default=engines.HOST,
-            help="address to listen on (default: %(default)s)",
-        )
-        parser.add_argument("--port", type=int, required=True, help="port to listen on")
-        parser.add_argument(
-            "--user",
-            metavar="NAME@REALM",
-            help="who may use it (default: everybody who can reach it); the password "
-            f"comes from the environment: {PASSWORD_VARIABLE}",
+            "--advertised",
+            metavar="HOST",
+            help="where clients find it, if --host stands for every address (kafka)",
         )
         parser.add_argument(
             "--router",
             metavar="ROUTER",
             help="embedded, skrouterd, qdrouterd, or the path of one of the latter "
             "(default: what is installed, else embedded)",
+        )
+        parser.add_argument(
+            "--kafka",
+            metavar="DIR",
+            help="an unpacked release of Kafka (default: what `fetch kafka` has got)",
         )
         return parser
 
@@ -76,8 +73,10 @@ class EnginePrepare(ShowOne):
                     router=parsed_args.router,
                     host=parsed_args.host,
                     port=parsed_args.port,
+                    advertised=parsed_args.advertised,
                     username=parsed_args.user,
                     password=os.environ.get(PASSWORD_VARIABLE),
+                    kafka=parsed_args.kafka,
                 ),
             )
         _write_environment(directory / ENVIRONMENT, launch.environment or os.environ)
@@ -87,6 +86,63 @@ class EnginePrepare(ShowOne):
             shlex.join(launch.command),
             urls.redact(launch.url),
         )
+
+
+class EngineSetup(Command):
+    """Make in a running engine what services expect to be there.
+
+    For an engine that `engine prepare` has configured, as soon as it takes
+    connections; what is there already is left alone.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        _add_kind(parser)
+        _add_address(parser, "where it is")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        kind = parsed_args.kind
+        engines.get(kind).set_up(
+            state.Engine(
+                name=kind,
+                kind=kind,
+                roles=(),
+                host=parsed_args.host,
+                port=parsed_args.port,
+                url="",
+                pid=state.NOT_STARTED,
+                started=0.0,
+                log="",
+                details={
+                    "username": parsed_args.user,
+                    "password": os.environ.get(PASSWORD_VARIABLE),
+                },
+            )
+        )
+
+
+def _add_kind(parser: argparse.ArgumentParser) -> None:
+    kinds = {
+        engine.kind
+        for mode in modes.load().values()
+        for engine in mode.engines
+        if engines.is_available(engine.kind)
+    }
+    parser.add_argument("kind", choices=sorted(kinds), help="the kind of engine")
+
+
+def _add_address(parser: argparse.ArgumentParser, host: str) -> None:
+    parser.add_argument(
+        "--host", default=engines.HOST, help=f"{host} (default: %(default)s)"
+    )
+    parser.add_argument("--port", type=int, required=True, help="port to listen on")
+    parser.add_argument(
+        "--user",
+        metavar="NAME",
+        help="who may use it; for a router, NAME@REALM (default: everybody who can "
+        f"reach it); the password comes from the environment: {PASSWORD_VARIABLE}",
+    )
 
 
 def _write_environment(path: Path, environment: Mapping[str, str]) -> None:

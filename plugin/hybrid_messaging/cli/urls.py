@@ -19,7 +19,8 @@ class Urls(ShowOne):
 
     For deployment tools that write services' files by themselves; `configure`
     takes the same options. All that is needed is in the URLs: those of RabbitMQ
-    ask for durable queues where notifications have to stay.
+    ask for durable queues where notifications have to stay, those of Kafka for a
+    user's credentials to be sent.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -36,7 +37,7 @@ class Urls(ShowOne):
     ) -> tuple[Sequence[str], Sequence[Any]]:
         from hybrid_messaging.service_configs import settings
 
-        transports = settings.durable(transport_options.resolve(parsed_args))
+        transports = settings.in_urls(transport_options.resolve(parsed_args))
         rpc = transports.rpc
         if parsed_args.vhost:
             rpc = dataclasses.replace(rpc, vhost=parsed_args.vhost)

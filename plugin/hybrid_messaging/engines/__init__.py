@@ -64,6 +64,8 @@ class Options:
     password: str | None = field(default=None, repr=False)
     #: directory of an unpacked Kafka release
     kafka: str | None = None
+    #: where clients find the engine, if `host` stands for every address
+    advertised: str | None = None
     #: refuse whoever comes without TLS, or without user and password
     tls: bool | None = None
     #: those for TLS; None without it

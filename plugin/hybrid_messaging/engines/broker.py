@@ -121,8 +121,7 @@ def prepare(
     broker = templates.render(
         "broker.xml",
         name=name,
-        host=options.host,
-        port=port,
+        listener=urls.Host(options.host, port),
         domain=_DOMAIN,
         role=_DOMAIN,
         permissions=_PERMISSIONS,

@@ -80,9 +80,11 @@ def fetch_with_maven(
 
     :param title: what it is, for whoever waits
     :param directory: takes the ``.jar`` files in ``libs``
-    :returns: the directory
+    :returns: the directory; one that is there already is left as it is
     :raises EngineError: Maven is not installed, or fails
     """
+    if directory.exists():
+        return directory
     maven = shutil.which("mvn")
     if maven is None:
         manager = "apt-get" if shutil.which("apt-get") else "dnf"
@@ -123,9 +125,11 @@ def fetch_archive(title: str, url: str, directory: Path, progress: Progress) -> 
     :param title: what it is, for whoever waits
     :param url: of a ``.tgz`` with the libraries in a directory ``libs``
     :param directory: takes the ``.jar`` files in ``libs``
-    :returns: the directory
+    :returns: the directory; one that is there already is left as it is
     :raises EngineError: it cannot be fetched, or is not what it should be
     """
+    if directory.exists():
+        return directory
     with _new(directory) as new:
         archive = new / "archive.tgz"
         try:

@@ -25,6 +25,7 @@ import tenacity
 
 from hybrid_messaging import modes, state, urls
 from hybrid_messaging.engines import (
+    HOST,
     EngineError,
     Launch,
     Missing,
@@ -77,6 +78,9 @@ _JVM = (
     "-XX:TieredStopAtLevel=1",
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
+    # it asks for the name of every address that is connected to, and waits; without
+    # DNS that would be longer than clients do
+    "-Djdk.net.hosts.file=/etc/hosts",
 )
 _LOG_LEVEL = "-Dlog4j2.level=INFO"
 _LIBRARY = re.compile(r"kafka_2\.\d+-((\d+)\.(\d+)[^-]*)\.jar")
@@ -141,13 +145,15 @@ def prepare(
     username = options.username or USERNAME
     password = options.password or before.get("password") or secrets.token_urlsafe(24)
     cluster = before.get("cluster") or _new_id()
+    # clients connect to the address that the broker tells them
+    found_at = options.advertised or options.host
     templates.write_private(
         directory / _CONFIG,
         templates.render(
             _CONFIG,
-            host=options.host,
-            port=port,
-            controller_port=controller_port,
+            listener=urls.Host(options.host, port),
+            advertised=urls.Host(found_at, port),
+            controller=urls.Host(HOST, controller_port),
             username=username,
             password=password,
             data=_DATA,
@@ -162,9 +168,7 @@ def prepare(
     return Launch(
         command=(*program, _LOG_LEVEL, *libraries, "kafka.Kafka", _CONFIG),
         port=port,
-        url=urls.build(
-            "kafka", [(options.host, port)], username, password, query=SECURITY
-        ),
+        url=urls.build("kafka", [(found_at, port)], username, password, query=SECURITY),
         environment=environment,
         details={
             "kafka": options.kafka,

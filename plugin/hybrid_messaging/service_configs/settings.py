@@ -59,23 +59,22 @@ def apply(
         document.set(NOTIFICATIONS, "driver", DRIVER)
     if not durable and not alone:
         document.set(RABBIT, DURABLE, "true")
-    if (
-        is_kafka(notify)
-        and any(host.username for host in notify.hosts)
-        and not (notify.query.get(SECURITY) or document.value(KAFKA, SECURITY))
-    ):
+    if _lacks_security(notify) and not document.value(KAFKA, SECURITY):
         document.set(KAFKA, SECURITY, AUTHENTICATED)
     return notify
 
 
-def durable(transports: Transports) -> Transports:
-    """Transports whose URLs alone make notifications in RabbitMQ durable.
+def in_urls(transports: Transports) -> Transports:
+    """Transports whose URLs alone say what `apply` sets beside them.
 
-    For files of which only the URLs are ours: whoever shares a queue or an
-    exchange has to declare it alike, so RPC through the same RabbitMQ is durable
-    as well.
+    For files of which only the URLs are ours. Notifications in RabbitMQ are
+    durable; whoever shares a queue or an exchange has to declare it alike, so RPC
+    through the same RabbitMQ is durable as well. User and password are sent to
+    Kafka.
     """
     rpc, notify = transports.rpc, transports.notify
+    if _lacks_security(notify):
+        return Transports(rpc, _with_query(notify, SECURITY, AUTHENTICATED))
     if not is_rabbit(notify):
         return transports
     if is_rabbit(rpc) and servers(rpc) & servers(notify):
@@ -84,4 +83,17 @@ def durable(transports: Transports) -> Transports:
 
 
 def _asking_for_durable(url: urls.TransportURL) -> urls.TransportURL:
-    return dataclasses.replace(url, query={**url.query, DURABLE: "true"})
+    return _with_query(url, DURABLE, "true")
+
+
+def _lacks_security(url: urls.TransportURL) -> bool:
+    """Whether a URL of Kafka has a user, and does not say how to send it."""
+    return (
+        is_kafka(url)
+        and any(host.username for host in url.hosts)
+        and not url.query.get(SECURITY)
+    )
+
+
+def _with_query(url: urls.TransportURL, name: str, value: str) -> urls.TransportURL:
+    return dataclasses.replace(url, query={**url.query, name: value})
