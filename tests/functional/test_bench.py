@@ -130,7 +130,7 @@ def test_engines_of_its_own(tmp_path: Path) -> None:
     for row in outcome.rows:
         assert 0 < row["min"] <= row["p50"] <= row["p99.9"] <= row["max"]
         assert row["engine_cpu_ms"] is not None and row["engine_mb"] > 10
-        assert row["worker_cpu_ms"] is not None
+        assert row["worker_cpu_ms"] is not None and row["worker_waits"] > 0
 
     result = json.loads((output / "result.json").read_text())
     assert result["complete"]

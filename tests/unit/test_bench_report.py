@@ -84,7 +84,7 @@ def measurement(
         "workers": {
             "worker-1": {
                 **{"task": "client", "roles": ["rpc"], "cpu_seconds": 1.0},
-                "rss": 1,
+                **{"waits": 4000, "rss": 1},
             }
         },
     }
@@ -148,6 +148,7 @@ def test_cpu_time_belongs_to_what_it_carries() -> None:
     assert call["engine_cpu_ms"] == pytest.approx(2.0)  # 2 s for 1000 calls
     assert call["worker_cpu_ms"] == pytest.approx(1.0)
     assert call["cpu_ms"] == pytest.approx(3.0)
+    assert call["worker_waits"] == 4
     # three times as many calls in the same CPU time
     assert rows["call"]["cpu_ratio"] == pytest.approx(1 / 3, abs=0.01)
     assert rows["notify"]["engine_cpu_ms"] is rows["notify"]["cpu_ms"] is None

@@ -99,6 +99,7 @@ def measure(
                 "task": item.task,
                 "roles": item.roles,
                 "cpu_seconds": reports[item.name]["cpu_seconds"],
+                "waits": reports[item.name]["waits"],
                 "rss": reports[item.name]["rss"],
             }
             for item in assignments

@@ -71,6 +71,7 @@ _HEADINGS = {
     "cpu_ratio": "ratio",
     "engine_cpu_ms": "engine CPU ms",
     "worker_cpu_ms": "worker CPU ms",
+    "worker_waits": "waits",
     "engine_mb": "engines MB",
 }
 

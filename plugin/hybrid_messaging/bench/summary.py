@@ -42,6 +42,7 @@ COLUMNS = (
     "cpu_ratio",
     "engine_cpu_ms",
     "worker_cpu_ms",
+    "worker_waits",
     "engine_mb",
 )
 
@@ -55,7 +56,8 @@ def rows(result: Mapping[str, Any]) -> list[Row]:
     `rate` is per second: answered calls, and arrivals of other messages. Latencies
     are milliseconds: of a call until its answer, of others until they arrive.
     CPU time is milliseconds for each message, thus seconds for a thousand, of the
-    engine that carries it and of the workers that send and take it; `engine_mb` is
+    engine that carries it and of the workers that send and take it; `worker_waits` is
+    how often a thread of these workers has to be woken for a message; `engine_mb` is
     the memory of all engines of the scenario in 10^6 bytes.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
@@ -230,8 +232,11 @@ def _cost(
     role = NOTIFY if kind == NOTIFY else "rpc"
 
     def whole(item: Mapping[str, Any]) -> float | None:
-        parts = [_spent(item, who, role) for who in ("engines", "workers")]
+        parts = [cpu(item, who) for who in ("engines", "workers")]
         return None if None in parts else sum(filter(None, parts))
+
+    def cpu(item: Mapping[str, Any], who: str) -> float | None:
+        return _spent(item, who, role, "cpu_seconds", 1e3)
 
     memory = [
         sum(each["rss"] for each in item["engines"].values()) / 1e6
@@ -241,16 +246,23 @@ def _cost(
     return {
         "cpu_ms": _median(map(whole, items), 3),
         "cpu_ratio": _ratio(items, base, whole),
-        "engine_cpu_ms": _median((_spent(item, "engines", role) for item in items), 3),
-        "worker_cpu_ms": _median((_spent(item, "workers", role) for item in items), 3),
+        "engine_cpu_ms": _median((cpu(item, "engines") for item in items), 3),
+        "worker_cpu_ms": _median((cpu(item, "workers") for item in items), 3),
+        "worker_waits": _median(
+            (_spent(item, "workers", role, "waits") for item in items), 2
+        ),
         "engine_mb": _median(memory, 0),
     }
 
 
-def _spent(measurement: Mapping[str, Any], who: str, role: str) -> float | None:
-    """Milliseconds of CPU time for a message of a transport.
+def _spent(
+    measurement: Mapping[str, Any], who: str, role: str, what: str, unit: float = 1.0
+) -> float | None:
+    """How much of something one message of a transport takes.
 
     What serves both transports is shared out evenly over the messages of both.
+
+    :param unit: how many of the wanted units make one of `what`
     """
     spent = 0.0
     mine = [item for item in measurement[who].values() if role in item["roles"]]
@@ -260,10 +272,11 @@ def _spent(measurement: Mapping[str, Any], who: str, role: str) -> float | None:
             for kind in measurement["kinds"]
             if (NOTIFY if kind == NOTIFY else "rpc") in item["roles"]
         )
-        if not messages:
+        # older releases did not look at everything
+        if not messages or what not in item:
             return None
-        spent += item["cpu_seconds"] / (messages * measurement["seconds"])
-    return round(spent * 1e3, 6) if mine else None
+        spent += item[what] * unit / (messages * measurement["seconds"])
+    return round(spent, 6) if mine else None
 
 
 def _median(values: Iterable[float | None], digits: int) -> float | None:

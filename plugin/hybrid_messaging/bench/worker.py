@@ -42,7 +42,8 @@ class Worker:
         self._output = output
         self._lock = threading.Lock()
         self._clock = Clock()
-        self._usage: list[float] = []
+        # CPU seconds and waits at the beginning and at the end of the interval
+        self._usage: list[tuple[float, int]] = []
         if assignment.cpu is not None:
             os.sched_setaffinity(0, {assignment.cpu})
         self._role: Producer | Consumer = (
@@ -74,23 +75,24 @@ class Worker:
 
     def report(self) -> None:
         """Tell everything that has been measured."""
-        begin, end = (*self._usage, 0.0, 0.0)[:2]
+        (begin, waited), (end, waits) = (*self._usage, (0.0, 0), (0.0, 0))[:2]
         self.tell(
             "report",
             **self._role.report(),
             cpu_seconds=round(max(end - begin, 0.0), 3),
+            waits=max(waits - waited, 0),
             rss=psutil.Process().memory_info().rss,
         )
 
     def _watch(self, timing: Timing) -> None:
-        """Tell how far we are, and look at our CPU time when the interval is over."""
+        """Tell how far we are, and look at our usage when the interval is over."""
         marks = [timing.begin, timing.end]
         while True:
             pause = self._clock.now() + PROGRESS
             if marks and marks[0] <= pause:
                 self._clock.sleep_until(marks.pop(0))
                 usage = resource.getrusage(resource.RUSAGE_SELF)
-                self._usage.append(usage.ru_utime + usage.ru_stime)
+                self._usage.append((usage.ru_utime + usage.ru_stime, usage.ru_nvcsw))
             self._clock.sleep_until(pause)
             self.tell("progress", counts=self._role.counts())
 
