@@ -172,6 +172,7 @@ def _hide_authority(match: re.Match[str]) -> str:
 # options that drivers have in their groups, and take from a URL as well
 _TLS = {
     "amqp": {"ssl_ca_file": "{ca_file}"},
+    "kafka": {"security_protocol": "SASL_SSL", "ssl_cafile": "{ca_file}"},
     "rabbit": {"ssl": "true", "ssl_ca_file": "{ca_file}"},
 }
 # not urllib's urlsplit(): newer ones refuse several hosts of which some are IPv6

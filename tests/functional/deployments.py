@@ -43,12 +43,13 @@ class Deployment:
         mode: str = modes.DEFAULT,
         given: Mapping[str, str] | None = None,
         repair: bool = False,
+        tls: bool | None = None,
     ) -> deployment.Started:
         return deployment.up(
             self.dir,
             modes.get(mode),
             given or {},
-            Options(router=self.router),
+            Options(router=self.router, tls=tls),
             self.told.append,
             repair,
         )

@@ -109,6 +109,13 @@ def test_only_whoever_knows_the_password_is_served(node: state.Engine) -> None:
     assert "another [oslo_messaging_kafka] security_protocol" in caught.value.cure
 
 
+def test_without_tls_it_takes_plain_connections(node: state.Engine) -> None:
+    url = urls.parse(node.url)
+    options = reading.driver_options(configuration(()), url)
+    assert not connecting.is_encrypted(url, options)
+    assert connecting.takes_plain(url, url.hosts[0], options, 30)
+
+
 def test_services_find_their_topics_and_listeners_begin_at_the_start(
     place: Deployment, node: state.Engine
 ) -> None:

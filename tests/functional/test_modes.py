@@ -53,7 +53,7 @@ def test_two_rabbitmqs_and_the_same_as_servers_of_ones_own(
         assert place.health() == {"rabbitmq-rpc": "up", "rabbitmq-notify": "up"}
 
 
-def test_a_router_and_kafka(
+def test_a_router_and_kafka_with_tls(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched()
@@ -61,15 +61,17 @@ def test_a_router_and_kafka(
     monkeypatch.setattr(notifications, "CALL_TIMEOUT", 40.0)
     with deployed(tmp_path / "state") as place:
         where = ("--state-dir", place.dir)
-        result = commands.run(capsys, "up", "qpid-kafka", *where, "-f", "json")
+        result = commands.run(capsys, "up", "qpid-kafka", "--tls", *where, "-f", "json")
         assert result.code == 0, result.err
         assert result.rows[1]["url"].startswith("kafka://hybrid:***@127.0.0.1:")
         row = commands.configured(capsys, place, tmp_path / "cinder.conf")
         assert row["problems"] == []
         assert row["notifications"]["engine"] == "Kafka"
         assert row["notifications"]["durable"] is True
-        results = smoke(place, "notify-restart", *CHECKS, disruptive=True)
+        names = ("plain-refused", "notify-restart", *CHECKS)
+        results = smoke(place, *names, disruptive=True)
         assert {item.status for item in results.values()} == {Status.PASSED}
+        assert "and kafka://" in results["plain-refused"].detail
         assert "the one before it was dropped" in results["notify-delivered"].detail
         assert any(
             "smoke" in name for name in results["separation"].found["notify topics"]

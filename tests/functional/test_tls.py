@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.functional import commands
+from tests.functional import brokers, commands
 from tests.functional.deployments import (
     deployed,
     router_option,
@@ -17,6 +17,7 @@ from tests.functional.deployments import (
 )
 
 from hybrid_messaging import state, urls
+from hybrid_messaging.engines import broker
 from hybrid_messaging.smoke.outcome import Status
 
 CHECKS = ("plain-refused", "fanout", "notify-delivered", "separation")
@@ -73,6 +74,19 @@ def test_a_router_and_rabbitmq(
         assert stored(after.notify_url, "kept") == "here"
         result = commands.run(capsys, "down", *where, "--purge")
         assert (result.code, place.dir.exists()) == (0, False)
+
+
+def test_a_broker_for_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if broker.missing_libraries():
+        brokers.fetch()
+    # a name that no URL and no file of properties takes as it is
+    with deployed(tmp_path / "a b" / "état") as place:
+        place.up("qpid", tls=True)
+        row = commands.configured(capsys, place, tmp_path / "cinder.conf")
+        assert [item["code"] for item in row["problems"]] == ["shared-backend"]
+        results = smoke(place, "plain-refused", "call", "notify-delivered")
+        assert {item.status for item in results.values()} == {Status.PASSED}
+        assert place.health() == {"broker": "up"}
 
 
 def _plain(url: str) -> str:

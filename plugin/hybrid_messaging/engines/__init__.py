@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,16 @@ class Certificates:
 
     authority: str
     host: str
+
+    def seen_from(self, directory: Path) -> Certificates:
+        """The same files relative to a directory, for an engine that works there.
+
+        Such a path needs no quoting, whatever directories are called.
+        """
+        return Certificates(
+            os.path.relpath(self.authority, directory),
+            os.path.relpath(self.host, directory),
+        )
 
 
 @dataclass(frozen=True)

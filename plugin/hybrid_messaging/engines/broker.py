@@ -30,7 +30,7 @@ TITLE = "AMQP 1.0 broker"
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 20.0
 CREDENTIALS = "user:password@"
-TLS = False
+TLS = True
 
 USERNAME = "hybrid"
 HEAP = "512m"
@@ -108,6 +108,7 @@ def prepare(
     """See `hybrid_messaging.engines.Engine`."""
     runtime = java.runtime(JAVA)
     lacking = missing(options)
+    certificates = options.certificates
     if runtime is None or lacking:
         raise EngineError(
             f"{TITLE}: this machine lacks "
@@ -123,6 +124,7 @@ def prepare(
         name=name,
         listener=urls.Host(options.host, port),
         domain=_DOMAIN,
+        certificates=certificates and certificates.seen_from(directory),
         role=_DOMAIN,
         permissions=_PERMISSIONS,
         idle_timeout=IDLE_TIMEOUT,
@@ -156,7 +158,13 @@ def prepare(
             str(directory),
         ),
         port=port,
-        url=urls.build("amqp", [(options.host, port)], username, password),
+        url=urls.build(
+            "amqp",
+            [(options.host, port)],
+            username,
+            password,
+            query=urls.tls("amqp", options.ca_file),
+        ),
         details={"username": username, "password": password},
     )
 

@@ -42,7 +42,7 @@ TITLE = "Kafka"
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 60.0
 CREDENTIALS = "user:password@"
-TLS = False
+TLS = True
 
 #: What is fetched; the build file has it, too.
 VERSION = "4.1.1"
@@ -54,7 +54,7 @@ ARCHIVE = f"https://archive.apache.org/dist/kafka/{VERSION}/kafka_2.13-{VERSION}
 
 USERNAME = "hybrid"
 HEAP = "512m"
-#: Of our clients' connections; oslo.messaging's options have the same name.
+#: Of connections without TLS; oslo.messaging's option has the same name.
 SECURITY = {"security_protocol": "SASL_PLAINTEXT"}
 
 #: What services publish to unless they are told otherwise, and with which
@@ -134,6 +134,7 @@ def prepare(
     options = replace(options, kafka=options.kafka or before.get("kafka"))
     home, runtime = _home(options), java.runtime(JAVA)
     lacking = missing(options)
+    certificates = options.certificates
     if lacking or home is None or runtime is None:
         raise EngineError(
             f"{TITLE} cannot be started here: "
@@ -156,6 +157,7 @@ def prepare(
             controller=urls.Host(HOST, controller_port),
             username=username,
             password=password,
+            certificates=certificates and certificates.seen_from(directory),
             data=_DATA,
         ),
     )
@@ -168,7 +170,13 @@ def prepare(
     return Launch(
         command=(*program, _LOG_LEVEL, *libraries, "kafka.Kafka", _CONFIG),
         port=port,
-        url=urls.build("kafka", [(found_at, port)], username, password, query=SECURITY),
+        url=urls.build(
+            "kafka",
+            [(found_at, port)],
+            username,
+            password,
+            query=urls.tls("kafka", options.ca_file) or SECURITY,
+        ),
         environment=environment,
         details={
             "kafka": options.kafka,
@@ -379,9 +387,11 @@ def _format(
 
 def _settings(engine: state.Engine) -> dict[str, Any]:
     """What a client of ours has to be told."""
+    security = urls.tls("kafka", engine.ca_file) or SECURITY
     return {
         "bootstrap.servers": f"{engine.host}:{engine.port}",
-        "security.protocol": SECURITY["security_protocol"],
+        "security.protocol": security["security_protocol"],
+        "ssl.ca.location": engine.ca_file,
         "sasl.mechanism": "PLAIN",
         "sasl.username": engine.details["username"],
         "sasl.password": engine.details["password"],

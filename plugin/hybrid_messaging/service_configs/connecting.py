@@ -6,11 +6,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import amqp
 import oslo_messaging
@@ -29,10 +30,9 @@ from hybrid_messaging.drivers.zmq.matchmaker import Matchmaker
 from hybrid_messaging.protocol.endpoint import Endpoint, Handler
 from hybrid_messaging.service_configs.transports import kind
 
-_Tls = tuple[Callable[[Any], bool], dict[str, Any]]
-
 _CLIENT = "hybrid-messaging check"
 _CHUNK = 65536
+_PLAIN_TIMEOUT = 2.0
 
 
 class ConnectError(Exception):
@@ -71,8 +71,8 @@ def is_encrypted(url: urls.TransportURL, options: Any) -> bool:
 
     :param options: those of the driver
     """
-    wants_tls, _ = _TLS.get(url.scheme.partition("+")[0], (None, {}))
-    return wants_tls is not None and wants_tls(options)
+    tls = _TLS.get(url.scheme.partition("+")[0])
+    return tls is not None and tls.wanted(options)
 
 
 def takes_plain(
@@ -85,9 +85,12 @@ def takes_plain(
     :param options: those of the driver
     :param timeout: seconds for each step
     """
-    _, off = _TLS[url.scheme.partition("+")[0]]
+    tls = _TLS[url.scheme.partition("+")[0]]
+    plain = SimpleNamespace(**{**vars(options), **tls.off})
+    # some servers wait for the rest of what they take for TLS
+    timeout = min(timeout, _PLAIN_TIMEOUT)
     try:
-        connect(url, host, SimpleNamespace(**{**vars(options), **off}), timeout)
+        (tls.attempt or connect)(url, host, plain, timeout)
     except ConnectError as error:
         # who objects to the user has heard the password
         return error.code in ("wrong-credentials", "vhost-missing")
@@ -395,6 +398,28 @@ def _kafka(
     return "Kafka"
 
 
+def _kafka_greeting(
+    url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
+) -> str:
+    """Ask which requests the broker knows, as any client begins, with SASL or without.
+
+    ApiVersions, version 0 (https://kafka.apache.org/protocol#The_Messages_ApiVersions).
+    The client library would try again and again where nobody understands it.
+    """
+    server = ":".join(map(str, address(url, host)))
+    client, number = _CLIENT.encode(), 1
+    request = struct.pack(">hhih", 18, 0, number, len(client)) + client
+    with _connected(*address(url, host), timeout) as sock:
+        try:
+            sock.sendall(struct.pack(">i", len(request)) + request)
+            answer = sock.recv(8, socket.MSG_WAITALL)
+        except OSError as error:
+            raise _unreachable(server, error.strerror or str(error)) from error
+    if answer[4:] != struct.pack(">i", number):
+        raise _protocol_error(server, "Kafka", "it does not answer")
+    return "Kafka"
+
+
 def _kafka_error(server: str, reasons: str, options: Any) -> ConnectError:
     if "_AUTHENTICATION" in reasons:
         return ConnectError(
@@ -522,18 +547,36 @@ def _protocol_error(server: str, protocol: str, reason: object) -> ConnectError:
     )
 
 
-_RABBIT_TLS: _Tls = (lambda options: options.ssl, {"ssl": False})
-#: By scheme: whether a driver's options ask for TLS, and what turns it off in them.
-_TLS: dict[str, _Tls] = {
-    "amqp": (
+_Connector = Callable[[urls.TransportURL, urls.Host, Any, float], str]
+
+
+class _Tls(NamedTuple):
+    """TLS of a driver.
+
+    :param wanted: whether its options ask for it
+    :param off: the options that turn it off
+    :param attempt: talks to a server without it; None: connect as drivers do
+    """
+
+    wanted: Callable[[Any], bool]
+    off: dict[str, Any]
+    attempt: _Connector | None = None
+
+
+_RABBIT_TLS = _Tls(lambda options: options.ssl, {"ssl": False})
+_TLS = {
+    "amqp": _Tls(
         security.wants_tls,
         {"ssl": False, "ssl_ca_file": "", "ssl_cert_file": ""},
+    ),
+    "kafka": _Tls(
+        lambda options: options.security_protocol.endswith("SSL"), {}, _kafka_greeting
     ),
     "kombu": _RABBIT_TLS,
     "rabbit": _RABBIT_TLS,
 }
 
-_CONNECTORS: dict[str, Callable[[urls.TransportURL, urls.Host, Any, float], str]] = {
+_CONNECTORS: dict[str, _Connector] = {
     "amqp": _amqp,
     "kafka": _kafka,
     "kombu": _rabbit,

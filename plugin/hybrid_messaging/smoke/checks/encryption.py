@@ -16,15 +16,17 @@ def plain_refused(context: Context) -> Finding:
     plain = [bus for bus in buses if bus not in encrypted]
     if not encrypted:
         raise Skip("neither transport uses TLS")
+    # one server may carry both
+    doors = {(str(bus), host): bus for bus in encrypted for host in bus.hosts}
     open_doors = [
-        str(bus)
-        for bus in encrypted
-        for host in bus.hosts
+        name
+        for (name, host), bus in doors.items()
         if connecting.takes_plain(bus.url, host, bus.options, TIMEOUT)
     ]
     if open_doors:
         raise Failure(
             f"{' and '.join(dict.fromkeys(open_doors))} can be used without TLS, too"
         )
-    told = f"{' and '.join(map(str, encrypted))} refuse connections without TLS"
+    servers = " and ".join(dict.fromkeys(map(str, encrypted)))
+    told = f"{servers} refuse connections without TLS"
     return Finding("; ".join([told, *(f"{bus} is used without it" for bus in plain)]))
