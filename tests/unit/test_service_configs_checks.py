@@ -13,7 +13,13 @@ from hybrid_messaging.service_configs.problem import Severity
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 
 DRIVERS = Drivers(
-    {"amqp": "", "rabbit": "", "kafka": "ImportError: no confluent_kafka", "fake": ""},
+    {
+        "amqp": "",
+        "rabbit": "",
+        "zmq": "",
+        "kafka": "ImportError: no confluent_kafka",
+        "fake": "",
+    },
     {
         "messagingv2": "",
         "messaging": "",
@@ -93,7 +99,13 @@ def test_a_service_without_rpc(tmp_path: Path, name: str) -> None:
     ("text", "expected"),
     [
         (files(notify="amqp://b/"), ["notifications-maybe-not-stored"]),
-        (files(notify="zmq://b/"), ["driver-not-importable", "unfit-transport"]),
+        (files(notify="zmq://b/"), ["unfit-transport"]),
+        (files(rpc="zmq://a,b/"), ["unusable-url"]),
+        (files(rpc="zmq+sentinel://a,b/"), []),
+        (files(rpc="zmq://r/?rpc_zmq_bind_address=127.0.0.1"), ["local-address"]),
+        (files(rpc="zmq://localhost/?rpc_zmq_bind_address=127.0.0.1"), []),
+        (files(rpc="zmq://r/?rpc_zmq_bind_address=127.0.0.1&rpc_zmq_host=h"), []),
+        (files(rpc="zmq://r/?zmq_target_update=60"), ["registration-expires"]),
         (files(rpc="kafka://b/"), ["driver-not-importable", "unfit-transport"]),
         (files(notify="rabbit://u:a%2Fb@h/"), ["unusable-url"]),
         (files(notify="rabbit://h/?nonsense=1"), ["bad-url"]),

@@ -155,3 +155,5 @@ def test_servers_are_compared_with_their_default_ports() -> None:
     assert not servers(urls.parse("rabbit://a/")) & servers(urls.parse("amqp://a/"))
     assert servers(urls.parse("rabbit://")) == servers(urls.parse("rabbit://localhost"))
     assert servers(urls.parse("new://a/")) == {("new", "a", 0)}
+    assert {port for _, _, port in servers(urls.parse("zmq+redis://a/"))} == {6379}
+    assert {port for _, _, port in servers(urls.parse("zmq+sentinel://a/"))} == {26379}

@@ -133,15 +133,24 @@ def traffic(engine: state.Engine) -> Traffic:
     """See `hybrid_messaging.engines.Engine`; destinations are topics served."""
     with _connected(engine) as client:
         info = client.info()
-        topics = list(client.scan_iter(match=f"{SERVERS}*", count=1000))
     return Traffic(
         version=info["redis_version"],
         # the one that asks is no client
         connections=info["connected_clients"] - 1,
-        destinations=len(topics),
+        destinations=len(topics(engine)),
         received=None,
         delivered=None,
     )
+
+
+def topics(engine: state.Engine) -> list[str]:
+    """List the topics that are served, as `vhost/exchange/topic`, percent-encoded.
+
+    :raises EngineError: if it does not answer
+    """
+    with _connected(engine) as client:
+        keys = list(client.scan_iter(match=f"{SERVERS}*", count=1000))
+    return sorted(key.removeprefix(SERVERS) for key in keys)
 
 
 def _version(program: str) -> tuple[int, int]:

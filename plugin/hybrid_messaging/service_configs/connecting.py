@@ -465,7 +465,8 @@ def zmq_matchmaker(
         with contextlib.closing(found):
             yield found
     except (ConfigurationError, matchmaker.MatchmakerAway) as error:
-        raise _zmq_error(names, error) from error
+        encrypted = bool(options.ssl or options.ssl_ca_file or options.ssl_cert_file)
+        raise _zmq_error(names, error, encrypted) from error
 
 
 def _zmq(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float) -> str:
@@ -478,9 +479,11 @@ def _zmq(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float) 
     return ""
 
 
-def _zmq_error(hosts: Iterable[Any], error: Exception) -> ConnectError:
+def _zmq_error(hosts: Iterable[Any], error: Exception, encrypted: bool) -> ConnectError:
     server = ", ".join(f"{host.hostname}:{host.port}" for host in hosts)
     reason = error.__cause__
+    if not isinstance(reason, redis.RedisError):
+        return ConnectError("unreachable", str(error), "correct what it names")
     if isinstance(reason, NoPermissionError):
         return ConnectError(
             "wrong-credentials",
@@ -493,7 +496,9 @@ def _zmq_error(hosts: Iterable[Any], error: Exception) -> ConnectError:
             f"{server}: {reason}",
             "correct user name and password of the URL",
         )
-    if "SSL" in str(error):
+    # Redis without TLS waits for more of what it takes for a long command
+    silent = encrypted and isinstance(reason, redis.TimeoutError)
+    if silent or "SSL" in str(error):
         return _tls_failed(server, reason)
     if isinstance(reason, MasterNotFoundError):
         return ConnectError(
@@ -503,8 +508,6 @@ def _zmq_error(hosts: Iterable[Any], error: Exception) -> ConnectError:
         )
     if isinstance(reason, (redis.ConnectionError, redis.TimeoutError)):
         return _unreachable(server, reason)
-    if reason is None:
-        return ConnectError("unreachable", str(error), "correct what it names")
     return _protocol_error(server, "Redis", reason)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import environment
 from .deployment import THREADING
-from .rig import SERVERS, Rig, kinds, running
+from .rig import PROVEN, SERVERS, Rig, kinds, running
 
 
 def main() -> None:
@@ -45,8 +45,8 @@ def main() -> None:
         with running(chosen.mode, chosen.threading, directory, say) as rig:
             rig.exercise()
             rig.wait_until_stored(passes=1)
-            if rig.bus.kind("rpc") == "router":
-                rig.wait_until_accounted()
+            if rig.bus.kind("rpc") in PROVEN:
+                rig.wait_until_carried()
             show(rig)
             if chosen.stay:
                 say(f"configs and logs are in {directory}; Ctrl-C ends everything")

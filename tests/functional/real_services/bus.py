@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import deployment, rabbitmq
+from hybrid_messaging.engines import deployment, rabbitmq, redis
 from hybrid_messaging.engines.amqp_management import Management
 
 from .environment import Report
@@ -88,6 +88,10 @@ class Bus:
                     if row["name"].startswith(RPC_PREFIX)
                 }
             )
+
+    def rpc_topics(self) -> list[str]:
+        """Return the topics for which the matchmaker has servers."""
+        return redis.topics(self._engine("rpc"))
 
     def queues(self) -> list[str]:
         """Return the queues of the notification broker."""

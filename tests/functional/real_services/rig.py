@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -121,6 +121,25 @@ class Rig:
         """Return the RPC methods that each server has been asked for."""
         return {n: evidence.requests(self.processes.log(n)) for n in SERVERS}
 
+    def wait_until_matched(self) -> None:
+        """Wait until the matchmaker knows every server; it counts no requests.
+
+        :raises TimeoutError: names those that it does not know
+        """
+
+        def known() -> None:
+            topics = self.bus.rpc_topics()
+            missing = {
+                name
+                for name, topic in SERVERS.items()
+                if not any(topic in found for found in topics)
+            }
+            if missing:
+                raise NotYet(f"{missing}; it knows {topics}")
+
+        wait_for("the matchmaker knows all servers", known, SETTLE_TIMEOUT)
+        self._report("the matchmaker knows all servers")
+
     def wait_until_accounted(self) -> dict[str, int]:
         """Wait until the router has delivered what the servers have taken.
 
@@ -146,6 +165,20 @@ class Rig:
     def errors(self) -> list[str]:
         """Return the lines in which a service complains about its messaging."""
         return evidence.errors(self._logs)
+
+    def wait_until_carried(self) -> None:
+        """Wait until what carries RPC tells that it does.
+
+        :raises TimeoutError: if it does not
+        """
+        PROVEN[self.bus.kind("rpc")](self)
+
+
+#: By engine, how it shows that RPC goes its way.
+PROVEN: dict[str, Callable[[Rig], object]] = {
+    "router": Rig.wait_until_accounted,
+    "redis": Rig.wait_until_matched,
+}
 
 
 def kinds(notifications: Counter[Notification]) -> Counter[str]:
