@@ -3,7 +3,8 @@
 
 A module whose tests are about what every driver does says so with
 `BUSES = ALL_BUSES`; its tests then run over `zmq`, too, but for those with the mark
-`routed`. The mark `embedded` is for what other routers do in a way of their own.
+`routed`. With `BUSES = EVERY_WAY` they go through a proxy of `zmq` as well. The mark
+`embedded` is for what other routers do in a way of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.functional import matchmakers, routers
+from tests.functional import matchmakers, routers, zmq_proxies
 from tests.functional.rpc import Rpc
 
 MakeRouter = Callable[..., routers.Router]
@@ -20,6 +21,8 @@ Bus = routers.Router | matchmakers.Redis
 
 #: What there is between clients and servers: a router, or with zmq:// a matchmaker.
 ALL_BUSES = (*routers.at_hand(), matchmakers.KIND)
+#: The same, and a proxy between clients and servers of `zmq`.
+EVERY_WAY = (*ALL_BUSES, zmq_proxies.KIND)
 #: Marks of tests that see fewer buses than their module does, and which.
 NARROWER = {"routed": routers.at_hand(), "embedded": ("embedded",)}
 
@@ -49,6 +52,8 @@ def make_bus(kind: str, directory: Path) -> Bus:
     """A bus that has not been started."""
     if kind == matchmakers.KIND:
         return matchmakers.Redis(directory)
+    if kind == zmq_proxies.KIND:
+        return zmq_proxies.ProxiedRedis(directory)
     return routers.Router(kind, directory)
 
 

@@ -12,12 +12,12 @@ import oslo_messaging
 import pytest
 from oslo_messaging import Target
 from oslo_messaging.rpc.client import RemoteError
-from tests.functional.conftest import ALL_BUSES, Bus
+from tests.functional.conftest import EVERY_WAY, Bus
 from tests.functional.rpc import Rpc, configuration
 from tests.functional.service import Service, Spaced, Trouble
 from tests.functional.waiting import Stopwatch, until
 
-BUSES = ALL_BUSES
+BUSES = EVERY_WAY
 
 
 def test_call_returns_what_the_server_says(rpc: Rpc) -> None:

@@ -17,6 +17,7 @@ import oslo_messaging
 import pytest
 import zmq
 from oslo_messaging.exceptions import ConfigurationError
+from tests.functional.commands import run
 from tests.functional.matchmakers import Redis
 from tests.functional.routers import HOST, free_port
 from tests.functional.rpc import Rpc
@@ -102,6 +103,25 @@ def assert_refused(client: oslo_messaging.RPCClient, *reasons: str) -> None:
         client.call({}, "echo", value="let me in")
     for reason in reasons:
         assert reason in str(caught.value)
+
+
+# -- making keys ----------------------------------------------------------------
+
+
+def test_the_command_makes_keys_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("zmq-keys", tmp_path / "keys", "--name", "me", "-f", "json")
+    results = [run(capsys, *words) for _ in range(2)]
+    assert [result.code for result in results] == [0, 0]
+    first, second = (json.loads(result.out) for result in results)
+    assert (first.pop("made"), second.pop("made")) == (True, False)
+    assert first == second
+    assert first["known"] == ["me"]
+    assert "secret_key" not in first
+    assert "other hosts" in results[0].err
+    result = run(capsys, "zmq-keys", tmp_path / "keys", "--name", "/")
+    assert (result.code, "letters" in result.err) == (1, True)
 
 
 # -- those who know each other -----------------------------------------------

@@ -138,6 +138,24 @@ def test_frames_from_strangers_change_nothing(rpc: Rpc) -> None:
     assert service.seen == ["still there"]
 
 
+def test_floods_are_answered_to_the_last(rpc: Rpc) -> None:
+    transport = rpc.transport()
+    rpc.server(transport=transport)
+    driver: Any = transport._driver
+    count = 900  # as many answers may wait for a client
+    context: zmq.Context[Any] = zmq.Context()
+    with context, context.socket(zmq.DEALER) as stranger:
+        stranger.setsockopt(zmq.LINGER, 0)
+        stranger.connect(record(rpc).endpoint)
+        with driver._server._socket._lock:  # so that they all come at once
+            for number in range(count):
+                stranger.send(wire.request(wire.CALL, number, b"nobody", b"{}"))
+        answered = set()
+        while len(answered) < count:
+            assert stranger.poll(20_000), f"only {len(answered)} are answered"
+            answered.add(wire.read_answer(stranger.recv()).id)
+
+
 def test_messages_that_are_too_large_are_not_taken(redis: Redis, rpc: Rpc) -> None:
     rpc.server(transport=rpc.transport(max_message_size=2 * 1024 * 1024))
     client = rpc.client()

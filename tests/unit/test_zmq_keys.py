@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,6 @@ import zmq
 import zmq.auth
 from oslo_messaging.exceptions import ConfigurationError
 
-from hybrid_messaging.cli import app
 from hybrid_messaging.drivers.zmq import keys
 
 
@@ -157,18 +155,3 @@ def test_directories_that_are_not_there_are_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="zmq-keys"):
         keys.load(str(tmp_path / "nowhere"))
     assert keys.load("") is None
-
-
-def test_the_command_makes_them_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    told = []
-    for _ in range(2):
-        assert app.main(["zmq-keys", str(tmp_path), "--name", "me", "-f", "json"]) == 0
-        told.append(json.loads(capsys.readouterr().out))
-    first, second = told
-    assert (first.pop("made"), second.pop("made")) == (True, False)
-    assert first == second
-    assert first["known"] == ["me"]
-    assert "secret_key" not in first
-    assert app.main(["zmq-keys", str(tmp_path), "--name", "/"]) == 1

@@ -23,6 +23,7 @@ RETIRED = {
     "rpc_zmq_max_port": 65536,
     "rpc_zmq_bind_port_retries": 100,
     "rpc_zmq_matchmaker": "redis",
+    "use_router_proxy": False,
     "zmq_target_expire": 300,
     "zmq_target_update": 180,
 }

@@ -12,6 +12,8 @@ libzmq      sends and receives messages, quickly
 wire        what is in the frames
 keys        CURVE keys in a directory
 gatekeeper  who may connect
+proxy       what passes messages on, in a process of its own
+proxies     how clients find and use that
 directory   who serves which topic, kept up to date
 matchmaker  where that is written down: Redis, or a file
 options     [oslo_messaging_zmq], [matchmaker_redis]

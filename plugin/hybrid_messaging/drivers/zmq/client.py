@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -21,6 +22,7 @@ from hybrid_messaging.drivers.zmq.directory import Directory, Listing
 from hybrid_messaging.drivers.zmq.matchmaker import Record
 from hybrid_messaging.drivers.zmq.message import Message, State
 from hybrid_messaging.drivers.zmq.peer import Link, Peer
+from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory
 from hybrid_messaging.drivers.zmq.sockets import CALLERS_READ, Event, Socket, resolve
 
 #: Seconds within which a server that is there is connected, on a good network.
@@ -82,14 +84,20 @@ class Client:
 
     :param options: the [oslo_messaging_zmq] group
     :param own_keys: for CURVE; None: without
+    :param on_news: called when it has changed who can be reached
     """
 
     def __init__(
-        self, options: Any, own_keys: keys.Keys | None, directory: Directory
+        self,
+        options: Any,
+        own_keys: keys.Keys | None,
+        directory: Directory | ProxiedDirectory,
+        on_news: Callable[[], None] = lambda: None,
     ) -> None:
         self._options = options
         self._keys = own_keys
         self._directory = directory
+        self._on_news = on_news
         self._lock = threading.Lock()
         #: by their endpoints and keys
         self._peers: dict[tuple[str, str], Peer] = {}
@@ -122,7 +130,7 @@ class Client:
         :raises DeliveryError: it did not get through, its class says why
         :raises MessagingTimeout: the time was up first
         """
-        sending = _Sending(self, message, self._route(topic, server), timeout)
+        sending = _Sending(self, message, self.route(topic, server), timeout)
         return self._while_sending(message, sending.run)
 
     def fan_out(self, message: Message, topic: str, timeout: float) -> None:
@@ -130,7 +138,7 @@ class Client:
 
         :raises DeliveryError: who they are cannot be found out
         """
-        route = self._route(topic, None)
+        route = self.route(topic, None)
         self._while_sending(message, _FanningOut(self, message, route, timeout).run)
 
     def _while_sending(self, message: Message, run: Any) -> bytes | None:
@@ -197,9 +205,13 @@ class Client:
             # those that are not needed yet, too: they are to share the work
             route.connect_at = listing.used + CONNECT_INTERVAL
             self.connect(route.candidates)
-        if listing.used >= self._sweep_at:
-            self._sweep_at = listing.used + SWEEP_INTERVAL
-            self._socket.do(self._sweep, listing.used)
+        self.tidy(listing.used)
+
+    def tidy(self, now: float) -> None:
+        """Let go of what nobody has used for long."""
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_INTERVAL
+            self._socket.do(self._sweep, now)
 
     def connect(self, candidates: list[Candidate]) -> None:
         """Begin to connect to those that are not connected."""
@@ -218,7 +230,8 @@ class Client:
         known = record.endpoint, record.key
         return self._peers.get(known) or self._peers.setdefault(known, Peer(*known))
 
-    def _route(self, topic: str, server: str | None) -> Route:
+    def route(self, topic: str, server: str | None) -> Route:
+        """Whom messages to this target can go to."""
         key = (topic, server)
         return self._routes.get(key) or self._routes.setdefault(key, Route(*key))
 
@@ -227,8 +240,12 @@ class Client:
         return self._options
 
     @property
-    def directory(self) -> Directory:
+    def directory(self) -> Directory | ProxiedDirectory:
         return self._directory
+
+    def connected(self) -> int:
+        """To how many processes there is a connection."""
+        return sum(peer.up for peer in list(self._peers.values()))
 
     @property
     def closed(self) -> bool:
@@ -269,7 +286,7 @@ class Client:
                 peer.sent[id] = message
                 message.with_peers[id] = peer
         if message.with_peers:
-            message.state = State.SENT
+            message.left()
         else:
             message.come_back(busy)
             self._socket.wake(message)
@@ -310,6 +327,8 @@ class Client:
             message.finish(
                 errors.MessageRefused(f"{message}: {peer.endpoint} refuses: {reason}")
             )
+        elif answer.kind == wire.LOST:
+            message.finish(_lost(message, answer.body.decode(errors="replace")))
         else:
             message.finish(reply=answer.body)
         self._socket.wake(message)
@@ -366,12 +385,15 @@ class Client:
         for id, message in peer.sent.items():
             del message.with_peers[id]
             if not message.with_peers:
-                message.finish(
-                    errors.ServerLost(
-                        f"{message}: the server at {peer.endpoint} is gone; it may"
-                        " have acted on it"
+                if self._directory.proxied:
+                    message.finish(
+                        errors.BusLost(
+                            f"{message}: the proxy at {peer.endpoint} is gone; a server"
+                            " may have acted on it"
+                        )
                     )
-                )
+                else:
+                    message.finish(_lost(message, peer.endpoint))
                 self._socket.wake(message)
         peer.sent.clear()
 
@@ -380,6 +402,7 @@ class Client:
         for message in list(self._sending):
             if message.state is State.QUEUED:
                 self._socket.wake(message)
+        self._on_news()
 
     def _sweep(self, now: float) -> None:
         unused = now - self._options.idle_connection_timeout
@@ -405,6 +428,12 @@ class Client:
             if message.state is not State.DONE:
                 message.finish(_closed(message))
                 self._socket.wake(message)
+
+
+def _lost(message: Message, endpoint: str) -> Exception:
+    return errors.ServerLost(
+        f"{message}: the server at {endpoint} is gone; it may have acted on it"
+    )
 
 
 def _closed(message: Message) -> Exception:
@@ -531,6 +560,9 @@ class _Sending:
         hints = [failure for failure in failures if failure][:3]
         if self._client.directory.failure is not None:
             hints.append(str(self._client.directory.failure))
+        if self._client.directory.away([each.peer.up for each in route.candidates]):
+            reason = "; ".join(hints) or "none has registered"
+            return errors.BusUnavailable(f"{message}: there is no proxy: {reason}")
         hint = f" ({'; '.join(hints)})" if hints else ""
         return errors.TargetUnreachable(f"{message}: nobody listens there{hint}")
 

@@ -42,6 +42,7 @@ class Listing:
     """Who serves a topic."""
 
     __slots__ = (
+        "__weakref__",
         "believed",
         "believed_until",
         "epoch",
@@ -77,6 +78,9 @@ class Directory:
     :param options: the [oslo_messaging_zmq] group
     """
 
+    #: servers are reached straight
+    proxied = False
+
     def __init__(self, open_matchmaker: Callable[[], Matchmaker], options: Any) -> None:
         self._options = options
         self._matchmaker = open_matchmaker()
@@ -106,6 +110,13 @@ class Directory:
             self._asked.setdefault(topic, []).append(waiter)
         self._start()
         self._wake.wake()
+
+    def away(self, connected: list[bool]) -> bool:
+        """Whether it is not for want of a server that nobody takes a message.
+
+        :param connected: whether each of those is that it could go to
+        """
+        return False
 
     def assigned(self, topic: str, server: str) -> Record | None:
         """What a server has to be, if that is not up to it.

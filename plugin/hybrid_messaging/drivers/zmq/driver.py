@@ -17,6 +17,7 @@ import types
 from typing import Any
 
 from oslo_config import cfg
+from oslo_messaging.exceptions import ConfigurationError
 from oslo_messaging.target import Target
 
 from hybrid_messaging.drivers import bodies, errors, forks, oslo
@@ -27,12 +28,15 @@ from hybrid_messaging.drivers.zmq.client import Client
 from hybrid_messaging.drivers.zmq.directory import Directory
 from hybrid_messaging.drivers.zmq.incoming import Inbox
 from hybrid_messaging.drivers.zmq.message import Message
+from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory, everybody
+from hybrid_messaging.drivers.zmq.proxy import Proxy, Report, reports
 from hybrid_messaging.drivers.zmq.server import Server
 
 _NO_NOTIFICATIONS = (
     "zmq:// carries no notifications: nothing on the way stores them; set"
     " [oslo_messaging_notifications] transport_url to a broker (rabbit:// or kafka://)"
 )
+_NO_STATIC_PROXY = "proxies are found through Redis, not with a file"
 
 
 class ZmqDriver(oslo.BaseDriver):
@@ -65,7 +69,11 @@ class ZmqDriver(oslo.BaseDriver):
         )
         # what is wrong with the configuration shows now
         self._keys = keys.load(self._options.zmq_key_directory)
-        self._open_matchmaker()
+        found = self._open_matchmaker()
+        self._is_static = isinstance(found, matchmaker.StaticMatchmaker)
+        self._proxied = self._options.use_router_proxy
+        if self._proxied and self._is_static:
+            raise ConfigurationError(f"use_router_proxy: {_NO_STATIC_PROXY}")
         self._lock = threading.Lock()
         self._directory: Directory | None = None
         self._client: Client | None = None
@@ -86,8 +94,11 @@ class ZmqDriver(oslo.BaseDriver):
         if self._client is None:
             with self._lock:
                 if self._client is None:
+                    directory = self._get_directory()
                     self._client = Client(
-                        self._options, self._keys, self._get_directory()
+                        self._options,
+                        self._keys,
+                        ProxiedDirectory(directory) if self._proxied else directory,
                     )
         return self._client
 
@@ -126,7 +137,10 @@ class ZmqDriver(oslo.BaseDriver):
         body = bodies.request(message, ctxt, call_monitor_timeout)
         if target.fanout:
             casting = Message(wire.CAST, "RPC fanout", target, body, retry=retry)
-            client.fan_out(casting, topic, timeout)
+            if self._proxied:
+                client.send(casting, everybody(topic), None, timeout)
+            else:
+                client.fan_out(casting, topic, timeout)
             return None
         if not wait_for_reply:
             casting = Message(wire.CAST, "RPC cast", target, body, retry=retry)
@@ -181,6 +195,28 @@ class ZmqDriver(oslo.BaseDriver):
         batch_timeout: float | None,
     ) -> oslo.Listener:
         raise NotImplementedError(_NO_NOTIFICATIONS)
+
+    def proxy(self) -> Proxy:
+        """A proxy for the servers that the matchmaker of this transport knows.
+
+        :raises ConfigurationError: nobody would find it
+        """
+        if self._is_static:
+            raise ConfigurationError(f"{self._url.transport}: {_NO_STATIC_PROXY}")
+        directory = Directory(self._open_matchmaker, self._options)
+        return Proxy(self._options, self._keys, directory)
+
+    def proxies(self) -> list[Report]:
+        """What the proxies tell of themselves that the matchmaker knows.
+
+        :raises BusUnavailable: the matchmaker is away
+        """
+        directory = self._get_directory()
+        client = Client(self._options, self._keys, directory)
+        try:
+            return reports(client, directory)
+        finally:
+            client.close()
 
     def cleanup(self) -> None:
         with self._lock:

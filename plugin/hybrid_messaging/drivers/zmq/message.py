@@ -96,6 +96,10 @@ class Message:
         """Nothing has been said about it yet that its sender has to act on."""
         return self.state is State.SENT or self.state is State.LEAVING
 
+    def left(self) -> None:
+        """ZeroMQ has it; it can only wait for what is answered."""
+        self.state = State.SENT
+
     def come_back(self, busy: bool = False) -> None:
         """Nobody has acted on it; it may be sent again.
 

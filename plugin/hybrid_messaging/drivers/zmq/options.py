@@ -126,6 +126,12 @@ OPTIONS = [
         help="The file of the static matchmaker: lines of exchange, topic, server"
         " and host:port.",
     ),
+    cfg.BoolOpt(
+        "use_router_proxy",
+        default=False,
+        help="Send through the proxies that the matchmaker knows (`hybrid-messaging"
+        " zmq-proxy`), instead of connecting to every server.",
+    ),
     # 300 and 180 in the retired driver, where a dead server was called so long
     cfg.IntOpt(
         "zmq_target_expire",

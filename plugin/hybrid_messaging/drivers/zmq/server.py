@@ -11,6 +11,7 @@ import random
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -40,11 +41,20 @@ class Server:
 
     :param options: the [oslo_messaging_zmq] group
     :param keys: for CURVE; None: without
+    :param elsewhere: called with requests for others, and the routing ids of their
+        senders; None: nobody is there to take them
     :raises zmq.ZMQError: there is no port to listen on
     """
 
-    def __init__(self, options: Any, keys: Keys | None, directory: Directory) -> None:
+    def __init__(
+        self,
+        options: Any,
+        keys: Keys | None,
+        directory: Directory,
+        elsewhere: Callable[[bytes, wire.Request], None] | None = None,
+    ) -> None:
         self._options = options
+        self._elsewhere = elsewhere or self._nobody
         self._key = keys.own.public.decode() if keys is not None else ""
         self._directory = directory
         self._process = uuid.uuid4().hex
@@ -52,13 +62,27 @@ class Server:
         self._inboxes: dict[bytes, collections.deque[Inbox]] = {}
         self._arrived: collections.deque[list[bytes]] = collections.deque()
         self._lock = threading.Lock()
+        #: whether this thread is delivering
+        self._here = threading.local()
         self._quiet_until = 0.0
         self.forked = False
+        #: answers that clients did not take
+        self.undelivered = 0
         self._endpoint: str | None = None
         self._bound: set[str] = set()
         self._socket = Socket(
             "zmq-server", options, keys, self._arrived.append, afterwards=self._deliver
         )
+
+    @property
+    def endpoint(self) -> str:
+        """What clients connect to, once there is a listener."""
+        return self._endpoint or ""
+
+    @property
+    def process(self) -> str:
+        """How addresses name this process."""
+        return self._process
 
     @property
     def capacity(self) -> int:
@@ -149,6 +173,7 @@ class Server:
         try:
             self._socket.send(routing_id, frame)
         except zmq.Again:
+            self.undelivered += 1
             LOG.warning("A client takes no more answers; one is lost")
         except zmq.ZMQError as error:
             LOG.debug("Nobody waits for an answer any more: %s", error)
@@ -165,15 +190,21 @@ class Server:
     # -- whichever thread has used the socket, without its lock ------------------
 
     def _deliver(self) -> None:
-        while self._arrived:
-            try:
-                routing_id, *rest = self._arrived.popleft()
-            except IndexError:  # another thread was faster
-                return
-            try:
-                self._on_request(routing_id, rest)
-            except Exception:
-                LOG.exception("A request was lost")
+        if getattr(self._here, "delivering", False):
+            return  # an answer was given meanwhile; the loop below goes on
+        self._here.delivering = True
+        try:
+            while self._arrived:
+                try:
+                    routing_id, *rest = self._arrived.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                try:
+                    self._on_request(routing_id, rest)
+                except Exception:
+                    LOG.exception("A request was lost")
+        finally:
+            self._here.delivering = False
 
     def _on_request(self, routing_id: bytes, frames: list[bytes]) -> None:
         try:
@@ -184,7 +215,7 @@ class Server:
             return
         inbox = self._inbox(request.address)
         if inbox is None:
-            self.answer(routing_id, wire.NOBODY, request.id)
+            self._elsewhere(routing_id, request)
             return
         try:
             body = bodies.read_request(request.body)
@@ -193,6 +224,9 @@ class Server:
             self.answer(routing_id, wire.REFUSED, request.id, str(error).encode())
             return
         inbox.take(routing_id, request, body)
+
+    def _nobody(self, routing_id: bytes, request: wire.Request) -> None:
+        self.answer(routing_id, wire.NOBODY, request.id)
 
     def _inbox(self, address: bytes) -> Inbox | None:
         inboxes = self._inboxes.get(address)

@@ -30,6 +30,8 @@ TAKEN = b"A"
 REPLY = b"R"
 #: The server is at work: a sign of life.
 ALIVE = b"H"
+#: From a proxy: the server that had the request is gone. The body is its endpoint.
+LOST = b"L"
 #: Nobody listens on the address.
 NOBODY = b"N"
 #: The listener is full.
@@ -38,7 +40,7 @@ BUSY = b"B"
 REFUSED = b"E"
 
 _REQUESTS = frozenset({CALL, CAST})
-_ANSWERS = frozenset({TAKEN, REPLY, ALIVE, NOBODY, BUSY, REFUSED})
+_ANSWERS = frozenset({TAKEN, REPLY, ALIVE, LOST, NOBODY, BUSY, REFUSED})
 _REQUEST = struct.Struct("!BcQH")
 _ANSWER = struct.Struct("!BcQ")
 
