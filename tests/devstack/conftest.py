@@ -35,6 +35,7 @@ class Host:
             "HYBRID_RABBITMQ_NOTIFY_PORT": str(free_port()),
             "HYBRID_KAFKA_PORT": str(free_port()),
             "HYBRID_BROKER_PORT": str(free_port()),
+            "HYBRID_REDIS_PORT": str(free_port()),
         }
         for script in ("stack.sh", "unstack.sh", "clean.sh"):
             (directory / script).symlink_to(ROOT / "tests/devstack/run.sh")

@@ -3,7 +3,7 @@
 #
 # The machine that DevStack would change, played small: what is called in its
 # place goes to ``$DEST/calls``; systemd starts and ends real processes, except
-# that something else listens in the place of RabbitMQ, Kafka and the broker.
+# that something else listens in the place of all engines but the router.
 #
 # Dependencies:
 #
@@ -15,11 +15,15 @@ STACK_USER=$(id -un) DATA_DIR=$DEST/data HOST_IP=127.0.0.1 SYSTEMD_DIR=$DEST/uni
     SERVICE_LISTEN_ADDRESS=0.0.0.0 SYSTEMCTL="sudo systemctl"
 mkdir -p "$SYSTEMD_DIR" "$DEST/pids" "$DEST/bin"
 
-# a Java that has nothing to say, and the command without what asks the network or
-# a real Kafka
+# a Java and a Redis that have nothing to say, and the command without what asks the
+# network or a real Kafka
 cat >"$DEST/bin/java" <<'EOF'
 #!/bin/bash
 echo 'openjdk version "17.0.1"' >&2
+EOF
+cat >"$DEST/bin/redis-server" <<'EOF'
+#!/bin/bash
+echo 'Redis server v=7.0.15'
 EOF
 cat >"$DEST/bin/hybrid-messaging" <<EOF
 #!/bin/bash

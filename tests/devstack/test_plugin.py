@@ -18,6 +18,8 @@ MODES = (
     "qpid-kafka",
     "qpid-dual",
     "qpid",
+    "zmq-hybrid",
+    "zmq-kafka",
     "rabbit-kafka",
     "rabbit-dual",
     "rabbit",
@@ -181,6 +183,36 @@ def test_qpid_is_one_broker(host: Host) -> None:
     assert f"tcp://0.0.0.0:{host.local_conf['HYBRID_BROKER_PORT']}?" in (
         config.read_text()
     )
+
+
+@pytest.mark.parametrize("mode", ["zmq-hybrid", "zmq-kafka"])
+def test_rpc_without_a_server_between(host: Host, mode: str) -> None:
+    host.stack(CONFIGURE_NOVA, HYBRID=mode)
+    port = host.local_conf["HYBRID_REDIS_PORT"]
+    redis = f"zmq://openstack:secretrabbit@127.0.0.1:{port}"
+    notify = kafka(host)
+    if mode == "zmq-hybrid":
+        notify = f"{RABBIT}/?amqp_durable_queues=true"
+    assert urls(host, "nova.conf") == (f"{redis}/", notify)
+    assert urls(host, "nova_cell1.conf") == (f"{redis}/nova_cell1", notify)
+    # other nodes may not know this one by name
+    found = host.ini("nova.conf")["oslo_messaging_zmq"]
+    assert found == {"rpc_zmq_host": "127.0.0.1"}
+    wanted = [
+        "install_package redis-server",
+        "systemctl disable --now redis-server",
+        "systemctl restart devstack@hybrid-redis.service",
+    ]
+    assert [call for call in host.calls() if call in wanted] == wanted
+    host.stack(HYBRID="rabbit")
+    assert host.units() == []
+
+
+def test_a_redis_that_is_there_goes_on(host: Host) -> None:
+    host.stack(HYBRID="zmq-hybrid", INSTALLED="redis-server")
+    assert host.runs("redis")
+    calls = host.calls()
+    assert not [call for call in calls if "redis-server" in call]
 
 
 def test_what_was_installed_for_an_engine_goes_with_it(host: Host) -> None:

@@ -98,7 +98,7 @@ def test_samples_can_be_stacked(host: Host, path: Path) -> None:
         assert host.units() == []
     else:
         mode = modes.get(found["HYBRID"])
-        for engine in ("router", "kafka", "broker"):
+        for engine in ("router", "kafka", "broker", "redis"):
             assert host.runs(engine) is (
                 engine in (mode.rpc_engine, mode.notify_engine)
             )
