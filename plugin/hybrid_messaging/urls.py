@@ -174,6 +174,7 @@ _TLS = {
     "amqp": {"ssl_ca_file": "{ca_file}"},
     "kafka": {"security_protocol": "SASL_SSL", "ssl_cafile": "{ca_file}"},
     "rabbit": {"ssl": "true", "ssl_ca_file": "{ca_file}"},
+    "zmq": {"zmq_redis_ca_file": "{ca_file}"},
 }
 # not urllib's urlsplit(): newer ones refuse several hosts of which some are IPv6
 # addresses

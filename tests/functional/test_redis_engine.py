@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,11 @@ from tests.functional.deployments import NOWHERE, Deployment, deployed
 from tests.functional.rpc import Rpc
 from tests.functional.waiting import until
 
-from hybrid_messaging import state
-from hybrid_messaging.engines import HOST, EngineError, processes, redis
+from hybrid_messaging import state, urls
+from hybrid_messaging.engines import HOST, EngineError, deployment, processes, redis
+from hybrid_messaging.service_configs import connecting
+from hybrid_messaging.service_configs.reading import driver_options
+from hybrid_messaging.smoke.run import configuration
 
 MODE = "zmq-hybrid"
 
@@ -32,8 +36,8 @@ def place(tmp_path: Path) -> Iterator[Deployment]:
         yield made
 
 
-def up(place: Deployment) -> state.Engine:
-    place.up(MODE, {"notify": NOWHERE["notify"]})
+def up(place: Deployment, tls: bool | None = None) -> state.Engine:
+    place.up(MODE, {"notify": NOWHERE["notify"]}, tls=tls)
     return place.engine("redis")
 
 
@@ -134,3 +138,24 @@ def test_two_at_once_know_nothing_of_each_other(
         assert not redis.is_ready(dataclasses.replace(first, port=second.port))
         other.down()
     assert place.health() == {"redis": "up"}
+
+
+def test_with_tls_it_refuses_plain_connections(tmp_path: Path) -> None:
+    with deployed(tmp_path / "a b" / "état") as place:
+        engine = up(place, tls=True)
+        url = urls.parse(engine.url)
+        options = driver_options(configuration(()), url)
+        assert connecting.is_encrypted(url, options)
+        assert not connecting.takes_plain(url, url.hosts[0], options, 30)
+        with pytest.raises(client.ConnectionError):
+            connected(engine, **login(engine)).ping()
+        keys = Path(url.query["zmq_key_directory"])
+        before = {path.name: path.read_bytes() for path in keys.iterdir()}
+        assert stat.S_IMODE(keys.stat().st_mode) == 0o700
+        with Rpc(engine.url) as talk:
+            talk.server()
+            assert talk.client().call({}, "echo", value=1) == 1
+        # services that were started before a restart know those started after it
+        deployment.restart(place.dir, "redis", place.told.append)
+        assert {path.name: path.read_bytes() for path in keys.iterdir()} == before
+        assert place.engine("redis").url == engine.url

@@ -128,8 +128,6 @@ class Engine(Protocol):
     STOP_TIMEOUT: float
     #: what stands before the host in its URLs: `user:password@`, or nothing
     CREDENTIALS: str
-    #: whether it can be run with TLS
-    TLS: bool
     #: where it can be fetched from, if it is no package; the first is the default
     SOURCES: Mapping[str, Callable[[Progress], Path]]
 

@@ -30,7 +30,6 @@ TITLE = "AMQP 1.0 broker"
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 20.0
 CREDENTIALS = "user:password@"
-TLS = True
 
 USERNAME = "hybrid"
 HEAP = "512m"

@@ -252,7 +252,7 @@ def _start(
     former = {item.name: item for item in previous.engines} if previous else {}
     planned: dict[str, state.Engine] = {}
     try:
-        options = _with_certificates(state_dir, targets, former.values(), options)
+        options = _with_certificates(state_dir, former.values(), options)
         _stop(
             state_dir, [former[t.name] for t in targets if t.name in former], progress
         )
@@ -303,20 +303,12 @@ def _prepare(
 
 
 def _with_certificates(
-    state_dir: Path,
-    targets: Iterable[Placement],
-    former: Iterable[state.Engine],
-    options: Options,
+    state_dir: Path, former: Iterable[state.Engine], options: Options
 ) -> Options:
     """Decide whether engines get TLS, and have certificates for it."""
     wanted = _has_tls(former) if options.tls is None else options.tls
     if not wanted:
         return options
-    for item in targets:
-        if not engines.get(item.kind).TLS:
-            raise EngineError(
-                f"this release runs {engines.get(item.kind).TITLE} without TLS only"
-            )
     made = certificates.ensure(state_dir / _TLS, [options.host])
     return replace(options, certificates=made)
 

@@ -42,7 +42,6 @@ TITLE = "Kafka"
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 60.0
 CREDENTIALS = "user:password@"
-TLS = True
 
 #: What is fetched; the build file has it, too.
 VERSION = "4.1.1"

@@ -41,7 +41,6 @@ START_TIMEOUT = 120.0
 # with the management agent a node takes six seconds even when it is idle
 STOP_TIMEOUT = 30.0
 CREDENTIALS = "user:password@"
-TLS = True
 SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
 
 USERNAME = "hybrid"

@@ -12,12 +12,15 @@ import re
 import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import redis
+import zmq
+import zmq.auth
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -38,7 +41,6 @@ TITLE = "Redis"
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
 CREDENTIALS = "user:password@"
-TLS = False
 SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
 
 PROGRAM = "redis-server"
@@ -54,6 +56,7 @@ MEMORY_LIMIT = "64mb"
 SERVERS = "hybrid-messaging:zmq:servers:"
 
 _CONFIG = "redis.conf"
+_KEYS = "keys"
 _VERSION = re.compile(r"v=((\d+)\.(\d+)\S*)")
 #: The first that can leave its title, and thereby its environment, as it is.
 _KEEPS_TITLE = (6, 2)
@@ -92,12 +95,14 @@ def prepare(
     username = options.username or before.get("username", USERNAME)
     password = options.password or before.get("password") or secrets.token_urlsafe(24)
     config = directory / _CONFIG
+    certificates = options.certificates
     templates.write_private(
         config,
         templates.render(
             _CONFIG,
             host=options.host,
             port=port,
+            certificates=certificates and certificates.seen_from(directory),
             keeps_title=_version(program) >= _KEEPS_TITLE,
             username=username,
             password_hash=hashlib.sha256(password.encode()).hexdigest(),
@@ -107,6 +112,10 @@ def prepare(
     )
     # whoever reaches this Redis is on this machine, and so are all servers
     query = {"rpc_zmq_bind_address": HOST} if options.host == HOST else {}
+    if certificates:
+        # services talk to each other, not to Redis
+        keys = {"zmq_key_directory": str(_key_directory(directory))}
+        query |= urls.tls("zmq", options.ca_file) | keys
     return Launch(
         command=(program, str(config)),
         port=port,
@@ -153,6 +162,27 @@ def topics(engine: state.Engine) -> list[str]:
     return sorted(key.removeprefix(SERVERS) for key in keys)
 
 
+def _key_directory(directory: Path) -> Path:
+    """The CURVE keys with which the services of this deployment know each other.
+
+    All have the same pair: whoever can read it is one of them.
+
+    :raises EngineError: they cannot be made
+    """
+    place = directory / _KEYS
+    if place.exists():
+        return place
+    try:
+        # it appears whole or not at all, and nobody else can enter it
+        new = Path(tempfile.mkdtemp(prefix=f".{_KEYS}.", dir=directory))
+        _, secret = zmq.auth.create_certificates(new, USERNAME)
+        Path(secret).chmod(0o600)
+        new.rename(place)
+    except (OSError, zmq.ZMQError) as error:
+        raise EngineError(f"cannot make keys for ZeroMQ in {place}: {error}") from error
+    return place
+
+
 def _version(program: str) -> tuple[int, int]:
     """The version of a program.
 
@@ -189,6 +219,8 @@ def _connected(engine: state.Engine) -> Iterator[redis.Redis]:
         port=engine.port,
         username=engine.details["username"],
         password=engine.details["password"],
+        ssl=engine.ca_file is not None,
+        ssl_ca_certs=engine.ca_file,
         socket_timeout=_TIMEOUT,
         socket_connect_timeout=_TIMEOUT,
         # whoever asks will ask again

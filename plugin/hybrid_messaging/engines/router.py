@@ -34,7 +34,6 @@ TITLE = "AMQP 1.0 router"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
 CREDENTIALS = ""
-TLS = True
 SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
 
 #: Our own router, in Python: for one host.

@@ -577,6 +577,17 @@ _TLS = {
     ),
     "kombu": _RABBIT_TLS,
     "rabbit": _RABBIT_TLS,
+    "zmq": _Tls(
+        lambda options: matchmaker.wants_tls(
+            options, options.zmq_redis_ca_file or options.ssl_ca_file
+        ),
+        {
+            "ssl": False,
+            "ssl_ca_file": "",
+            "ssl_cert_file": "",
+            "zmq_redis_ca_file": "",
+        },
+    ),
 }
 
 _CONNECTORS: dict[str, _Connector] = {

@@ -136,7 +136,8 @@ def make(url: Any, options: Any, redis_options: Any) -> Matchmaker:
             f"{url.transport}: no such matchmaker; choose zmq+redis, zmq+sentinel"
             " or zmq+static"
         )
-    return RedisMatchmaker(url, kind == "sentinel", redis_options)
+    ca_file = options.zmq_redis_ca_file or redis_options.ssl_ca_file
+    return RedisMatchmaker(url, kind == "sentinel", redis_options, ca_file)
 
 
 class _Remembers:
@@ -166,9 +167,10 @@ class RedisMatchmaker:
     :param url: oslo_messaging.TransportURL
     :param sentinel: its hosts are Sentinels
     :param options: the [matchmaker_redis] group
+    :param ca_file: the CA certificates that count, '' for none
     """
 
-    def __init__(self, url: Any, sentinel: bool, options: Any) -> None:
+    def __init__(self, url: Any, sentinel: bool, options: Any, ca_file: str) -> None:
         kind = "sentinel" if sentinel else "redis"
         self._hosts = [
             (host.hostname or "localhost", host.port or DEFAULT_PORTS[kind])
@@ -188,7 +190,7 @@ class RedisMatchmaker:
             "retry": Retry(NoBackoff(), 1),
             "decode_responses": True,
         }
-        self._tls = _tls(options)
+        self._tls = _tls(options, ca_file)
         account = url.hosts[0] if url.hosts else None
         self._login = {
             "username": (account and account.username) or None,
@@ -355,12 +357,21 @@ def _records(found: Iterable[tuple[str, float]], now: float) -> Iterable[Record]
         LOG.warning("The matchmaker holds something that is no server: %.200s", text)
 
 
-def _tls(options: Any) -> dict[str, Any]:
-    if not (options.ssl or options.ssl_ca_file or options.ssl_cert_file):
+def wants_tls(options: Any, ca_file: str) -> bool:
+    """Whether Redis is spoken to with TLS.
+
+    :param options: the [matchmaker_redis] group
+    :param ca_file: the CA certificates that count, '' for none
+    """
+    return bool(options.ssl or ca_file or options.ssl_cert_file)
+
+
+def _tls(options: Any, ca_file: str) -> dict[str, Any]:
+    if not wants_tls(options, ca_file):
         return {}
     return {
         "ssl_check_hostname": True,
-        "ssl_ca_certs": options.ssl_ca_file or None,
+        "ssl_ca_certs": ca_file or None,
         "ssl_certfile": options.ssl_cert_file or None,
         "ssl_keyfile": options.ssl_key_file or None,
     }

@@ -74,6 +74,13 @@ OPTIONS = [
         " talk to us. Everything is encrypted then. Empty: no encryption, and"
         " whoever reaches a server may call it.",
     ),
+    # options of [matchmaker_redis] cannot stand in a transport URL
+    cfg.StrOpt(
+        "zmq_redis_ca_file",
+        default="",
+        help="What [matchmaker_redis] ssl_ca_file is, and before it: CA certificates"
+        " (PEM) for TLS with Redis. A transport URL can name it.",
+    ),
     # -- where servers listen --
     cfg.HostAddressOpt(
         "rpc_zmq_bind_address",
