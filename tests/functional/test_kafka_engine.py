@@ -19,6 +19,8 @@ from tests.functional.kafka import fetched
 from tests.functional.waiting import until
 
 from hybrid_messaging import state, urls
+from hybrid_messaging.bench import buses
+from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.engines import HOST, kafka
 from hybrid_messaging.service_configs import connecting, reading
 from hybrid_messaging.smoke.checks import notifications
@@ -176,6 +178,22 @@ def test_zeromq_and_kafka(
     proof = results["separation"]
     assert len(proof.found["rpc servers"]) == 3
     assert any("smoke" in name for name in proof.found["notify topics"])
+
+
+def test_a_benchmark_makes_its_topic_and_removes_it(node: state.Engine) -> None:
+    """Listeners that are late to join find what was sent before."""
+    work = Assignment("worker-1", "token", "zmq://h/", node.url, listen=True)
+    topic = f"{work.notify_topic}.info"
+    buses.prepare([work])
+    store(node, topic, "early")
+    assert stored(node, kafka.GROUP, topic, 1) == ["early"]
+    told: list[str] = []
+    buses.clean_up([work], told.append)
+    assert told == []
+    until(
+        lambda: kafka.traffic(node).destinations == len(kafka.PRIORITIES),
+        "the topic is gone",
+    )
 
 
 def test_one_that_was_killed_comes_back_with_its_data(place: Deployment) -> None:

@@ -18,7 +18,7 @@ from hybrid_messaging.bench import BenchError
 from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.bench.scenarios import Scenario
 from hybrid_messaging.drivers import opts as driver_opts
-from hybrid_messaging.engines import Options, deployment
+from hybrid_messaging.engines import Options, deployment, kafka
 from hybrid_messaging.service_configs import connecting, reading, transports
 
 #: Seconds to wait for another benchmark that uses the same directory.
@@ -116,11 +116,32 @@ def bring_up(
     )
 
 
+def prepare(assignments: Iterable[Assignment]) -> None:
+    """Make what brokers have to have before a measurement.
+
+    Kafka's listeners begin with what comes after they have joined, which takes
+    longer than it takes them to say that they listen.
+
+    :raises BenchError: if a broker refuses
+    """
+    for text, topics in _kafka_topics(assignments).items():
+        with _kafka(text) as (settings, group):
+            kafka.create_topics(settings, topics)
+            kafka.begin_at_the_start(settings, group, topics)
+
+
 def clean_up(assignments: Iterable[Assignment], progress: Progress) -> None:
     """Remove the queues and exchanges of a measurement from brokers that keep them.
 
     Queues of replies and fanouts, whose names only oslo.messaging knows, expire.
     """
+    assignments = list(assignments)
+    for text, topics in _kafka_topics(assignments).items():
+        try:
+            with _kafka(text) as (settings, _):
+                kafka.delete_topics(settings, topics)
+        except BenchError as error:
+            progress(f"topics could not be removed: {error}")
     queues: dict[str, set[str]] = {}
     exchanges: dict[str, set[str]] = {}
     for item in assignments:
@@ -154,6 +175,31 @@ def _remove(url: urls.TransportURL, queues: set[str], exchanges: set[str]) -> No
             channel.queue_delete(queue)
         for exchange in exchanges:
             channel.exchange_delete(exchange)
+
+
+def _kafka_topics(assignments: Iterable[Assignment]) -> dict[str, set[str]]:
+    """The topics of a measurement's notifications, by URL."""
+    topics: dict[str, set[str]] = {}
+    for item in assignments:
+        if transports.is_kafka(urls.parse(item.notify_url)):
+            topics.setdefault(item.notify_url, set()).add(f"{item.notify_topic}.info")
+    return topics
+
+
+@contextlib.contextmanager
+def _kafka(text: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """The settings of a client and its group, whose exceptions are turned into ours."""
+    from confluent_kafka import KafkaException
+
+    url = urls.parse(text)
+    options = _options(url)
+    try:
+        yield (
+            connecting.kafka_settings(url, url.hosts, options),
+            options.consumer_group,
+        )
+    except KafkaException as error:
+        raise BenchError(f"{urls.redact(text)}: {error.args[0].str()}") from error
 
 
 def _greet(text: str) -> str:

@@ -59,6 +59,7 @@ def measure(
     watch, clock = Watch(bus), Clock()
     began = datetime.datetime.now(datetime.timezone.utc)
     try:
+        buses.prepare(assignments)
         with Crew(assignments, start) as crew:
             crew.gather(everybody, "awake", START_TIMEOUT, "started")
             # servers first: a call wants one

@@ -275,6 +275,19 @@ def create_topics(settings: Mapping[str, Any], topics: Iterable[str]) -> None:
         answer.result(_TIMEOUT)
 
 
+def delete_topics(settings: Mapping[str, Any], topics: Iterable[str]) -> None:
+    """Delete topics with all their messages.
+
+    :param settings: of a client
+    :raises confluent_kafka.KafkaException: if the broker refuses
+    """
+    from confluent_kafka import admin
+
+    client = admin.AdminClient(dict(settings))
+    for answer in client.delete_topics(list(topics)).values():
+        answer.result(_TIMEOUT)
+
+
 def begin_at_the_start(
     settings: Mapping[str, Any], group: str, topics: Iterable[str]
 ) -> None:
