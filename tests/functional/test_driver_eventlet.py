@@ -10,11 +10,15 @@ import sys
 from typing import Any
 
 import pytest
+from tests.functional import matchmakers
+from tests.functional.conftest import ALL_BUSES, Bus
 from tests.functional.routers import Router
 from tests.functional.rpc import Rpc
 from tests.functional.service import Service
 from tests.functional.waiting import until
 from tests.functional.worker import ROOT, Worker
+
+BUSES = ALL_BUSES
 
 PATCHED = """
 import eventlet
@@ -128,7 +132,18 @@ answer(echoes)
     assert told == list(range(100))
 
 
-def test_torn_away_greenlets_leave_nothing_behind(rpc: Rpc) -> None:
+#: How many messages a driver still has to do with.
+_AMQP_LEFT = """
+outbox = transport._driver._buses["sending"].outbox
+left = len(outbox._calls) + len(outbox._sent)
+"""
+_ZMQ_LEFT = """
+sending = transport._driver._client
+left = len(sending._sending) + sum(len(peer.sent) for peer in sending._peers.values())
+"""
+
+
+def test_torn_away_greenlets_leave_nothing_behind(bus: Bus, rpc: Rpc) -> None:
     service = Service()
     rpc.server(service)
     told = patched(
@@ -147,15 +162,17 @@ timed = timed()
 for call in calls:
     call.kill()
 eventlet.sleep(0.1)
-bus = transport._driver._buses["sending"]
-answer({"timed": timed, "calls": len(bus.outbox._calls), "sent": len(bus.outbox._sent),
-        "next": client.call({}, "echo", value="next")})
+"""
+        + (_ZMQ_LEFT if bus.kind == matchmakers.KIND else _AMQP_LEFT)
+        + """
+answer({"timed": timed, "left": left, "next": client.call({}, "echo", value="next")})
 """,
     )
     service.gate.set()
-    assert told == {"timed": "torn away", "calls": 0, "sent": 0, "next": "next"}
+    assert told == {"timed": "torn away", "left": 0, "next": "next"}
 
 
+@pytest.mark.routed
 def test_patched_processes_recover(own_bus: Router, own_rpc: Rpc) -> None:
     with Worker(own_rpc.url, own_rpc.topic, eventlet=True):
         assert own_rpc.client().call({}, "name") == "worker"
@@ -193,6 +210,43 @@ answer("recovered")
             caller.kill()
             caller.wait()
         assert own_rpc.client().call({}, "name") == "worker"
+
+
+def test_patched_callers_notice_a_lost_server(rpc: Rpc) -> None:
+    caller = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            PATCHED
+            + """
+client = rpc.client()
+answer(client.call({}, "name"))
+try:
+    client.call({}, "sleep", seconds=60)
+except errors.ServerLost:
+    answer("lost")
+while raises(oslo_messaging.MessagingException, client.call, {}, "name"):
+    time.sleep(0.1)
+answer("recovered")
+""",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "WORKER_URL": rpc.url, "TOPIC": rpc.topic},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert caller.stdout is not None
+        with Worker(rpc.url, rpc.topic, eventlet=True) as worker:
+            assert json.loads(caller.stdout.readline()) == "worker"
+            worker.until("begins")
+            worker.kill()
+            assert json.loads(caller.stdout.readline()) == "lost"
+        with Worker(rpc.url, rpc.topic, eventlet=True):
+            assert json.loads(caller.stdout.readline()) == "recovered"
+    finally:
+        caller.kill()
+        caller.communicate()
 
 
 @pytest.mark.parametrize("eventlet", [False, True], ids=["native", "eventlet"])

@@ -63,8 +63,10 @@ class Forking:
                 raise
 
 
-def pids(bus: Router) -> list[int]:
-    """The processes of the driver's connections."""
+def pids(bus: Bus) -> list[int]:
+    """The processes of the driver's connections; none if there is no router."""
+    if not isinstance(bus, Router):
+        return []
     with bus.management() as management:
         found = [row.get("properties") or {} for row in management.connections()]
     return [int(row["pid"]) for row in found if "pid" in row]
@@ -133,17 +135,17 @@ def test_every_process_has_its_own_connections(
     until(lambda: set(pids(own_bus)) == before, "all connections are closed")
 
 
-@pytest.mark.routed
 def test_workers_of_oslo_service_under_eventlet(
-    own_bus: Router, served: Rpc, scenes: Any
+    own_bus: Bus, served: Rpc, scenes: Any
 ) -> None:
     before = set(pids(own_bus))
     scene = scenes("launcher")
     until(lambda: len(scene.events("ready")) == 3, "the workers are ready", 60)
     workers = {told["pid"] for told in scene.events("ready")}
     connected = [pid for pid in pids(own_bus) if pid not in before]
-    assert set(connected) == workers | {scene.process.pid}
-    assert sorted(map(connected.count, set(connected))) == [1, 2, 2, 2]
+    if isinstance(own_bus, Router):
+        assert set(connected) == workers | {scene.process.pid}
+        assert sorted(map(connected.count, set(connected))) == [1, 2, 2, 2]
     client = served.client(topic=f"{served.topic}-workers")
     for worker in workers:
         named = served.client(
