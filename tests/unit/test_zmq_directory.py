@@ -29,3 +29,8 @@ def test_a_matchmaker_that_has_lost_its_memory_is_not_believed_at_once() -> None
 def test_a_server_that_has_gone_is_gone() -> None:
     before = listing("one", 0, None, OLD, NEW)
     assert listing("one", 1, before, NEW).records == (NEW,)
+
+
+def test_what_has_not_changed_is_held_once() -> None:
+    before = listing("one", 0, None, OLD, NEW)
+    assert listing("one", 1, before, OLD, NEW).records is before.records

@@ -8,6 +8,7 @@ it, and watches its own deadlines.
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from hybrid_messaging.drivers.zmq.sockets import CALLERS_READ, Event, Socket, re
 
 #: Seconds within which a server that is there is connected, on a good network.
 SETTLING = 2.0
+#: Seconds that a connection may take before the matchmaker is asked about it.
+CONNECTING = SETTLING / 2
 #: Pauses before another look for a server, in seconds.
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
 #: A thread that has sent alone so many times in a row reads for itself.
@@ -67,6 +70,10 @@ class Route:
         #: monotonic time at which those without a connection are looked at
         self.connect_at = 0.0
         self.turn = 0
+
+    def connecting(self) -> bool:
+        """Whether there will soon be news of one of them."""
+        return any(each.peer.link is Link.CONNECTING for each in self.candidates)
 
     def choose(self) -> Candidate | None:
         """The next in turn of those that are connected."""
@@ -204,7 +211,7 @@ class Client:
         if listing.used >= route.connect_at:
             # those that are not needed yet, too: they are to share the work
             route.connect_at = listing.used + CONNECT_INTERVAL
-            self.connect(route.candidates)
+            self.widen(route)
         self.tidy(listing.used)
 
     def tidy(self, now: float) -> None:
@@ -212,6 +219,19 @@ class Client:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_INTERVAL
             self._socket.do(self._sweep, now)
+
+    def widen(self, route: Route) -> None:
+        """Begin to connect to so many servers that they can share the work."""
+        now = time.monotonic()
+        missing: int = self._options.connections_per_topic - sum(
+            not (candidate.avoid or candidate.peer.link is Link.DOWN)
+            for candidate in route.candidates
+        )
+        if missing <= 0:
+            return
+        near = [each for each in route.candidates if each.peer.may_connect(now)]
+        # at random: what one client leaves to others, they leave to it
+        self.connect(random.sample(near, min(missing, len(near))))
 
     def connect(self, candidates: list[Candidate]) -> None:
         """Begin to connect to those that are not connected."""
@@ -508,12 +528,16 @@ class _Sending:
             if self._has_no_matchmaker(now):
                 return
         else:
-            client.connect(route.candidates)
+            client.widen(route)
             if self._is_deserted(now):
                 message.finish(self._unreachable())
                 return
+        pause = min(LONGEST_PAUSE, max(self._deadline - now, 0))
+        if route.connecting() and now < message.since + CONNECTING:
+            message.waiter.wait(pause)  # news of it wake us
+            return
         directory.ask(route.topic, message.waiter)
-        message.waiter.wait(min(LONGEST_PAUSE, max(self._deadline - now, 0)))
+        message.waiter.wait(pause)
         if message.state is State.QUEUED and route.listing is not None:
             # what was asked for is there at once: do not ask all the time
             message.waiter.wait(min(self._pause, max(self._deadline - now, 0)))

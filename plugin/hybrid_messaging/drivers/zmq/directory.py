@@ -65,6 +65,8 @@ class Listing:
             self.believed, self.believed_until = former.believed, former.believed_until
         found = (*reading.records, *self.believed)
         self.records: tuple[Record, ...] = tuple(dict.fromkeys(found))
+        if former is not None and former.records == self.records:
+            self.records = former.records  # held once, however many look at it
         #: monotonic time at which the matchmaker was asked
         self.since = since
         #: monotonic time at which somebody last wanted to know

@@ -65,6 +65,14 @@ OPTIONS = [
         min=1024 * 1024,
         help="The largest message, in bytes, that is taken from a peer.",
     ),
+    cfg.IntOpt(
+        "connections_per_topic",
+        default=20,
+        min=1,
+        help="Where a topic has more servers than this, a client shares its calls and"
+        " casts to any of them among so many, chosen at random. Each server's own"
+        " messages and fanouts go to the servers that they are for.",
+    ),
     # -- security --
     cfg.StrOpt(
         "zmq_key_directory",
