@@ -184,6 +184,14 @@ def test_the_report_has_everything_and_loads_nothing() -> None:
             assert "nan" not in " ".join(element.attrib.values()).lower().split()
 
 
+@pytest.mark.parametrize(("load", "told"), [(0.2, False), (9.5, True)])
+def test_a_busy_machine_is_told(load: float, told: bool) -> None:
+    machine = {**WHOLE["machine"], "usable_cpus": 2, "load_average": [load, 0.0, 0.0]}
+    page = report.render({**WHOLE, "machine": machine})
+    assert ("had other work" in page) is told
+    assert ("load average of 9.5 on 2 CPUs" in page) is told
+
+
 def test_names_are_text_and_no_html() -> None:
     scenario = "<script>"
     page = report.render(

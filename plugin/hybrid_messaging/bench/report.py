@@ -18,6 +18,9 @@ from hybrid_messaging.bench.result import Result
 from hybrid_messaging.bench.summary import Row
 from hybrid_messaging.bench.troubles import TROUBLES
 
+#: Processes that want each processor, beyond which a machine has other work.
+BUSY = 0.5
+
 TEMPLATES = modes.TABLE.with_name("templates")
 
 #: Kinds of messages, as people call several of them.
@@ -118,9 +121,14 @@ class _Page:
         # no line ends within a name
         return told.replace("-", "\u2011")
 
-    def comparison(self) -> list[Figure]:
-        """The final comparison: bars, a chart for each figure."""
-        found: list[Figure] = []
+    def busy(self) -> bool:
+        """Whether the machine was at work before the run began."""
+        machine = self._result["machine"]
+        return bool(machine["load_average"][0] > BUSY * machine["usable_cpus"])
+
+    def comparison(self) -> list[tuple[str, list[Figure]]]:
+        """The final comparison: for each kind, bars, a chart for each figure."""
+        compared: list[tuple[str, list[Figure]]] = []
         for kind, name in _NAMES.items():
             rows = self._rows(plan.PEAK, kind)
             less = "less is better"
@@ -139,9 +147,12 @@ class _Page:
                     *(f"engine and workers, {less}", _seconds, "cpu_ratio"),
                 ),
             ]
+            found: list[Figure] = []
             for column, title, note, told, ratio in wanted:
                 found += self._bars(rows, column, title, note, told, ratio)
-        return found
+            if found:
+                compared.append((name, found))
+        return compared
 
     def _bars(
         self,
