@@ -102,6 +102,7 @@ function journalctl {
 
 function install_package {
     called install_package "$@"
+    [[ ",${NOT_PACKAGED:-}," != *",$1,"* ]]
 }
 
 function uninstall_package {

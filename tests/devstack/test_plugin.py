@@ -215,6 +215,16 @@ def test_a_redis_that_is_there_goes_on(host: Host) -> None:
     assert not [call for call in calls if "redis-server" in call]
 
 
+def test_a_package_that_the_distribution_has_not(host: Host) -> None:
+    host.local_conf |= {"HYBRID": "zmq-hybrid", "NOT_PACKAGED": "redis-server"}
+    done = host.run("stack.sh")
+    assert done.returncode != 0
+    assert "HYBRID=zmq-hybrid needs the package redis-server" in done.stdout
+    assert not (host.dest / "data/hybrid-messaging/packages").exists()
+    assert host.run("clean.sh").returncode == 0
+    assert not [call for call in host.calls() if "uninstall" in call]
+
+
 def test_what_was_installed_for_an_engine_goes_with_it(host: Host) -> None:
     host.stack(HYBRID="qpid", INSTALLED="maven")
     assert host.run("unstack.sh").returncode == 0
