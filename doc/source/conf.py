@@ -15,6 +15,8 @@ exclude_patterns: list[str] = []
 # a reference that leads nowhere is a warning, and warnings fail the build
 nitpicky = True
 
+# the report of a benchmark, a page of its own
+html_extra_path = ["_extra"]
 html_theme = "alabaster"
 html_theme_options = {
     "description": "RPC over a direct transport, notifications over a queueing one",

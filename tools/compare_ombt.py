@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Measure the same buses with `hybrid-messaging bench` and with ombt, in turn.
+
+    tools/compare_ombt.py OMBT/bin/python --rounds 5
+
+ombt is in an environment of its own, beside hybrid-messaging. The buses are
+$HYBRID_RPC_URL and $HYBRID_NOTIFY_URL; what ombt's processes have to tell each
+other goes over $HYBRID_BENCH_CONTROL_URL, else over the bus that is not measured.
+Either has one process that calls or notifies, one message after the other, and one
+that answers or listens. CPU times are those of both for one message.
+
+ombt patches its processes with eventlet, ours are native threads. To tell what is
+a difference of the measuring from one of the threads, ombt runs a second time with
+its patching left out. Rates are medians of the rounds, ratios are taken within one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hybrid_messaging.bench import summary
+from hybrid_messaging.bench.latency import Latencies
+
+#: How a process of ombt starts: URLs with passwords stay off its command line.
+_OMBT = """
+import eventlet, json, os, sys
+if os.environ["OMBT_THREADS"] == "native":
+    eventlet.monkey_patch = lambda: None
+sys.argv = json.loads(os.environ["OMBT_ARGUMENTS"])
+from ombt._main import main
+main()
+"""
+#: By kind of message: who takes it and who sends it, the test, and how many messages
+#: are asked for, in ombt's words.
+KINDS: dict[str, tuple[str, str, str, str]] = {
+    "call": ("rpc-server", "rpc-client", "rpc-call", "--calls"),
+    "notify": ("listener", "notifier", "notify", "--events"),
+}
+#: What the controller of ombt says of the senders, and then of the takers.
+_RATE = re.compile(r"^Aggregate throughput: (\S+)", re.M)
+_LATENCY = re.compile(r"Average (\S+) StdDev \S+ Min (\S+) Max (\S+)")
+#: Seconds in which the controller of ombt finds the others, and they end.
+IDLE = 5
+TIMEOUT = 300.0
+
+Figures = dict[str, float]
+
+
+class Ombt:
+    """ombt as it is, or without eventlet."""
+
+    def __init__(self, python: Path, threads: str, count: int, size: int) -> None:
+        self._python = python
+        self._threads = threads
+        self._count = count
+        self._size = size
+
+    def measure(self, kind: str, url: str, control: str) -> Figures:
+        """Rate and latencies of one run with processes of its own."""
+        taker, sender, test, asked = KINDS[kind]
+        common = ["ombt", "--url", url, "--control", control]
+        common += ["--topic", f"check-{os.getpid()}-{time.monotonic_ns()}"]
+        load = [test, asked, str(self._count), "--length", str(self._size)]
+        if kind == "notify":
+            load += ["--severity", "info"]
+        started = []
+        try:
+            for task in (taker, sender):
+                started.append(self._start([*common, task]))
+            before = _settled(started)
+            started.append(
+                self._start([*common, "controller", "--idle", str(IDLE), *load])
+            )
+            output, _ = started[-1].communicate(timeout=TIMEOUT)
+            spent = _cpu(started[:2]) - before
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+        rates, latencies = _RATE.findall(output), _LATENCY.findall(output)
+        if len(rates) != 2:
+            sys.exit(f"ombt has failed:\n{output}")
+        side = 0 if kind == "call" else 1
+        mean, least, most = map(float, latencies[side])
+        return {
+            "rate": float(rates[side]),
+            "min": least,
+            "mean": mean,
+            "max": most,
+            "cpu": spent / self._count * 1e3,
+        }
+
+    def _start(self, words: Sequence[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [self._python, "-W", "ignore", "-c", _OMBT],
+            env={
+                **os.environ,
+                "OMBT_ARGUMENTS": json.dumps(words),
+                "OMBT_THREADS": self._threads,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+
+def _cpu(processes: Sequence[subprocess.Popen[str]]) -> float:
+    """Seconds of CPU time that they have taken."""
+    times = [psutil.Process(process.pid).cpu_times() for process in processes]
+    return sum(each.user + each.system for each in times)
+
+
+def _settled(processes: Sequence[subprocess.Popen[str]]) -> float:
+    """Wait until they have started and wait; their CPU time until then."""
+    before = -1.0
+    while (now := _cpu(processes)) - before > 0.02:
+        before = now
+        time.sleep(2.0)
+    return now
+
+
+class Ours:
+    """`hybrid-messaging bench run`."""
+
+    def __init__(self, seconds: float, size: int) -> None:
+        self._seconds = seconds
+        self._size = size
+
+    def measure(self, kind: str, url: str, control: str) -> Figures:
+        """Rate and latencies of one run."""
+        program = Path(sys.executable).with_name("hybrid-messaging")
+        with tempfile.TemporaryDirectory() as directory:
+            command: list[str | Path] = [
+                *(program, "bench", "run", "--quiet", "--parts", "none"),
+                *("--rounds", "1", "--producers", "1", "--consumers", "1"),
+                *("--rpc-share", "100" if kind == "call" else "0"),
+                *("--duration", str(self._seconds), "--size", str(self._size)),
+                *("--output", directory, "--state-dir", f"{directory}/engines"),
+            ]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            result = json.loads(Path(directory, "result.json").read_text())
+        (row,) = summary.rows(result)
+        found = result["measurements"][0]["kinds"][kind]
+        found = found["sending" if kind == "call" else "arriving"]
+        return {
+            "rate": found["rate"],
+            "min": found["latency_ms"]["min"],
+            "mean": Latencies.merged([found["latency"]]).mean * 1e3,
+            "max": found["latency_ms"]["max"],
+            "cpu": row["worker_cpu_ms"],
+        }
+
+
+def compare(
+    subjects: Mapping[str, Ours | Ombt],
+    buses: Mapping[str, tuple[str, str]],
+    count: int,
+) -> list[dict[str, Any]]:
+    """Rows of medians; ratios are those to the first subject."""
+    rows = []
+    for kind, (url, control) in buses.items():
+        rounds: dict[str, list[Figures]] = {name: [] for name in subjects}
+        for number in range(count):
+            for name, subject in subjects.items():
+                rounds[name].append(subject.measure(kind, url, control))
+                print(
+                    f"{kind}, round {number + 1} of {count}, {name}: "
+                    f"{rounds[name][-1]['rate']:.0f}/s",
+                    file=sys.stderr,
+                )
+        first = rounds[next(iter(subjects))]
+        for name, found in rounds.items():
+            ratios = [
+                ours["rate"] / theirs["rate"]
+                for ours, theirs in zip(found, first, strict=True)
+            ]
+            rows.append(
+                {
+                    "kind": kind,
+                    "subject": name,
+                    **{
+                        figure: statistics.median(each[figure] for each in found)
+                        for figure in first[0]
+                    },
+                    "ratio": statistics.median(ratios),
+                    "ratios": f"{min(ratios):.2f} to {max(ratios):.2f}",
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("python", type=Path, help="interpreter that has ombt")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=2000, help="of ombt")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of ours")
+    parser.add_argument("--size", type=int, default=1000, help="bytes of payload")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    try:
+        rpc, notify = os.environ["HYBRID_RPC_URL"], os.environ["HYBRID_NOTIFY_URL"]
+    except KeyError as error:
+        parser.error(f"{error.args[0]} is not in the environment")
+    control = os.environ.get("HYBRID_BENCH_CONTROL_URL")
+    load = (arguments.messages, arguments.size)
+    rows = compare(
+        {
+            "bench": Ours(arguments.seconds, arguments.size),
+            "ombt, native threads": Ombt(arguments.python, "native", *load),
+            "ombt, eventlet": Ombt(arguments.python, "eventlet", *load),
+        },
+        {
+            kind: buses
+            for kind, buses in {
+                "call": (rpc, control or notify),
+                "notify": (notify, control or rpc),
+            }.items()
+            if kind in arguments.kinds
+        },
+        arguments.rounds,
+    )
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(
+        f"{'kind':7} {'subject':21} {'per s':>7} {'min ms':>7} {'mean ms':>8}"
+        f" {'max ms':>7} {'CPU ms':>7}  ratio"
+    )
+    for row in rows:
+        print(
+            f"{row['kind']:7} {row['subject']:21} {row['rate']:7.0f} {row['min']:7.2f}"
+            f" {row['mean']:8.2f} {row['max']:7.1f} {row['cpu']:7.2f}"
+            f"  {row['ratio']:.2f} ({row['ratios']})"
+        )
+
+
+if __name__ == "__main__":
+    main()
