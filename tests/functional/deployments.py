@@ -117,10 +117,13 @@ def deployed(state_dir: Path, router: str = "embedded") -> Iterator[Deployment]:
 
 
 def smoke(
-    place: Deployment, *names: str, disruptive: bool = False
+    place: Deployment,
+    *names: str,
+    disruptive: bool = False,
+    queues: str | None = None,
 ) -> dict[str, Result]:
     """Make some checks in this process; none of them may fail."""
-    transports = resolve(Side(), Side(), state_dir=place.dir)
+    transports = resolve(Side(), Side(), state_dir=place.dir, queues=queues)
     setup = runner.Setup(transports, place.dir, disruptive=disruptive)
     results = {item.check: item for item in runner.results(setup, select(names))}
     failed = [item for item in results.values() if item.status is Status.FAILED]

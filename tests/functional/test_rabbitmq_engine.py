@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.functional.commands import configured
+from tests.functional.commands import SAMPLE, configured
 from tests.functional.deployments import (
     Deployment,
     deployed,
@@ -21,7 +22,11 @@ from tests.functional.waiting import until
 
 from hybrid_messaging import state, urls
 from hybrid_messaging.engines import HOST, EngineError, ports, rabbitmq
+from hybrid_messaging.smoke.bus import Bus
+from hybrid_messaging.smoke.bus import make as make_bus
+from hybrid_messaging.smoke.kinds import rabbit
 from hybrid_messaging.smoke.outcome import Status
+from hybrid_messaging.smoke.run import PREFIX, Run
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +148,39 @@ def test_one_bus_for_both_on_purpose(
     proof = results["separation"]
     assert proof.status is Status.SKIPPED
     assert "mode rabbit carries both over one server on purpose" in proof.detail
+
+
+def test_notifications_wait_in_quorum_queues(
+    place: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYBRID_NOTIFY_QUEUES", "quorum")
+    path = tmp_path / "cinder.conf"
+    shutil.copy(SAMPLE, path)
+    code, rows, told = place.run("configure", path)
+    assert code == 0, told
+    assert rows[0]["notifications"].endswith("?rabbit_quorum_queue=true")
+    code, rows, told = place.run("smoke", "--config", path, "--only", "notify-stored")
+    assert code == 0, told
+
+    kinds: dict[str, str] = {}
+    declared = rabbit.waiting
+
+    def looked_at(bus: Bus, run: Run) -> int | None:
+        kinds.update({item["name"]: item["type"] for item in rabbitmq.queues(node)})
+        return declared(bus, run)
+
+    node = place.engine("rabbitmq")
+    monkeypatch.setattr(rabbit, "waiting", looked_at)
+    smoke(place, "notify-delivered", queues="quorum")
+    assert "quorum" in [
+        kind for name, kind in kinds.items() if name.startswith(f"{PREFIX}-notify")
+    ]
+
+
+def test_another_kind_of_queue_is_no_quorum_queue(node: state.Engine) -> None:
+    run = Run(node.url, f"{node.url}?rabbit_quorum_queue=true")
+    store(node.url, run.notify_queue, "x")
+    bus = make_bus("notify", run.notify_url, run.conf(), None)
+    with pytest.raises(EngineError, match="is no quorum queue"):
+        rabbit.waiting(bus, run)
+    rabbit.clean_up(bus, run)

@@ -50,7 +50,8 @@ def listening(process: psutil.Process) -> set[tuple[str, int]]:
 
 
 def executable(path: Path, script: str) -> str:
-    path.write_text(f"#!/bin/sh\n{script}\n")
+    # nobody has to wait for one that does not even tell its version
+    path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exit\n{script}\n')
     path.chmod(0o755)
     return str(path)
 

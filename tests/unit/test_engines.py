@@ -284,6 +284,59 @@ def test_a_router_that_is_not_there(tmp_path: Path) -> None:
     assert router.missing(Options(router="embedded")) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "told", "good"),
+    [
+        ("skrouterd", "3.0.0", True),
+        ("skrouterd", "2.7.3", False),
+        ("skrouterd", "10.0", True),
+        ("qdrouterd", "1.19.0", True),
+        ("qdrouterd", "1.16.0", False),
+        ("qdrouterd", "from the sources", True),
+    ],
+)
+def test_an_old_router_is_refused(
+    make_program: MakeProgram, tmp_path: Path, name: str, told: str, good: bool
+) -> None:
+    program = make_program(name)
+    program.write_text(f"#!/bin/sh\necho {told}\n")
+    options = Options(router=str(program))
+    assert (router.missing(options) == []) is good
+    if good:
+        router.prepare("router", tmp_path, take, None, options)
+        return
+    assert f"{name} " in router.missing(Options())[0].what
+    with pytest.raises(EngineError, match=rf"or later: .* is {told}"):
+        router.prepare("router", tmp_path, take, None, options)
+
+
+@pytest.mark.parametrize(
+    ("version", "good"), [("3.9.13", True), ("4.1.0", True), ("3.8.34", False)]
+)
+def test_an_old_rabbitmq_is_refused(
+    make_program: MakeProgram,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    good: bool,
+) -> None:
+    make_program("erl")
+    make_program("epmd")
+    server = tmp_path / "rabbit" / "sbin" / "rabbitmq-server"
+    server.parent.mkdir(parents=True)
+    server.touch()
+    (server.parent / "rabbitmq-env").touch()
+    (tmp_path / "rabbit" / "plugins" / f"rabbit-{version}").mkdir(parents=True)
+    (tmp_path / "rabbit" / "plugins" / f"rabbit_common-{version}").mkdir()
+    monkeypatch.setattr(rabbitmq, "PACKAGED_SERVER", server)
+    lacking = rabbitmq.missing(Options())
+    assert (lacking == []) is good
+    if not good:
+        assert lacking[0].what.startswith("RabbitMQ 3.9 or later (here is 3.8.34")
+        with pytest.raises(EngineError, match=r"or later \(here is 3\.8\.34"):
+            rabbitmq.prepare("rabbitmq", tmp_path, take, None, Options())
+
+
 def test_a_router_for_one_user_and_a_network(tmp_path: Path) -> None:
     options = Options("embedded", "192.0.2.1", 5672, "nova@hybrid", "hu/sh")
     launch = router.prepare("router", tmp_path, take, None, options)

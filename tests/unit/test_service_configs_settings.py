@@ -38,6 +38,26 @@ def apply(
     return document
 
 
+QUORUM = urls.parse("rabbit://u:p@broker:5672/?rabbit_quorum_queue=true")
+
+
+@pytest.mark.parametrize(
+    ("rpc", "group"),
+    [
+        # the exchange that both use has to be declared alike
+        (RABBIT, "true"),
+        (OTHER, None),
+        (AMQP, "true"),
+    ],
+)
+def test_a_url_that_asks_for_quorum_queues_stays_as_it_is(
+    rpc: urls.TransportURL, group: str | None
+) -> None:
+    document = apply("", rpc, QUORUM)
+    assert document.value(NOTIFY, "transport_url") == str(QUORUM)
+    assert document.value(GROUP, "amqp_durable_queues") == group
+
+
 def test_a_single_rabbitmq_becomes_two_transports() -> None:
     text = "[DEFAULT]\ntransport_url = rabbit://all\ndebug = true\n"
     assert apply(text).dump().decode() == (

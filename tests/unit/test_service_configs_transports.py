@@ -36,6 +36,29 @@ def test_given_urls_need_nothing_that_runs() -> None:
     assert str(found.notify) == "rabbit://u:p@h/v"
 
 
+def test_queues_are_an_option_of_the_notification_url() -> None:
+    rpc, notify = Side("rabbit://u:p@h/"), Side("rabbit://u:p@h/v?heartbeat_rate=3")
+    for queues, option in (
+        ("quorum", "rabbit_quorum_queue"),
+        ("durable", "amqp_durable_queues"),
+    ):
+        found = resolve(rpc, notify, state_dir=NOWHERE, queues=queues)
+        assert found.rpc.query == {}
+        assert found.notify.query == {"heartbeat_rate": "3", option: "true"}
+
+
+@pytest.mark.parametrize(
+    ("url", "queues", "reason"),
+    [
+        ("rabbit://u:p@h/", "mirrored", "no mirrored queues: choose one of durable, q"),
+        ("kafka://h:1/", "quorum", "quorum queues are RabbitMQ's"),
+    ],
+)
+def test_queues_that_there_are_not(url: str, queues: str, reason: str) -> None:
+    with pytest.raises(TransportError, match=reason):
+        resolve(Side("amqp://h/"), Side(url), state_dir=NOWHERE, queues=queues)
+
+
 def test_what_runs_is_the_default(running: Path) -> None:
     found = resolve(Side(), Side(), state_dir=running)
     assert str(found.rpc) == "amqp://127.0.0.1:1/"

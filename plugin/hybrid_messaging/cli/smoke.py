@@ -18,7 +18,7 @@ from cliff.columns import FormattableColumn
 from cliff.lister import Lister
 
 from hybrid_messaging import urls
-from hybrid_messaging.cli import ending, options, progress
+from hybrid_messaging.cli import ending, options, progress, transport_options
 
 if TYPE_CHECKING:
     from hybrid_messaging.smoke.outcome import Result
@@ -68,6 +68,7 @@ class Smoke(Lister):
             help="take both transports and their options from a service's "
             "configuration, as the service does",
         )
+        transport_options.add_queues(parser)
         parser.add_argument(
             "--disruptive",
             action="store_true",
@@ -201,6 +202,8 @@ def _setup(parsed_args: argparse.Namespace) -> Setup:
             transports.Side(given["rpc"]),
             transports.Side(given["notify"]),
             state_dir=parsed_args.state_dir,
+            # a service's configuration says it itself
+            queues=None if files else parsed_args.notify_queues,
         ),
         parsed_args.state_dir,
         tuple(map(str, files)),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RPC_URL_VARIABLE = "HYBRID_RPC_URL"
 NOTIFY_URL_VARIABLE = "HYBRID_NOTIFY_URL"
 RPC_PASSWORD_VARIABLE = "HYBRID_RPC_PASSWORD"  # noqa: S105
+NOTIFY_QUEUES_VARIABLE = "HYBRID_NOTIFY_QUEUES"
 NOTIFY_PASSWORD_VARIABLE = "HYBRID_NOTIFY_PASSWORD"  # noqa: S105
 
 
@@ -45,6 +46,18 @@ def add(parser: argparse.ArgumentParser) -> None:
             help="user there; the password comes from the environment: "
             f"HYBRID_{role.upper()}_PASSWORD",
         )
+    add_queues(parser)
+
+
+def add_queues(parser: argparse.ArgumentParser) -> None:
+    """Add ``--notify-queues``."""
+    parser.add_argument(
+        "--notify-queues",
+        default=os.environ.get(NOTIFY_QUEUES_VARIABLE) or None,
+        metavar="QUEUES",
+        help="durable or quorum: which queues of RabbitMQ notifications wait in "
+        f"(default: ${NOTIFY_QUEUES_VARIABLE}, else as configured, else durable)",
+    )
 
 
 def resolve(parsed_args: argparse.Namespace) -> Transports:
@@ -67,4 +80,10 @@ def resolve(parsed_args: argparse.Namespace) -> Transports:
         parsed_args.notify_user,
         environ.get(NOTIFY_PASSWORD_VARIABLE),
     )
-    return transports.resolve(rpc, notify, parsed_args.mode, parsed_args.state_dir)
+    return transports.resolve(
+        rpc,
+        notify,
+        parsed_args.mode,
+        parsed_args.state_dir,
+        parsed_args.notify_queues,
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RabbitMQ 3.10 to 4: a private node beside whatever the system runs.
+"""RabbitMQ 3.9 to 4: a private node beside whatever the system runs.
 
 The node shares nothing with the system's: files, ports, Erlang cookie and epmd
 are its own, and no file below ``/etc/rabbitmq`` is read. What each variable
@@ -12,6 +12,7 @@ import base64
 import http.client
 import json
 import os
+import re
 import secrets
 import shutil
 import ssl
@@ -44,6 +45,9 @@ CREDENTIALS = "user:password@"
 SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
 
 USERNAME = "hybrid"
+#: The first with streams, which oslo.messaging's driver can ask for
+#: (`rabbit_stream_fanout`); quorum queues are older.
+OLDEST = (3, 9)
 #: Where the packages of Debian, Ubuntu and RHEL keep the real start script; the
 #: one on PATH is a wrapper that insists on the user rabbitmq.
 PACKAGED_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -51,6 +55,7 @@ MEMORY_LIMIT = "512MB"
 DISK_RESERVE = "50MB"
 
 _HTTP_TIMEOUT = 10.0
+_LIBRARY = re.compile(r"rabbit-(\d+\.\d+\.\d+)")
 # the ports of a node besides the one for AMQP 0-9-1
 _MORE_PORTS = ("management", "distribution", "epmd")
 # settings of another node, or of the supervisor that runs us
@@ -66,7 +71,17 @@ def missing(options: Options) -> list[Missing]:
         "erl": shutil.which("erl"),
         "epmd": shutil.which("epmd"),
     }
-    return [Missing(name, install) for name, found in programs.items() if not found]
+    lacking = [Missing(name, install) for name, found in programs.items() if not found]
+    version = _version(_server())
+    if version and tuple(map(int, version.split(".")[:2])) < OLDEST:
+        lacking.append(
+            Missing(
+                f"{TITLE} {'.'.join(map(str, OLDEST))} or later (here is {version}, "
+                "which lacks queues that oslo.messaging can ask for)",
+                "https://www.rabbitmq.com/docs/download",
+            )
+        )
+    return lacking
 
 
 def describe(options: Options) -> str:
@@ -214,6 +229,16 @@ def _server() -> Path | None:
         if candidate and (candidate.resolve().parent / "rabbitmq-env").exists():
             return candidate
     return None
+
+
+def _version(server: Path | None) -> str:
+    """The version of a server, by the libraries beside it; '' if these do not tell."""
+    if server is None:
+        return ""
+    plugins = server.resolve().parent.parent / "plugins"
+    names = (path.name for path in sorted(plugins.glob("rabbit-*")))
+    found = next(filter(None, map(_LIBRARY.match, names)), None)
+    return found[1] if found else ""
 
 
 def _environment(

@@ -7,6 +7,7 @@ All three read the same configuration and answer the same questions.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -40,6 +41,8 @@ SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
 EMBEDDED = "embedded"
 #: The routers that are looked for on PATH, the living project first.
 NATIVE = ("skrouterd", "qdrouterd")
+#: The oldest that have been seen to do what the driver needs, by major and minor.
+OLDEST = {"skrouterd": (3, 0), "qdrouterd": (1, 19)}
 
 #: How messages to the addresses of the `amqp` driver travel, by prefix.
 ADDRESSES = (
@@ -62,6 +65,8 @@ WORKER_THREADS = 2
 _SASL = "router-sasl"
 _SASLPASSWD = "saslpasswd2"
 _SASLPASSWD_TIMEOUT = 30.0
+_VERSION = re.compile(r"(\d+)\.(\d+)[\w.]*")
+_VERSION_TIMEOUT = 10.0
 
 
 def missing(options: Options) -> list[Missing]:
@@ -77,6 +82,7 @@ def missing(options: Options) -> list[Missing]:
                 f"or take --router {EMBEDDED}",
             )
         )
+    lacking += _outdated(describe(options))
     if options.tls and _saslpasswd() is None:
         lacking.append(Missing(_SASLPASSWD, _install_saslpasswd()))
     return lacking
@@ -98,6 +104,8 @@ def prepare(
     before = previous.details if previous else {}
     choice = options.router or before.get("router") or describe(options)
     command = _command(choice)
+    for lack in _outdated(choice):
+        raise EngineError(f"this machine lacks {lack.what}: {lack.install}")
     username, password = options.username, options.password
     if options.certificates and not username:
         username = USERNAME
@@ -221,6 +229,37 @@ def _write_user(directory: Path, username: str, password: str | None) -> str:
         directory / f"{_SASL}.conf", templates.render("router-sasl.conf", users=users)
     )
     return _SASL
+
+
+def _outdated(choice: str) -> list[Missing]:
+    """What to have instead of a router that is too old; one that does not tell is not.
+
+    :param choice: as for ``--router``
+    """
+    oldest = OLDEST.get(Path(choice).name)
+    program = shutil.which(choice)
+    if oldest is None or program is None:
+        return []
+    try:
+        told = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_VERSION_TIMEOUT,
+            text=True,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    found = _VERSION.search(told)
+    if found is None or (int(found[1]), int(found[2])) >= oldest:
+        return []
+    return [
+        Missing(
+            f"{Path(choice).name} {'.'.join(map(str, oldest))} or later: {program} is "
+            f"{found[0]}, with which the amqp driver has not been seen to work",
+            f"install a newer one, or take --router {EMBEDDED}",
+        )
+    ]
 
 
 def _saslpasswd() -> str | None:

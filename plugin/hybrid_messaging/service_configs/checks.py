@@ -299,13 +299,16 @@ class Checker:
         with connecting.rabbit_connection(
             url, host, options, self.timeout
         ) as connection:
-            found = connecting.lacks_durability(connection, exchange, queues)
+            found = connecting.lacks_durability(
+                connection, exchange, queues, options.rabbit_quorum_queue
+            )
+        wanted = "a quorum queue" if options.rabbit_quorum_queue else "durable"
         for name in found:
             yield Problem(
                 Severity.ERROR,
                 "not-durable-on-server",
                 f"{name} exists on RabbitMQ (virtual host {url.vhost or '/'!r}) and is "
-                "not durable: notifications cannot be sent to it as configured",
+                f"not {wanted}: notifications cannot be sent to it as configured",
                 "stop the services, then delete it, or restart RabbitMQ, which drops "
                 "whatever is not durable; or use a virtual host of its own",
                 where,

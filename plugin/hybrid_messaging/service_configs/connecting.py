@@ -162,15 +162,17 @@ def _rabbit_tls(options: Any, name: str) -> dict[str, Any] | bool:
 
 
 def lacks_durability(
-    connection: amqp.Connection, exchange: str, queues: list[str]
+    connection: amqp.Connection, exchange: str, queues: list[str], quorum: bool
 ) -> list[str]:
-    """Which of an exchange and its queues exist without being durable.
+    """Which of an exchange and its queues exist, but are not as durable as they should.
 
     RabbitMQ has no way to ask: declaring something that exists changes nothing
     and fails if it is not as declared.
 
+    :param quorum: queues have to be quorum queues
     :returns: `exchange NAME`, `queue NAME`
     """
+    arguments = {"x-queue-type": "quorum"} if quorum else {}
     declarations: list[tuple[str, Callable[..., Any]]] = [
         (
             f"exchange {exchange}",
@@ -183,28 +185,24 @@ def lacks_durability(
         (
             f"queue {queue}",
             lambda channel, queue=queue, **how: channel.queue_declare(
-                queue, auto_delete=False, **how
+                queue, auto_delete=False, arguments=arguments, **how
             ),
         )
         for queue in queues
     ]
     return [
-        name
-        for name, declare in declarations
-        if _exists_but_not_durable(connection, declare)
+        name for name, declare in declarations if _exists_otherwise(connection, declare)
     ]
 
 
-def _exists_but_not_durable(
-    connection: amqp.Connection, declare: Callable[..., Any]
-) -> bool:
+def _exists_otherwise(connection: amqp.Connection, declare: Callable[..., Any]) -> bool:
     try:
         channel = connection.channel()
         declare(channel, passive=True)
         declare(channel, durable=True)
         channel.close()
     except amqp.PreconditionFailed as error:
-        return "'durable'" in str(error)
+        return any(name in str(error) for name in ("'durable'", "'x-queue-type'"))
     except (amqp.NotFound, amqp.AccessRefused, amqp.ResourceLocked):
         # not there, or not to be declared by this user
         pass

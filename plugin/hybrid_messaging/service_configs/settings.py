@@ -11,6 +11,7 @@ from hybrid_messaging import urls
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.services import Service
 from hybrid_messaging.service_configs.transports import (
+    QUEUES,
     Transports,
     is_kafka,
     is_rabbit,
@@ -21,7 +22,7 @@ NOTIFICATIONS = "oslo_messaging_notifications"
 RABBIT = "oslo_messaging_rabbit"
 DRIVER = "messagingv2"
 
-DURABLE = "amqp_durable_queues"
+DURABLE = QUEUES["durable"]
 
 KAFKA = "oslo_messaging_kafka"
 SECURITY = "security_protocol"
@@ -43,13 +44,14 @@ def apply(
     """
     durable = not is_rabbit(notify) or any(
         strutils.bool_from_string(document.value(RABBIT, option))
-        for option in ("rabbit_quorum_queue", DURABLE)
+        for option in QUEUES.values()
     )
+    asked = any(option in notify.query for option in QUEUES.values())
     # The group of options is that of every rabbit:// URL. Where RPC goes to
     # another RabbitMQ, its queues, which exist without being durable, must stay
     # as they are: there the option is one of the notification URL alone.
     alone = service.rpc and is_rabbit(rpc) and not servers(rpc) & servers(notify)
-    if not durable and alone:
+    if not durable and alone and not asked:
         notify = _asking_for_durable(notify)
     if service.rpc:
         document.set("DEFAULT", "transport_url", str(rpc))

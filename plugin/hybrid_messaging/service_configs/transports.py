@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -37,6 +37,10 @@ class Kind(NamedTuple):
     no_notifications: str = ""
     defect: Callable[[urls.TransportURL], str] = lambda url: ""
 
+
+#: Queues of RabbitMQ that outlive its restart, with the option of oslo.messaging's
+#: driver that asks for them.
+QUEUES = {"durable": "amqp_durable_queues", "quorum": "rabbit_quorum_queue"}
 
 _KAFKA_PORT = 9092
 #: The scheme of URLs that name Sentinels, which know where Redis is.
@@ -189,12 +193,17 @@ class Side:
 
 
 def resolve(
-    rpc: Side, notify: Side, mode: str | None = None, state_dir: Path | None = None
+    rpc: Side,
+    notify: Side,
+    mode: str | None = None,
+    state_dir: Path | None = None,
+    queues: str | None = None,
 ) -> Transports:
     """Decide on the transports: given URLs, else mode and hosts, else what runs.
 
     :param mode: a mode of the table, with the hosts of both sides
     :param state_dir: the state directory of `up`; default: its own default
+    :param queues: which of `QUEUES` notifications wait in; None leaves it open
     :raises TransportError: something is missing, or unfit for its purpose
     """
     try:
@@ -204,12 +213,28 @@ def resolve(
             rpc, notify = _from_state(
                 state_dir or state.default_state_dir(), rpc, notify
             )
-        return Transports(
+        found = Transports(
             _usable("RPC", rpc.url, lambda found: found.no_rpc),
             _usable("notifications", notify.url, lambda found: found.no_notifications),
         )
+        return found if queues is None else _with_queues(found, queues)
     except (urls.UrlError, modes.ModeError, state.StateError) as error:
         raise TransportError(str(error)) from error
+
+
+def _with_queues(found: Transports, queues: str) -> Transports:
+    if queues not in QUEUES:
+        raise TransportError(
+            f"there are no {queues} queues: choose one of {', '.join(QUEUES)}"
+        )
+    if not is_rabbit(found.notify):
+        raise TransportError(
+            f"{queues} queues are RabbitMQ's, and notifications go to "
+            f"{urls.redact(str(found.notify))}: leave --notify-queues and "
+            "HYBRID_NOTIFY_QUEUES out"
+        )
+    query = {**found.notify.query, QUEUES[queues]: "true"}
+    return replace(found, notify=replace(found.notify, query=query))
 
 
 def _from_mode(mode: modes.Mode, rpc: Side, notify: Side) -> tuple[Side, Side]:

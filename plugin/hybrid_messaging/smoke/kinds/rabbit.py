@@ -63,12 +63,21 @@ def prepare(bus: Bus, run: Run) -> None:
 
 
 def waiting(bus: Bus, run: Run) -> int | None:
-    """See `hybrid_messaging.smoke.kinds.Kind`."""
+    """See `hybrid_messaging.smoke.kinds.Kind`.
+
+    :raises EngineError: it is no quorum queue, where these are wanted
+    """
+    quorum = bus.options.rabbit_quorum_queue
     with _connection(bus) as connection:
         try:
-            return int(connection.channel().queue_declare(run.notify_queue, True)[1])
+            found = connection.channel().queue_declare(run.notify_queue, True)
         except amqp.NotFound:
             return 0
+        if quorum and connecting.lacks_durability(
+            connection, run.notify_exchange, [run.notify_queue], quorum
+        ):
+            raise EngineError(f"{run.notify_queue} is no quorum queue")
+        return int(found[1])
 
 
 def inventory(bus: Bus, run: Run) -> Inventory:
