@@ -91,6 +91,7 @@ def test_clients_have_one_connection_whatever_they_call(
     redis: Redis,
     rpc: Rpc,
     make_proxy: MakeProxy,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     proxy = make_proxy()
@@ -121,6 +122,10 @@ def test_clients_have_one_connection_whatever_they_call(
     assert row["taken"] == 5
     assert row["clients"] >= 2  # the asking command is one
     assert row["waiting"] == row["lost"] == row["undelivered"] == 0
+    file = tmp_path / "nova.conf"
+    file.write_text(f"[DEFAULT]\ntransport_url = {redis.url()}\n")
+    result = run(capsys, "zmq-proxy", "status", "--config-file", file, "-f", "json")
+    assert [each["endpoint"] for each in result.rows] == [proxy.endpoint]
 
     direct = Rpc(redis.url())
     with direct:
@@ -160,17 +165,6 @@ def test_what_cannot_have_a_proxy_is_told(
     refused = pytest.raises(ConfigurationError, match="not with a file")
     with Rpc(f"{url}&use_router_proxy=true") as rpc, refused:
         rpc.transport()
-
-
-def test_the_configuration_of_a_service_will_do(
-    redis: Redis, make_proxy: MakeProxy, tmp_path: Path, capsys: Any
-) -> None:
-    make_proxy()
-    file = tmp_path / "nova.conf"
-    file.write_text(f"[DEFAULT]\ntransport_url = {redis.url()}\n")
-    result = run(capsys, "zmq-proxy", "status", "--config-file", file, "-f", "json")
-    assert result.code == 0
-    assert len(result.rows) == 1
 
 
 # -- several, lost ones ------------------------------------------------------------
