@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition, admin
 from tests.functional import commands
 from tests.functional.commands import configured
 from tests.functional.deployments import Deployment, deployed, smoke
@@ -194,6 +194,34 @@ def test_a_benchmark_makes_its_topic_and_removes_it(node: state.Engine) -> None:
         lambda: kafka.traffic(node).destinations == len(kafka.PRIORITIES),
         "the topic is gone",
     )
+
+
+def test_check_finds_a_topic_that_takes_too_little(
+    place: Deployment,
+    node: state.Engine,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    def limit(operation: admin.AlterConfigOpType, value: str | None) -> None:
+        entry = admin.ConfigEntry(
+            "max.message.bytes", value, incremental_operation=operation
+        )
+        topic = admin.ConfigResource(
+            admin.ConfigResource.Type.TOPIC,
+            "notifications.info",
+            incremental_configs=[entry],
+        )
+        client = admin.AdminClient(kafka._settings(node))
+        for answer in client.incremental_alter_configs([topic]).values():
+            answer.result(30)
+
+    limit(admin.AlterConfigOpType.SET, "5000")
+    try:
+        (problem,) = configured(capsys, place, tmp_path / "nova.conf")["problems"]
+    finally:
+        limit(admin.AlterConfigOpType.DELETE, None)
+    assert problem["code"] == "topic-too-small"
+    assert "notifications.info takes 5000 bytes" in problem["message"]
 
 
 def test_one_that_was_killed_comes_back_with_its_data(place: Deployment) -> None:

@@ -47,6 +47,8 @@ _SILENT = {"log": "to the service's log", "test": "to a list in memory", "noop":
 #: Those that do, of oslo.messaging's own.
 _PUBLISHING = frozenset({"messaging", "messagingv2", "routing"})
 _PRIORITY = "info"
+#: What librdkafka sends at the most (`message.max.bytes`); oslo.messaging leaves it so.
+_KAFKA_LARGEST = 1_000_000
 
 
 @dataclass
@@ -246,8 +248,29 @@ class Checker:
                 route.delivery = "direct"
             elif product:
                 route.delivery = "queued"
+        if route.role == NOTIFY and is_kafka(url) and not failed:
+            yield from self._limited(config, url, options)
         if route.role == NOTIFY and is_rabbit(url) and route.durable and not failed:
             yield from self._leftovers(config, url, hosts[0], options, where)
+
+    def _limited(
+        self, config: ServiceConfig, url: urls.TransportURL, options: Any
+    ) -> Iterator[Problem]:
+        """Topics that refuse what the client library sends."""
+        assert self.timeout is not None
+        topics = [f"{topic}.{_PRIORITY}" for topic in config.conf[NOTIFICATIONS].topics]
+        limits = connecting.kafka_limits(url, options, topics, self.timeout)
+        for topic, limit in limits.items():
+            if limit < _KAFKA_LARGEST:
+                yield Problem(
+                    Severity.WARNING,
+                    "topic-too-small",
+                    f"topic {topic} takes {limit} bytes, and services send up to "
+                    f"{_KAFKA_LARGEST}: larger notifications are lost",
+                    f"raise max.message.bytes of {topic}, or message.max.bytes of the "
+                    "brokers",
+                    config.where(NOTIFICATIONS, "topics"),
+                )
 
     def _connect(
         self, url: urls.TransportURL, host: urls.Host, options: Any

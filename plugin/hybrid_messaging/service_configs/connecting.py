@@ -418,6 +418,35 @@ def _kafka_greeting(
     return "Kafka"
 
 
+def kafka_limits(
+    url: urls.TransportURL, options: Any, topics: Iterable[str], timeout: float
+) -> dict[str, int]:
+    """How large the messages of topics may be, in bytes.
+
+    :param topics: those that are not there are passed over
+    :param timeout: seconds for each answer
+    :returns: nothing if the client library is not installed, or we may not ask
+    """
+    try:
+        from confluent_kafka import KafkaException, admin
+    except ImportError:
+        return {}
+    topic = admin.ConfigResource.Type.TOPIC
+    try:
+        client = admin.AdminClient(kafka_settings(url, url.hosts, options))
+        existing = client.list_topics(timeout=timeout).topics
+        asked = [
+            admin.ConfigResource(topic, name) for name in topics if name in existing
+        ]
+        answers = client.describe_configs(asked) if asked else {}
+        return {
+            resource.name: int(answer.result(timeout)["max.message.bytes"].value)
+            for resource, answer in answers.items()
+        }
+    except KafkaException:
+        return {}
+
+
 def _kafka_error(server: str, reasons: str, options: Any) -> ConnectError:
     if "_AUTHENTICATION" in reasons:
         return ConnectError(
