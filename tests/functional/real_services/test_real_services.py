@@ -40,7 +40,7 @@ def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 @pytest.mark.parametrize(
     ("mode", "threading"),
-    [*(("qpid-hybrid", how) for how in THREADING), ("zmq-hybrid", "native")],
+    [*(("qpid-hybrid", how) for how in THREADING), ("zmq-hybrid", "eventlet")],
 )
 def test_rpc_apart_from_notifications(
     mode: str, threading: str, tmp_path: Path, progress: Callable[[str], None]
