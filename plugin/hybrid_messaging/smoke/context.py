@@ -81,6 +81,10 @@ class Context:
         )
         return client.prepare(**options)
 
+    def renew(self) -> None:
+        """Have further clients be new to the bus, and know nothing."""
+        self._rpc = None
+
     def restart(self, which: bus.Bus) -> None:
         """Restart a server that `up` has started.
 

@@ -20,18 +20,30 @@ def rpc_restart(context: Context) -> Finding:
     directed(context)
     context.restart(context.rpc)
     begin = time.monotonic()
+    took = _recovery(context, begin)
+    fanout(context)
+    # who has known the servers before may do without what was restarted
+    context.renew()
+    found = _recovery(context, begin)
+    return Finding(
+        f"{took:.1f} s after {context.rpc.title} was back, all servers answered again, "
+        f"after {found:.1f} s to a new client"
+    )
+
+
+def _recovery(context: Context, begin: float) -> float:
+    """Call all servers until they answer.
+
+    :param begin: monotonic time of the restart
+    :returns: seconds since then
+    """
     while True:
         try:
             directed(context)
-            break
+            return time.monotonic() - begin
         except Exception as error:
             if time.monotonic() > begin + RECOVERY_TIMEOUT:
                 raise Failure(
                     f"no recovery within {RECOVERY_TIMEOUT:g} s of the restart: {error}"
                 ) from error
             time.sleep(PAUSE)
-    took = time.monotonic() - begin
-    fanout(context)
-    return Finding(
-        f"{took:.1f} s after {context.rpc.title} was back, all servers answered again"
-    )
