@@ -96,7 +96,12 @@ class ProxiedRedis(Redis):
 
     def start(self) -> ProxiedRedis:
         super().start()
-        self._proxy.start()
+        try:
+            self._proxy.start()
+        except BaseException:
+            self._proxy.kill()
+            super().stop()
+            raise
         return self
 
     def stop(self) -> None:
