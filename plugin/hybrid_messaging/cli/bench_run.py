@@ -16,7 +16,7 @@ from cliff.app import App
 from cliff.lister import Lister
 
 from hybrid_messaging import state
-from hybrid_messaging.cli import bench_options, ending, progress
+from hybrid_messaging.cli import bench_options, ending, options, progress
 from hybrid_messaging.engines import Options
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class BenchRun(Lister):
             help="as for `up` (default: $HYBRID_ROUTER, else what is installed, else "
             "embedded)",
         )
+        options.add_tls(parser)
         parser.add_argument(
             "--output",
             type=Path,
@@ -284,7 +285,7 @@ def _setup(parsed_args: argparse.Namespace) -> Setup:
         parsed_args.parts,
         tuple(parsed_args.rate),
         given,
-        Options(router=parsed_args.router or None),
+        Options(router=parsed_args.router or None, tls=parsed_args.tls),
     )
 
 
