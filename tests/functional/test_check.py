@@ -249,13 +249,13 @@ def test_queues_of_former_days(
         queue.declare()
         result = check(path, "-f", "json")
         assert problems(result) == [("error", "not-durable-on-server")] * 2
+        messages = [item["message"] for item in result.rows[0]["problems"]]
+        assert messages[0].startswith("exchange nova exists")
+        assert messages[1].startswith("queue notifications.info exists")
         wanted = config(bus.url(), f"{notify}?rabbit_quorum_queue=true", name="x.conf")
         result = check(wanted, "-f", "json")
         assert problems(result) == [("error", "not-durable-on-server")]
         assert "is not a quorum queue" in result.rows[0]["problems"][0]["message"]
-        messages = [item["message"] for item in result.rows[0]["problems"]]
-        assert messages[0].startswith("exchange nova exists")
-        assert messages[1].startswith("queue notifications.info exists")
         queue.delete()
         exchange(connection.default_channel).delete()
         assert check(path).code == 0
