@@ -459,6 +459,19 @@ def test_a_kafka_that_is_not_there_is_refused(
     assert cure in said
 
 
+def test_what_offline_keeps_from_being_installed_is_named(host: Host) -> None:
+    """As clean.sh leaves it, which removes the environment of Python."""
+    bare = host.dest / "bin" / "python"
+    bare.parent.mkdir()
+    bare.write_text("#!/bin/sh\necho No module named hybrid_messaging >&2\nexit 1\n")
+    bare.chmod(0o755)
+    host.local_conf |= {"PYTHON": str(bare), "OFFLINE": "True"}
+    done = host.run("stack.sh")
+    assert done.returncode != 0
+    assert f"not installed in the environment of {bare}" in done.stdout
+    assert "run stack.sh once with OFFLINE=False" in done.stdout
+
+
 # -- retired plugins -----------------------------------------------------------
 
 
