@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -172,64 +174,26 @@ answer({"timed": timed, "left": left, "next": client.call({}, "echo", value="nex
     assert told == {"timed": "torn away", "left": 0, "next": "next"}
 
 
-@pytest.mark.routed
-def test_patched_processes_recover(own_bus: Router, own_rpc: Rpc) -> None:
-    with Worker(own_rpc.url, own_rpc.topic, eventlet=True):
-        assert own_rpc.client().call({}, "name") == "worker"
-        caller = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                PATCHED
-                + """
+@contextlib.contextmanager
+def patched_caller(rpc: Rpc, failure: str) -> Iterator[Callable[[], Any]]:
+    """A patched process that makes a call, one that fails, and goes on when it can.
+
+    :param failure: the exception (`hybrid_messaging.drivers.errors`) of the second
+    :returns: what reads its next answer: "worker", "lost", "recovered"
+    """
+    program = f"""
 client = rpc.client()
-client.call({}, "name")
-answer("ready")
+answer(client.call({{}}, "name"))
 try:
-    client.call({}, "sleep", seconds=20)
-except errors.BusLost:
+    client.call({{}}, "sleep", seconds=60)
+except errors.{failure}:
     answer("lost")
-while raises(oslo_messaging.MessagingException, client.call, {}, "name"):
+while raises(oslo_messaging.MessagingException, client.call, {{}}, "name"):
     time.sleep(0.1)
 answer("recovered")
-""",
-            ],
-            cwd=ROOT,
-            env={**os.environ, "WORKER_URL": own_rpc.url, "TOPIC": own_rpc.topic},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert caller.stdout is not None
-            assert json.loads(caller.stdout.readline()) == "ready"
-            own_bus.kill()
-            assert json.loads(caller.stdout.readline()) == "lost"
-            own_bus.start()
-            assert json.loads(caller.stdout.readline()) == "recovered"
-        finally:
-            caller.kill()
-            caller.wait()
-        assert own_rpc.client().call({}, "name") == "worker"
-
-
-def test_patched_callers_notice_a_lost_server(rpc: Rpc) -> None:
+"""
     caller = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            PATCHED
-            + """
-client = rpc.client()
-answer(client.call({}, "name"))
-try:
-    client.call({}, "sleep", seconds=60)
-except errors.ServerLost:
-    answer("lost")
-while raises(oslo_messaging.MessagingException, client.call, {}, "name"):
-    time.sleep(0.1)
-answer("recovered")
-""",
-        ],
+        [sys.executable, "-c", PATCHED + program],
         cwd=ROOT,
         env={**os.environ, "WORKER_URL": rpc.url, "TOPIC": rpc.topic},
         stdout=subprocess.PIPE,
@@ -237,16 +201,35 @@ answer("recovered")
     )
     try:
         assert caller.stdout is not None
-        with Worker(rpc.url, rpc.topic, eventlet=True) as worker:
-            assert json.loads(caller.stdout.readline()) == "worker"
-            worker.until("begins")
-            worker.kill()
-            assert json.loads(caller.stdout.readline()) == "lost"
-        with Worker(rpc.url, rpc.topic, eventlet=True):
-            assert json.loads(caller.stdout.readline()) == "recovered"
+        output = caller.stdout
+        yield lambda: json.loads(output.readline())
     finally:
         caller.kill()
         caller.communicate()
+
+
+@pytest.mark.routed
+def test_patched_processes_recover(own_bus: Router, own_rpc: Rpc) -> None:
+    with Worker(own_rpc.url, own_rpc.topic, eventlet=True) as worker:
+        with patched_caller(own_rpc, "BusLost") as answer:
+            assert answer() == "worker"
+            worker.until("begins")
+            own_bus.kill()
+            assert answer() == "lost"
+            own_bus.start()
+            assert answer() == "recovered"
+        assert own_rpc.client().call({}, "name") == "worker"
+
+
+def test_patched_callers_notice_a_lost_server(rpc: Rpc) -> None:
+    with patched_caller(rpc, "ServerLost") as answer:
+        with Worker(rpc.url, rpc.topic, eventlet=True) as worker:
+            assert answer() == "worker"
+            worker.until("begins")
+            worker.kill()
+            assert answer() == "lost"
+        with Worker(rpc.url, rpc.topic, eventlet=True):
+            assert answer() == "recovered"
 
 
 @pytest.mark.parametrize("eventlet", [False, True], ids=["native", "eventlet"])
