@@ -444,6 +444,27 @@ def test_a_router_that_is_not_there_is_refused(host: Host) -> None:
     assert "HYBRID_ROUTER=/nowhere/skrouterd is not installed" in said
 
 
+def test_a_router_in_an_image_is_fetched_for_podman(host: Host) -> None:
+    assert "container:IMAGE" in host.refused(HYBRID_ROUTER="container:")
+    host.local_conf["NOT_PACKAGED"] = "podman"
+    host.local_conf["HYBRID_ROUTER"] = "container"
+    done = host.run("stack.sh")
+    assert "needs the package podman, which cannot be installed" in done.stdout
+    del host.local_conf["NOT_PACKAGED"]
+    podman = host.dest / "bin" / "podman"
+    podman.parent.mkdir(exist_ok=True)
+    podman.write_text("#!/bin/sh\necho not today >&2\nexit 125\n")
+    podman.chmod(0o755)
+    for choice, message in (
+        ("container", "the router could not be fetched"),
+        ("container:other/router", "HYBRID_ROUTER=container:other/router: the image"),
+    ):
+        host.local_conf["HYBRID_ROUTER"] = choice
+        done = host.run("stack.sh")
+        assert done.returncode != 0
+        assert message in done.stdout
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "cure"),
     [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -24,6 +25,9 @@ from tests.functional.waiting import Stopwatch, until
 
 from hybrid_messaging import state
 from hybrid_messaging.engines import EngineError, deployment, ports, router
+
+#: The image of a skupper-router that Podman has here.
+IMAGE = os.environ.get("HYBRID_TEST_ROUTER_IMAGE")
 
 
 @pytest.fixture
@@ -193,6 +197,23 @@ def test_half_of_it_is_refused_or_repaired(hybrid: Deployment) -> None:
     assert after.rpc_url == before.rpc_url
     assert after.engines[1] == before.engines[1]
     assert hybrid.health() == {"router": "up", "rabbitmq": "up"}
+
+
+@pytest.mark.skipif(IMAGE is None, reason="HYBRID_TEST_ROUTER_IMAGE names no image")
+def test_a_router_in_a_container_ends_even_if_podman_is_killed(tmp_path: Path) -> None:
+    with deployed(tmp_path / "state", f"container:{IMAGE}") as place:
+        given = {"notify": NOWHERE["notify"]}
+        port = place.up(given=given, tls=True).state.engines[0].port
+        process = place.process("router")
+        process.kill()
+        process.wait(30)
+        assert ports.answers("127.0.0.1", port), "nothing is left to end"
+        # which takes the port that it has had
+        again = place.up(given=given, repair=True).state.engines[0].port
+        assert (again, place.health()) == (port, {"router": "up"})
+        place.down()
+        assert place.processes() == []
+        assert not ports.answers("127.0.0.1", port)
 
 
 def test_one_that_hangs_is_told_from_one_that_runs(

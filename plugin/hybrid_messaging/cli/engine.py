@@ -46,8 +46,8 @@ class EnginePrepare(ShowOne):
         parser.add_argument(
             "--router",
             metavar="ROUTER",
-            help="embedded, skrouterd, qdrouterd, or the path of one of the latter "
-            "(default: what is installed, else embedded)",
+            help="embedded, skrouterd, qdrouterd, the path of one of the latter, "
+            "container or container:IMAGE (default: what is installed, else embedded)",
         )
         parser.add_argument(
             "--kafka",

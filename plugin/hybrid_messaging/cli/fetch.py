@@ -19,12 +19,13 @@ class Fetch(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("engine", help="broker or kafka")
+        parser.add_argument("engine", help="broker, kafka or router")
         parser.add_argument(
             "--source",
             metavar="SOURCE",
             help="apache: the release archive, whose checksum is verified; maven: by "
-            "Maven's client (default: the engine's first source)",
+            "Maven's client; container: an image, by Podman (default: the engine's "
+            "first source)",
         )
         return parser
 

@@ -60,8 +60,9 @@ class Up(Lister):
             "--router",
             default=os.environ.get("HYBRID_ROUTER"),
             metavar="ROUTER",
-            help="embedded, skrouterd, qdrouterd, or the path of one of the latter "
-            "(default: $HYBRID_ROUTER, else what is installed, else embedded)",
+            help="embedded, skrouterd, qdrouterd, the path of one of the latter, "
+            "container or container:IMAGE (default: $HYBRID_ROUTER, else what is "
+            "installed, else embedded)",
         )
         parser.add_argument(
             "--kafka",

@@ -27,6 +27,10 @@ Progress = Callable[[str], None]
 """Takes one line for whoever waits."""
 
 
+Fetch = Callable[[Progress], "Path | str"]
+"""Gets an engine that no distribution packages; returns what it is found by."""
+
+
 class EngineError(RuntimeError):
     """An engine that cannot be started, reached or understood."""
 
@@ -65,7 +69,8 @@ class Certificates:
 class Options:
     """What a user may choose about engines; None leaves it to us."""
 
-    #: `embedded`, `skrouterd`, `qdrouterd`, or the path of one of these two
+    #: `embedded`, `skrouterd`, `qdrouterd`, the path of one of these two, `container`
+    #: or `container:IMAGE`
     router: str | None = None
     #: the address to listen on
     host: str = HOST
@@ -129,7 +134,7 @@ class Engine(Protocol):
     #: what stands before the host in its URLs: `user:password@`, or nothing
     CREDENTIALS: str
     #: where it can be fetched from, if it is no package; the first is the default
-    SOURCES: Mapping[str, Callable[[Progress], Path]]
+    SOURCES: Mapping[str, Fetch]
 
     def missing(self, options: Options) -> list[Missing]:
         """What this machine lacks to run the engine."""

@@ -9,12 +9,13 @@ https://artemis.apache.org/components/artemis/documentation/
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from hybrid_messaging import modes, state, urls
 from hybrid_messaging.engines import (
     EngineError,
+    Fetch,
     Launch,
     Missing,
     Options,
@@ -94,7 +95,7 @@ def fetch_with_maven(progress: Progress) -> Path:
     return java.fetch_with_maven(f"{ARTEMIS} {VERSION}", BUILD_FILE, _home(), progress)
 
 
-SOURCES: Mapping[str, Callable[[Progress], Path]] = {"maven": fetch_with_maven}
+SOURCES: Mapping[str, Fetch] = {"maven": fetch_with_maven}
 
 
 def prepare(

@@ -15,7 +15,7 @@ import re
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from hybrid_messaging import modes, state, urls
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
+    Fetch,
     Launch,
     Missing,
     Options,
@@ -115,7 +116,7 @@ def fetch_with_maven(progress: Progress) -> Path:
     return java.fetch_with_maven(f"{TITLE} {VERSION}", BUILD_FILE, _cached(), progress)
 
 
-SOURCES: Mapping[str, Callable[[Progress], Path]] = {
+SOURCES: Mapping[str, Fetch] = {
     "apache": fetch_from_apache,
     "maven": fetch_with_maven,
 }

@@ -19,7 +19,7 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from hybrid_messaging import state, urls
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
+    Fetch,
     Launch,
     Missing,
     Options,
-    Progress,
     TakePort,
     Traffic,
     ports,
@@ -42,7 +42,7 @@ START_TIMEOUT = 120.0
 # with the management agent a node takes six seconds even when it is idle
 STOP_TIMEOUT = 30.0
 CREDENTIALS = "user:password@"
-SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
+SOURCES: Mapping[str, Fetch] = {}
 
 USERNAME = "hybrid"
 #: The first with streams, which oslo.messaging's driver can ask for

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,10 @@ from hybrid_messaging import state, urls
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
+    Fetch,
     Launch,
     Missing,
     Options,
-    Progress,
     TakePort,
     Traffic,
     templates,
@@ -41,7 +41,7 @@ TITLE = "Redis"
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
 CREDENTIALS = "user:password@"
-SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
+SOURCES: Mapping[str, Fetch] = {}
 
 PROGRAM = "redis-server"
 #: The first that knows users and their rights.

@@ -1,30 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """The AMQP 1.0 router: skupper-router, Qpid Dispatch, or our own.
 
-All three read the same configuration and answer the same questions.
+All three read the same configuration and answer the same questions. skupper-router
+may also be in a container image.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_messaging import state, urls
 from hybrid_messaging.engines import (
     EngineError,
+    Fetch,
     Launch,
     Missing,
     Options,
-    Progress,
     TakePort,
     Traffic,
+    container,
     templates,
 )
 
@@ -35,10 +38,15 @@ TITLE = "AMQP 1.0 router"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
 CREDENTIALS = ""
-SOURCES: Mapping[str, Callable[[Progress], Path]] = {}
 
 #: Our own router, in Python: for one host.
 EMBEDDED = "embedded"
+#: skupper-router from an image, `IMAGE` or that of ``container:IMAGE``.
+CONTAINER = "container"
+IMAGE = "quay.io/skupper/skupper-router:3.5.1"
+SOURCES: Mapping[str, Fetch] = {
+    CONTAINER: functools.partial(container.pull, IMAGE),
+}
 #: The routers that are looked for on PATH, the living project first.
 NATIVE = ("skrouterd", "qdrouterd")
 #: The oldest that have been seen to do what the driver needs, by major and minor.
@@ -72,6 +80,9 @@ _VERSION_TIMEOUT = 10.0
 def missing(options: Options) -> list[Missing]:
     """See `hybrid_messaging.engines.Engine`."""
     wanted = options.router
+    image = _image(wanted)
+    if image is not None:
+        return container.missing(image) or _outdated(str(wanted))
     lacking = []
     if wanted not in (None, EMBEDDED) and not shutil.which(str(wanted)):
         lacking.append(
@@ -83,7 +94,7 @@ def missing(options: Options) -> list[Missing]:
             )
         )
     lacking += _outdated(describe(options))
-    if options.tls and _saslpasswd() is None:
+    if options.tls and _find_saslpasswd() is None:
         lacking.append(Missing(_SASLPASSWD, _install_saslpasswd()))
     return lacking
 
@@ -103,7 +114,7 @@ def prepare(
     """See `hybrid_messaging.engines.Engine`."""
     before = previous.details if previous else {}
     choice = options.router or before.get("router") or describe(options)
-    command = _command(choice)
+    command = _command(choice, directory, options)
     for lack in _outdated(choice):
         raise EngineError(f"this machine lacks {lack.what}: {lack.install}")
     username, password = options.username, options.password
@@ -122,7 +133,9 @@ def prepare(
             host=options.host,
             port=port,
             directory=directory,
-            sasl=_write_user(directory, username, password) if username else None,
+            sasl=_write_user(choice, directory, username, password)
+            if username
+            else None,
             certificates=options.certificates,
             worker_threads=WORKER_THREADS,
             idle_timeout=IDLE_TIMEOUT,
@@ -191,8 +204,10 @@ def management(engine: state.Engine) -> Management:
     )
 
 
-def _write_user(directory: Path, username: str, password: str | None) -> str:
-    """Make the one user of the router, with Cyrus SASL.
+def _write_user(
+    choice: str, directory: Path, username: str, password: str | None
+) -> str:
+    """Make the one user of the router, with the Cyrus SASL that the router has.
 
     :returns: the name of the SASL configuration in `directory`
     """
@@ -204,15 +219,10 @@ def _write_user(directory: Path, username: str, password: str | None) -> str:
         )
     users = directory / f"{_SASL}.users"
     users.unlink(missing_ok=True)
-    program = _saslpasswd()
-    if program is None:
-        raise EngineError(
-            f"{_SASLPASSWD} is not installed here, which makes the router's users: "
-            + _install_saslpasswd()
-        )
+    program = _saslpasswd(choice, directory)
     try:
         subprocess.run(
-            [program, "-c", "-p", "-f", users, "-u", realm, name],
+            [*program, "-c", "-p", "-f", users, "-u", realm, name],
             input=password,
             capture_output=True,
             text=True,
@@ -221,10 +231,9 @@ def _write_user(directory: Path, username: str, password: str | None) -> str:
         )
         # it makes it readable for the group as well
         users.chmod(0o600)
-    except subprocess.CalledProcessError as error:
-        raise EngineError(f"{program} cannot write {users}: {error.stderr}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"{program} cannot write {users}: {error}") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        raise EngineError(f"{program[0]} cannot write {users}: {reason}") from error
     templates.write_private(
         directory / f"{_SASL}.conf", templates.render("router-sasl.conf", users=users)
     )
@@ -236,13 +245,15 @@ def _outdated(choice: str) -> list[Missing]:
 
     :param choice: as for ``--router``
     """
-    oldest = OLDEST.get(Path(choice).name)
-    program = shutil.which(choice)
-    if oldest is None or program is None:
+    image = _image(choice)
+    name = NATIVE[0] if image else Path(choice).name
+    oldest = OLDEST.get(name)
+    program = container.command(image, name) if image else (shutil.which(choice),)
+    if oldest is None or program == (None,):
         return []
     try:
         told = subprocess.run(
-            [program, "--version"],
+            [*program, "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_VERSION_TIMEOUT,
@@ -255,14 +266,34 @@ def _outdated(choice: str) -> list[Missing]:
         return []
     return [
         Missing(
-            f"{Path(choice).name} {'.'.join(map(str, oldest))} or later: {program} is "
+            f"{name} {'.'.join(map(str, oldest))} or later: {image or program[0]} is "
             f"{found[0]}, with which the amqp driver has not been seen to work",
             f"install a newer one, or take --router {EMBEDDED}",
         )
     ]
 
 
-def _saslpasswd() -> str | None:
+def _image(choice: str | None) -> str | None:
+    """The image that a choice names."""
+    name, _, image = (choice or "").partition(":")
+    return (image or IMAGE) if name == CONTAINER else None
+
+
+def _saslpasswd(choice: str, directory: Path) -> Sequence[str]:
+    """What runs saslpasswd2: formats of its files differ between systems."""
+    image = _image(choice)
+    if image:
+        return container.command(image, _SASLPASSWD, directory)
+    program = _find_saslpasswd()
+    if program is None:
+        raise EngineError(
+            f"{_SASLPASSWD} is not installed here, which makes the router's users: "
+            + _install_saslpasswd()
+        )
+    return (program,)
+
+
+def _find_saslpasswd() -> str | None:
     # Debian has it where only root looks for programs
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
     return shutil.which(_SASLPASSWD, path=path)
@@ -274,9 +305,16 @@ def _install_saslpasswd() -> str:
     return "sudo dnf install cyrus-sasl"
 
 
-def _command(choice: str) -> tuple[str, ...]:
+def _command(choice: str, directory: Path, options: Options) -> tuple[str, ...]:
     if choice == EMBEDDED:
         return (sys.executable, "-m", "hybrid_messaging.router", "--config")
+    image = _image(choice)
+    if image:
+        for lack in container.missing(image):
+            raise EngineError(f"this machine lacks {lack.what}: {lack.install}")
+        host = options.certificates.host if options.certificates else None
+        files = [host] if host else []
+        return (*container.command(image, NATIVE[0], directory, files), "-c")
     program = shutil.which(choice)
     if program is None:
         raise EngineError(
