@@ -20,6 +20,7 @@ from hybrid_messaging.smoke import endpoint, worker
 from hybrid_messaging.smoke.outcome import Failure
 from hybrid_messaging.smoke.run import Run
 from hybrid_messaging.smoke.servers import Process, Servers
+from hybrid_messaging.workers import loop
 
 # oslo.messaging's transport within one process
 FAKE = Run("fake://", "fake://")
@@ -46,7 +47,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What a worker that cannot close would end with, instead of ending us."""
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    monkeypatch.setattr(worker, "FAREWELL", TIMEOUT)
+    monkeypatch.setattr(loop, "FAREWELL", TIMEOUT)
     return codes
 
 
@@ -56,7 +57,9 @@ def talk(exits: list[int]) -> Iterator[tuple[Lines, Lines]]:
     commands, events = Lines(), Lines()
     commands.sink.write(FAKE.to_json() + "\n")
     thread = threading.Thread(
-        target=worker.main, args=(commands.source, events.sink), daemon=True
+        target=loop.obey,
+        args=(commands.source, events.sink, worker.Worker),
+        daemon=True,
     )
     thread.start()
     yield commands, events
@@ -98,7 +101,7 @@ def test_a_worker_listens(talk: tuple[Lines, Lines]) -> None:
 def test_a_worker_tells_what_it_cannot_do(exits: list[int]) -> None:
     output = io.StringIO()
     lines = f'{Run("pigeon://", "fake://").to_json()}\n{{"do": "serve", "server": "s"}}'
-    worker.main(io.StringIO(lines), output)
+    loop.obey(io.StringIO(lines), output, worker.Worker)
     told = json.loads(output.getvalue())
     assert told["event"] == "error" and "pigeon" in told["text"]
 

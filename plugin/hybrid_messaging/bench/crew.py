@@ -3,14 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import queue
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -18,15 +11,10 @@ from typing import Any, Protocol
 from hybrid_messaging import urls
 from hybrid_messaging.bench import BenchError
 from hybrid_messaging.bench.assignment import Assignment
-
-#: Seconds that the workers may take to end by themselves.
-FAREWELL = 5.0
+from hybrid_messaging.workers import Event, Report
+from hybrid_messaging.workers.process import FAREWELL, WorkerProcess
 
 _WORKER = "hybrid_messaging.bench.worker"
-_LOG_LINES = 5
-
-Event = dict[str, Any]
-Tell = Callable[[Event], None]
 
 
 class Worker(Protocol):
@@ -56,79 +44,19 @@ class Worker(Protocol):
         """The end of what it has written about itself, without passwords."""
 
 
-Start = Callable[[Assignment, Tell], Worker]
+Start = Callable[[Assignment, Report], Worker]
 
 
-class LocalWorker:
+class LocalWorker(WorkerProcess):
     """A worker process on this machine.
 
-    It ends when its standard input is closed, thus also if this process dies.
-
     :param assignment: what it shall do
-    :param report: takes its events, the last of which is `ended`
+    :param report: takes its events
     """
 
-    def __init__(self, assignment: Assignment, report: Tell) -> None:
+    def __init__(self, assignment: Assignment, report: Report) -> None:
         self.name = assignment.name
-        self._report = report
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", _WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            # modules that lie around where we were started are none of ours
-            cwd="/",
-            text=True,
-        )
-        threading.Thread(target=self._read, daemon=True).start()
-        self._write(assignment.to_json())
-
-    def tell(self, do: str, **values: Any) -> None:
-        """See `Worker`."""
-        self._write(json.dumps({"do": do, **values}))
-
-    def pause(self) -> None:
-        """See `Worker`."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def kill(self) -> None:
-        """See `Worker`."""
-        self._process.kill()
-        self._process.wait()
-
-    def ask_to_end(self) -> None:
-        """See `Worker`."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-
-    def end(self, deadline: float) -> None:
-        """See `Worker`."""
-        try:
-            self._process.wait(max(deadline - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._log.close()
-
-    def log(self) -> str:
-        """See `Worker`."""
-        self._log.seek(0)
-        text = self._log.read().decode(errors="replace").strip()
-        return urls.redact(" / ".join(text.splitlines()[-_LOG_LINES:])) or "no output"
-
-    def _write(self, line: str) -> None:
-        assert self._process.stdin is not None
-        # one that has ended is noticed where its events are waited for
-        with contextlib.suppress(OSError):
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._report(json.loads(line))
-        self._report({"event": "ended"})
+        super().__init__(_WORKER, assignment.to_json(), report)
 
 
 class Crew:
@@ -152,7 +80,7 @@ class Crew:
             self.close()
             raise
 
-    def _reporter(self, name: str) -> Tell:
+    def _reporter(self, name: str) -> Report:
         return lambda event: self._events.put((name, event))
 
     def tell(self, names: Iterable[str], do: str, **values: Any) -> None:

@@ -16,7 +16,9 @@ import oslo_messaging
 from hybrid_messaging.bench import machine
 from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.bench.control import HOSTS, Line
-from hybrid_messaging.bench.crew import FAREWELL, Event, LocalWorker
+from hybrid_messaging.bench.crew import LocalWorker
+from hybrid_messaging.workers import Event
+from hybrid_messaging.workers.process import FAREWELL
 
 
 class Host:

@@ -15,12 +15,13 @@ from typing import Any
 from hybrid_messaging.bench import buses, ledger
 from hybrid_messaging.bench.assignment import Assignment, Clock, Timing
 from hybrid_messaging.bench.buses import Bus
-from hybrid_messaging.bench.crew import Crew, Event, LocalWorker, Start
+from hybrid_messaging.bench.crew import Crew, LocalWorker, Start
 from hybrid_messaging.bench.latency import Latencies
 from hybrid_messaging.bench.parameters import KINDS, NOTIFY, Parameters
 from hybrid_messaging.bench.plan import Group, Step, split
 from hybrid_messaging.bench.troubles import TROUBLES
 from hybrid_messaging.bench.usage import Sample, Watch, machine_cpu
+from hybrid_messaging.workers import Event
 
 #: Seconds that workers may take to start, and then to connect.
 START_TIMEOUT = 120.0

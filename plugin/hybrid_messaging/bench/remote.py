@@ -17,7 +17,8 @@ import oslo_messaging
 from hybrid_messaging.bench import BenchError
 from hybrid_messaging.bench.assignment import PREFIX, Assignment
 from hybrid_messaging.bench.control import HOSTS, Line
-from hybrid_messaging.bench.crew import Event, Tell, Worker
+from hybrid_messaging.bench.crew import Worker
+from hybrid_messaging.workers import Event, Report
 
 #: Seconds to wait for the hosts, and between two times of asking who is there.
 PATIENCE = 60.0
@@ -41,7 +42,7 @@ class Hosts:
         self._changed = threading.Condition()
         #: what each host has told about itself
         self.about: dict[str, dict[str, Any]] = {}
-        self._reports: dict[str, Tell] = {}
+        self._reports: dict[str, Report] = {}
         self._line = Line(url, self._name, self._name, [self])
 
     def present(
@@ -67,7 +68,7 @@ class Hosts:
         if report is not None:
             report(event)
 
-    def start(self, assignment: Assignment, report: Tell) -> Worker:
+    def start(self, assignment: Assignment, report: Report) -> Worker:
         """Start a worker on the next host.
 
         :raises BenchError: if the host does not answer
@@ -122,7 +123,7 @@ class RemoteWorker:
     """
 
     def __init__(
-        self, name: str, key: str, host: str, client: Any, reports: dict[str, Tell]
+        self, name: str, key: str, host: str, client: Any, reports: dict[str, Report]
     ) -> None:
         self.name = name
         self._key = key

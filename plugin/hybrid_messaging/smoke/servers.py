@@ -3,11 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from typing import Any
@@ -15,18 +10,14 @@ from typing import Any
 from hybrid_messaging import urls
 from hybrid_messaging.smoke.outcome import Failure
 from hybrid_messaging.smoke.run import Run
-
-#: Seconds that the processes may take to end by themselves.
-FAREWELL = 5.0
+from hybrid_messaging.workers import Event
+from hybrid_messaging.workers.process import FAREWELL, WorkerProcess
 
 _WORKER = "hybrid_messaging.smoke.worker"
-_LOG_LINES = 5
 
 
-class Process:
+class Process(WorkerProcess):
     """One process of `hybrid_messaging.smoke.worker`.
-
-    It ends when its standard input is closed, thus also if this process dies.
 
     :param run: what it shall know
     :param name: of the server in it
@@ -36,26 +27,10 @@ class Process:
         self.name = name
         self.serving = False
         self._changed = threading.Condition()
-        self._events: list[dict[str, Any]] = []
-        self._ended = False
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", _WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            # modules that lie around where we were started are none of ours
-            cwd="/",
-            text=True,
-        )
-        threading.Thread(target=self._read, daemon=True).start()
-        self._write(run.to_json())
+        self._events: list[Event] = []
+        super().__init__(_WORKER, run.to_json(), self._take)
 
-    def tell(self, do: str, **values: Any) -> None:
-        """Have it do something."""
-        self._write(json.dumps({"do": do, **values}))
-
-    def wait(self, event: str, timeout: float, **values: Any) -> dict[str, Any] | None:
+    def wait(self, event: str, timeout: float, **values: Any) -> Event | None:
         """Wait for an event with these values.
 
         :param timeout: seconds
@@ -69,65 +44,20 @@ class Process:
                 for found in self._events:
                     if found["event"] == "error":
                         raise Failure(f"{self}: {urls.redact(found['text'])}")
+                    if found["event"] == "ended":
+                        raise Failure(f"{self} has ended: {self.log()}")
                     if wanted <= found.items():
                         self._events.remove(found)
                         return found
-                if self._ended:
-                    raise Failure(f"{self} has ended: {self.log()}")
                 if not self._changed.wait(deadline - time.monotonic()):
                     return None
 
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self._process.poll() is None
-
-    def kill(self) -> None:
-        """End it with SIGKILL, as a crash would."""
-        self._process.kill()
-        self._process.wait()
-
-    def ask_to_end(self) -> None:
-        """Close its input."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-
-    def end(self, deadline: float) -> None:
-        """Wait until it has ended, or kill it.
-
-        :param deadline: monotonic time until which it may end by itself
-        """
-        try:
-            self._process.wait(max(deadline - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._log.close()
-
-    def log(self) -> str:
-        """The end of what it has written about itself, without passwords."""
-        self._log.seek(0)
-        text = self._log.read().decode(errors="replace").strip()
-        return urls.redact(" / ".join(text.splitlines()[-_LOG_LINES:])) or "no output"
-
     def __str__(self) -> str:
-        return f"server process {self.name} (pid {self._process.pid})"
+        return f"server process {self.name} (pid {self.pid})"
 
-    def _write(self, line: str) -> None:
-        assert self._process.stdin is not None
-        # one that has ended is noticed where its events are waited for
-        with contextlib.suppress(OSError):
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with self._changed:
-                self._events.append(json.loads(line))
-                self._changed.notify_all()
+    def _take(self, event: Event) -> None:
         with self._changed:
-            self._ended = True
+            self._events.append(event)
             self._changed.notify_all()
 
 
