@@ -36,6 +36,7 @@ class Host:
             "HYBRID_KAFKA_PORT": str(free_port()),
             "HYBRID_BROKER_PORT": str(free_port()),
             "HYBRID_REDIS_PORT": str(free_port()),
+            "HYBRID_ZMQ_PROXY_PORT": str(free_port()),
         }
         for script in ("stack.sh", "unstack.sh", "clean.sh"):
             (directory / script).symlink_to(ROOT / "tests/devstack/run.sh")

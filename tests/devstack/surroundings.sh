@@ -12,7 +12,8 @@
 
 # shellcheck disable=SC2034  # DevStack's variables, which the plugin reads
 STACK_USER=$(id -un) DATA_DIR=$DEST/data HOST_IP=127.0.0.1 SYSTEMD_DIR=$DEST/units \
-    SERVICE_LISTEN_ADDRESS=0.0.0.0 SYSTEMCTL="sudo systemctl"
+    SERVICE_LISTEN_ADDRESS=0.0.0.0 SYSTEMCTL="sudo systemctl" \
+    HYBRID_RABBITMQ_CONF_DIR=$DEST/rabbitmq
 mkdir -p "$SYSTEMD_DIR" "$DEST/pids" "$DEST/bin"
 
 # a Java and a Redis that have nothing to say, and the command without what asks the
@@ -77,8 +78,10 @@ function systemctl {
             (
                 cd "$(iniget "$SYSTEMD_DIR/$unit" Service WorkingDirectory)" || exit
                 set -o allexport
-                # shellcheck disable=SC1091
-                source ./environment
+                if [[ -e environment ]]; then
+                    # shellcheck disable=SC1091
+                    source ./environment
+                fi
                 exec "${command[@]}" >"$DEST/$unit.log" 2>&1 </dev/null
             ) &
             echo $! >"$pid"
@@ -120,6 +123,19 @@ function apt-cache {
 
 function start_service {
     called start_service "$@"
+}
+
+function restart_service {
+    called restart_service "$@"
+}
+
+# install [-o USER -g GROUP] …: the user of a package is there where the package is
+function install {
+    if [[ $1 == -o ]]; then
+        called install "$@"
+        shift 4
+    fi
+    command install "$@"
 }
 
 function is_package_installed {

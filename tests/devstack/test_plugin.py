@@ -197,7 +197,7 @@ def test_rpc_without_a_server_between(host: Host, mode: str) -> None:
     assert urls(host, "nova_cell1.conf") == (f"{redis}/nova_cell1", notify)
     # other nodes may not know this one by name
     found = host.ini("nova.conf")["oslo_messaging_zmq"]
-    assert found == {"rpc_zmq_host": "127.0.0.1"}
+    assert found == {"rpc_zmq_host": "127.0.0.1", "use_router_proxy": "False"}
     wanted = [
         "install_package redis-server",
         "systemctl disable --now redis-server",

@@ -38,6 +38,16 @@ class EnginePrepare(ShowOne):
             help="for its configuration, readable by its owner only",
         )
         _add_address(parser, "address to listen on")
+        _add_certificates(
+            parser,
+            "speak TLS with those of `engine certificates`, and refuse everything else",
+        )
+        parser.add_argument(
+            "--zmq-key-directory",
+            metavar="DIR",
+            help="the CURVE keys of services, for the URL that is shown (redis with "
+            "--certificates; default: DIR/keys, made if need be)",
+        )
         parser.add_argument(
             "--advertised",
             metavar="HOST",
@@ -77,6 +87,8 @@ class EnginePrepare(ShowOne):
                     username=parsed_args.user,
                     password=os.environ.get(PASSWORD_VARIABLE),
                     kafka=parsed_args.kafka,
+                    certificates=_certificates(parsed_args),
+                    key_directory=parsed_args.zmq_key_directory,
                 ),
             )
         _write_environment(directory / ENVIRONMENT, launch.environment or os.environ)
@@ -99,10 +111,11 @@ class EngineSetup(Command):
         parser = super().get_parser(prog_name)
         _add_kind(parser)
         _add_address(parser, "where it is")
+        _add_certificates(parser, "it speaks TLS with those of `engine certificates`")
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        kind = parsed_args.kind
+        kind, certificates = parsed_args.kind, _certificates(parsed_args)
         engines.get(kind).set_up(
             state.Engine(
                 name=kind,
@@ -118,7 +131,50 @@ class EngineSetup(Command):
                     "username": parsed_args.user,
                     "password": os.environ.get(PASSWORD_VARIABLE),
                 },
+                ca_file=certificates.authority if certificates else None,
             )
+        )
+
+
+class EngineCertificates(ShowOne):
+    """Make the certificates with which the engines of this host speak TLS.
+
+    A private authority, which stays as long as it is valid, and the certificate of
+    this host, which is made anew when it is about to end or lacks a name. An authority
+    that has been copied here, with its key, is taken.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "directory",
+            type=lambda text: Path(text).absolute(),
+            metavar="DIR",
+            help="for certificates and keys, readable by its owner only",
+        )
+        parser.add_argument(
+            "--name",
+            # of an address as it stands in a URL
+            type=lambda text: text.strip("[]"),
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="name or address that clients may connect to, besides localhost, "
+            "127.0.0.1, ::1 and the host's name; can be given several times",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Sequence[Any]]:
+        from hybrid_messaging.engines import certificates
+
+        directory = parsed_args.directory
+        made = certificates.ensure(directory, parsed_args.name)
+        return ("authority", "host", "host_valid_until"), (
+            made.authority,
+            made.host,
+            str(certificates.ends(directory)),
         )
 
 
@@ -143,6 +199,23 @@ def _add_address(parser: argparse.ArgumentParser, host: str) -> None:
         help="who may use it; for a router, NAME@REALM (default: everybody who can "
         f"reach it); the password comes from the environment: {PASSWORD_VARIABLE}",
     )
+
+
+def _add_certificates(parser: argparse.ArgumentParser, purpose: str) -> None:
+    parser.add_argument(
+        "--certificates",
+        type=lambda text: Path(text).absolute(),
+        metavar="DIR",
+        help=f"{purpose} (default: no TLS)",
+    )
+
+
+def _certificates(parsed_args: argparse.Namespace) -> engines.Certificates | None:
+    if parsed_args.certificates is None:
+        return None
+    from hybrid_messaging.engines import certificates
+
+    return certificates.made(parsed_args.certificates)
 
 
 def _write_environment(path: Path, environment: Mapping[str, str]) -> None:

@@ -46,6 +46,17 @@ def add(parser: argparse.ArgumentParser) -> None:
             help="user there; the password comes from the environment: "
             f"HYBRID_{role.upper()}_PASSWORD",
         )
+    where.add_argument(
+        "--ca-file",
+        metavar="FILE",
+        help="the servers of --mode speak TLS, with certificates of the authority "
+        "whose own is in this file (PEM)",
+    )
+    where.add_argument(
+        "--zmq-key-directory",
+        metavar="DIR",
+        help="the CURVE keys of services, where RPC is zmq://",
+    )
     add_queues(parser)
 
 
@@ -68,17 +79,20 @@ def resolve(parsed_args: argparse.Namespace) -> Transports:
     from hybrid_messaging.service_configs import transports
 
     environ = os.environ
+    trusted = (parsed_args.ca_file, parsed_args.zmq_key_directory)
     rpc = transports.Side(
         parsed_args.rpc_url or environ.get(RPC_URL_VARIABLE),
         parsed_args.rpc_host,
         parsed_args.rpc_user,
         environ.get(RPC_PASSWORD_VARIABLE),
+        *trusted,
     )
     notify = transports.Side(
         parsed_args.notify_url or environ.get(NOTIFY_URL_VARIABLE),
         parsed_args.notify_host,
         parsed_args.notify_user,
         environ.get(NOTIFY_PASSWORD_VARIABLE),
+        *trusted,
     )
     return transports.resolve(
         rpc,

@@ -56,9 +56,8 @@ def ensure(directory: Path, addresses: Iterable[str]) -> Certificates:
     :raises EngineError: if nothing can be written there
     """
     try:
-        directory.mkdir(mode=0o700, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = _names(addresses)
-        made = Certificates(str(directory / AUTHORITY), str(directory / HOST))
         authority, key = _load_authority(directory) or _make_authority(directory)
         host = _load(directory / HOST)
         if host is None or not _is_good(host, authority, names):
@@ -67,7 +66,26 @@ def ensure(directory: Path, addresses: Iterable[str]) -> Certificates:
         raise EngineError(
             f"cannot write certificates to {directory}: {error.strerror}"
         ) from error
-    return made
+    return _files(directory)
+
+
+def made(directory: Path) -> Certificates:
+    """Those that `ensure` has made, for whoever cannot make them.
+
+    :raises EngineError: there are none
+    """
+    found = _files(directory)
+    for path in (found.authority, found.host):
+        try:
+            certificate = _load(Path(path))
+        except OSError as error:
+            raise EngineError(f"cannot read {path}: {error.strerror}") from error
+        if certificate is None:
+            raise EngineError(
+                f"there is no certificate in {path}: make it with `hybrid-messaging "
+                f"engine certificates {directory}`"
+            )
+    return found
 
 
 def ends(directory: Path) -> datetime.datetime | None:
@@ -84,6 +102,10 @@ def ends_soon(directory: Path) -> bool:
 
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc)
+
+
+def _files(directory: Path) -> Certificates:
+    return Certificates(str(directory / AUTHORITY), str(directory / HOST))
 
 
 def _names(addresses: Iterable[str]) -> list[x509.GeneralName]:

@@ -114,8 +114,8 @@ def prepare(
     query = {"rpc_zmq_bind_address": HOST} if options.host == HOST else {}
     if certificates:
         # services talk to each other, not to Redis
-        keys = {"zmq_key_directory": str(_key_directory(directory))}
-        query |= urls.tls("zmq", options.ca_file) | keys
+        keys = options.key_directory or str(_key_directory(directory))
+        query |= urls.tls("zmq", options.ca_file) | {"zmq_key_directory": keys}
     return Launch(
         command=(program, str(config)),
         port=port,

@@ -183,13 +183,16 @@ class Side:
     """What is known beforehand about one of the two transports.
 
     Either a URL, or servers (`host`, `host:port`, `[IPv6]:port`) and who we are
-    there.
+    there. With `ca_file` these servers speak TLS, and that certificate is trusted;
+    `key_directory` has the CURVE keys of services that talk to each other.
     """
 
     url: str | None = None
     hosts: Sequence[str] = ()
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    key_directory: str | None = None
 
 
 def resolve(
@@ -207,6 +210,12 @@ def resolve(
     :raises TransportError: something is missing, or unfit for its purpose
     """
     try:
+        trusting = any(side.ca_file or side.key_directory for side in (rpc, notify))
+        if trusting and (mode is None or (rpc.url and notify.url)):
+            raise TransportError(
+                "--ca-file and --zmq-key-directory are about servers that --mode and "
+                "hosts name: URLs that are given have such options themselves"
+            )
         if mode is not None:
             rpc, notify = _from_mode(modes.get(mode), rpc, notify)
         elif not (rpc.url and notify.url):
@@ -261,12 +270,16 @@ def _with_url(role: str, mode: str, scheme: str, side: Side) -> Side:
     if any(host.username for host in hosts):
         raise TransportError(f"--{role}-host takes hosts: the user is --{role}-user")
     port = KINDS[scheme].port
+    query = urls.tls(scheme, side.ca_file)
+    if side.key_directory and KINDS[scheme] is _ZMQ:
+        query["zmq_key_directory"] = side.key_directory
     return Side(
         urls.build(
             scheme,
             [(host.host, host.port or port) for host in hosts],
             side.user,
             side.password,
+            query=query,
         )
     )
 
