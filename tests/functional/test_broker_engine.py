@@ -33,7 +33,9 @@ STORED = ("notify-restart", "notify-delivered", "separation")
 @pytest.fixture(scope="module")
 def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[brokers.Broker]:
     """A running broker, beside a router for RPC."""
-    with brokers.running(tmp_path_factory.mktemp("broker") / "state", {}) as made:
+    # a path that Java has to be told with care
+    directory = tmp_path_factory.mktemp("broker") / 'a "state", of its own'
+    with brokers.running(directory, {}) as made:
         yield made
 
 

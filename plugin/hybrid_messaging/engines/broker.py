@@ -135,7 +135,7 @@ def prepare(
         rpc_expiry=RPC_EXPIRY,
         notify=NOTIFY,
     )
-    login = templates.render("broker-login.config", domain=_DOMAIN, directory=directory)
+    login = templates.render("broker-login.config", domain=_DOMAIN)
     logging = templates.render("broker-logging.properties")
     for file, text in (
         ("etc/broker.xml", broker),
@@ -152,10 +152,11 @@ def prepare(
             # one without memory left is better restarted than waited for
             "-XX:+ExitOnOutOfMemoryError",
             *("-cp", f"{_home()}/libs/*"),
-            f"-Djava.security.auth.login.config={directory}/login.config",
-            f"-Djava.util.logging.config.file={directory}/logging.properties",
-            _MAIN,
-            str(directory),
+            # below the working directory: Artemis splits a path at its commas, and the
+            # others are URLs or quoted
+            "-Djava.security.auth.login.config=login.config",
+            "-Djava.util.logging.config.file=logging.properties",
+            *(_MAIN, "."),
         ),
         port=port,
         url=urls.build(
