@@ -208,6 +208,28 @@ def test_rpc_without_a_server_between(host: Host, mode: str) -> None:
     assert host.units() == []
 
 
+def test_a_proxy_beside_redis_carries_rpc(host: Host) -> None:
+    host.stack(CONFIGURE_CINDER, HYBRID="zmq-hybrid", HYBRID_ZMQ_PROXY="True")
+    assert host.runs("zmq_proxy")
+    restarts = [call for call in host.calls() if "systemctl restart" in call]
+    units = ["devstack@hybrid-redis.service", "devstack@hybrid-zmq_proxy.service"]
+    assert restarts == [f"systemctl restart {unit}" for unit in units]
+    service = host.ini(f"units/{units[1]}")["Service"]
+    _, conf = service["ExecStart"].split(" zmq-proxy --config-file ")
+    assert Path(conf).stat().st_mode & 0o077 == 0
+    # it is told what services are, and where to listen
+    port = host.local_conf["HYBRID_ZMQ_PROXY_PORT"]
+    told = host.ini("cinder.conf")
+    assert told["oslo_messaging_zmq"]["use_router_proxy"] == "True"
+    own = {"rpc_zmq_min_port": port, "rpc_zmq_max_port": port}
+    told["oslo_messaging_zmq"] |= own
+    assert host.ini(conf) == told
+    # another node has none of its own, and uses this one
+    host.stack(CONFIGURE_CINDER, SERVICE_HOST="192.0.2.1")
+    assert host.units() == []
+    assert host.ini("cinder.conf")["oslo_messaging_zmq"]["use_router_proxy"] == "True"
+
+
 def test_a_redis_that_is_there_goes_on(host: Host) -> None:
     host.stack(HYBRID="zmq-hybrid", INSTALLED="redis-server")
     assert host.runs("redis")
@@ -437,6 +459,11 @@ def test_a_password_that_nobody_will_ask_for_is_refused(host: Host) -> None:
 def test_rabbitmq_that_is_needed_and_disabled_is_refused(host: Host) -> None:
     said = host.refused(ENABLED_SERVICES="key", DISABLED_SERVICES="rabbit")
     assert "needs RabbitMQ on this node" in said
+
+
+def test_a_proxy_that_nobody_would_use_is_refused(host: Host) -> None:
+    said = host.refused(HYBRID_ZMQ_PROXY="True")
+    assert "HYBRID_ZMQ_PROXY=True is for RPC over zmq://" in said
 
 
 def test_a_router_that_is_not_there_is_refused(host: Host) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_messaging import modes, state
+from hybrid_messaging import modes, state, urls
 from hybrid_messaging.cli import app, engine
 from hybrid_messaging.engines import kafka, rabbitmq
 
@@ -148,6 +148,18 @@ def test_urls_for_those_who_write_files_themselves(
     assert "a%40b" not in run(*words)[1]
 
 
+def test_urls_of_servers_that_speak_tls(run: Run) -> None:
+    code, output, _ = run(
+        *("urls", "--mode", "zmq-kafka", "-f", "value"),
+        *("--rpc-host", "one:1", "--notify-host", "two:2"),
+        *("--ca-file", "/ca.pem", "--zmq-key-directory", "/keys"),
+    )
+    assert code == 0
+    rpc, notify = map(urls.parse, output.split())
+    assert rpc.query == {"zmq_redis_ca_file": "/ca.pem", "zmq_key_directory": "/keys"}
+    assert notify.query == {"security_protocol": "SASL_SSL", "ssl_cafile": "/ca.pem"}
+
+
 def test_an_engine_for_another_supervisor(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -164,6 +176,34 @@ def test_an_engine_for_another_supervisor(
     assert directory.stat().st_mode & 0o077 == 0
     assert "port: 5673" in (directory / "router.conf").read_text()
     assert (directory / "environment").read_text() == ""
+
+
+def test_an_engine_with_tls_for_another_supervisor(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HYBRID_ENGINE_PASSWORD", "hush")
+    tls, directory = tmp_path / "new" / "tls", tmp_path / "router"
+    words = (
+        *("engine", "prepare", "router", str(directory), "--router", "embedded"),
+        *("--port", "5673", "--user", "nova@hybrid", "--certificates", str(tls)),
+    )
+    code, _, errors = run(*words)
+    assert code == 1
+    assert f"`hybrid-messaging engine certificates {tls}`" in errors
+    make = ("engine", "certificates", str(tls), "-f", "json")
+    # an address as it stands in a URL
+    code, output, _ = run(*make, "--name", "[2001:db8::1]")
+    assert code == 0
+    made = json.loads(output)
+    assert made["authority"] == str(tls / "ca.pem")
+    assert json.loads(run(*make)[1]) == made
+    code, output, _ = run(*words, "-f", "json")
+    assert code == 0
+    assert urls.parse(json.loads(output)["url"]).query == {
+        "ssl_ca_file": made["authority"]
+    }
+    config = (directory / "router.conf").read_text()
+    assert "requireSsl: yes" in config and f"certFile: {made['host']}\n" in config
 
 
 def test_the_environment_of_an_engine_is_as_systemd_reads_it(

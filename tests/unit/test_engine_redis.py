@@ -12,7 +12,14 @@ import pytest
 
 from hybrid_messaging import state, urls
 from hybrid_messaging.drivers.zmq import matchmaker
-from hybrid_messaging.engines import HOST, EngineError, Launch, Options, redis
+from hybrid_messaging.engines import (
+    HOST,
+    Certificates,
+    EngineError,
+    Launch,
+    Options,
+    redis,
+)
 
 MakeProgram = Callable[[str], Path]
 VERSION = "Redis server v={} sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=1"
@@ -136,3 +143,17 @@ def test_an_option_is_there_from_a_version_on(
 
 def test_topics_are_counted_where_the_driver_writes_them() -> None:
     assert redis.SERVERS == matchmaker.SERVERS
+
+
+def test_services_can_have_keys_of_another_directory(
+    make_program: MakeProgram, tmp_path: Path
+) -> None:
+    make_program(VERSION.format("7.0.15"))
+    options = Options(
+        certificates=Certificates("/tls/ca.pem", "/tls/host.pem"),
+        key_directory="/keys",
+    )
+    query = urls.parse(prepare(tmp_path, options).url).query
+    assert query["zmq_key_directory"] == "/keys"
+    assert query["zmq_redis_ca_file"] == "/tls/ca.pem"
+    assert not (tmp_path / "keys").exists()

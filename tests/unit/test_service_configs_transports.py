@@ -59,6 +59,19 @@ def test_queues_that_there_are_not(url: str, queues: str, reason: str) -> None:
         resolve(Side("amqp://h/"), Side(url), state_dir=NOWHERE, queues=queues)
 
 
+def test_tls_is_for_servers_that_are_named(running: Path) -> None:
+    given, named = Side("amqp://h/", ca_file="/ca"), Side(hosts=["h"], ca_file="/ca")
+    found = resolve(given, named, "qpid-hybrid")
+    assert found.rpc.query == {}
+    assert found.notify.query == {"ssl": "true", "ssl_ca_file": "/ca"}
+    for rpc, notify, mode in (
+        (given, Side("rabbit://h/"), "qpid-hybrid"),
+        (Side(key_directory="/keys"), Side(), None),
+    ):
+        with pytest.raises(TransportError, match="--ca-file and --zmq-key-directory"):
+            resolve(rpc, notify, mode, running)
+
+
 def test_what_runs_is_the_default(running: Path) -> None:
     found = resolve(Side(), Side(), state_dir=running)
     assert str(found.rpc) == "amqp://127.0.0.1:1/"
