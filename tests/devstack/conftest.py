@@ -82,6 +82,19 @@ class Host:
         assert self.calls() == []
         return done.stdout
 
+    def has_skrouterd(self) -> None:
+        """Put something that is called like it on PATH, and listens in its place."""
+        program = self.dest / "bin/skrouterd"
+        program.parent.mkdir()
+        program.write_text(
+            "#!/bin/bash\n"
+            "# skrouterd --version, skrouterd -c FILE\n"
+            "if [[ $1 == --version ]]; then echo 3.5.1; exit; fi\n"
+            "port=$(sed -n '/^listener/,$ s/^ *port: //p' \"$2\" | head -n 1)\n"
+            f'exec {sys.executable} -m http.server --bind 127.0.0.1 "$port"\n'
+        )
+        program.chmod(0o755)
+
     def calls(self) -> list[str]:
         """What was asked of the machine, in order."""
         path = self.dest / "calls"

@@ -391,6 +391,45 @@ def test_a_compute_node_starts_nothing(host: Host) -> None:
     assert notify.startswith("rabbit://stackrabbit:secretrabbit@192.0.2.1:5672/")
 
 
+EDGE = {"HYBRID_EDGE_ROUTER": "True", "HYBRID_ROUTER": "skrouterd"}
+
+
+def router_sections(host: Host) -> list[str]:
+    """The sections of the router's configuration, in one line each."""
+    text = (host.dest / "data/hybrid-messaging/router/router.conf").read_text()
+    return [" ".join(part.split()) for part in text.split("}")]
+
+
+def test_a_router_at_the_edge(host: Host) -> None:
+    host.has_skrouterd()
+    host.stack(CONFIGURE_NOVA, SERVICE_HOST="192.0.2.1", **EDGE)
+    assert host.units() == ["devstack@hybrid-router.service"]
+    # services use it; all else is on the controller
+    rpc, notify = urls(host, "nova_cell1.conf")
+    assert rpc == f"{router(host)}/nova_cell1"
+    assert "@192.0.2.1:5672/" in notify
+    assert "rabbit" not in host.enabled()
+    (connector,) = (s for s in router_sections(host) if "connector {" in s)
+    assert "host: 192.0.2.1 port: 45671 role: edge" in connector
+    assert "saslUsername: openstack@devstack" in connector
+    (setup,) = (call for call in host.calls() if "engine setup router" in call)
+    assert f"--port {host.local_conf['HYBRID_ROUTER_PORT']} --user" in setup
+    assert host.run("unstack.sh").returncode == 0
+    assert not host.router_runs()
+    assert host.run("clean.sh").returncode == 0
+    assert host.units() == []
+
+
+def test_a_controller_lets_in_the_edge_where_it_is_asked(host: Host) -> None:
+    host.has_skrouterd()
+    host.stack(**EDGE, HYBRID_ROUTER_EDGE_PORT="4001")
+    (listener,) = (s for s in router_sections(host) if "role: edge" in s)
+    assert "host: 0.0.0.0 port: 4001 role: edge authenticatePeer: yes" in listener
+    assert not [call for call in host.calls() if "engine setup" in call]
+    host.stack(HYBRID_EDGE_ROUTER="False")
+    assert not [s for s in router_sections(host) if "edge" in s or "interior" in s]
+
+
 def test_a_host_of_its_own_for_rabbitmq(host: Host) -> None:
     host.stack(CONFIGURE_CINDER, RABBIT_HOST="192.0.2.7")
     assert "rabbit" not in host.enabled()
@@ -490,6 +529,26 @@ def test_a_router_in_an_image_is_fetched_for_podman(host: Host) -> None:
         done = host.run("stack.sh")
         assert done.returncode != 0
         assert message in done.stdout
+
+
+@pytest.mark.parametrize("controller", ["127.0.0.1", "192.0.2.1"])
+@pytest.mark.parametrize("router", ["auto", "embedded"])
+def test_edges_without_a_router_that_has_links_are_refused(
+    host: Host, controller: str, router: str
+) -> None:
+    said = host.refused(
+        HYBRID_EDGE_ROUTER="True", HYBRID_ROUTER=router, SERVICE_HOST=controller
+    )
+    assert f"which HYBRID_ROUTER={router} is not" in said
+    assert "set HYBRID_ROUTER to the path of one" in said
+
+
+@pytest.mark.parametrize(
+    "given", [{"HYBRID": "zmq-hybrid"}, {"HYBRID_RPC_URL": "amqp://router.example/"}]
+)
+def test_edges_of_no_router_are_refused(host: Host, given: dict[str, str]) -> None:
+    said = host.refused(HYBRID_EDGE_ROUTER="True", **given)
+    assert "HYBRID_EDGE_ROUTER=True needs a router that DevStack runs" in said
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,24 @@ def test_an_engine_with_tls_for_another_supervisor(
     assert "requireSsl: yes" in config and f"certFile: {made['host']}\n" in config
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--edge-port", "5674", "the router embedded has no links to other routers"),
+        ("--interior", "[::1]:5674", "the router embedded has no links to other"),
+        ("--interior", "router.example", "'router.example' is not HOST:PORT"),
+        ("--interior", "::1", "'::1' is not HOST:PORT"),
+    ],
+)
+def test_a_router_at_an_edge_that_cannot_be(
+    run: Run, tmp_path: Path, option: str, value: str, told: str
+) -> None:
+    words = ("engine", "prepare", "router", str(tmp_path), "--router", "embedded")
+    code, _, errors = run(*words, "--port", "5673", option, value)
+    assert code != 0
+    assert told in errors
+
+
 def test_the_environment_of_an_engine_is_as_systemd_reads_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -59,6 +59,20 @@ class EnginePrepare(ShowOne):
             help="embedded, skrouterd, qdrouterd, the path of one of the latter, "
             "container or container:IMAGE (default: what is installed, else embedded)",
         )
+        edge = parser.add_mutually_exclusive_group()
+        edge.add_argument(
+            "--edge-port",
+            type=int,
+            metavar="PORT",
+            help="where this router lets in routers at its edge, as the same user "
+            "(default: nowhere)",
+        )
+        edge.add_argument(
+            "--interior",
+            type=_host_and_port,
+            metavar="HOST:PORT",
+            help="be at the edge of a router that lets in others there",
+        )
         parser.add_argument(
             "--kafka",
             metavar="DIR",
@@ -86,6 +100,8 @@ class EnginePrepare(ShowOne):
                     advertised=parsed_args.advertised,
                     username=parsed_args.user,
                     password=os.environ.get(PASSWORD_VARIABLE),
+                    edge_port=parsed_args.edge_port,
+                    interior=parsed_args.interior,
                     kafka=parsed_args.kafka,
                     certificates=_certificates(parsed_args),
                     key_directory=parsed_args.zmq_key_directory,
@@ -216,6 +232,16 @@ def _certificates(parsed_args: argparse.Namespace) -> engines.Certificates | Non
     from hybrid_messaging.engines import certificates
 
     return certificates.made(parsed_args.certificates)
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    try:
+        (address,) = urls.parse(f"amqp://{text}/").hosts
+    except (urls.UrlError, ValueError):
+        address = urls.Host(text)
+    if not address.port:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return address.host, address.port
 
 
 def _write_environment(path: Path, environment: Mapping[str, str]) -> None:

@@ -78,6 +78,10 @@ class Options:
     #: who may use the engine; for a router, ``name@realm``
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    #: where a router lets in those at its edge, on `host`; None: nowhere
+    edge_port: int | None = None
+    #: (host, port): where the router in the middle lets in this one, at its edge
+    interior: tuple[str, int] | None = None
     #: directory of an unpacked Kafka release
     kafka: str | None = None
     #: where clients find the engine, if `host` stands for every address

@@ -20,12 +20,14 @@ from hybrid_messaging.engines import EngineError, amqp_connection
 _DISPATCH = "qpid-dispatch-router"
 _DISPATCH_TYPES = {
     "connection": "org.apache.qpid.dispatch.connection",
+    "connector": "org.apache.qpid.dispatch.connector",
     "address": "org.apache.qpid.dispatch.router.address",
     "router": "org.apache.qpid.dispatch.router",
     "metrics": "org.apache.qpid.dispatch.router",
 }
 _SKUPPER_TYPES = {
     "connection": "io.skupper.router.connection",
+    "connector": "io.skupper.router.connector",
     "address": "io.skupper.router.router.address",
     "router": "io.skupper.router.router",
     "metrics": "io.skupper.router.routerMetrics",
@@ -87,6 +89,10 @@ class Management:
     def connections(self) -> list[dict[str, Any]]:
         """All connections: container, host, user, uptimeSeconds and more."""
         return self._query("connection")
+
+    def connectors(self) -> list[dict[str, Any]]:
+        """The connections that it makes: host, port, connectionStatus and more."""
+        return self._query("connector")
 
     def addresses(self) -> list[dict[str, Any]]:
         """All addresses that clients use.

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,11 @@ ADDRESSES = (
 USERNAME = "hybrid@hybrid-messaging"
 IDLE_TIMEOUT = 16
 WORKER_THREADS = 2
+#: Seconds that a router at the edge has to get into the one in the middle; it tries
+#: every few seconds.
+INTERIOR_TIMEOUT = 30.0
 
+_INTERIOR_POLL = 0.2
 _SASL = "router-sasl"
 _SASLPASSWD = "saslpasswd2"
 _SASLPASSWD_TIMEOUT = 30.0
@@ -115,6 +120,11 @@ def prepare(
     before = previous.details if previous else {}
     choice = options.router or before.get("router") or describe(options)
     command = _command(choice, directory, options)
+    if choice == EMBEDDED and (options.edge_port or options.interior):
+        raise EngineError(
+            f"the router {EMBEDDED} has no links to other routers: give one of "
+            f"{', '.join(NATIVE)}, or the path of one of these, with --router"
+        )
     for lack in _outdated(choice):
         raise EngineError(f"this machine lacks {lack.what}: {lack.install}")
     username, password = options.username, options.password
@@ -125,13 +135,21 @@ def prepare(
     # unlike every other router's, so that `is_ready` knows it
     router_id = f"hybrid-messaging-{secrets.token_hex(4)}"
     config = directory / "router.conf"
+    password_file = directory / "router.password"
+    if options.interior and username:
+        templates.write_private(password_file, password or "")
     templates.write_private(
         config,
         templates.render(
             "router.conf",
+            mode=_mode(options),
             id=router_id,
             host=options.host,
             port=port,
+            edge_port=options.edge_port,
+            interior=options.interior,
+            username=username,
+            password_file=password_file,
             directory=directory,
             sasl=_write_user(choice, directory, username, password)
             if username
@@ -171,7 +189,23 @@ def is_ready(engine: state.Engine) -> bool:
 
 
 def set_up(engine: state.Engine) -> None:
-    """See `hybrid_messaging.engines.Engine`; addresses come and go with users."""
+    """See `hybrid_messaging.engines.Engine`: get a router at the edge into the middle.
+
+    Addresses come and go with users.
+    """
+    deadline = time.monotonic() + INTERIOR_TIMEOUT
+    with management(engine) as asked:
+        while asked.router()["mode"] == "edge":
+            (interior,) = asked.connectors()
+            if interior["connectionStatus"] == "SUCCESS":
+                return
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    "the router at the edge cannot get into the one at "
+                    f"{interior['host']}:{interior['port']}: "
+                    f"{interior['connectionMsg']}"
+                )
+            time.sleep(_INTERIOR_POLL)
 
 
 def traffic(engine: state.Engine) -> Traffic:
@@ -202,6 +236,12 @@ def management(engine: state.Engine) -> Management:
         engine.details.get("password"),
         engine.ca_file,
     )
+
+
+def _mode(options: Options) -> str:
+    if options.interior:
+        return "edge"
+    return "interior" if options.edge_port else "standalone"
 
 
 def _write_user(

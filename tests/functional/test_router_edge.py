@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A router at the edge of another: RPC of two hosts, each with a router of its own."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.functional import routers
+from tests.functional.certificates import Authority
+from tests.functional.rpc import Rpc
+from tests.functional.service import Service
+from tests.functional.waiting import Stopwatch, until
+from tests.functional.worker import Worker
+
+from hybrid_messaging import state
+from hybrid_messaging.drivers import errors
+from hybrid_messaging.engines import Certificates, EngineError, Options, router
+
+pytestmark = pytest.mark.skipif(
+    routers.native_program() is None,
+    reason="the embedded router has no links to other routers",
+)
+USER, PASSWORD = "openstack@test", "se cret#%"
+#: Seconds that a failure may take to become known, on a busy machine.
+AT_ONCE = 1.0
+ENDS = ("interior", "edge")
+
+
+class Node:
+    """A host's router, configured as `engine prepare` does it."""
+
+    def __init__(self, directory: Path, options: Options) -> None:
+        directory.mkdir(parents=True)
+        launch = router.prepare("router", directory, lambda _: 0, None, options)
+        self._launch = launch
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = launch.url
+        self.engine = state.Engine(
+            name="router",
+            kind="router",
+            roles=(),
+            host=options.host,
+            port=launch.port,
+            url=launch.url,
+            pid=state.NOT_STARTED,
+            started=0.0,
+            log="",
+            details=launch.details,
+            ca_file=options.ca_file,
+        )
+
+    def start(self) -> None:
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._launch.command, cwd=self._directory, stdout=log, stderr=log
+            )
+        until(lambda: router.is_ready(self.engine), "the router answers")
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(30)
+
+
+class Network:
+    """A router that lets in another at its edge."""
+
+    def __init__(
+        self, directory: Path, certificates: Certificates | None = None
+    ) -> None:
+        edge_port = routers.free_port()
+        self.interior = Node(
+            directory / "interior", _options(certificates, edge_port=edge_port)
+        )
+        self.edge = Node(
+            directory / "edge",
+            _options(certificates, interior=("localhost", edge_port)),
+        )
+
+    def __enter__(self) -> Network:
+        self.interior.start()
+        self.edge.start()
+        router.set_up(self.edge.engine)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.edge.kill()
+        self.interior.kill()
+
+
+def _options(certificates: Certificates | None, **more: object) -> Options:
+    return Options(
+        router=routers.native_program(),
+        host="localhost" if certificates else "127.0.0.1",
+        port=routers.free_port(),
+        username=USER,
+        password=PASSWORD,
+        certificates=certificates,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    with Network(tmp_path_factory.mktemp("network")) as made:
+        yield made
+
+
+@pytest.fixture(params=ENDS)
+def far(request: pytest.FixtureRequest, network: Network) -> Iterator[Rpc]:
+    """Talks where the servers are."""
+    with Rpc(getattr(network, request.param).url) as talk:
+        yield talk
+
+
+@pytest.fixture
+def near(far: Rpc, network: Network) -> Iterator[Rpc]:
+    """Talks at the other end, of the same topic."""
+    urls = {network.interior.url, network.edge.url} - {far.url}
+    with Rpc(urls.pop()) as talk:
+        talk.topic = far.topic
+        yield talk
+
+
+def test_messages_of_every_kind_cross(near: Rpc, far: Rpc) -> None:
+    services = {name: Service(name) for name in ("one", "two")}
+    for name, service in services.items():
+        far.server(service, name=name)
+    for name in services:
+        assert near.client(server=name).call({}, "name") == name
+    assert {near.client().call({}, "name") for _ in range(20)} == set(services)
+    near.client(server="one").cast({}, "echo", value="cast")
+    near.client(fanout=True).cast({}, "echo", value="fanout")
+    until(lambda: len(services["one"].seen) == 2, "cast and fanout are there")
+    until(lambda: services["two"].seen == ["fanout"], "the fanout is there")
+    assert sorted(services["one"].seen) == ["cast", "fanout"]
+    assert len(near.client().call({}, "echo", value="x" * 1_000_000)) == 1_000_000
+
+
+def test_a_fanout_reaches_both_ends_once(near: Rpc, far: Rpc) -> None:
+    here, there = Service("here"), Service("there")
+    near.server(here, name="here")
+    far.server(there, name="there")
+    client = near.client(fanout=True)
+
+    def reaches_both() -> bool:
+        client.cast({}, "echo", value="first")
+        return bool(here.seen and there.seen)
+
+    # a router that has just met a sender does not yet know who is at the other end
+    until(reaches_both, "fanouts cross", interval=0.2)
+    client.cast({}, "echo", value="last")
+    for service in (here, there):
+        until(lambda service=service: "last" in service.seen, "it is at both ends")
+        assert service.seen.count("last") == 1
+
+
+def test_a_call_to_nobody_fails_after_the_grace(near: Rpc) -> None:
+    for target in ({}, {"server": "gone"}):
+        with Stopwatch() as watch, pytest.raises(errors.TargetUnreachable):
+            near.client(timeout=20, **target).call({}, "name")
+        assert 2 <= watch.seconds < 2 + AT_ONCE
+
+
+def test_a_killed_server_fails_its_call_at_once(near: Rpc, far: Rpc) -> None:
+    with Worker(far.url, far.topic) as worker, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(near.client().call, {}, "sleep", seconds=50)
+        worker.until("begins")
+        worker.kill()
+        with Stopwatch() as watch:
+            assert isinstance(call.exception(), errors.ServerLost)
+        assert watch.seconds < AT_ONCE
+        # and the router knows that it is gone
+        with Stopwatch() as watch, pytest.raises(errors.TargetUnreachable):
+            near.client(server="worker", timeout=20).call({}, "name")
+        assert watch.seconds < 2 + AT_ONCE
+
+
+def test_an_edge_that_dies_takes_its_calls_along_and_comes_back(
+    tmp_path: Path,
+) -> None:
+    with (
+        Network(tmp_path) as network,
+        Rpc(network.interior.url) as middle,
+        Worker(network.edge.url, middle.topic) as worker,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        call = pool.submit(middle.client().call, {}, "sleep", seconds=50)
+        worker.until("begins")
+        network.edge.kill()
+        with Stopwatch() as watch:
+            assert isinstance(call.exception(), errors.ServerLost)
+        assert watch.seconds < AT_ONCE
+        network.edge.start()
+        client = middle.client(middle.transport(unreachable_timeout=20))
+        assert client.call({}, "name") == "worker"
+
+
+def test_with_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    host = authority.issue("router", "localhost")
+    both = tmp_path / "host.pem"
+    both.write_text(host.certificate.read_text() + host.key.read_text())
+    certificates = Certificates(str(authority.certificate), str(both))
+    with (
+        Network(tmp_path / "network", certificates) as network,
+        Rpc(network.interior.url) as middle,
+        Rpc(network.edge.url) as edge,
+    ):
+        edge.server(topic=middle.topic)
+        client = middle.client(middle.transport(unreachable_timeout=20))
+        assert client.call({}, "name") == "one"
+
+
+def test_a_router_that_is_not_let_in_says_where(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "INTERIOR_TIMEOUT", 1.0)
+    nowhere = routers.free_port()
+    lost = Node(tmp_path / "lost", _options(None, interior=("127.0.0.1", nowhere)))
+    lost.start()
+    try:
+        with pytest.raises(EngineError, match=f"one at 127.0.0.1:{nowhere}: "):
+            router.set_up(lost.engine)
+    finally:
+        lost.kill()
