@@ -66,6 +66,13 @@ def test_every_mode_has_a_sample_and_a_job(host: Host) -> None:
     assert jobs == {f"{BASE}-{mode}": mode for mode in found - {"external"}}
     # and some run a mode in another way
     variants = {job["name"] for job in zuul()["job"] if job.get("parent") in jobs}
+    # what the second node of a child is told, it is told anew
+    several = {
+        job["name"]: job["group-vars"]["subnode"]["devstack_localrc"]["HYBRID"]
+        for job in zuul()["job"]
+        if job["name"] in variants and "group-vars" in job
+    }
+    assert several == {f"{BASE}-qpid-hybrid-multinode": "qpid-hybrid"}
     (template,) = zuul()["project-template"]
     for pipeline in ("check", "gate"):
         assert set(template[pipeline]["jobs"]) == jobs.keys() | variants
