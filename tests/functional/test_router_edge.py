@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from tests.functional import routers
-from tests.functional.certificates import Authority
 from tests.functional.rpc import Rpc
 from tests.functional.service import Service
 from tests.functional.waiting import Stopwatch, until
@@ -18,7 +17,14 @@ from tests.functional.worker import Worker
 
 from hybrid_messaging import state
 from hybrid_messaging.drivers import errors
-from hybrid_messaging.engines import Certificates, EngineError, Options, router
+from hybrid_messaging.engines import (
+    HOST,
+    Certificates,
+    EngineError,
+    Options,
+    certificates,
+    router,
+)
 
 pytestmark = pytest.mark.skipif(
     routers.native_program() is None,
@@ -68,18 +74,19 @@ class Node:
 
 
 class Network:
-    """A router that lets in another at its edge."""
+    """A router that lets in another at its edge.
+
+    :param name: what that one knows it by
+    """
 
     def __init__(
-        self, directory: Path, certificates: Certificates | None = None
+        self, directory: Path, tls: Certificates | None = None, name: str = HOST
     ) -> None:
         edge_port = routers.free_port()
-        self.interior = Node(
-            directory / "interior", _options(certificates, edge_port=edge_port)
-        )
+        self.interior = Node(directory / "interior", _options(tls, edge_port=edge_port))
         self.edge = Node(
             directory / "edge",
-            _options(certificates, interior=("localhost", edge_port)),
+            _options(tls, interior=(name, edge_port)),
         )
 
     def __enter__(self) -> Network:
@@ -93,14 +100,13 @@ class Network:
         self.interior.kill()
 
 
-def _options(certificates: Certificates | None, **more: object) -> Options:
+def _options(tls: Certificates | None, **more: object) -> Options:
     return Options(
         router=routers.native_program(),
-        host="localhost" if certificates else "127.0.0.1",
         port=routers.free_port(),
         username=USER,
         password=PASSWORD,
-        certificates=certificates,
+        certificates=tls,
         **more,  # type: ignore[arg-type]
     )
 
@@ -201,14 +207,11 @@ def test_an_edge_that_dies_takes_its_calls_along_and_comes_back(
         assert client.call({}, "name") == "worker"
 
 
-def test_with_tls(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    host = authority.issue("router", "localhost")
-    both = tmp_path / "host.pem"
-    both.write_text(host.certificate.read_text() + host.key.read_text())
-    certificates = Certificates(str(authority.certificate), str(both))
+@pytest.mark.parametrize("name", [HOST, "localhost"])
+def test_with_tls(tmp_path: Path, name: str) -> None:
+    made = certificates.ensure(tmp_path / "tls", ())
     with (
-        Network(tmp_path / "network", certificates) as network,
+        Network(tmp_path / "network", made, name) as network,
         Rpc(network.interior.url) as middle,
         Rpc(network.edge.url) as edge,
     ):
@@ -222,10 +225,10 @@ def test_a_router_that_is_not_let_in_says_where(
 ) -> None:
     monkeypatch.setattr(router, "INTERIOR_TIMEOUT", 1.0)
     nowhere = routers.free_port()
-    lost = Node(tmp_path / "lost", _options(None, interior=("127.0.0.1", nowhere)))
+    lost = Node(tmp_path / "lost", _options(None, interior=(HOST, nowhere)))
     lost.start()
     try:
-        with pytest.raises(EngineError, match=f"one at 127.0.0.1:{nowhere}: "):
+        with pytest.raises(EngineError, match=f"one at {HOST}:{nowhere}: "):
             router.set_up(lost.engine)
     finally:
         lost.kill()

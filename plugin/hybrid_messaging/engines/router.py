@@ -8,6 +8,7 @@ may also be in a container image.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import os
 import re
 import secrets
@@ -148,6 +149,7 @@ def prepare(
             port=port,
             edge_port=options.edge_port,
             interior=options.interior,
+            interior_is_named=options.interior and not _is_address(options.interior[0]),
             username=username,
             password_file=password_file,
             directory=directory,
@@ -242,6 +244,16 @@ def _mode(options: Options) -> str:
     if options.interior:
         return "edge"
     return "interior" if options.edge_port else "standalone"
+
+
+def _is_address(host: str) -> bool:
+    # a router compares names, but not addresses, with a certificate; who signed it
+    # has to do then
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _write_user(
