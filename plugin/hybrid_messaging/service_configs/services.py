@@ -30,6 +30,9 @@ class Service(NamedTuple):
     listens: bool = False
 
 
+#: The files of Nova's conductors, of which each has a cell of its own.
+_CELLS = "nova_cell*.conf"
+
 #: From each service's own calls of get_rpc_transport, get_notification_transport
 #: and set_transport_defaults.
 SERVICES = (
@@ -57,7 +60,7 @@ SERVICES = (
     Service("masakari", ("masakari.conf",)),
     Service("mistral", ("mistral.conf",)),
     Service("neutron", ("neutron.conf",), exchange="neutron"),
-    Service("nova", ("nova.conf", "nova-cpu.conf", "nova_cell*.conf"), exchange="nova"),
+    Service("nova", ("nova.conf", "nova-cpu.conf", _CELLS), exchange="nova"),
     Service("octavia", ("octavia.conf",), exchange="octavia"),
     Service("tacker", ("tacker.conf",)),
     Service("trove", ("trove.conf",)),
@@ -107,6 +110,7 @@ def discover(root: Path) -> list[Path]:
         for directory in _directories(root, service.name)
         for pattern in service.files
         for path in sorted(directory.glob(pattern))
+        if not (pattern == _CELLS and _has_no_conductor(path))
     ]
     if not found:
         raise ServiceConfigError(
@@ -126,6 +130,19 @@ def overriding_fragments(path: Path) -> Iterator[Path]:
         document = Document(read(fragment).data, fragment)
         if any(document.find(*option) for option in TRANSPORT_OPTIONS):
             yield fragment
+
+
+def _has_no_conductor(path: Path) -> bool:
+    """Whether a cell's file is one that nobody reads.
+
+    On nodes without a conductor, such as compute nodes, DevStack leaves there what
+    Neutron has to say (configure_neutron_nova), and neither transport nor database.
+    """
+    document = Document(read(path).data, path)
+    return not any(
+        document.find(*option)
+        for option in (("DEFAULT", "transport_url"), ("database", "connection"))
+    )
 
 
 def _directories(root: Path, name: str) -> Iterator[Path]:
