@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,12 +69,23 @@ class Node:
         until(lambda: router.is_ready(self.engine), "the router answers")
 
     def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(30)
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(30)
+
+    def __enter__(self) -> Node:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
 
-class Network:
+class Network(contextlib.ExitStack):
     """A router that lets in another at its edge.
 
     :param name: what that one knows it by
@@ -82,30 +94,32 @@ class Network:
     def __init__(
         self, directory: Path, tls: Certificates | None = None, name: str = HOST
     ) -> None:
-        edge_port = routers.free_port()
-        self.interior = Node(directory / "interior", _options(tls, edge_port=edge_port))
+        super().__init__()
+        self.edge_port = routers.free_port()
+        self.interior = Node(
+            directory / "interior", _options(tls, edge_port=self.edge_port)
+        )
         self.edge = Node(
-            directory / "edge",
-            _options(tls, interior=(name, edge_port)),
+            directory / "edge", _options(tls, interior=(name, self.edge_port))
         )
 
     def __enter__(self) -> Network:
-        self.interior.start()
-        self.edge.start()
-        router.set_up(self.edge.engine)
+        with contextlib.ExitStack() as starting:
+            starting.enter_context(self.interior)
+            starting.enter_context(self.edge)
+            router.set_up(self.edge.engine)
+            self.push(starting.pop_all())
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.edge.kill()
-        self.interior.kill()
 
-
-def _options(tls: Certificates | None, **more: object) -> Options:
+def _options(
+    tls: Certificates | None, password: str = PASSWORD, **more: object
+) -> Options:
     return Options(
         router=routers.native_program(),
         port=routers.free_port(),
         username=USER,
-        password=PASSWORD,
+        password=password,
         certificates=tls,
         **more,  # type: ignore[arg-type]
     )
@@ -220,15 +234,15 @@ def test_with_tls(tmp_path: Path, name: str) -> None:
         assert client.call({}, "name") == "one"
 
 
-def test_a_router_that_is_not_let_in_says_where(
-    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("why", ["refused", "Authentication"])
+def test_a_router_that_is_not_let_in_says_where_and_why(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     monkeypatch.setattr(router, "INTERIOR_TIMEOUT", 1.0)
-    nowhere = routers.free_port()
-    lost = Node(tmp_path / "lost", _options(None, interior=(HOST, nowhere)))
-    lost.start()
-    try:
-        with pytest.raises(EngineError, match=f"one at {HOST}:{nowhere}: "):
-            router.set_up(lost.engine)
-    finally:
-        lost.kill()
+    port = network.edge_port if why == "Authentication" else routers.free_port()
+    options = _options(None, interior=(HOST, port), password="wrong")
+    with (
+        Node(tmp_path / "lost", options) as lost,
+        pytest.raises(EngineError, match=f"one at {HOST}:{port}: .*{why}"),
+    ):
+        router.set_up(lost.engine)
