@@ -137,6 +137,7 @@ def prepare(
     router_id = f"hybrid-messaging-{secrets.token_hex(4)}"
     config = directory / "router.conf"
     password_file = directory / "router.password"
+    password_file.unlink(missing_ok=True)
     if options.interior and username:
         templates.write_private(password_file, password or "")
     templates.write_private(
