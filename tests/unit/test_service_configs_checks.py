@@ -220,3 +220,41 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> 
     assert second.problems == []
     [missing] = Checker(DRIVERS, None).check([[tmp_path / "none.conf"]])
     assert missing.problems[0].where == str(tmp_path / "none.conf")
+
+
+PROXY = "[DEFAULT]\nbind_port = 8080\n[filter:ceilometer]\nset log_level = WARN\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("url = rabbit://b/?amqp_durable_queues=true\ndriver = messaging\n", []),
+        ("url = rabbit://u:p%40$s@b/\n", ["notifications-not-durable"]),
+        ("url = zmq://b/\n", ["unfit-transport"]),
+        (
+            "url = amqp://b/\ndriver = noop\n",
+            ["no-notification-driver", "notifications-maybe-not-stored"],
+        ),
+        ("driver = messaging\n", ["transport-not-set", "notifications-not-durable"]),
+    ],
+)
+def test_swift_with_its_own_kind_of_file(
+    tmp_path: Path, text: str, expected: list[str]
+) -> None:
+    report = check(tmp_path, PROXY + text, "proxy-server.conf")
+    assert (report.service, report.rpc) == ("swift", None)
+    assert codes(report) == expected
+    for problem in report.problems:
+        assert "oslo_messaging" not in problem.cure, "no section of this file"
+
+
+def test_swift_tells_where_its_url_stands(tmp_path: Path) -> None:
+    text = PROXY + "topic = events\nurl = no url\n"
+    report = check(tmp_path, text, "proxy-server.conf")
+    assert report.drivers == ("messagingv2",) and report.topics == ("events",)
+    assert report.problems[0].where == f"{tmp_path}/proxy-server.conf, line 6"
+
+
+def test_swift_without_its_middleware(tmp_path: Path) -> None:
+    report = check(tmp_path, "[DEFAULT]\n", "proxy-server.conf")
+    assert "has no [filter:ceilometer]" in report.problems[0].message

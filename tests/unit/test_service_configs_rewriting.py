@@ -151,3 +151,16 @@ def test_a_password_alone_shows_as_a_change(tmp_path: Path) -> None:
     [item] = plan(path)
     shown = preview.diff(item.source, item.data).splitlines()
     assert [line[0] for line in shown if "u:***@broker" in line] == ["-", "+"]
+
+
+def test_a_proxy_of_swift_without_its_middleware_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "proxy-server.conf"
+    path.write_text("[DEFAULT]\n")
+    with pytest.raises(ServiceConfigError, match=r"it has no \[filter:ceilometer\]"):
+        plan(path)
+
+
+def test_a_proxy_of_swift_may_stay_where_queues_are_not_durable(tmp_path: Path) -> None:
+    path = tmp_path / "proxy-server.conf"
+    path.write_text("[filter:ceilometer]\nurl = rabbit://broker/common\n")
+    assert "stay on the RabbitMQ" in "".join(warnings(*plan(path)))

@@ -135,3 +135,13 @@ def test_what_may_not_be_read_is_refused(
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(ServiceConfigError, match="no permission to read it"):
         read(path)
+
+
+def test_a_proxy_of_swift_takes_part_with_its_middleware(tmp_path: Path) -> None:
+    proxy, main = create(tmp_path, "swift/proxy-server.conf", "nova/nova.conf")
+    assert discover(tmp_path) == [main]
+    proxy.write_text("[filter:ceilometer]\nurl = rabbit://b/\n")
+    assert sorted(discover(tmp_path)) == sorted([main, proxy])
+    # what cannot be read is for its reader to tell
+    proxy.write_bytes(b"\0")
+    assert sorted(discover(tmp_path)) == sorted([main, proxy])

@@ -213,3 +213,10 @@ def test_urls_alone_can_ask_for_durable_queues(
 def test_urls_alone_can_send_credentials_to_kafka(url: str, query: str) -> None:
     found = wanted.in_urls(Transports(AMQP, urls.parse(url)))
     assert found == Transports(AMQP, urls.parse(url + query))
+
+
+def test_swift_has_one_url_that_says_everything() -> None:
+    text = "[filter:ceilometer]\nset log_level = WARN\nurl = rabbit://all/\n"
+    document = apply(text, notify=RABBIT, name="proxy-server.conf")
+    wanted_url = f"{RABBIT}?amqp_durable_queues=true"
+    assert document.dump().decode() == text.replace("rabbit://all/", wanted_url)

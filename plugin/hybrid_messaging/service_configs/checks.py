@@ -25,6 +25,7 @@ from hybrid_messaging.service_configs.services import identify
 from hybrid_messaging.service_configs.settings import (
     AUTHENTICATED,
     DRIVER,
+    DURABLE,
     KAFKA,
     NOTIFICATIONS,
     RABBIT,
@@ -341,7 +342,8 @@ class Checker:
         """The notification drivers."""
         names = config.conf[NOTIFICATIONS].driver
         where = config.where(NOTIFICATIONS, "driver")
-        cure = f"set [{NOTIFICATIONS}] driver = {DRIVER}, as `configure` does"
+        place = config.service.place(NOTIFICATIONS, "driver")
+        cure = f"set [{place.section}] {place.key} = {DRIVER}"
         unknown = {
             name: self.drivers.notification.get(name, "there is no such driver")
             for name in names
@@ -440,8 +442,8 @@ def _durable(
             "notifications-not-durable",
             "notifications are lost when RabbitMQ restarts: their queues are not "
             "durable",
-            f"set [{RABBIT}] amqp_durable_queues = true, as `configure` does",
-            config.where(RABBIT, "amqp_durable_queues"),
+            _setting(config, RABBIT, DURABLE, "true") + ", as `configure` does",
+            config.where(RABBIT, DURABLE),
         )
 
 
@@ -482,9 +484,16 @@ def _authenticated(
             "credentials-not-used",
             f"user {user} and its password are not sent to Kafka: {SECURITY} is "
             + options.security_protocol,
-            f"set [{KAFKA}] {SECURITY} = {AUTHENTICATED}, or SASL_SSL with TLS",
+            f"{_setting(config, KAFKA, SECURITY, AUTHENTICATED)}, or SASL_SSL with TLS",
             config.where(KAFKA, SECURITY),
         )
+
+
+def _setting(config: ServiceConfig, section: str, key: str, value: str) -> str:
+    """How a driver's option is set for a service."""
+    if config.service.places:
+        return f"add {key}={value} to the query of the URL"
+    return f"set [{section}] {key} = {value}"
 
 
 def _found(

@@ -18,7 +18,11 @@ from hybrid_messaging.drivers import opts as driver_opts
 from hybrid_messaging.drivers.oslo import ConfigOptsProxy
 from hybrid_messaging.service_configs.document import Document, Option
 from hybrid_messaging.service_configs.errors import ServiceConfigError
-from hybrid_messaging.service_configs.services import Service, identify
+from hybrid_messaging.service_configs.services import (
+    Service,
+    identify,
+    refuse_bystander,
+)
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 from hybrid_messaging.service_configs.source import read
 from hybrid_messaging.service_configs.transports import kind
@@ -46,15 +50,19 @@ class ServiceConfig:
 
     def where(self, section: str, key: str) -> str:
         """The file and line that decide on an option, else the service's main file."""
+        place = self.service.place(section, key)
         for document in reversed(self.documents):
-            found = document.find(section, key)
+            found = document.find(place.section, place.key)
             if found:
                 return f"{document.path}, line {found[-1].start + 1}"
         return self.documents[0].path
 
     def is_set(self, section: str, key: str) -> bool:
         """Whether any of the files sets an option."""
-        return any(document.find(section, key) for document in self.documents)
+        place = self.service.place(section, key)
+        return any(
+            document.find(place.section, place.key) for document in self.documents
+        )
 
     def own_option(self, section: str, key: str, multi: bool = False) -> Any:
         """An option that the service has registered: a string, or a list of them.
@@ -110,7 +118,9 @@ def load(
     :param conf: takes what is read; default: a new one
     :raises ServiceConfigError: the service could not read them either
     """
+    service = service or identify(files[0])
     documents = [_document(path) for path in files]
+    refuse_bystander(service, documents[0])
     if config_dirs is None:
         directories = [path.with_name(f"{path.name}.d") for path in files]
     else:
@@ -133,7 +143,8 @@ def load(
         conf.register_opts(options, group=group)
     _register_references(conf, documents)
     _validate(conf, documents)
-    return ServiceConfig(service or identify(files[0]), tuple(documents), conf)
+    _take_from_places(conf, service, documents)
+    return ServiceConfig(service, tuple(documents), conf)
 
 
 def _document(path: Path) -> Document:
@@ -212,6 +223,24 @@ def _references(conf: cfg.ConfigOpts, value: str) -> Iterator[str]:
         name = match["named"] or match["braced"]
         if name:
             yield name
+
+
+def _take_from_places(
+    conf: cfg.ConfigOpts, service: Service, documents: Sequence[Document]
+) -> None:
+    """Give options the values that a file of another kind has elsewhere."""
+    for (section, key), place in service.places.items():
+        values = [
+            value
+            for document in documents
+            for value in document.values(place.section, place.key)
+        ]
+        value = values[-1] if values else place.default
+        if value is not None:
+            group = None if section == "DEFAULT" else section
+            text = value.replace("$", "$$")
+            many = isinstance((conf[group] if group else conf)[key], list)
+            conf.set_override(key, [text] if many else text, group=group)
 
 
 def _validate(conf: cfg.ConfigOpts, documents: Sequence[Document]) -> None:

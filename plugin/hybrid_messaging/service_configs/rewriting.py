@@ -18,6 +18,7 @@ from hybrid_messaging.service_configs.services import (
     Service,
     identify,
     overriding_fragments,
+    refuse_bystander,
 )
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 from hybrid_messaging.service_configs.source import Source, read
@@ -92,6 +93,7 @@ def _rewrite(
     vhost: str | None,
 ) -> Rewrite:
     service = identify(path)
+    refuse_bystander(service, before)
     rpc = transports.rpc
     if vhost is not None:
         rpc = dataclasses.replace(rpc, vhost=vhost)
@@ -102,10 +104,12 @@ def _rewrite(
     )
 
 
-def _former(document: Document, section: str) -> urls.TransportURL | None:
+def _former(
+    document: Document, section: str, key: str = "transport_url"
+) -> urls.TransportURL | None:
     """The transport URL that stands in a file, if it is one."""
     try:
-        return urls.parse(document.value(section, "transport_url") or "")
+        return urls.parse(document.value(section, key) or "")
     except urls.UrlError:
         return None
 
@@ -180,7 +184,8 @@ def warnings(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
 
 def _stays(rewrite: Rewrite) -> bool:
     """Whether notifications go where the messages of this file went before."""
-    former = _former(rewrite.before, NOTIFICATIONS) or _former(
+    place = rewrite.service.place(NOTIFICATIONS, "transport_url")
+    former = _former(rewrite.before, place.section, place.key) or _former(
         rewrite.before, "DEFAULT"
     )
     return (

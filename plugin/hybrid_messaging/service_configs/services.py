@@ -5,13 +5,25 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.errors import ServiceConfigError
 from hybrid_messaging.service_configs.source import read
+
+
+class Place(NamedTuple):
+    """Where a file has what others have in an option of oslo.messaging.
+
+    `default` is the value of a service whose file does not have it.
+    """
+
+    section: str
+    key: str
+    default: str | None = None
 
 
 class Service(NamedTuple):
@@ -20,7 +32,8 @@ class Service(NamedTuple):
     `files` are names as the shell matches them. Without `rpc` a service only
     publishes or consumes notifications. `exchange` is the control_exchange
     that it sets as its own default. One that `listens` takes notifications from
-    others, and does not share them out to a pool of its own.
+    others, and does not share them out to a pool of its own. `places` leads from
+    section and name of an option to its place in a file that is none of oslo.config.
     """
 
     name: str
@@ -28,7 +41,31 @@ class Service(NamedTuple):
     rpc: bool = True
     exchange: str = "openstack"
     listens: bool = False
+    places: Mapping[tuple[str, str], Place] = MappingProxyType({})
 
+    def place(self, section: str, key: str) -> Place:
+        """Where the service's files have an option."""
+        return self.places.get((section, key), Place(section, key))
+
+    def takes_part(self, document: Document) -> bool:
+        """Whether a file has the service use oslo.messaging."""
+        sections = {place.section for place in self.places.values()}
+        return not sections or any(
+            option.section in sections for option in document.options
+        )
+
+
+_MIDDLEWARE = "filter:ceilometer"
+
+#: As ceilometermiddleware reads its section of a file of PasteDeploy.
+_PROXY = {
+    ("DEFAULT", "control_exchange"): Place(_MIDDLEWARE, "control_exchange"),
+    ("oslo_messaging_notifications", "transport_url"): Place(_MIDDLEWARE, "url"),
+    ("oslo_messaging_notifications", "driver"): Place(
+        _MIDDLEWARE, "driver", "messagingv2"
+    ),
+    ("oslo_messaging_notifications", "topics"): Place(_MIDDLEWARE, "topic"),
+}
 
 #: The files of Nova's conductors, of which each has a cell of its own.
 _CELLS = "nova_cell*.conf"
@@ -62,6 +99,9 @@ SERVICES = (
     Service("neutron", ("neutron.conf",), exchange="neutron"),
     Service("nova", ("nova.conf", "nova-cpu.conf", _CELLS), exchange="nova"),
     Service("octavia", ("octavia.conf",), exchange="octavia"),
+    Service(
+        "swift", ("proxy-server.conf",), rpc=False, exchange="swift", places=_PROXY
+    ),
     Service("tacker", ("tacker.conf",)),
     Service("trove", ("trove.conf",)),
     Service("vitrage", ("vitrage.conf",)),
@@ -110,7 +150,7 @@ def discover(root: Path) -> list[Path]:
         for directory in _directories(root, service.name)
         for pattern in service.files
         for path in sorted(directory.glob(pattern))
-        if not (pattern == _CELLS and _has_no_conductor(path))
+        if _takes_part(service, pattern, path)
     ]
     if not found:
         raise ServiceConfigError(
@@ -118,6 +158,18 @@ def discover(root: Path) -> list[Path]:
             "no OpenStack service has its configuration here; name the files instead",
         )
     return list(dict.fromkeys(found))
+
+
+def refuse_bystander(service: Service, document: Document) -> None:
+    """Refuse a file that does not have its service use oslo.messaging.
+
+    :raises ServiceConfigError: it is one
+    """
+    if not service.takes_part(document):
+        sections = dict.fromkeys(place.section for place in service.places.values())
+        raise ServiceConfigError(
+            document.path, f"sends no messages: it has no [{', '.join(sections)}]"
+        )
 
 
 def overriding_fragments(path: Path) -> Iterator[Path]:
@@ -132,14 +184,26 @@ def overriding_fragments(path: Path) -> Iterator[Path]:
             yield fragment
 
 
-def _has_no_conductor(path: Path) -> bool:
-    """Whether a cell's file is one that nobody reads.
+def _takes_part(service: Service, pattern: str, path: Path) -> bool:
+    """Whether a file is of interest, as one that cannot be read is."""
+    if pattern != _CELLS and not service.places:
+        return True
+    try:
+        document = Document(read(path).data, path)
+    except ServiceConfigError:
+        return True
+    return (
+        _has_conductor(document) if pattern == _CELLS else service.takes_part(document)
+    )
+
+
+def _has_conductor(document: Document) -> bool:
+    """Whether a cell's file is one that somebody reads.
 
     On nodes without a conductor, such as compute nodes, DevStack leaves there what
     Neutron has to say (configure_neutron_nova), and neither transport nor database.
     """
-    document = Document(read(path).data, path)
-    return not any(
+    return any(
         document.find(*option)
         for option in (("DEFAULT", "transport_url"), ("database", "connection"))
     )

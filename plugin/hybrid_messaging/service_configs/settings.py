@@ -42,6 +42,12 @@ def apply(
     :param service: whose file it is: without RPC, its RPC transport is left alone
     :returns: the notification transport as it stands in the file
     """
+    if service.places:
+        # no option of a driver reaches it but those of the URL
+        notify = in_urls(Transports(rpc, notify)).notify
+        place = service.place(NOTIFICATIONS, "transport_url")
+        document.set(place.section, place.key, str(notify))
+        return notify
     durable = not is_rabbit(notify) or any(
         strutils.bool_from_string(document.value(RABBIT, option))
         for option in QUEUES.values()
