@@ -113,12 +113,17 @@ function uninstall_package {
 }
 
 function is_ubuntu {
-    true
+    [[ ${FAMILY:-debian} == debian ]]
 }
 
 # apt-cache show PACKAGE
 function apt-cache {
     [[ $2 == openjdk-21-jre-headless ]]
+}
+
+# dnf --quiet info PACKAGE, as on RHEL 10
+function dnf {
+    [[ $3 == java-21-openjdk-headless || $3 == valkey ]]
 }
 
 function start_service {

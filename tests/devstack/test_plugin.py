@@ -47,7 +47,10 @@ CONFIGURE_NOVA = """
 # and lib/keystone, lib/swift, and plugins
 CONFIGURE_OTHERS = """
     iniset_rpc_backend keystone $DEST/keystone.conf oslo_messaging_notifications
-    iniset $DEST/swift.conf filter:ceilometer url $(get_notification_url)
+    mkdir -p $DEST/etc/swift
+    touch $DEST/etc/swift/proxy-server.conf
+    iniset $DEST/etc/swift/proxy-server.conf filter:ceilometer url $(
+        get_notification_url)
     iniset $DEST/other.conf DEFAULT transport_url $(get_transport_url)
 """
 
@@ -79,7 +82,8 @@ def test_qpid_hybrid_separates_rpc_from_notifications(host: Host) -> None:
         assert urls(host, file) == (f"{router(host)}/", notify)
     # cells have RPC of their own, and notifications where consumers look
     assert urls(host, "nova_cell1.conf") == (f"{router(host)}/nova_cell1", notify)
-    assert host.ini("swift.conf")["filter:ceilometer"]["url"] == notify
+    swift = host.ini("etc/swift/proxy-server.conf")
+    assert swift["filter:ceilometer"]["url"] == notify
     assert host.ini("other.conf")["DEFAULT"]["transport_url"] == f"{router(host)}/"
     # a router has no virtual hosts to make
     assert not [call for call in host.calls() if "nova_cell1" in call]
@@ -235,6 +239,19 @@ def test_a_redis_that_is_there_goes_on(host: Host) -> None:
     assert host.runs("redis")
     calls = host.calls()
     assert not [call for call in calls if "redis-server" in call]
+
+
+def test_what_rhel_has_in_the_place_of_redis(host: Host) -> None:
+    host.stack(HYBRID="zmq-kafka", FAMILY="redhat")
+    assert host.runs("redis") and host.runs("kafka")
+    packages = ["java-21-openjdk-headless", "valkey"]
+    installed = [call for call in host.calls() if "install_package" in call]
+    assert installed == [f"install_package {package}" for package in packages]
+    host.run("clean.sh")
+    assert host.calls()[-1].split() == ["uninstall_package", *packages]
+    host.stack(INSTALLED="redis,java-17-openjdk-headless")
+    found = [call for call in host.calls() if "install_package" in call]
+    assert len(found) == len(installed) + 1
 
 
 def test_a_package_that_the_distribution_has_not(host: Host) -> None:

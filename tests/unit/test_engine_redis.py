@@ -62,7 +62,7 @@ def prepare(
 
 
 @pytest.mark.parametrize(
-    ("manager", "package"), [("apt-get", "redis-server"), ("dnf", "redis")]
+    ("manager", "package"), [("apt-get", "redis-server"), ("dnf", "redis, or valkey")]
 )
 def test_redis_is_missing(
     make_program: MakeProgram, tmp_path: Path, manager: str, package: str
@@ -91,6 +91,15 @@ def test_what_cannot_be_used_is_refused(
     with pytest.raises(EngineError, match=reason):
         prepare(tmp_path)
     assert not (tmp_path / "redis.conf").exists()
+
+
+def test_valkey_takes_the_place_of_redis(
+    make_program: MakeProgram, tmp_path: Path
+) -> None:
+    told = VERSION.format("8.0.1").replace("Redis", "Valkey")
+    program = make_program(told, redis.FORK)
+    assert redis.missing(Options()) == []
+    assert prepare(tmp_path).command[0] == redis.describe(Options()) == str(program)
 
 
 def test_a_program_that_fails_is_refused(

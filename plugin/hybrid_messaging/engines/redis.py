@@ -43,7 +43,8 @@ STOP_TIMEOUT = 10.0
 CREDENTIALS = "user:password@"
 SOURCES: Mapping[str, Fetch] = {}
 
-PROGRAM = "redis-server"
+#: Redis, and what some distributions have in its place.
+PROGRAM, FORK = "redis-server", "valkey-server"
 #: The first that knows users and their rights.
 OLDEST = (6, 0)
 USERNAME = "hybrid"
@@ -66,16 +67,16 @@ _TIMEOUT = 2.0
 
 def missing(options: Options) -> list[Missing]:
     """See `hybrid_messaging.engines.Engine`."""
-    if shutil.which(PROGRAM):
+    if _program():
         return []
     if shutil.which("apt-get"):
         return [Missing(PROGRAM, f"sudo apt-get install {PROGRAM}")]
-    return [Missing(PROGRAM, "sudo dnf install redis")]
+    return [Missing(PROGRAM, "sudo dnf install redis, or valkey")]
 
 
 def describe(options: Options) -> str:
     """See `hybrid_messaging.engines.Engine`."""
-    return shutil.which(PROGRAM) or PROGRAM
+    return _program() or PROGRAM
 
 
 def prepare(
@@ -86,7 +87,7 @@ def prepare(
     options: Options,
 ) -> Launch:
     """See `hybrid_messaging.engines.Engine`."""
-    program = shutil.which(PROGRAM)
+    program = _program()
     if program is None:
         (lacking,) = missing(options)
         raise EngineError(f"{TITLE} is not installed here: {lacking.install}")
@@ -160,6 +161,10 @@ def topics(engine: state.Engine) -> list[str]:
     with _connected(engine) as client:
         keys = list(client.scan_iter(match=f"{SERVERS}*", count=1000))
     return sorted(key.removeprefix(SERVERS) for key in keys)
+
+
+def _program() -> str | None:
+    return shutil.which(PROGRAM) or shutil.which(FORK)
 
 
 def _key_directory(directory: Path) -> Path:
