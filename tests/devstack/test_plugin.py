@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,7 @@ CONFIGURE_NOVA = """
 # and lib/keystone, lib/swift, and plugins
 CONFIGURE_OTHERS = """
     iniset_rpc_backend keystone $DEST/keystone.conf oslo_messaging_notifications
-    mkdir -p $DEST/etc/swift
-    touch $DEST/etc/swift/proxy-server.conf
-    iniset $DEST/etc/swift/proxy-server.conf filter:ceilometer url $(
-        get_notification_url)
+    iniset $DEST/swift.conf filter:ceilometer url $(get_notification_url)
     iniset $DEST/other.conf DEFAULT transport_url $(get_transport_url)
 """
 
@@ -82,11 +80,29 @@ def test_qpid_hybrid_separates_rpc_from_notifications(host: Host) -> None:
         assert urls(host, file) == (f"{router(host)}/", notify)
     # cells have RPC of their own, and notifications where consumers look
     assert urls(host, "nova_cell1.conf") == (f"{router(host)}/nova_cell1", notify)
-    swift = host.ini("etc/swift/proxy-server.conf")
-    assert swift["filter:ceilometer"]["url"] == notify
+    assert host.ini("swift.conf")["filter:ceilometer"]["url"] == notify
     assert host.ini("other.conf")["DEFAULT"]["transport_url"] == f"{router(host)}/"
     # a router has no virtual hosts to make
     assert not [call for call in host.calls() if "nova_cell1" in call]
+
+
+def test_telemetry_is_where_notifications_are(host: Host) -> None:
+    host.stack(
+        """
+        mkdir -p $DEST/etc/ceilometer $DEST/etc/swift
+        iniset_rpc_backend ceilometer $DEST/etc/ceilometer/ceilometer.conf
+        iniset $DEST/etc/swift/proxy-server.conf filter:ceilometer url $(
+            get_notification_url)
+        hybrid-messaging check --no-connect --discover $DEST/etc -f json \\
+            >$DEST/checked
+        """
+    )
+    checked = json.loads((host.dest / "checked").read_text())
+    notify = f"{RABBIT}/?amqp_durable_queues=true".replace("secretrabbit", "***")
+    assert {item["service"]: item["notifications"]["url"] for item in checked} == {
+        "ceilometer": notify,
+        "swift": notify,
+    }
 
 
 def test_rabbit_is_one_broker_with_virtual_hosts_for_cells(host: Host) -> None:
