@@ -158,6 +158,7 @@ def test_trouble_in_words() -> None:
     row = summary.trouble(WHOLE["measurements"][-1])
     assert (row["failed"], row["silence"], row["wait"]) == (2, 4, 5.0)
     assert row["took"] == 2.0
+    assert row["unsent"] == 2
 
 
 def test_all_of_a_run_is_in_the_csv(tmp_path: Path) -> None:

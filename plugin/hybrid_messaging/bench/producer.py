@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -90,7 +91,9 @@ class Producer:
             driver="messagingv2",
             topics=[self._assignment.notify_topic],
         )
-        self._send[NOTIFY] = lambda data: notifier.info({}, EVENT, data)
+        unsent = Unsent()
+        self._closers.append(unsent.close)
+        self._send[NOTIFY] = lambda data: unsent.told(notifier.info, {}, EVENT, data)
 
     def start(self, timing: Timing, done: Callable[[], None]) -> None:
         """Send until the time is over.
@@ -170,3 +173,34 @@ class Producer:
         """Close the transports."""
         for closer in reversed(self._closers):
             closer()
+
+
+class Unsent(logging.Handler):
+    """Learns which notifications could not be sent.
+
+    oslo.messaging's notifier logs that and raises nothing, so that its service goes on
+    (`oslo_messaging/notify/messaging.py`).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._errors = threading.local()
+        self._logger = logging.getLogger("oslo_messaging.notify.messaging")
+        self._logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the exception for the thread that has notified."""
+        if record.exc_info:
+            self._errors.last = record.exc_info[1]
+
+    def told(self, notify: Callable[..., None], *arguments: Any) -> None:
+        """Notify, and raise what is only logged otherwise."""
+        self._errors.last = None
+        notify(*arguments)
+        if self._errors.last is not None:
+            raise self._errors.last
+
+    def close(self) -> None:
+        """Look no more."""
+        self._logger.removeHandler(self)
+        super().close()

@@ -406,4 +406,5 @@ def _seconds(value: float) -> str:
 
 
 def _ms(value: float) -> str:
-    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
+    # no line ends between a number and its unit
+    return f"{value:.3g}\u00a0ms" if value < 1000 else f"{value / 1000:.3g}\u00a0s"

@@ -156,8 +156,9 @@ def trouble(measurement: Mapping[str, Any]) -> Row:
 
     `failed` are calls, `wait` is the longest that a call took until its answer or
     its exception, `silence` the longest time without any answer since it
-    happened, in whole seconds. The others are about notifications: `delay` is
-    the longest time until one arrived. Times are seconds.
+    happened, in whole seconds. The others are about notifications: `unsent` are
+    those that oslo.messaging gave up, `delay` is the longest time until one
+    arrived. Times are seconds.
     """
     kinds = measurement["kinds"]
     row: Row = {
@@ -172,6 +173,7 @@ def trouble(measurement: Mapping[str, Any]) -> Row:
         row["silence"] = _silence(measurement)
     if NOTIFY in kinds:
         row["notifications"] = kinds[NOTIFY]["account"]["sent"]
+        row["unsent"] = kinds[NOTIFY]["account"]["failed"]
         row["delay"] = _longest(kinds[NOTIFY], "arriving")
         for name in ("lost", "duplicated"):
             row[name] = kinds[NOTIFY]["account"][name]
