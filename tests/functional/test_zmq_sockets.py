@@ -29,6 +29,8 @@ from tests.functional.worker import ROOT, Worker
 
 from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.zmq import matchmaker, wire
+from hybrid_messaging.drivers.zmq.message import Message
+from hybrid_messaging.drivers.zmq.sockets import Socket
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +201,44 @@ def test_every_call_of_many_threads_is_executed_once(rpc: Rpc) -> None:
         replies = list(pool.map(lambda n: client.call({}, "echo", value=n), values))
     assert replies == values
     assert sorted(value for service in services for value in service.seen) == values
+
+
+def test_what_a_lone_caller_leaves_in_the_socket_is_taken(rpc: Rpc) -> None:
+    """It goes on with its reply, though more has arrived with that."""
+    driver: Any = rpc.transport()._driver
+    seen: list[bytes] = []
+    awaited = Message(wire.CALL, "question", rpc.topic, "")
+    awaited.left()
+
+    def take(frames: list[bytes]) -> None:
+        seen.append(frames[-1])
+        awaited.finish(reply=frames[-1])
+
+    own = Socket("zmq-test", driver._options, None, take)
+    context: zmq.Context[Any] = zmq.Context()
+    try:
+        with context, context.socket(zmq.DEALER) as peer:
+            port = free_port()
+            own.run(lambda: own.bind(f"tcp://{HOST}:{port}"))
+            peer.connect(f"tcp://{HOST}:{port}")
+            peer.send(b"first")
+            until(lambda: seen == [b"first"], "it has arrived")
+            awaited.left()
+            caller = threading.Thread(
+                target=own.read_while, args=(awaited, time.monotonic() + 20)
+            )
+            caller.start()
+            until(lambda: own._awaited is awaited, "the caller reads")
+            with own._lock:
+                for frame in (b"reply", b"more"):
+                    peer.send(frame)
+                time.sleep(0.2)  # both have arrived by then
+            caller.join(20)
+            assert seen == [b"first", b"reply"]
+            own.catch_up()
+            assert seen == [b"first", b"reply", b"more"]
+    finally:
+        own.close(0)
 
 
 # -- what is left behind -----------------------------------------------------

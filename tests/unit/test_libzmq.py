@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import zmq
 
-from hybrid_messaging.drivers.zmq import libzmq
+from hybrid_messaging.drivers.zmq.libzmq import Handle
 
 Pair = tuple["zmq.Socket[bytes]", "zmq.Socket[bytes]"]
 
@@ -43,39 +43,52 @@ FRAMES = [b"", b"\0", b"few", bytes(range(256)) * 4096]
 @pytest.mark.parametrize("frame", FRAMES, ids=len)
 def test_what_is_sent_arrives(sockets: Pair, frame: bytes) -> None:
     router, dealer = sockets
-    libzmq.send(router.underlying, b"peer", frame)
+    Handle(router).send(b"peer", frame)
     assert dealer.recv() == frame
 
 
 def test_messages_are_received_whole_and_in_order(sockets: Pair) -> None:
     router, dealer = sockets
-    assert libzmq.receive(router.underlying) is None
+    handle = Handle(router)
+    assert handle.receive() is None
     dealer.send_multipart(FRAMES)
     dealer.send(b"last")
-    assert libzmq.receive(router.underlying) == [b"peer", *FRAMES]
-    assert libzmq.receive(router.underlying) == [b"peer", b"last"]
-    assert libzmq.receive(router.underlying) is None
+    assert handle.receive() == [b"peer", *FRAMES]
+    assert handle.receive() == [b"peer", b"last"]
+    assert handle.receive() is None
+
+
+def test_the_longest_routing_id_is_whole(sockets: Pair) -> None:
+    router, _ = sockets
+    handle, longest = Handle(router), b"i" * 255
+    with router.context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.setsockopt(zmq.ROUTING_ID, longest)
+        dealer.connect("inproc://router")
+        dealer.send(b"")
+        assert handle.receive() == [longest, b""]
 
 
 def test_descriptor_is_signalled_after_none(sockets: Pair) -> None:
     router, dealer = sockets
-    assert libzmq.receive(router.underlying) is None
+    handle = Handle(router)
+    assert handle.receive() is None
     poll = select.poll()
     poll.register(router.getsockopt(zmq.FD), select.POLLIN)
     assert not poll.poll(0)
     dealer.send(os.urandom(10))
     assert poll.poll(20_000)
-    assert libzmq.receive(router.underlying) is not None
+    assert handle.receive() is not None
 
 
 def test_peers_that_are_not_there_are_told(sockets: Pair) -> None:
     with pytest.raises(zmq.ZMQError, match="unreachable"):
-        libzmq.send(sockets[0].underlying, b"nobody", b"")
+        Handle(sockets[0]).send(b"nobody", b"")
 
 
 def test_peers_that_take_no_more_are_told(sockets: Pair) -> None:
     router, dealer = sockets
     with pytest.raises(zmq.Again):
         for _ in range(100):
-            libzmq.send(router.underlying, b"peer", b"")
+            Handle(router).send(b"peer", b"")
     assert dealer.recv() == b""

@@ -19,6 +19,7 @@ from hybrid_messaging.drivers import oslo
 
 # One encoder for all threads: json.dumps(default=…) would build one per message.
 _encode = json.JSONEncoder(default=jsonutils.to_primitive).encode
+_decode = json.JSONDecoder().decode
 
 
 class MalformedBody(ValueError):
@@ -100,7 +101,8 @@ def _is_duration(value: Any) -> bool:
 
 def _object(body: Any) -> dict[str, Any]:
     try:
-        data = json.loads(body)
+        # bytes are UTF-8; json.loads would look which encoding they have
+        data = _decode(body if isinstance(body, str) else str(body, "utf-8"))
     except (TypeError, ValueError, RecursionError) as error:
         raise MalformedBody(f"no JSON text: {error}") from error
     if not isinstance(data, dict):

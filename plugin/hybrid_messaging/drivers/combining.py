@@ -48,7 +48,14 @@ class CombiningLock:
         It is done at once where the lock is free; otherwise its holder does it
         before letting go. What it raises is logged.
         """
-        self._work.append((function, arguments))
+        if not self._work and self._lock.acquire(blocking=False):
+            try:
+                self._do(function, arguments)
+                self._after()
+            finally:
+                self._lock.release()
+        else:
+            self._work.append((function, arguments))
         self._catch_up()
 
     def _catch_up(self) -> None:
@@ -62,9 +69,11 @@ class CombiningLock:
 
     def _do_work(self) -> None:
         while self._work:
-            function, arguments = self._work.popleft()
-            try:
-                function(*arguments)
-            except Exception:
-                LOG.exception("Something that was left to do has failed")
+            self._do(*self._work.popleft())
         self._after()
+
+    def _do(self, function: Callable[..., None], arguments: Any) -> None:
+        try:
+            function(*arguments)
+        except Exception:
+            LOG.exception("Something that was left to do has failed")

@@ -176,6 +176,8 @@ class Client:
             and message.waits()
             and self._socket.read_while(message, until)
         ):
+            if len(self._sending) > 1:
+                self._socket.catch_up()
             return
         message.waiter.wait(until - time.monotonic())
 
@@ -322,13 +324,12 @@ class Client:
             message.finish(error)
 
     def _on_frames(self, frames: list[bytes]) -> None:
-        routing_id, *rest = frames
-        peer = self._by_routing_id.get(routing_id)
         try:
-            (frame,) = rest
+            routing_id, frame = frames
             answer = wire.read_answer(frame)
         except ValueError:
             return  # a stranger, or a server that has lost its mind
+        peer = self._by_routing_id.get(routing_id)
         message = peer.sent.get(answer.id) if peer is not None else None
         if peer is None or message is None:
             return  # nobody waits for it any longer

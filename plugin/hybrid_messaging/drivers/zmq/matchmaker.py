@@ -9,6 +9,7 @@ find out; a random word tells whether Redis still is the one that it was.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import uuid
@@ -115,6 +116,7 @@ class Matchmaker(Protocol):
         """In a child: leave the connections to the parent."""
 
 
+@functools.lru_cache(maxsize=1024)
 def topic(vhost: str | None, exchange: str, name: str) -> str:
     """The name of a topic among all virtual hosts and exchanges."""
     return "/".join(quote(part, safe="") for part in (vhost or "", exchange, name))

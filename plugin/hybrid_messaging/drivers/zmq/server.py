@@ -54,6 +54,8 @@ class Server:
         elsewhere: Callable[[bytes, wire.Request], None] | None = None,
     ) -> None:
         self._options = options
+        #: how many requests may wait per listener
+        self.capacity: int = options.rpc_server_credit
         self._elsewhere = elsewhere or self._nobody
         self._key = keys.own.public.decode() if keys is not None else ""
         self._directory = directory
@@ -83,12 +85,6 @@ class Server:
     def process(self) -> str:
         """How addresses name this process."""
         return self._process
-
-    @property
-    def capacity(self) -> int:
-        """How many requests may wait per listener."""
-        credit: int = self._options.rpc_server_credit
-        return credit
 
     def _bind(self) -> None:
         """Listen on a port of our own choice."""
@@ -196,19 +192,19 @@ class Server:
         try:
             while self._arrived:
                 try:
-                    routing_id, *rest = self._arrived.popleft()
+                    frames = self._arrived.popleft()
                 except IndexError:  # another thread was faster
                     return
                 try:
-                    self._on_request(routing_id, rest)
+                    self._on_request(frames)
                 except Exception:
                     LOG.exception("A request was lost")
         finally:
             self._here.delivering = False
 
-    def _on_request(self, routing_id: bytes, frames: list[bytes]) -> None:
+    def _on_request(self, frames: list[bytes]) -> None:
         try:
-            (frame,) = frames
+            routing_id, frame = frames
             request = wire.read_request(frame)
         except ValueError:
             self._mention_stranger()

@@ -23,7 +23,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,9 +34,9 @@ from zmq.utils.monitor import parse_monitor_message
 
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.waiter import Waiter
-from hybrid_messaging.drivers.zmq import libzmq
 from hybrid_messaging.drivers.zmq.gatekeeper import Gatekeeper
 from hybrid_messaging.drivers.zmq.keys import Keys
+from hybrid_messaging.drivers.zmq.libzmq import Handle
 from hybrid_messaging.drivers.zmq.message import Message
 
 LOG = logging.getLogger(__name__)
@@ -156,6 +156,10 @@ class Socket:
         self._turn = threading.Lock()
         # A caller has waited there since the socket's own thread last looked.
         self._led = False
+        #: what a caller waits for who waits there
+        self._awaited: Message | None = None
+        #: whether messages may be there that nobody has been told of
+        self._untaken = False
         self._parked = Waiter()
         self._monitor: Any = None
         context = _contexts.borrow()
@@ -163,12 +167,12 @@ class Socket:
             undo.callback(_contexts.give_back)
             self._socket: Any = context.socket(zmq.ROUTER)
             undo.callback(self._socket.close, linger=0)
-            self._handle = self._socket.underlying
+            self._handle = Handle(self._socket)
             _configure(self._socket, options)
             if on_event is not None:
                 self._monitor = self._socket.get_monitor_socket(_EVENTS)
                 undo.callback(self._monitor.close, linger=0)
-                self._monitor_handle = self._monitor.underlying
+                self._monitor_handle = Handle(self._monitor)
             self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._nudges = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             undo.pop_all()
@@ -177,9 +181,7 @@ class Socket:
             self._descriptors.append(int(each.getsockopt(zmq.FD)))
             each.getsockopt(zmq.EVENTS)  # only who has looked once is signalled
         if CALLERS_READ:
-            self._poll = select.poll()
-            for descriptor in (*self._descriptors, self._nudges):
-                self._poll.register(descriptor, select.POLLIN)
+            self._wait_leading = _waiting_for(*self._descriptors, self._nudges)
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -220,12 +222,18 @@ class Socket:
 
     def wake(self, message: Message) -> None:
         """Wake the thread that waits for a message."""
+        leader = message.leader
+        if leader == threading.get_ident():
+            return  # it is awake
         message.waiter.wake()
-        if message.leader not in (None, threading.get_ident()):
+        if leader is not None:
             _signal(self._nudges)
 
     def read_while(self, message: Message, until: float) -> bool:
         """Wait in the calling thread, instead of being woken by the one that reads.
+
+        More may have come with the answer, and is taken by the next use of the socket.
+        If others wait as well, call `catch_up` for them.
 
         :param until: monotonic time at which the caller wants to look up
         :returns: False if another thread does so already
@@ -236,16 +244,22 @@ class Socket:
             self._led = True
             # before looking at the message: see wake()
             message.leader = threading.get_ident()
+            self._awaited = message
             while message.waits() and not self._closing:
                 pause = until - time.monotonic()
                 if pause <= 0:
                     break
-                for descriptor, _ in self._poll.poll(math.ceil(pause * 1000)):
+                for descriptor, _ in self._wait_leading(math.ceil(pause * 1000)):
                     self._on_ready(descriptor)
         finally:
-            message.leader = None
+            self._awaited = message.leader = None
             self._turn.release()
         return True
+
+    def catch_up(self) -> None:
+        """Take what a caller has left there as it had its answer."""
+        if self._untaken:
+            self.do(_nothing)
 
     def step_in(self) -> None:
         """Have the socket's own thread wait again: there is more than one caller."""
@@ -319,7 +333,7 @@ class Socket:
         :raises zmq.Again: the peer takes no more for now
         :raises zmq.ZMQError: it is not connected
         """
-        libzmq.send(self._handle, routing_id, frame)
+        self._handle.send(routing_id, frame)
 
     def connect(self, address: str, routing_id: bytes, server_key: str) -> None:
         """Begin to connect; what becomes of it is an event.
@@ -362,8 +376,13 @@ class Socket:
     def _take(self) -> None:
         if self._closing:
             return
+        awaited = self._awaited
+        self._untaken = False
         for _ in range(_BATCH):
-            frames = libzmq.receive(self._handle)
+            if awaited is not None and not awaited.waits():
+                self._untaken = True  # there may be more: let the caller go on first
+                return
+            frames = self._handle.receive()
             if frames is None:
                 return
             try:
@@ -375,7 +394,7 @@ class Socket:
     def look_at_events(self) -> None:
         """Hear what has become of connections."""
         assert self._on_event is not None
-        while frames := libzmq.receive(self._monitor_handle):
+        while frames := self._monitor_handle.receive():
             event = parse_monitor_message(frames)
             self._take()  # what came before the end of a connection
             try:
@@ -386,33 +405,33 @@ class Socket:
     # -- the socket's own thread, or a caller that reads --------------------------
 
     def _on_ready(self, descriptor: int) -> None:
-        if descriptor in (self._wakes, self._nudges):
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(descriptor)
-        if descriptor == self._descriptors[-1] and self._monitor is not None:
+        if descriptor == self._descriptors[0]:
+            self._lock.leave(_nothing)  # taking what is there comes after it
+            self._afterwards()
+        elif descriptor in self._descriptors:
             self.do(self.look_at_events)
         else:
-            self.do(_nothing)  # taking what is there comes after it
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(descriptor)
+            self.do(_nothing)
 
     def _serve(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            for descriptor in (*self._descriptors, self._wakes):
-                selector.register(descriptor, selectors.EVENT_READ)
-            while not self._closing:
-                if self._led:
-                    self._parked.wait(PARKING)
-                    self._led = self._turn.locked()
-                    continue
-                for key, _ in selector.select():
-                    # If a caller reads, leave it to that one. Said before it is
-                    # known: it may stop right now, and step_in() must see it.
-                    self._led = True
-                    if self._turn.acquire(blocking=False):
-                        self._led = False
-                        try:
-                            self._on_ready(key.fd)
-                        finally:
-                            self._turn.release()
+        wait = _waiting_for(*self._descriptors, self._wakes)
+        while not self._closing:
+            if self._led:
+                self._parked.wait(PARKING)
+                self._led = self._turn.locked()
+                continue
+            for descriptor, _ in wait(None):
+                # If a caller reads, leave it to that one. Said before it is
+                # known: it may stop right now, and step_in() must see it.
+                self._led = True
+                if self._turn.acquire(blocking=False):
+                    self._led = False
+                    try:
+                        self._on_ready(descriptor)
+                    finally:
+                        self._turn.release()
 
 
 def _address(endpoint: str) -> tuple[str, int]:
@@ -422,6 +441,29 @@ def _address(endpoint: str) -> tuple[str, int]:
 
 def _nothing() -> None:
     pass
+
+
+def _waiting_for(
+    *descriptors: int,
+) -> Callable[[int | None], Iterable[tuple[int, int]]]:
+    """A function that waits for descriptors to become readable.
+
+    It takes the time that it may wait, in milliseconds or None for ever.
+    """
+    if CALLERS_READ:
+        # a selector would take three times as long to tell
+        poll = select.poll()
+        for descriptor in descriptors:
+            poll.register(descriptor, select.POLLIN)
+        return poll.poll
+    selector = selectors.DefaultSelector()
+    for descriptor in descriptors:
+        selector.register(descriptor, selectors.EVENT_READ)
+
+    def wait(_: int | None) -> list[tuple[int, int]]:
+        return [(key.fd, events) for key, events in selector.select()]
+
+    return wait
 
 
 def _signal(descriptor: int) -> None:
