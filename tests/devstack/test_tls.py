@@ -179,6 +179,25 @@ def test_an_engine_elsewhere_has_a_certificate_of_the_same_authority(
     own.verify_directly_issued_by(authority)
 
 
+def test_a_router_at_the_edge_has_a_certificate_of_the_authority_in_the_middle(
+    host: Host,
+) -> None:
+    host.has_skrouterd()
+    shared = host.dest / SHARED / "ca.pem"
+    node = {"SERVICE_HOST": CONTROLLER, "HYBRID_ROUTER": "skrouterd"}
+    said = host.refused(HYBRID_TLS="True", HYBRID_EDGE_ROUTER="True", **node)
+    assert f"copy it from the same place on {CONTROLLER}" in said
+    made = certificates.ensure(host.dest / OURS / "tls", [])
+    shared.parent.mkdir(parents=True)
+    shutil.copy(made.authority, shared)
+    host.stack(TELL_URLS)
+    assert Path(made.authority).read_bytes() == shared.read_bytes()
+    # its services trust what RabbitMQ on the controller shows, too
+    assert {url.query["ssl_ca_file"] for url in told(host)} == {str(shared)}
+    config = (host.dest / OURS / "router/router.conf").read_text()
+    assert f"caCertFile: {made.authority}\n" in config
+
+
 def test_tls_without_an_engine_is_refused(host: Host) -> None:
     said = host.refused(
         HYBRID="external",

@@ -68,6 +68,7 @@ def test_a_router_in_a_container_sees_what_it_needs(
     shown = [word for word in launch.command if word.startswith("--volume=")]
     assert shown == [
         f"--volume={directory}:{directory}",
+        "--volume=/tls/ca.pem:/tls/ca.pem:ro",
         "--volume=/tls/host.pem:/tls/host.pem:ro",
     ]
     assert launch.command[-4:] == (

@@ -365,8 +365,8 @@ def _command(choice: str, directory: Path, options: Options) -> tuple[str, ...]:
     if image:
         for lack in container.missing(image):
             raise EngineError(f"this machine lacks {lack.what}: {lack.install}")
-        host = options.certificates.host if options.certificates else None
-        files = [host] if host else []
+        shown = options.certificates
+        files = (shown.authority, shown.host) if shown else ()
         return (*container.command(image, NATIVE[0], directory, files), "-c")
     program = shutil.which(choice)
     if program is None:
