@@ -22,7 +22,8 @@ from tests.functional.waiting import until
 
 from hybrid_messaging import urls
 from hybrid_messaging.engines.amqp_management import Management
-from hybrid_messaging.engines.router import ADDRESSES, NATIVE
+from hybrid_messaging.engines.router import ADDRESSES
+from hybrid_messaging.engines.router_program import NATIVE
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 30.0

@@ -13,6 +13,7 @@ from hybrid_messaging.engines import (
     Options,
     container,
     router,
+    router_program,
 )
 
 #: Notes its arguments and what it reads; has the images in `images`.
@@ -87,7 +88,7 @@ def test_what_a_container_needs_is_missed(
     (lack,) = router.missing(Options(router="container:other/router"))
     assert lack.install == "podman pull other/router"
     (lack,) = router.missing(Options(router="container"))
-    assert lack.what == f"the image {router.IMAGE}"
+    assert lack.what == f"the image {router_program.IMAGE}"
     options = Options(router="container:other/router")
     with pytest.raises(EngineError, match="lacks the image other/router: podman pull"):
         router.prepare("router", tmp_path, take, None, options)

@@ -26,6 +26,7 @@ from hybrid_messaging.engines import (
     processes,
     rabbitmq,
     router,
+    router_users,
     templates,
 )
 from hybrid_messaging.router import config as embedded_config
@@ -277,7 +278,7 @@ def test_a_router_stays_what_it_was(make_program: MakeProgram, tmp_path: Path) -
 @pytest.mark.usefixtures("make_program")
 def test_a_router_that_is_not_there(tmp_path: Path) -> None:
     options = Options(router="/nowhere/skrouterd")
-    with pytest.raises(EngineError, match="/nowhere/skrouterd is not installed"):
+    with pytest.raises(EngineError, match="lacks /nowhere/skrouterd: build"):
         router.prepare("router", tmp_path, take, None, options)
     assert [lack.what for lack in router.missing(options)] == ["/nowhere/skrouterd"]
     assert router.missing(Options()) == []
@@ -369,10 +370,12 @@ def test_saslpasswd2_that_is_missing_or_fails(
 ) -> None:
     options = Options("embedded", username="nova@hybrid", password="hush")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(router.shutil, "which", lambda name, path="": None)
+    monkeypatch.setattr(router_users.shutil, "which", lambda name, path="": None)
     with pytest.raises(EngineError, match="saslpasswd2 is not installed here"):
         router.prepare("router", tmp_path, take, None, options)
-    monkeypatch.setattr(router.shutil, "which", lambda name, path="": "/bin/false")
+    monkeypatch.setattr(
+        router_users.shutil, "which", lambda name, path="": "/bin/false"
+    )
     with pytest.raises(EngineError, match="/bin/false cannot write"):
         router.prepare("router", tmp_path, take, None, options)
 
@@ -527,7 +530,7 @@ def test_nothing_is_left_of_a_deployment_that_cannot_start(
             deployment.up(state_dir, mode, given, Options(), print)
     given = {"notify": "rabbit://u:p@h/"}
     options = Options(router="/nowhere/skrouterd")
-    with pytest.raises(EngineError, match="is not installed here"):
+    with pytest.raises(EngineError, match="lacks /nowhere/skrouterd"):
         deployment.up(state_dir, modes.get("qpid-hybrid"), given, options, print)
     # a program that is there, but cannot be run
     program = tmp_path / "skrouterd"
