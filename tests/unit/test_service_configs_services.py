@@ -67,16 +67,17 @@ def test_layouts_of_packages_devstack_kolla_and_tripleo(tmp_path: Path) -> None:
 
 def test_a_cell_without_a_conductor_is_left_out(tmp_path: Path) -> None:
     """As DevStack leaves it on compute nodes."""
-    used, left, new = create(
-        tmp_path,
-        *(f"nova/{name}.conf" for name in ("nova", "nova_cell1", "nova_cell2")),
+    names = ("nova", "nova_cell1", "nova_cell2", "nova_cell3")
+    used, left, new, damaged = create(
+        tmp_path, *(f"nova/{name}.conf" for name in names)
     )
     left.write_text(
         "[DEFAULT]\nvif_plugging_timeout = 300\n[neutron]\nusername = nova\n"
     )
     # of a conductor that has not yet been told where messages go
     new.write_text("[database]\nconnection = sqlite://\n")
-    assert discover(tmp_path) == [used, new]
+    damaged.write_text("[database\n")
+    assert discover(tmp_path) == [used, new, damaged]
 
 
 def test_fragments_that_override_are_told_apart(tmp_path: Path) -> None:
