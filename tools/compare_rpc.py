@@ -14,25 +14,31 @@ URL; client and server are processes of their own.
 A URL with a password is given as env:NAME, the name of an environment variable.
 The URL `null:` stands for the ceiling: oslo.messaging's own client and server
 over a transport that costs nothing, in one process. Ratios refer to the first
-subject.
+subject. CPU time and waits are those of one call, after the warm-up; those of
+routers and brokers are told where their process ids are given.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import queue
+import re
 import resource
 import statistics
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 EXCHANGE = TOPIC = "compare-rpc"
 WARM_UP = 50
+_WAITS = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)", re.M)
 
 
 # -- in a subject's interpreter --------------------------------------------
@@ -112,8 +118,6 @@ def serve(url: str) -> None:
     start_server(get_transport(url))
     print("ready", flush=True)
     sys.stdin.read()
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(usage.ru_utime + usage.ru_stime, flush=True)
 
 
 def call(url: str, threads: int, calls: int, size: int) -> None:
@@ -128,6 +132,8 @@ def call(url: str, threads: int, calls: int, size: int) -> None:
     payload = "x" * size
     for _ in range(WARM_UP):
         client.call({}, "echo", data=payload)
+    print("warm", flush=True)
+    sys.stdin.readline()
     took: list[float] = []
 
     def work() -> None:
@@ -137,12 +143,13 @@ def call(url: str, threads: int, calls: int, size: int) -> None:
             took.append(time.perf_counter() - start)
 
     workers = [threading.Thread(target=work) for _ in range(threads)]
-    cpu, start = time.process_time(), time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
+    elapsed = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_SELF)
     took.sort()
     result = {
         "asked": calls // threads * threads,
@@ -150,22 +157,56 @@ def call(url: str, threads: int, calls: int, size: int) -> None:
         "calls_per_s": len(took) / elapsed,
         "p50_ms": took[len(took) // 2] * 1e3,
         "p99_ms": took[int(len(took) * 0.99)] * 1e3,
-        "client_cpu_us": cpu / len(took) * 1e6,
+        "client_cpu_us": sum(
+            (after.ru_utime, after.ru_stime, -before.ru_utime, -before.ru_stime)
+        )
+        / len(took)
+        * 1e6,
+        "client_waits": (after.ru_nvcsw - before.ru_nvcsw) / len(took),
     }
     print(json.dumps(result), flush=True)
+    sys.stdin.readline()
 
 
 # -- in the comparing process ----------------------------------------------
 
 
-def run(python: str, url: str, threads: int, calls: int, size: int) -> dict[str, float]:
-    """Measure one subject once."""
-    me = [python, "-W", "ignore", __file__]
+class Usage:
+    """CPU time and waits of processes of others, from now on.
+
+    :param pids: of the processes
+    """
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._tasks = [Path(f"/proc/{pid}/task") for pid in pids]
+        self._cpu, self._waits = self._read()
+
+    def _read(self) -> tuple[int, int]:
+        cpu, waits = 0, 0
+        for task in (task for tasks in self._tasks for task in tasks.iterdir()):
+            cpu += int((task / "schedstat").read_text().split()[0])
+            found = _WAITS.search((task / "status").read_text())
+            waits += int(found[1]) if found else 0
+        return cpu, waits
+
+    def per(self, calls: int) -> tuple[float, float]:
+        """Microseconds of CPU time, and waits, for each of so many calls."""
+        cpu, waits = self._read()
+        return (cpu - self._cpu) / 1e3 / calls, (waits - self._waits) / calls
+
+
+def run(
+    python: str, url: str, threads: int, calls: int, size: int, engines: Sequence[int]
+) -> dict[str, float]:
+    """Measure one subject once.
+
+    :param engines: process ids of the routers or brokers
+    """
     environment = {**os.environ, "COMPARE_RPC_URL": url}
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*me, *arguments],
+            [python, "-W", "ignore", __file__, *arguments],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -173,24 +214,30 @@ def run(python: str, url: str, threads: int, calls: int, size: int) -> dict[str,
             text=True,
         )
 
-    server = start("--serve")
-    try:
-        if server.stdout is None or server.stdout.readline() != "ready\n":
-            sys.exit(f"{python}: the server did not start")
-        client = start("--call", str(threads), str(calls), str(size))
-        output, _ = client.communicate(timeout=600)
-        if client.returncode:
-            sys.exit(f"{python}: the client failed")
-        result: dict[str, float] = json.loads(output)
+    def hear(process: subprocess.Popen[str], what: str) -> str:
+        assert process.stdout is not None
+        return process.stdout.readline() or sys.exit(f"{python}: the {what} failed")
+
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(start("--serve"))
+        stack.callback(server.kill)
+        hear(server, "server")
+        client = stack.enter_context(
+            start("--call", str(threads), str(calls), str(size))
+        )
+        stack.callback(client.kill)
+        hear(client, "client")
+        served, carried = Usage([server.pid]), Usage(engines)
+        assert client.stdin is not None
+        client.stdin.write("go\n")
+        client.stdin.flush()
+        result: dict[str, float] = json.loads(hear(client, "client"))
         if result["done"] != result["asked"]:
             sys.exit(f"{python}: {result['done']} of {result['asked']} calls")
-        output, _ = server.communicate("", timeout=60)
-        # its start and end are in there, so this errs on the high side
-        result["server_cpu_us"] = float(output) / (calls + WARM_UP) * 1e6
+        done = int(result["done"])
+        result["server_cpu_us"], result["server_waits"] = served.per(done)
+        result["engine_cpu_us"], result["engine_waits"] = carried.per(done)
         return result
-    finally:
-        server.kill()
-        server.wait()
 
 
 def subject(text: str) -> tuple[str, str, str]:
@@ -220,6 +267,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=2000, help="per measurement")
     parser.add_argument("--size", type=int, default=1000, help="bytes of payload")
+    parser.add_argument("--engines", nargs="+", type=int, default=[], metavar="PID")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results = []
@@ -232,7 +280,10 @@ def main() -> None:
                     f" {name} …",
                     file=sys.stderr,
                 )
-                measured = run(python, url, threads, arguments.calls, arguments.size)
+                measured = run(
+                    *(python, url, threads),
+                    *(arguments.calls, arguments.size, arguments.engines),
+                )
                 rounds.setdefault(name, []).append(measured)
         first = rounds[arguments.subject[0][0]]
         for name, measured_rounds in rounds.items():
@@ -250,14 +301,18 @@ def main() -> None:
         print(json.dumps(results, indent=2))
         return
     print(
-        "threads  subject      calls/s  p50 ms  p99 ms  client µs  server µs"
-        f"  {arguments.subject[0][0]} over it"
+        "threads  subject       calls/s  p50 ms  p99 ms       client       server"
+        f"       engine  {arguments.subject[0][0]} over it\n"
+        f"{'':48}{'  µs and waits' * 3}"
     )
     for row in results:
+        used = (
+            f"{row[f'{who}_cpu_us']:>7.0f} {row[f'{who}_waits']:>5.1f}"
+            for who in ("client", "server", "engine")
+        )
         print(
-            f"{row['threads']:>7}  {row['subject']:<11} {row['calls_per_s']:>8.0f}"
-            f" {row['p50_ms']:>7.2f} {row['p99_ms']:>7.2f}"
-            f" {row['client_cpu_us']:>10.0f} {row['server_cpu_us']:>10.0f}"
+            f"{row['threads']:>7}  {row['subject']:<12} {row['calls_per_s']:>8.0f}"
+            f" {row['p50_ms']:>7.2f} {row['p99_ms']:>7.2f} {' '.join(used)}"
             f"  {row['first_over_this']:.2f} times"
         )
 

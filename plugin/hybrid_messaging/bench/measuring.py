@@ -84,6 +84,8 @@ def measure(
         "round": step.round,
         "load": step.load,
         "began": began.isoformat(timespec="seconds"),
+        # of the load, in seconds since the epoch
+        "start": round(timing.start, 3),
         "warm_up": parameters.warm_up,
         "seconds": parameters.duration,
         "kinds": _kinds(assignments, produced, consumed, parameters),
