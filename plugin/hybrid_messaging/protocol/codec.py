@@ -239,7 +239,15 @@ def _compound(data: bytes, at: int, code: int, depth: int) -> tuple[Any, int]:
             items.append(item)
     else:
         for _ in range(count):
-            item, at = _value(data, at, depth)
+            kind = data[at]
+            # what most fields are, without a call for each
+            if kind == 0x40:
+                item, at = None, at + 1
+            elif kind == 0xA1:
+                start, at = at + 2, at + 2 + data[at + 1]
+                item = data[start:at].decode()
+            else:
+                item, at = _typed(data, at + 1, kind, depth)
             items.append(item)
     if at > end:
         raise MalformedMessage("a collection runs past its own size")
@@ -262,6 +270,8 @@ def _section(data: bytes, at: int) -> tuple[int, int]:
     """The descriptor of the section at `at`, and where its value starts."""
     if data[at] != 0x00:
         raise MalformedMessage("a section has no descriptor")
+    if data[at + 1] == 0x53:
+        return data[at + 2], at + 3
     code, at = _value(data, at + 1)
     if not isinstance(code, int):
         raise MalformedMessage("a section has a descriptor that is no number")
