@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +24,7 @@ from tests.functional.matchmakers import Redis
 from tests.functional.rpc import Rpc
 from tests.functional.service import Service
 from tests.functional.waiting import Stopwatch, until
-from tests.functional.worker import Worker
+from tests.functional.worker import ROOT, Worker
 from tests.functional.zmq_proxies import Proxy
 
 from hybrid_messaging.drivers import errors
@@ -382,3 +385,22 @@ def test_strangers_change_nothing(
     assert client.call({}, "echo", value="still there") == "still there"
     assert service.seen == ["still there"]
     assert status(capsys, redis)[1][0]["waiting"] == 0
+
+
+# -- what it costs -----------------------------------------------------------
+
+
+def test_connections_to_many_are_the_proxys() -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", ROOT / "tools" / "zmq_footprint.py"),
+            *("--proxy", "--peers", "3", "--json"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [(row["process"], row["connections"]) for row in json.loads(done.stdout)]
+    proxy = ("its proxy", 4)
+    assert found == [("client", 1), proxy, ("server", 1), proxy]
