@@ -228,6 +228,14 @@ def test_rpc_without_a_server_between(host: Host, mode: str) -> None:
     assert host.units() == []
 
 
+def test_servers_of_zmq_listen_where_their_node_is_known(host: Host) -> None:
+    host.local_conf |= {"SERVICE_IP_VERSION": "6", "HOST_IPV6": "2001:db8::1"}
+    host.stack(CONFIGURE_CINDER, HYBRID="zmq-hybrid")
+    found = host.ini("cinder.conf")["oslo_messaging_zmq"]
+    assert found["rpc_zmq_host"] == "2001:db8::1"
+    assert found["rpc_zmq_bind_address"] == "::"
+
+
 def test_a_proxy_beside_redis_carries_rpc(host: Host) -> None:
     host.stack(CONFIGURE_CINDER, HYBRID="zmq-hybrid", HYBRID_ZMQ_PROXY="True")
     assert host.runs("zmq_proxy")
