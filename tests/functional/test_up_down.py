@@ -24,7 +24,7 @@ from tests.functional.deployments import (
 from tests.functional.waiting import Stopwatch, until
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import EngineError, deployment, ports, router
+from hybrid_messaging.engines import EngineError, deployment, ports, router_program
 
 #: The image of a skupper-router that Podman has here.
 IMAGE = os.environ.get("HYBRID_TEST_ROUTER_IMAGE")
@@ -295,7 +295,7 @@ def test_a_failed_restart_keeps_what_is_known(
     process.kill()
     process.wait(30)
     with monkeypatch.context() as patch:
-        patch.setattr(router, "_command", lambda _: ("/nowhere/skrouterd",))
+        patch.setattr(router_program, "command", lambda *_: ("/nowhere/skrouterd",))
         with pytest.raises(EngineError, match="cannot start /nowhere/skrouterd"):
             place.up_router()
     assert state.load(place.dir) == before
