@@ -24,7 +24,13 @@ from tests.functional.deployments import (
 from tests.functional.waiting import Stopwatch, until
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import EngineError, deployment, ports, router_program
+from hybrid_messaging.engines import (
+    EngineError,
+    deployment,
+    ports,
+    router,
+    router_program,
+)
 
 #: The image of a skupper-router that Podman has here.
 IMAGE = os.environ.get("HYBRID_TEST_ROUTER_IMAGE")
