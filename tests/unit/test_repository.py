@@ -19,6 +19,16 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "plugin" / "hybrid_messaging"
 LICENCE = "SPDX-License-Identifier: Apache-2.0"
 
+#: What those need that send messages over a deployment's transports.
+MAY_SEND = {
+    "modes",
+    "state",
+    "urls",
+    "drivers",
+    "engines",
+    "service_configs",
+    "workers",
+}
 #: What each part of the package may import of the others. The drivers and the
 #: router are imported by services and run beside them: they bring nothing along.
 MAY_IMPORT = {
@@ -31,24 +41,8 @@ MAY_IMPORT = {
     "engines": {"modes", "state", "urls"},
     "service_configs": {"modes", "state", "urls", "drivers", "protocol"},
     "workers": {"urls"},
-    "smoke": {
-        "modes",
-        "state",
-        "urls",
-        "drivers",
-        "engines",
-        "service_configs",
-        "workers",
-    },
-    "bench": {
-        "modes",
-        "state",
-        "urls",
-        "drivers",
-        "engines",
-        "service_configs",
-        "workers",
-    },
+    "smoke": MAY_SEND,
+    "bench": MAY_SEND,
     "cli": {
         "modes",
         "state",
