@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.combining import CombiningLock
 
 
@@ -40,6 +41,7 @@ def test_what_fails_does_not_stop_the_rest(caplog: pytest.LogCaptureFixture) -> 
         lock.leave(fail)
         lock.leave(done.append, "work")
     assert done == ["work", "after"]
+    assert logs.flush(60)
     assert "trouble" in caplog.text
     lock.leave(done.append, "more")
     assert done == ["work", "after", "more", "after"]
@@ -82,3 +84,16 @@ def test_nothing_is_left_undone_or_done_at_the_same_time() -> None:
     for thread in threads:
         thread.join(60)
     assert count == 16000
+
+
+def test_a_thread_that_is_torn_away_leaves_a_lock_that_works() -> None:
+    done: list[str] = []
+    lock = CombiningLock(lambda: done.append("after"))
+
+    def torn_away() -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        lock.leave(torn_away)
+    lock.leave(done.append, "work")
+    assert done == ["after", "work", "after"]

@@ -10,12 +10,13 @@ then writes the bytes of all of them at once.
 from __future__ import annotations
 
 import collections
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
-LOG = logging.getLogger(__name__)
+from hybrid_messaging.drivers import logs
+
+LOG = logs.get(__name__)
 
 
 class CombiningLock:
@@ -48,14 +49,7 @@ class CombiningLock:
         It is done at once where the lock is free; otherwise its holder does it
         before letting go. What it raises is logged.
         """
-        if not self._work and self._lock.acquire(blocking=False):
-            try:
-                self._do(function, arguments)
-                self._after()
-            finally:
-                self._lock.release()
-        else:
-            self._work.append((function, arguments))
+        self._work.append((function, arguments))
         self._catch_up()
 
     def _catch_up(self) -> None:
@@ -68,9 +62,11 @@ class CombiningLock:
                 self._lock.release()
 
     def _do_work(self) -> None:
-        while self._work:
-            self._do(*self._work.popleft())
-        self._after()
+        try:
+            while self._work:
+                self._do(*self._work.popleft())
+        finally:
+            self._after()
 
     def _do(self, function: Callable[..., None], arguments: Any) -> None:
         try:

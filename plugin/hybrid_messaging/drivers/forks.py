@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells drivers that their process is a child now."""
+"""Has drivers give up in a child process what is its parent's.
+
+Python says when it forks. Programs that embed Python fork without it: uWSGI does,
+unless it loads the application in each worker or is told to run Python's hooks. So
+whatever enters a driver also compares the process id.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -16,16 +22,37 @@ class Forked(Protocol):
 
 
 _forked: weakref.WeakSet[Forked] = weakref.WeakSet()
+_lock = threading.Lock()
+_process = os.getpid()
 
 
 def tell(driver: Forked) -> None:
-    """Have a driver told of every fork, for as long as it lives."""
+    """Call a driver's `after_fork` after every fork, for as long as it lives."""
     _forked.add(driver)
 
 
+def notice() -> None:
+    """Call all drivers' `after_fork` if this process is a child and they were not.
+
+    To be called before anything that belongs to a process is used.
+    """
+    if os.getpid() != _process:
+        with _lock:
+            if os.getpid() != _process:
+                _after_fork()
+
+
 def _after_fork() -> None:
+    global _process
     for driver in list(_forked):
         driver.after_fork()
+    _process = os.getpid()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+def _after_hook() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _after_fork()
+
+
+os.register_at_fork(after_in_child=_after_hook)

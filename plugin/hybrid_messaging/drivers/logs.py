@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log lines of the drivers, written by a thread that has nothing else to do.
+
+A handler may send over the transport that has something to log: oslo.log's
+publish_errors does, and oslo.messaging's LoggingNotificationHandler. In a thread
+that holds a driver's lock, that would wait for itself; in one that reads or
+reconnects, it would wait for what that thread is about to do. So no driver calls a
+handler in its own threads or in those of its callers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import contextlib
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from hybrid_messaging.drivers import forks
+from hybrid_messaging.drivers.waiter import Waiter
+
+#: Lines that may wait for a handler that hangs; after that the oldest are lost.
+MOST = 1000
+#: Seconds that the last lines may take when the process ends.
+FAREWELL = 1.0
+
+
+class Writer:
+    """The thread that calls handlers; it begins with the first line."""
+
+    def __init__(self) -> None:
+        self._start_anew()
+        forks.tell(self)
+
+    def _start_anew(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._bell = Waiter()
+        self._waiting: collections.deque[
+            tuple[logging.Logger, logging.LogRecord] | Waiter
+        ] = collections.deque(maxlen=MOST)
+
+    def after_fork(self) -> None:
+        """In a child: the thread is the parent's, and so are its lines."""
+        self._start_anew()
+
+    def write(self, logger: logging.Logger, record: logging.LogRecord) -> None:
+        """Have a line written."""
+        self._waiting.append((logger, record))
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._begin()
+        self._bell.wake()
+
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._run, name="driver-log", daemon=True)
+        # there may be none to be had: the lines wait for the next attempt
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until what was said so far has been written.
+
+        :returns: False if the time was up first
+        """
+        if self._thread is None or self._thread is threading.current_thread():
+            return not self._waiting
+        written = Waiter()
+        self._waiting.append(written)
+        self._bell.wake()
+        return written.wait(seconds)
+
+    def _run(self) -> None:
+        while True:
+            while self._waiting:
+                self._handle(self._waiting.popleft())
+            self._bell.wait(None)
+
+    def _handle(self, next: tuple[logging.Logger, logging.LogRecord] | Waiter) -> None:
+        if isinstance(next, Waiter):
+            next.wake()
+            return
+        logger, record = next
+        try:
+            logger.handle(record)
+        except Exception:
+            # what logging itself does about a handler that fails
+            if logging.raiseExceptions and sys.stderr is not None:
+                traceback.print_exc()
+
+
+_writer = Writer()
+
+
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:  # Python 3.10 knows it without brackets only
+    _Adapter = logging.LoggerAdapter
+
+
+class Logger(_Adapter):
+    """A logger whose lines another thread writes."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Have a line written, as `logging.Logger.log` takes it."""
+        if not self.isEnabledFor(level):
+            return
+        failure: Any = kwargs.get("exc_info")
+        if failure is True:
+            failure = sys.exc_info()
+        elif isinstance(failure, BaseException):
+            failure = (type(failure), failure, failure.__traceback__)
+        logger = self.logger
+        path, line, function, _ = logger.findCaller(stacklevel=2)
+        record = logger.makeRecord(
+            logger.name, level, path, line, msg, args, None, function
+        )
+        # as text: a handler that keeps its records is to keep no connections
+        record.msg, record.args = record.getMessage(), None
+        if failure:
+            record.exc_text = "".join(traceback.format_exception(*failure)).rstrip()
+        _writer.write(logger, record)
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        """Change nothing."""
+        return msg, kwargs
+
+
+def get(name: str) -> Logger:
+    """Return the logger of a module of a driver."""
+    return Logger(logging.getLogger(name), {})
+
+
+def flush(seconds: float = FAREWELL) -> bool:
+    """Wait until what was said so far has been written.
+
+    :returns: False if the time was up first
+    """
+    return _writer.flush(seconds)
+
+
+atexit.register(flush)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A child of a fork learns that it is one, whoever forks."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+
+import pytest
+
+from hybrid_messaging.drivers import forks
+
+
+class Driver:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.forked = 0
+        forks.tell(self)
+
+    def after_fork(self) -> None:
+        self.forked += 1
+
+
+def in_child(fork: Callable[[], int], look: Callable[[], int]) -> int:
+    """Return what a child of this process sees."""
+    child = fork()
+    if child == 0:
+        os._exit(look())
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize(
+    "fork", [os.fork, ctypes.PyDLL(None).fork], ids=["in Python", "in C"]
+)
+def test_a_child_is_told_once(fork: Callable[[], int]) -> None:
+    driver = Driver()
+
+    def look() -> int:
+        forks.notice()
+        forks.notice()
+        return driver.forked
+
+    assert in_child(fork, look) == 1
+    forks.notice()
+    assert driver.forked == 0
+
+
+def test_a_grandchild_is_told_again() -> None:
+    driver = Driver()
+
+    def look() -> int:
+        forks.notice()
+        return in_child(ctypes.PyDLL(None).fork, lambda: (forks.notice(), 0)[1]) or (
+            driver.forked
+        )
+
+    assert in_child(os.fork, look) == 1
