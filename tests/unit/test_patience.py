@@ -38,3 +38,30 @@ def test_the_oldest_is_forgotten_first() -> None:
         waiting.missing(number, number)
     assert waiting.until(0) is waiting.until(1) is None
     assert waiting.until(2) == 32
+
+
+def test_calls_that_follow_each_other_fail_one_at_a_time() -> None:
+    waiting = Patience(30)
+    assert waiting.missing("a", 100, began=100) == 130
+    waiting.failed("a", 130)
+    # in a loop: each a while after the one before
+    assert waiting.missing("a", 130, began=130.1) == 130 + patience.PACE
+    # later: at once
+    assert waiting.missing("a", 150, began=150) <= 150
+    # a cast: at any time
+    assert waiting.missing("a", 130.1) == 130
+
+
+def test_calls_at_the_same_time_do_not_wait_for_each_other() -> None:
+    waiting = Patience(0)
+    waiting.missing("a", 100, began=100)
+    waiting.failed("a", 100)
+    assert waiting.missing("a", 100, began=100.5) == 100 + patience.PACE
+    waiting.failed("a", 101)  # another one, as it may
+    assert waiting.missing("a", 101, began=100.5) <= 100.5 + patience.PACE
+
+
+def test_what_fails_when_somebody_listens_is_not_remembered() -> None:
+    waiting = Patience(30)
+    waiting.failed("a", 100)
+    assert waiting.missing("a", 100, began=100) == 130

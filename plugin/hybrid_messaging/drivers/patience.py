@@ -6,14 +6,32 @@ notice. A server that is gone for good should not cost each caller half a minute
 So patience belongs to the target: it begins when a target is first found without
 listeners, all callers of the target share it, and once it has run out, they fail
 at once until somebody listens again.
+
+Services that start ask again as soon as a call has failed, without a pause: Nova's
+do until a conductor answers. Such a loop would do nothing else, and fill the log.
+So a call fails no earlier than `PACE` seconds after the one before it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 #: Missing targets that are remembered; the oldest is forgotten first.
 MOST = 10_000
+#: Seconds between two calls to a missing target that fail, if they follow each other.
+PACE = 1.0
+
+
+class _Absence:
+    """Of the servers of one target."""
+
+    __slots__ = ("failed", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        #: monotonic time at which a call has last failed
+        self.failed = -math.inf
 
 
 class Patience:
@@ -27,18 +45,34 @@ class Patience:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._missing: dict[Hashable, float] = {}
+        self._missing: dict[Hashable, _Absence] = {}
 
-    def missing(self, target: Hashable, moment: float) -> float:
+    def missing(
+        self, target: Hashable, moment: float, began: float | None = None
+    ) -> float:
         """Note that nobody listens on a target.
 
         :param moment: monotonic time at which that was seen; the first one counts
-        :returns: monotonic time until which its callers wait
+        :param began: monotonic time at which the caller has made its call; None if
+            it makes none: a cast may fail at any time
+        :returns: monotonic time until which the caller waits
         """
-        since = self._missing.setdefault(target, moment)
-        if len(self._missing) > MOST:
-            del self._missing[next(iter(self._missing))]
-        return since + self.seconds
+        absence = self._missing.get(target)
+        if absence is None:
+            absence = self._missing[target] = _Absence(moment)
+            if len(self._missing) > MOST:
+                del self._missing[next(iter(self._missing))]
+        until = absence.since + self.seconds
+        if began is None:
+            return until
+        # what fails after this call has begun does not hold it up any longer
+        return max(until, min(absence.failed, began) + PACE)
+
+    def failed(self, target: Hashable, moment: float) -> None:
+        """Note that a call to a missing target has failed."""
+        absence = self._missing.get(target)
+        if absence is not None:
+            absence.failed = moment
 
     def found(self, target: Hashable) -> None:
         """Note that somebody listens on a target."""
@@ -49,8 +83,8 @@ class Patience:
 
         :returns: None if the target is not known to be without listeners
         """
-        since = self._missing.get(target)
-        return None if since is None else since + self.seconds
+        absence = self._missing.get(target)
+        return None if absence is None else absence.since + self.seconds
 
     def forget(self) -> None:
         """Note that the bus was lost: what was seen there says nothing any more."""
