@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import random
+import time
 import weakref
 from typing import Any
 
@@ -12,9 +13,11 @@ import proton
 import pytest
 
 from hybrid_messaging.protocol import endpoint as endpoint_module
+from hybrid_messaging.protocol import proton_c
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
     MODIFIED,
+    NO_OUTCOME,
     RECEIVER_LOST,
     REJECTED,
     RELEASED,
@@ -491,39 +494,221 @@ def test_a_delivery_that_is_settled_without_an_outcome(pair: Pair) -> None:
     ]
 
 
-def test_forgotten_deliveries_have_no_outcome(pair: Pair) -> None:
-    sender, receiver = pair.link()
-    delivery = sender.send(b"data")
-    assert delivery is not None
-    sender.forget(delivery)
-    sender.forget(delivery)
-    pair.pump()
-    late, data = pair.b.messages[0]
-    assert data == b"data"
-    if late is not None:
-        receiver.settle(late, ACCEPTED)
-    pair.pump()
-    assert pair.a.outcomes == []
-    assert sender.unsettled == 0
-
-
-def test_withdrawn_deliveries_are_told_to_those_who_care(pair: Pair) -> None:
+def test_a_delivery_that_is_withdrawn_is_told_so(pair: Pair) -> None:
     sender, receiver = pair.link()
     deliveries = [sender.send(b"one"), sender.send(b"two")]
     pair.pump()
     first, second = (delivery for delivery, _ in pair.b.messages)
     assert first is not None and second is not None
-    second.context = "cared for"
+    second.context = "the owner's"
     for delivery in deliveries:
         assert delivery is not None
         sender.forget(delivery)
+        sender.forget(delivery)
     pair.pump()
     assert [told for told in pair.b.told if told[0] == "withdrawn"] == [
-        ("withdrawn", "cared for")
+        ("withdrawn", None),
+        ("withdrawn", "the owner's"),
     ]
     receiver.settle(first, ACCEPTED)
     receiver.settle(second, ACCEPTED)
-    assert receiver.unsettled == 0
+    pair.pump()
+    assert pair.a.outcomes == []
+    assert receiver.unsettled == 0 and sender.unsettled == 0
+
+
+# -- deliveries that come to nothing ------------------------------------------
+
+
+def test_a_message_withdrawn_before_it_is_sent_is_never_told(pair: Pair) -> None:
+    """Its transfer and its settlement arrive in the same bytes."""
+    sender, receiver = pair.link(credit=3)
+    delivery = sender.send(b"never mind")
+    assert delivery is not None
+    sender.forget(delivery)
+    sender.forget(delivery)
+    pair.pump()
+    sender.send(b"sent settled", settled=True)
+    sender.send(b"sent unsettled")
+    pair.pump()
+    assert [data for _, data in pair.b.messages] == [b"sent settled", b"sent unsettled"]
+    assert "withdrawn" not in pair.b.names()
+    assert pair.a.outcomes == []
+    assert (sender.unsettled, receiver.credit, sender.credit) == (1, 1, 1)
+
+
+def test_a_message_withdrawn_while_the_window_is_closed_is_not_sent_as_settled(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a peer that does not look at the state of a withdrawal
+    monkeypatch.setattr(endpoint_module, "_withdrawn", lambda delivery: False)
+    sender, receiver = pair.link()
+    receiver.paused = True
+    sender.send(b"x" * 2 * endpoint_module.SESSION_WINDOW)
+    pair.pump()
+    other, _ = pair.link()
+    stuck = [other.send(b"x" * 1000) for _ in range(3)]
+    pair.pump()
+    assert pair.b.messages == []
+    for delivery in stuck:
+        assert delivery is not None
+        other.forget(delivery)
+    pair.pump()
+    receiver.resume()
+    pair.pump()
+    told = [delivery for delivery, data in pair.b.messages if len(data) == 1000]
+    assert None not in told
+    assert pair.b.names().count("withdrawn") == len(told)
+    assert other.unsettled == 0 and not pair.client._unfinished
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+def test_messages_withdrawn_while_they_wait_unread_are_never_told(
+    pair: Pair, marked: bool, whole: bool
+) -> None:
+    sender, receiver = pair.link(credit=6)
+    if whole:
+        pair.server.paused = True
+    else:
+        receiver.paused = True
+    deliveries = [sender.send(bytes([n])) for n in range(4)]
+    sender.send(b"sent settled", settled=True)
+    pair.pump()
+    for n in (0, 2):
+        delivery = deliveries[n]
+        assert delivery is not None
+        if marked:
+            sender.forget(delivery)
+        else:
+            proton_c.lib.pn_delivery_settle(delivery.raw)
+    pair.pump()
+    (pair.server if whole else receiver).resume()
+    pair.pump()
+    assert [data for _, data in pair.b.messages] == [b"\1", b"\3", b"sent settled"]
+    assert "withdrawn" not in pair.b.names()
+    assert receiver.credit == sender.credit == 3
+
+
+def test_a_message_tells_since_when_it_has_waited_unread(pair: Pair) -> None:
+    sender, receiver = pair.link()
+    seen: list[float | None] = []
+    tell = pair.b.on_message
+
+    def note(link: Receiver, *arguments: Any) -> None:
+        seen.append(link.since)
+        tell(link, *arguments)
+
+    pair.b.on_message = note  # type: ignore[method-assign]
+    sender.send(b"at once")
+    pair.pump()
+    receiver.paused = True
+    before = time.monotonic()
+    for settled in (True, False):
+        sender.send(b"late", settled)
+    pair.pump()
+    after = time.monotonic()
+    receiver.resume()
+    sender.send(b"at once again")
+    pair.pump()
+    assert seen[0] is None and seen[3] is None
+    assert all(since is not None and before <= since <= after for since in seen[1:3])
+
+
+def test_a_link_that_closes_forgets_what_is_unread(pair: Pair) -> None:
+    sender, receiver = pair.link()
+    receiver.paused = True
+    sender.send(b"unread")
+    pair.pump()
+    sender.close()
+    pair.pump()
+    assert receiver.closed
+    assert pair.b.messages == []
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_aborted_messages_cost_no_credit_and_no_window(
+    pair: Pair, paused: bool
+) -> None:
+    sender, receiver = pair.link(credit=2)
+    count = 3 * endpoint_module.SESSION_WINDOW // 500_000
+    for _ in range(count):
+        receiver.paused = paused
+        delivery = sender.send(b"x" * 500_000)
+        assert delivery is not None
+        for _ in range(3):  # some frames of it
+            data = bytes(pair.client.output())
+            pair.client.written(len(data))
+            pair.server.receive(data)
+        sender.forget(delivery)
+        pair.pump()
+        receiver.resume()
+        pair.pump()
+        assert receiver.credit == sender.credit == 2
+    assert pair.b.messages == []
+    sender.send(b"next")
+    pair.pump()
+    assert pair.b.messages[-1][1] == b"next"
+
+
+def test_aborted_messages_bring_no_credit_where_none_is_wanted(pair: Pair) -> None:
+    sender, receiver = pair.link(credit=2)
+    delivery = sender.send(b"x" * 500_000)
+    assert delivery is not None
+    data = bytes(pair.client.output())
+    pair.client.written(len(data))
+    pair.server.receive(data)
+    receiver.drain()
+    sender.forget(delivery)
+    pair.pump()
+    sender.drained()
+    pair.pump()
+    assert receiver.credit == sender.credit == 0
+
+
+@pytest.mark.parametrize("state", [0x23, 0x33, 0x34, 0x7777])
+def test_a_state_that_is_no_outcome_is_none(pair: Pair, state: int) -> None:
+    """`received`, `declared`, `transactional-state`, and nothing that exists."""
+    sender, receiver = pair.link()
+    sender.send(b"data")
+    pair.pump()
+    delivery = pair.b.messages[0][0]
+    assert delivery is not None
+    receiver.settle(delivery, Outcome(state))
+    pair.pump()
+    assert pair.a.outcomes == [NO_OUTCOME]
+    assert pair.a.outcomes[0].receiver_lost
+    assert sender.unsettled == 0
+
+
+def test_a_peer_that_has_received_only_part_decides_later(pair: Pair) -> None:
+    sender, receiver = pair.link()
+    sender.send(b"data")
+    pair.pump()
+    delivery = pair.b.messages[0][0]
+    assert delivery is not None
+    proton_c.lib.pn_delivery_update(delivery.raw, proton_c.lib.PN_RECEIVED)
+    pair.pump()
+    assert pair.a.outcomes == []
+    receiver.settle(delivery, ACCEPTED)
+    pair.pump()
+    assert pair.a.outcomes == [ACCEPTED]
+
+
+def test_the_largest_message_that_a_peer_takes(pair: Pair) -> None:
+    sender, _ = pair.link()
+    assert sender.max_message_size == 0
+    grant = pair.b.on_link_open
+
+    def limit(link: Link) -> None:
+        link.pn.max_message_size = 5000
+        grant(link)
+
+    pair.b.on_link_open = limit  # type: ignore[method-assign]
+    sender, _ = pair.link()
+    assert sender.max_message_size == 5000
+    sender.close()
+    assert sender.max_message_size == 0
 
 
 def test_unsettled_deliveries_die_with_their_link(pair: Pair) -> None:

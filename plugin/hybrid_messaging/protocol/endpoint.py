@@ -15,18 +15,18 @@ from __future__ import annotations
 import ctypes
 import itertools
 import math
-from collections import deque
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import cproton
 import proton
 
-from hybrid_messaging.protocol import proton_c
+from hybrid_messaging.protocol import pieces, proton_c
+from hybrid_messaging.protocol.pieces import MAX_FRAME, PIECE, Pieces
 from hybrid_messaging.protocol.proton_c import lib
+from hybrid_messaging.protocol.reassembly import Reassembly
 
-#: The largest frame that we accept, in bytes; larger messages are split.
-MAX_FRAME = 32 * 1024
 #: How many bytes of unread transfers a peer may have under way in its first
 #: session. In frames, this is more than the credit that links usually get.
 SESSION_WINDOW = 8 * 1024 * 1024
@@ -35,9 +35,6 @@ SESSION_WINDOW = 8 * 1024 * 1024
 MIN_SESSION_WINDOW = 4 * MAX_FRAME
 #: Sessions beside the first that our own links may have, where the peer allows it.
 MAX_APART = 32
-#: Messages go to qpid-proton in pieces of so many bytes: with every frame, it
-#: moves all that is left of a piece, and it keeps the memory of the largest.
-PIECE = 4 * MAX_FRAME
 #: Incomplete messages of one connection beyond this many bytes end their link.
 MAX_MESSAGE = 128 * 1024 * 1024
 
@@ -104,6 +101,8 @@ REJECTED = Outcome(lib.PN_REJECTED)
 RELEASED = Outcome(lib.PN_RELEASED)
 MODIFIED = Outcome(lib.PN_MODIFIED)
 RECEIVER_LOST = Outcome(lib.PN_MODIFIED, failed=True)
+#: settled without a state, or with one that is no outcome, such as `received`
+NO_OUTCOME = Outcome(0)
 
 
 class Handler(Protocol):
@@ -138,7 +137,7 @@ class Handler(Protocol):
     def on_withdrawn(self, delivery: Delivery) -> None:
         """The peer has settled a delivery of its own before we did.
 
-        Told only of deliveries with a context.
+        One that it settles before `on_message` has told of it never is told.
         """
 
 
@@ -148,12 +147,12 @@ class Link:
     __slots__ = (
         "_deliveries",
         "_pn",
-        "apart",
         "closed",
         "context",
         "endpoint",
         "local",
         "raw",
+        "session",
     )
 
     def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
@@ -162,8 +161,8 @@ class Link:
         self.raw = proton_c.address(pn._impl)
         self.local = local
         self.closed = False
-        #: the session beside the first that it is in, if any
-        self.apart: _Apart | None = None
+        #: the session that it is in, until it is closed
+        self.session: _Session | None = endpoint._join(self)
         #: the owner's own object behind this link
         self.context: Any = None
         self._deliveries: dict[Any, Delivery] = {}
@@ -203,29 +202,40 @@ class Link:
             self.endpoint._forget(self)
             self.pn.close()
             self.pn.free()
-            if self.apart is not None:
-                self.endpoint._leave(self.apart)
+            self.endpoint._leave(self)
             self._let_go()
+
+    def disown(self) -> None:
+        """Forget all deliveries: what is done to them has no effect any more."""
+        for delivery in self._deliveries.values():
+            delivery.raw = None
+        self._deliveries.clear()
 
     def _let_go(self) -> None:
         # Here and now: whoever drops its last reference to us later may be in
         # another thread, and qpid-proton must not free a link there.
         self.closed = True
-        self._pn = self.apart = None
+        self._pn = self.session = None
 
 
 class Sender(Link):
     """A link that we send on."""
 
-    __slots__ = ("_gives_up_credit", "_rests", "_tags")
+    __slots__ = ("_gives_up_credit", "_pieces", "_tags", "_withdrawn")
 
     def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
         super().__init__(endpoint, pn, local)
         self._tags = itertools.count()
-        #: deliveries of which qpid-proton has not seen everything yet
-        self._rests: deque[_Rest] = deque()
-        #: once these are through
+        self._pieces = Pieces(self.raw)
+        #: give up credit once these are through
         self._gives_up_credit = False
+        #: deliveries to settle once qpid-proton has sent all of them
+        self._withdrawn: list[Any] = []
+
+    @property
+    def max_message_size(self) -> int:
+        """Bytes that the peer takes in one message, once it has attached; 0: any."""
+        return 0 if self.closed else lib.pn_link_remote_max_message_size(self.raw)
 
     def send(self, data: bytes, settled: bool = False) -> Delivery | None:
         """Send one encoded message; the caller has looked at the credit.
@@ -236,64 +246,56 @@ class Sender(Link):
         """
         tag = next(self._tags).to_bytes(8, "big")
         delivery = lib.pn_delivery(self.raw, proton_c.Tag(8, tag))
-        if self._rests or len(data) > PIECE:
-            self._rests.append(_Rest(delivery, data, settled))
+        if self._pieces or len(data) > PIECE:
+            self._pieces.add(delivery, data, settled)
             self.endpoint._unfinished[self] = None
         else:
             lib.pn_link_send(self.raw, data, len(data))
-            self._complete(delivery, settled)
+            pieces.complete(self.raw, delivery, settled)
         if settled:
             return None
         self._deliveries[delivery] = unsettled = Delivery(self, delivery)
         return unsettled
 
     def forget(self, delivery: Delivery) -> None:
-        """Settle a delivery whose outcome no longer matters."""
+        """Withdraw a delivery: its outcome no longer matters, nor need it arrive."""
         raw, delivery.raw = delivery.raw, None
         if raw is None:
             return
         del self._deliveries[raw]
-        for rest in self._rests:
-            if rest.delivery == raw:
-                self._rests.remove(rest)
-                lib.pn_delivery_abort(raw)
-                return
-        lib.pn_delivery_settle(raw)
-
-    def _complete(self, delivery: Any, settled: bool) -> None:
-        if settled:
-            lib.pn_delivery_settle(delivery)
+        if self._pieces.abort(raw):
+            return
+        if lib.pn_delivery_pending(raw):
+            # settled now, it would be sent as if it had never been unsettled
+            self._withdrawn.append(raw)
+            self.endpoint._unfinished[self] = None
         else:
-            lib.pn_link_advance(self.raw)
+            _withdraw(raw)
 
     def _go_on(self) -> bool:
-        """Hand over a piece, if the last one has left; tell whether that was done."""
-        if not self._rests:
+        """Hand over what can be now; tell whether there was something."""
+        moved = self._pieces.go_on()
+        if self._gives_up_credit and not self._pieces:
+            self.drained()
+        for raw in tuple(self._withdrawn):
+            if not lib.pn_delivery_pending(raw):
+                self._withdrawn.remove(raw)
+                _withdraw(raw)
+                moved = True
+        if not self._pieces and not self._withdrawn:
             del self.endpoint._unfinished[self]
-            return False
-        rest = self._rests[0]
-        if lib.pn_delivery_pending(rest.delivery) >= MAX_FRAME:
-            return False
-        piece = rest.data[rest.at : rest.at + PIECE]
-        lib.pn_link_send(self.raw, piece, len(piece))
-        rest.at += len(piece)
-        if rest.at == len(rest.data):
-            self._rests.popleft()
-            self._complete(rest.delivery, rest.settled)
-            if self._gives_up_credit:
-                self.drained()
-        return True
+        return moved
 
     @property
     def credit(self) -> int:
         # qpid-proton counts a message when it has seen all of it
-        return 0 if self.closed else lib.pn_link_credit(self.raw) - len(self._rests)
+        return 0 if self.closed else lib.pn_link_credit(self.raw) - len(self._pieces)
 
     def drained(self) -> None:
         """Tell a peer that drains this link that there is nothing left to send."""
         # credit that is given up would be missing for the rest of a message
-        self._gives_up_credit = bool(self._rests)
-        if not self._rests:
+        self._gives_up_credit = bool(self._pieces)
+        if not self._pieces:
             lib.pn_link_drained(self.raw)
 
     @property
@@ -301,37 +303,40 @@ class Sender(Link):
         return bool(lib.pn_link_get_drain(self.raw))
 
 
-class _Rest:
-    """A delivery that is handed over in pieces."""
-
-    __slots__ = ("at", "data", "delivery", "settled")
-
-    def __init__(self, delivery: Any, data: bytes, settled: bool) -> None:
-        self.delivery = delivery
-        self.data = data
-        self.at = 0
-        self.settled = settled
+def _withdraw(raw: Any) -> None:
+    # The state tells it from one that was settled when it was sent, where the peer
+    # learns of both at the same time.
+    lib.pn_delivery_update(raw, lib.PN_RELEASED)
+    lib.pn_delivery_settle(raw)
 
 
-class _Apart:
-    """A session beside the first, which ends with the last of its links."""
+class _Session:
+    """The links of one session.
 
-    __slots__ = ("links", "pn")
+    :param apart: it is one beside the first, and ends with the last of its links
+    """
 
-    def __init__(self, pn: proton.Session) -> None:
-        self.pn = pn
-        self.links = 0
+    __slots__ = ("apart", "links", "raw")
+
+    def __init__(self, raw: Any, apart: bool = False) -> None:
+        self.raw = raw
+        self.apart = apart
+        self.links: dict[Link, None] = {}
 
 
 class Receiver(Link):
     """A link that we receive on."""
 
-    __slots__ = ("paused",)
+    __slots__ = ("_unread", "paused", "since")
 
     def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
         super().__init__(endpoint, pn, local)
         #: messages stay unread; credit and session window bound how many
         self.paused = False
+        #: monotonic time since which the message that `on_message` tells of has
+        #: waited unread; None: it has just arrived
+        self.since: float | None = None
+        self._unread: dict[Any, _Unread] = {}
 
     def grant(self, credit: int) -> None:
         """Let the peer send so many more messages."""
@@ -373,6 +378,13 @@ class Receiver(Link):
         if outcome.state:
             lib.pn_delivery_update(raw, outcome.state)
         lib.pn_delivery_settle(raw)
+
+
+class _Unread(NamedTuple):
+    """A delivery that waits on a paused link: since when, and how it was sent."""
+
+    since: float
+    settled: bool
 
 
 class Endpoint:
@@ -423,16 +435,17 @@ class Endpoint:
         self._links: dict[Any, Link] = {}
         #: senders with messages that qpid-proton has not seen all of
         self._unfinished: dict[Sender, None] = {}
-        self._partial: dict[Any, bytearray] = {}
-        self._partial_bytes = 0
+        self._partial = Reassembly()
         self._session: proton.Session | None = None
-        self._apart: list[_Apart] = []
+        #: those that links are in
+        self._sessions: dict[Any, _Session] = {}
         self._remote_sessions = 0
         self._names = itertools.count()
         self._output = ctypes.create_string_buffer(MAX_FRAME)
         self._output_at = ctypes.addressof(self._output)
         self._input = ctypes.create_string_buffer(MAX_FRAME)
         self._input_at = ctypes.addressof(self._input)
+        self._push = proton_c.push_unlocked  # until the peer has authenticated
 
     # -- bytes ---------------------------------------------------------
 
@@ -442,9 +455,7 @@ class Endpoint:
         start = proton_c.address(view)
         taken, total = 0, len(data)
         while taken < total:
-            count = lib.pn_transport_push(
-                self._raw_transport, start + taken, total - taken
-            )
+            count = self._push(self._raw_transport, start + taken, total - taken)
             if count < 0:
                 break  # the transport is closed or broken: its event follows
             taken += count
@@ -494,9 +505,7 @@ class Endpoint:
         while session:
             count += lib.pn_session_outgoing_bytes(session)
             session = lib.pn_session_next(session, 0)
-        for sender in self._unfinished:
-            count += sum(len(rest.data) - rest.at for rest in sender._rests)
-        return count
+        return count + sum(sender._pieces.size for sender in self._unfinished)
 
     def discard_output(self) -> None:
         """The network takes no more bytes."""
@@ -544,10 +553,10 @@ class Endpoint:
         self._partial.clear()
         self._unfinished.clear()
         for link in self._links.values():
-            _forget_deliveries(link)
+            link.disown()
             link._let_go()
         self._links.clear()
-        self._apart.clear()
+        self._sessions.clear()
         self._session = None
         self.transport.unbind()
         del self.transport, self.connection, self._collector
@@ -598,22 +607,37 @@ class Endpoint:
         session.open()
         return session
 
-    def _join_apart(self) -> _Apart | None:
+    def _session_apart(self) -> proton.Session:
         """The session with the fewest links beside the first, if there may be one."""
         # half of what the peer allows: one that is ending may still be counted
         limit = min(MAX_APART, self.transport.remote_channel_max // 2)
-        if len(self._apart) < limit:
-            self._apart.append(_Apart(self._open_session(MIN_SESSION_WINDOW)))
-        found = min(self._apart, key=lambda each: each.links, default=None)
-        if found is not None:
-            found.links += 1
-        return found
+        apart = [each for each in self._sessions.values() if each.apart]
+        if len(apart) < limit:
+            session = self._open_session(MIN_SESSION_WINDOW)
+            raw = proton_c.address(session._impl)
+            self._sessions[raw] = _Session(raw, apart=True)
+            return session
+        if not apart:
+            return self.session
+        return proton_c.wrap_session(min(apart, key=lambda each: len(each.links)).raw)
 
-    def _leave(self, apart: _Apart) -> None:
-        apart.links -= 1
-        if not apart.links and apart in self._apart:
-            self._apart.remove(apart)
-            apart.pn.close()  # it is freed when the peer has ended it, too
+    def _join(self, link: Link) -> _Session:
+        raw = lib.pn_link_session(link.raw)
+        session = self._sessions.get(raw)
+        if session is None:
+            session = self._sessions[raw] = _Session(raw)
+        session.links[link] = None
+        return session
+
+    def _leave(self, link: Link) -> None:
+        session = link.session
+        assert session is not None
+        del session.links[link]
+        if session.links or self._sessions.pop(session.raw, None) is not session:
+            return
+        if session.apart:
+            # it is freed when the peer has ended it, too
+            proton_c.wrap_session(session.raw).close()
 
     def sender(self, address: str | None, apart: bool = False) -> Sender:
         """Attach a link to an address; None: each message names its own.
@@ -621,14 +645,12 @@ class Endpoint:
         :param apart: what the peer does not take on this link shall not hold up the
             others: in a session of its own, or shared with few
         """
-        joined = self._join_apart() if apart else None
-        session = self.session if joined is None else joined.pn
+        session = self._session_apart() if apart else self.session
         pn = session.sender(self._link_name(address))
         pn.source.address = self.connection.container
         if address is not None:
             pn.target.address = address
         link = Sender(self, pn, local=True)
-        link.apart = joined
         self._links[link.raw] = link
         pn.open()
         return link
@@ -660,15 +682,12 @@ class Endpoint:
 
     def _forget(self, link: Link) -> None:
         self._links.pop(link.raw, None)
-        _forget_deliveries(link)
+        link.disown()
         if isinstance(link, Sender):
             self._unfinished.pop(link, None)
-            for rest in link._rests:
-                lib.pn_delivery_abort(rest.delivery)
-        if self._partial:
-            for delivery in list(self._partial):
-                if lib.pn_delivery_link(delivery) == link.raw:
-                    self._whole(delivery)
+            link._pieces.abort_all()
+        elif self._partial:
+            self._partial.drop_link(link.raw)
 
     # -- events --------------------------------------------------------
 
@@ -688,6 +707,22 @@ class Endpoint:
             self._read(delivery)
         elif lib.pn_delivery_updated(delivery):
             self._update(delivery)
+        else:
+            self._leave_unread(
+                self._links.get(lib.pn_delivery_link(delivery)), delivery
+            )
+
+    def _leave_unread(self, link: Link | None, delivery: Any) -> None:
+        """Note a delivery that has arrived on a paused link, or more of it."""
+        if (
+            isinstance(link, Receiver)
+            and (link.paused or self.paused)
+            and delivery not in link._unread
+            and delivery not in link._deliveries
+            and lib.pn_delivery_pending(delivery)  # else it has been read and settled
+        ):
+            settled = lib.pn_delivery_settled(delivery) and not _withdrawn(delivery)
+            link._unread[delivery] = _Unread(time.monotonic(), settled)
 
     def _read(self, delivery: Any) -> bool:
         """Read what has arrived of a delivery; tell whether that was all of it."""
@@ -699,10 +734,12 @@ class Endpoint:
         if link.paused or self.paused:
             if lib.pn_link_queued(raw) > lib.pn_link_credit(raw):
                 self._violated(link, _NO_CREDIT)
+            else:
+                self._leave_unread(link, delivery)
             return False
         if lib.pn_delivery_aborted(delivery):
-            self._whole(delivery)
-            lib.pn_delivery_settle(delivery)
+            self._partial.take(delivery)
+            self._drop(link, delivery)
             return True
         size = lib.pn_delivery_pending(delivery)
         data = b""
@@ -714,30 +751,33 @@ class Endpoint:
             lib.pn_link_recv(raw, ctypes.addressof(buffer), size)
             data = buffer.raw
         if lib.pn_delivery_partial(delivery):
-            head = self._partial.setdefault(delivery, bytearray())
-            head += data
-            self._partial_bytes += size
-            if self._partial_bytes > MAX_MESSAGE:
+            self._partial.add(delivery, data)
+            if self._partial.size > MAX_MESSAGE:
                 self._violated(link, _TOO_LARGE)
             return False
         if self._partial:
-            data = self._whole(delivery) + data
+            data = self._partial.take(delivery) + data
         lib.pn_link_advance(raw)
+        unread = link._unread.pop(delivery, None) if link._unread else None
+        link.since = None if unread is None else unread.since
         if lib.pn_link_credit(raw) < 0:
             self._violated(link, _NO_CREDIT)
-        elif lib.pn_delivery_settled(delivery):
-            lib.pn_delivery_settle(delivery)
-            self.handler.on_message(link, None, data)
-        else:
+        elif not lib.pn_delivery_settled(delivery):
             link._deliveries[delivery] = unsettled = Delivery(link, delivery)
             self.handler.on_message(link, unsettled, data)
+        elif _withdrawn(delivery) or (unread is not None and not unread.settled):
+            self._drop(link, delivery)
+        else:
+            lib.pn_delivery_settle(delivery)
+            self.handler.on_message(link, None, data)
         return True
 
-    def _whole(self, delivery: Any) -> bytes:
-        """What has been read of a delivery that won't be incomplete any longer."""
-        data = bytes(self._partial.pop(delivery, b""))
-        self._partial_bytes -= len(data)
-        return data
+    def _drop(self, link: Receiver, delivery: Any) -> None:
+        """Settle a delivery of which the owner never learns; it costs no credit."""
+        link._unread.pop(delivery, None)
+        lib.pn_delivery_settle(delivery)
+        if not lib.pn_link_get_drain(link.raw):
+            link.grant(1)
 
     def _violated(self, link: Link, condition: proton.Condition) -> None:
         link.close(condition)
@@ -747,6 +787,7 @@ class Endpoint:
         link = self._links.get(lib.pn_delivery_link(raw))
         delivery = None if link is None else link._deliveries.get(raw)
         if link is None or delivery is None:
+            self._leave_unread(link, raw)
             return
         state = lib.pn_delivery_remote_state(raw)
         settled = lib.pn_delivery_settled(raw)
@@ -754,15 +795,17 @@ class Endpoint:
             return  # `received`, or nothing new
         if isinstance(link, Sender):
             outcome = _outcome(raw, state)
-            link.forget(delivery)
+            del link._deliveries[raw]
+            delivery.raw = None
+            if not link._pieces.abort(raw):
+                lib.pn_delivery_settle(raw)
             self.handler.on_outcome(link, delivery, outcome)
         elif settled:
             # the sender has given up on a message that we still work on
             del link._deliveries[raw]
             delivery.raw = None
             lib.pn_delivery_settle(raw)
-            if delivery.context is not None:
-                self.handler.on_withdrawn(delivery)
+            self.handler.on_withdrawn(delivery)
 
     def _on_link_remote_open(self, event: Any) -> None:
         raw = lib.pn_event_link(event)
@@ -794,20 +837,21 @@ class Endpoint:
             session.open()
 
     def _on_session_remote_close(self, event: Any) -> None:
-        session = proton_c.wrap_session(lib.pn_event_session(event))
+        raw = lib.pn_event_session(event)
+        session = proton_c.wrap_session(raw)
         self._remote_sessions -= 1
         reason = _text(cproton.pn_session_remote_condition(session._impl))
-        for link in list(self._links.values()):
-            if link.pn.session == session:
-                self.handler.on_link_close(link, reason or "the session was ended")
+        known = self._sessions.pop(raw, None)
+        for link in () if known is None else tuple(known.links):
+            self.handler.on_link_close(link, reason or "the session was ended")
         if session == self._session:
             self._session = None
-        self._apart = [each for each in self._apart if each.pn != session]
         session.close()
         session.free()
 
     def _on_connection_remote_open(self, event: Any) -> None:
         self.opened = True
+        self._push = lib.pn_transport_push
         self.handler.on_open(self)
 
     def _on_connection_remote_close(self, event: Any) -> None:
@@ -828,15 +872,16 @@ class Endpoint:
             self.handler.on_close(self, reason)
 
 
-def _forget_deliveries(link: Link) -> None:
-    for delivery in link._deliveries.values():
-        delivery.raw = None
-    link._deliveries.clear()
+def _withdrawn(delivery: Any) -> bool:
+    """A settled delivery was settled later than sent: senders tell no outcome then."""
+    return lib.pn_delivery_remote_state(delivery) in _STATES
 
 
 def _outcome(delivery: Any, state: int) -> Outcome:
     if state == lib.PN_ACCEPTED:
         return ACCEPTED
+    if state not in _STATES:
+        return NO_OUTCOME
     remote = lib.pn_delivery_remote(delivery)
     if state == lib.PN_MODIFIED:
         return Outcome(

@@ -15,79 +15,121 @@ from __future__ import annotations
 
 import ctypes
 import types
+from collections.abc import Iterable
+from importlib import metadata
 from typing import Any
 
 import proton
 from cproton_ffi import ffi
 from cproton_ffi import lib as _cffi
 
-_POINTER = ctypes.c_void_p
-_SIZE = ctypes.c_size_t
-_SSIZE = ctypes.c_ssize_t
-_BYTES = ctypes.c_char_p
-_INT = ctypes.c_int
-_BOOL = ctypes.c_bool
-_TIME = ctypes.c_int64
-_NOTHING = None
-
 
 class Tag(ctypes.Structure):
     """pn_delivery_tag_t"""
 
-    _fields_ = [("size", _SIZE), ("start", _BYTES)]
+    size: int
+    start: bytes
+    _fields_ = [("size", ctypes.c_size_t), ("start", ctypes.c_char_p)]
 
 
-#: name: (what it returns, what it takes); source: proton/*.h
-_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "pn_transport_push": (_SSIZE, (_POINTER, _POINTER, _SIZE)),
-    "pn_transport_pending": (_SSIZE, (_POINTER,)),
-    "pn_transport_peek": (_SSIZE, (_POINTER, _POINTER, _SIZE)),
-    "pn_transport_pop": (_NOTHING, (_POINTER, _SIZE)),
-    "pn_transport_close_tail": (_INT, (_POINTER,)),
-    "pn_transport_close_head": (_INT, (_POINTER,)),
-    "pn_transport_closed": (_BOOL, (_POINTER,)),
-    "pn_transport_tick": (_TIME, (_POINTER, _TIME)),
-    "pn_collector_peek": (_POINTER, (_POINTER,)),
-    "pn_collector_pop": (_BOOL, (_POINTER,)),
-    "pn_event_type": (_INT, (_POINTER,)),
-    "pn_event_session": (_POINTER, (_POINTER,)),
-    "pn_event_link": (_POINTER, (_POINTER,)),
-    "pn_event_delivery": (_POINTER, (_POINTER,)),
-    "pn_session_head": (_POINTER, (_POINTER, _INT)),
-    "pn_session_next": (_POINTER, (_POINTER, _INT)),
-    "pn_session_outgoing_bytes": (_SIZE, (_POINTER,)),
-    "pn_link_open": (_NOTHING, (_POINTER,)),
-    "pn_link_credit": (_INT, (_POINTER,)),
-    "pn_link_unsettled": (_INT, (_POINTER,)),
-    "pn_link_queued": (_INT, (_POINTER,)),
-    "pn_link_current": (_POINTER, (_POINTER,)),
-    "pn_link_advance": (_BOOL, (_POINTER,)),
-    "pn_link_send": (_SSIZE, (_POINTER, _BYTES, _SIZE)),
-    "pn_link_recv": (_SSIZE, (_POINTER, _POINTER, _SIZE)),
-    "pn_link_flow": (_NOTHING, (_POINTER, _INT)),
-    "pn_link_drain": (_NOTHING, (_POINTER, _INT)),
-    "pn_link_drained": (_INT, (_POINTER,)),
-    "pn_link_get_drain": (_BOOL, (_POINTER,)),
-    "pn_delivery": (_POINTER, (_POINTER, Tag)),
-    "pn_delivery_link": (_POINTER, (_POINTER,)),
-    "pn_delivery_readable": (_BOOL, (_POINTER,)),
-    "pn_delivery_updated": (_BOOL, (_POINTER,)),
-    "pn_delivery_aborted": (_BOOL, (_POINTER,)),
-    "pn_delivery_partial": (_BOOL, (_POINTER,)),
-    "pn_delivery_pending": (_SIZE, (_POINTER,)),
-    "pn_delivery_settled": (_BOOL, (_POINTER,)),
-    "pn_delivery_remote_state": (ctypes.c_uint64, (_POINTER,)),
-    "pn_delivery_local": (_POINTER, (_POINTER,)),
-    "pn_delivery_remote": (_POINTER, (_POINTER,)),
-    "pn_delivery_update": (_NOTHING, (_POINTER, ctypes.c_uint64)),
-    "pn_delivery_settle": (_NOTHING, (_POINTER,)),
-    "pn_delivery_abort": (_NOTHING, (_POINTER,)),
-    "pn_disposition_is_failed": (_BOOL, (_POINTER,)),
-    "pn_disposition_is_undeliverable": (_BOOL, (_POINTER,)),
-    "pn_disposition_set_failed": (_NOTHING, (_POINTER, _BOOL)),
-    "pn_disposition_set_undeliverable": (_NOTHING, (_POINTER, _BOOL)),
-    "pn_disposition_condition": (_POINTER, (_POINTER,)),
+#: what is called; cffi knows what each takes and returns
+_FUNCTIONS = (
+    "pn_transport_push",
+    "pn_transport_pending",
+    "pn_transport_peek",
+    "pn_transport_pop",
+    "pn_transport_close_tail",
+    "pn_transport_close_head",
+    "pn_transport_closed",
+    "pn_transport_tick",
+    "pn_collector_peek",
+    "pn_collector_pop",
+    "pn_event_type",
+    "pn_event_session",
+    "pn_event_link",
+    "pn_event_delivery",
+    "pn_session_head",
+    "pn_session_next",
+    "pn_session_outgoing_bytes",
+    "pn_link_open",
+    "pn_link_credit",
+    "pn_link_unsettled",
+    "pn_link_queued",
+    "pn_link_current",
+    "pn_link_advance",
+    "pn_link_send",
+    "pn_link_recv",
+    "pn_link_flow",
+    "pn_link_drain",
+    "pn_link_drained",
+    "pn_link_get_drain",
+    "pn_delivery",
+    "pn_delivery_link",
+    "pn_delivery_readable",
+    "pn_delivery_updated",
+    "pn_delivery_aborted",
+    "pn_delivery_partial",
+    "pn_delivery_pending",
+    "pn_delivery_settled",
+    "pn_delivery_remote_state",
+    "pn_delivery_local",
+    "pn_delivery_remote",
+    "pn_delivery_update",
+    "pn_delivery_settle",
+    "pn_delivery_abort",
+    "pn_disposition_is_failed",
+    "pn_disposition_is_undeliverable",
+    "pn_disposition_set_failed",
+    "pn_disposition_set_undeliverable",
+    "pn_disposition_condition",
+    "pn_link_remote_max_message_size",
+    "pn_link_session",
+)
+_INTEGERS = {
+    (ctypes.sizeof(kind), kind(-1).value < 0): kind
+    for bits in (8, 16, 32, 64)
+    for kind in (getattr(ctypes, f"c_int{bits}"), getattr(ctypes, f"c_uint{bits}"))
 }
+
+
+def _ctype(kind: Any) -> Any:
+    """The ctypes equivalent of a cffi type.
+
+    :raises ImportError: there is none
+    """
+    if kind.kind == "void":
+        return None
+    if kind.kind == "pointer":
+        return ctypes.c_void_p  # takes bytes as well as addresses
+    if kind.cname in ("_Bool", "bool"):
+        return ctypes.c_bool
+    if kind.kind == "enum" or (
+        kind.kind == "primitive" and kind.cname not in ("float", "double")
+    ):
+        return _INTEGERS[ffi.sizeof(kind), int(ffi.cast(kind, -1)) < 0]
+    if kind.kind == "struct" and _layout(kind) == _TAG:
+        return Tag
+    raise _unsuitable(f"passes {kind.cname} by value, as it is not known here")
+
+
+def _layout(structure: Any) -> list[tuple[str, int, int]]:
+    """The names, offsets and sizes of a structure's fields."""
+    return [
+        (name, field.offset, ffi.sizeof(field.type)) for name, field in structure.fields
+    ]
+
+
+_TAG = [
+    (field, getattr(Tag, field).offset, getattr(Tag, field).size)
+    for field in ("size", "start")
+]
+
+
+def _unsuitable(what: str) -> ImportError:
+    return ImportError(
+        f"python-qpid-proton {metadata.version('python-qpid-proton')} {what}:"
+        " install an older version of it, or a newer one of hybrid-messaging"
+    )
 
 
 def address(thing: Any) -> int:
@@ -95,9 +137,17 @@ def address(thing: Any) -> int:
     return int(ffi.cast("uintptr_t", thing))
 
 
-def _function(name: str, returns: Any, takes: tuple[Any, ...]) -> Any:
-    pointer = address(ffi.addressof(_cffi, name))
-    return ctypes.PYFUNCTYPE(returns, *takes)(pointer)
+def _functions(names: Iterable[str]) -> dict[str, Any]:
+    missing = [name for name in names if not hasattr(_cffi, name)]
+    if missing:
+        raise _unsuitable(f"has no {', '.join(missing)}")
+    made = {}
+    for name in names:
+        pointer = ffi.addressof(_cffi, name)
+        kind = ffi.typeof(pointer)
+        prototype = ctypes.PYFUNCTYPE(_ctype(kind.result), *map(_ctype, kind.args))
+        made[name] = prototype(address(pointer))
+    return made
 
 
 #: the functions above, and qpid-proton's constants, under their own names
@@ -107,8 +157,21 @@ lib: Any = types.SimpleNamespace(
         for name in dir(_cffi)
         if isinstance(value := getattr(_cffi, name), int)
     },
-    **{name: _function(name, *signature) for name, signature in _SIGNATURES.items()},
+    **_functions(_FUNCTIONS),
 )
+
+
+def push_unlocked(transport: int, start: int, size: int) -> int:
+    """pn_transport_push(), with the interpreter given away while it runs.
+
+    Authentication happens in there, which may wait for other servers: Kerberos,
+    saslauthd, a directory.
+    """
+    return int(
+        _cffi.pn_transport_push(
+            ffi.cast("pn_transport_t *", transport), ffi.cast("char *", start), size
+        )
+    )
 
 
 def buffer(data: bytes | bytearray | memoryview) -> Any:
