@@ -19,8 +19,9 @@ from tests.functional.peer import Peer
 
 from hybrid_messaging.cli.router import Router as Command
 from hybrid_messaging.router import __main__ as main
-from hybrid_messaging.router import config, server
+from hybrid_messaging.router import config, program, server
 from hybrid_messaging.router.connection import MAX_LINKS, Connection
+from hybrid_messaging.router.management import Management
 
 ADDRESS = "openstack.org/om/rpc/anycast/openstack/unit"
 
@@ -35,6 +36,7 @@ def serve() -> Iterator[Serve]:
         def start(**listener: Any) -> int:
             terms = config.Listener(port=0, **listener)
             router = server.Router(config.RouterConfig(listeners=(terms,)))
+            router.table.put(Management(router))
             thread = threading.Thread(target=router.run)
             thread.start()
             stack.callback(thread.join, 10)
@@ -366,7 +368,7 @@ def test_both_families_of_localhost(serve: Serve) -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[config.RouterConfig]:
     """What would have been served."""
     seen: list[config.RouterConfig] = []
-    monkeypatch.setattr(server, "serve", seen.append)
+    monkeypatch.setattr(program, "serve", seen.append)
     monkeypatch.setattr(main, "serve", seen.append)
     return seen
 
@@ -428,7 +430,7 @@ def test_the_module_runs_a_file(
 def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "router.log"
     with pytest.raises(config.ConfigError, match=str(path)):
-        server.serve(config.RouterConfig(log_file=str(path)))
+        program.serve(config.RouterConfig(log_file=str(path)))
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ class Router(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Run the router."""
-        from hybrid_messaging.router.server import serve
+        from hybrid_messaging.router.program import serve
 
         given = {
             name: value

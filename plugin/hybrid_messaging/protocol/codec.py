@@ -372,3 +372,16 @@ def peek_to(data: bytes) -> str | None:
     except (IndexError, struct.error, ValueError, TypeError) as error:
         raise MalformedMessage(str(error)) from error
     return None
+
+
+def peek_ttl(data: bytes) -> float | None:
+    """The seconds that an encoded message may live; None: it does not say."""
+    try:
+        code, at = _section(data, 0)
+        if code != 0x70:
+            return None
+        fields, _ = _fields(data, at)
+    except (IndexError, struct.error, ValueError, TypeError):
+        return None  # whoever reads it will say so
+    ttl = fields[2] if len(fields) > 2 else None
+    return ttl / 1000 if type(ttl) is int and ttl >= 0 else None

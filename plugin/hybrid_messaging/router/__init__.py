@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small AMQP 1.0 router for one host, for development and for gate jobs.
 
-`config` reads its configuration, `server` waits for the sockets, `connection`
-speaks with one peer, `links` are that peer's producers and consumers,
-`addresses` decide which consumer gets a message, `management` answers questions
-about all of it, `security` sets up TLS and SASL.
+From the bottom up: `config` reads its configuration, `security` sets up TLS and
+SASL, `addresses` decide which consumer gets a message, `budget` counts what waits
+for or of a peer, `links` are a peer's producers and consumers, `connection` speaks
+with one peer, `server` waits for the sockets, `management` answers questions about
+all of it, `program` makes it a process.
 """
 
 import importlib.metadata

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hybrid_messaging.router.config import ConfigError, load
-from hybrid_messaging.router.server import serve
+from hybrid_messaging.router.program import serve
 
 
 def main() -> int:

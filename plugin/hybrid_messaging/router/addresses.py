@@ -11,14 +11,48 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from hybrid_messaging.protocol.endpoint import Delivery, Outcome
+from hybrid_messaging.protocol.endpoint import RELEASED, Delivery, Outcome
 from hybrid_messaging.protocol.proton_c import lib
 from hybrid_messaging.router.config import AddressRule
 
-if TYPE_CHECKING:
-    from hybrid_messaging.router.links import Consumer, Producer
+
+class Gives(Protocol):
+    """A producer, as its address sees it."""
+
+    def start(self) -> None:
+        """Somebody listens: messages may come."""
+
+    def stop(self) -> None:
+        """Nobody listens any more."""
+
+    def retry(self) -> bool:
+        """Forward the message that it holds; False: that cannot be done yet."""
+
+    def give_up(self) -> None:
+        """Return the message that it holds to its sender."""
+
+
+class Takes(Protocol):
+    """A consumer, as its address sees it."""
+
+    raw: Any
+
+    def ready(self) -> bool:
+        """A message can be sent at once."""
+
+    def send(self, data: bytes, origin: Origin) -> None:
+        """Send a message; it has to be ready."""
+
+    def offer(self, data: bytes, origin: Origin, since: float | None) -> bool:
+        """Send a message now or later; False: there is no room for it.
+
+        :param since: monotonic time since which it has waited; None: it has not
+        """
+
+    def miss(self) -> None:
+        """It has not got a message that others have."""
 
 
 class Address:
@@ -31,13 +65,15 @@ class Address:
     distribution: ClassVar[str]
     #: any peer may listen here
     shared: ClassVar[bool] = True
+    #: what comes here answers something
+    for_replies: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.consumers: list[Consumer] = []
-        self.producers: set[Producer] = set()
+        self.consumers: list[Takes] = []
+        self.producers: set[Gives] = set()
         #: producers that hold a message for this address, longest wait first
-        self.waiting: dict[Producer, None] = {}
+        self.waiting: dict[Gives, None] = {}
         #: no consumer has taken a message since a relay link lost patience
         self.stalled = False
         self.messages_in = 0
@@ -48,10 +84,13 @@ class Address:
         """Somebody takes messages sent to this address."""
         return bool(self.consumers)
 
-    def forward(self, data: bytes, origin: Delivery | None) -> bool:
+    def forward(
+        self, data: bytes, origin: Delivery | None, since: float | None = None
+    ) -> bool:
         """Hand a message on, if it can be done now.
 
         :param origin: its unsettled delivery; None: nobody awaits an outcome
+        :param since: monotonic time since which it has waited; None: it has not
         :returns: False: no consumer can take a message at this moment
         """
         consumer = self.choose()
@@ -62,18 +101,18 @@ class Address:
         consumer.send(data, origin)
         return True
 
-    def choose(self) -> Consumer | None:
+    def choose(self) -> Takes | None:
         """The consumer for the next message; None: all are busy."""
         raise NotImplementedError
 
-    def add_consumer(self, consumer: Consumer) -> None:
+    def add_consumer(self, consumer: Takes) -> None:
         """Attach a consumer; with the first, producers get credit."""
         self.consumers.append(consumer)
         if len(self.consumers) == 1:
             for producer in self.producers:
                 producer.start()
 
-    def remove_consumer(self, consumer: Consumer) -> None:
+    def remove_consumer(self, consumer: Takes) -> None:
         """Detach a consumer; with the last, producers lose their credit."""
         self.consumers.remove(consumer)
         if self.consumers:
@@ -97,7 +136,7 @@ class Closest(Address):
 
     distribution = "closest"
 
-    def choose(self) -> Consumer | None:
+    def choose(self) -> Takes | None:
         consumers = self.consumers
         for turn, consumer in enumerate(consumers):
             if consumer.ready():
@@ -113,7 +152,7 @@ class Balanced(Address):
 
     distribution = "balanced"
 
-    def choose(self) -> Consumer | None:
+    def choose(self) -> Takes | None:
         best, best_turn, least = None, 0, -1
         for turn, consumer in enumerate(self.consumers):
             if consumer.ready():
@@ -138,10 +177,13 @@ class Dynamic(Address):
 
     distribution = "closest"
     shared = False
+    for_replies = True
 
-    def forward(self, data: bytes, origin: Delivery | None) -> bool:
+    def forward(
+        self, data: bytes, origin: Delivery | None, since: float | None = None
+    ) -> bool:
         """Hand a message to the consumer or its queue, if there is room."""
-        if not self.consumers[0].offer(data, origin):
+        if not self.consumers[0].offer(data, origin, since):
             return False
         self.messages_in += 1
         self.messages_out += 1
@@ -149,25 +191,67 @@ class Dynamic(Address):
 
 
 class Fanout:
-    """The one outcome of a message that went to several consumers."""
+    """The one outcome of a message that goes to several consumers.
 
-    __slots__ = ("copies", "open", "origin", "outcome")
+    Those decide that have it. A copy that still waits for credit delays the outcome
+    only as long as nobody else has one.
+    """
 
-    def __init__(self, origin: Delivery, count: int) -> None:
+    __slots__ = ("_outcome", "_waiting", "_with", "copies", "origin", "state")
+
+    #: its sender waits for the outcome, has it, or waits no longer
+    OPEN, DECIDED, WITHDRAWN = range(3)
+
+    def __init__(self, origin: Delivery) -> None:
         self.origin = origin
-        self.open = count
-        self.outcome: Outcome | None = None
+        self.state = self.OPEN
         #: the deliveries that are with consumers
         self.copies: list[Delivery] = []
+        # not before every consumer has been asked
+        self._with = 1
+        self._waiting = 0
+        self._outcome: Outcome | None = None
 
-    def decide(self, outcome: Outcome) -> None:
-        """Note one consumer's outcome; the gravest of all goes to the producer."""
-        if self.outcome is None or _GRAVITY[outcome.state] > _GRAVITY[self.outcome[0]]:
-            self.outcome = outcome
-        self.open -= 1
-        if not self.open and self.origin.raw is not None:
-            self.origin.link.context.settle(self.origin, self.outcome)
+    def queued(self) -> None:
+        """A copy waits for a consumer's credit."""
+        self._waiting += 1
 
+    def unqueued(self) -> None:
+        """One waits no longer: it is sent, or nobody will get it."""
+        self._waiting -= 1
+
+    def sent(self, copy: Delivery | None) -> None:
+        """A consumer has got a copy; None: it takes them settled."""
+        self._with += 1
+        if copy is not None:
+            self.copies.append(copy)
+
+    def decide(self, outcome: Outcome | None) -> None:
+        """Note one consumer's outcome; the gravest of all goes to the producer.
+
+        :param outcome: None: a consumer that was asked first is no longer there
+        """
+        if outcome is not None and (
+            self._outcome is None
+            or _GRAVITY[outcome.state] > _GRAVITY[self._outcome.state]
+        ):
+            self._outcome = outcome
+        self._with -= 1
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Tell the producer, if nobody is left to wait for."""
+        if self.state != self.OPEN or self._with:
+            return
+        if self._outcome is None and self._waiting:
+            return
+        self.state = self.DECIDED
+        producer = self.origin.link.context
+        producer.settle(self.origin, self._outcome or RELEASED)
+
+
+#: what awaits the outcome of a copy; None: nobody does
+Origin = Delivery | Fanout | None
 
 #: the order that skupper-router gives to the outcomes of a multicast message
 _GRAVITY = {
@@ -180,29 +264,34 @@ _GRAVITY = {
 
 
 class Multicast(Address):
-    """Every consumer gets each message."""
+    """Every consumer with room gets each message.
+
+    A consumer without room misses what others take: one that is stuck must not stop
+    the rest. An unsettled message waits where nobody has room.
+    """
 
     distribution = "multicast"
 
-    def forward(self, data: bytes, origin: Delivery | None) -> bool:
-        """Hand a message to every consumer, if all have room.
-
-        A pre-settled message, which nobody waits for, passes over consumers
-        without room.
-        """
-        consumers = self.consumers
-        if origin is None:
-            consumers = [item for item in consumers if item.offer(data, None)]
-        else:
-            for consumer in consumers:
-                if not consumer.has_room():
-                    return False
-            fanout = Fanout(origin, len(consumers))
-            origin.context = fanout
-            for consumer in tuple(consumers):
-                consumer.offer(data, fanout)
+    def forward(
+        self, data: bytes, origin: Delivery | None, since: float | None = None
+    ) -> bool:
+        """Hand a message to every consumer that has room."""
+        fanout = None if origin is None else Fanout(origin)
+        missed = [
+            consumer
+            for consumer in tuple(self.consumers)
+            if not consumer.offer(data, fanout, since)
+        ]
+        reached = len(self.consumers) - len(missed)
+        if origin is not None and not reached:
+            return False
+        for consumer in missed:
+            consumer.miss()
         self.messages_in += 1
-        self.messages_out += len(consumers)
+        self.messages_out += reached
+        if fanout is not None and origin is not None:
+            origin.context = fanout
+            fanout.decide(None)
         return True
 
 
@@ -229,8 +318,9 @@ class AddressTable:
         self._addresses: dict[str, Address] = {}
         self._retired_in = 0
         self._retired_out = 0
-        #: messages that arrived settled, those of them that reached nobody, and
-        #: how the others ended
+        #: messages that arrived settled, how often a message found no taker, or a
+        #: listener missed one, without its sender learning of it, and how the
+        #: others ended
         self.presettled = 0
         self.dropped = 0
         self.outcomes = dict.fromkeys(_GRAVITY, 0)
@@ -270,6 +360,13 @@ class AddressTable:
         """Add an address."""
         self._addresses[address.name] = address
         return address
+
+    def close(self) -> None:
+        """Ask for nothing new: only replies are to come in from now on."""
+        for address in self:
+            if not address.for_replies:
+                for producer in address.producers:
+                    producer.stop()
 
     def discard(self, address: Address) -> None:
         """Forget an address if no link is attached to it any more."""

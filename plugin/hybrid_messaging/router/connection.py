@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import proton
 
@@ -23,22 +23,14 @@ from hybrid_messaging.protocol.endpoint import (
 )
 from hybrid_messaging.protocol.proton_c import lib
 from hybrid_messaging.router import PRODUCT, VERSION
+from hybrid_messaging.router.addresses import Address, AddressTable
+from hybrid_messaging.router.budget import Budget
 from hybrid_messaging.router.links import Consumer, Producer
-
-if TYPE_CHECKING:
-    from hybrid_messaging.router.addresses import Address
-    from hybrid_messaging.router.security import Terms
-    from hybrid_messaging.router.server import Router
+from hybrid_messaging.router.quoting import quote
+from hybrid_messaging.router.security import Terms
 
 LOG = logging.getLogger(__name__)
 
-#: So many bytes may wait for one socket before no more messages are sent to it,
-OUTPUT_BYTES = 4 * 1024 * 1024
-#: and so many for credit of its consumers.
-QUEUE_BYTES = 4 * 1024 * 1024
-#: So many bytes of its producers may be held for busy consumers before no more
-#: are read; the session's window stops the peer then.
-HELD_BYTES = 8 * 1024 * 1024
 #: Links that one connection may have.
 MAX_LINKS = 10_000
 #: Sessions that one connection may have, less one. The retired amqp1 driver opens
@@ -46,15 +38,39 @@ MAX_LINKS = 10_000
 CHANNEL_MAX = 1023
 #: Seconds that a peer has to take our good-bye.
 CLOSE_TIMEOUT = 2.0
+#: Why the router closes connections, and refuses links, when it ends.
+SHUTDOWN = ("amqp:connection:forced", "the router is shutting down")
+
+
+class Loop(Protocol):
+    """What a connection needs of the router that it belongs to."""
+
+    table: AddressTable
+    #: connections to flush before the next wait
+    dirty: list[Connection]
+    #: no new links, please
+    closing: bool
+
+    def watch_output(self, connection: Connection, wanted: bool) -> None:
+        """Call the connection's flush() when its socket can be written again."""
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is about to close its socket."""
 
 
 class Connection(Handler):
     """A peer's connection, from its acceptance to the end of its socket."""
 
     def __init__(
-        self, router: Router, sock: socket.socket, number: int, peer: str, terms: Terms
+        self,
+        loop: Loop,
+        container: str,
+        sock: socket.socket,
+        number: int,
+        peer: str,
+        terms: Terms,
     ) -> None:
-        self.router = router
+        self._loop = loop
         self.number = number
         self.peer = peer
         #: what the peer tells of itself, and the user that it has proven to be
@@ -63,14 +79,9 @@ class Connection(Handler):
         self.user: str | None = None
         self.terms = terms
         self.opened_at = time.monotonic()
-        #: more bytes wait for the socket than may
-        self.full = False
         limit = terms.listener.handshake_timeout
         self._deadline = self.opened_at + limit if limit else None
         self._socket = sock
-        self._pending = 0
-        self._held = 0
-        self._queued = 0
         self._unsent = b""
         self._dirty = False
         self._lost = False
@@ -78,11 +89,12 @@ class Connection(Handler):
         self._watching_output = False
         self.endpoint = Endpoint(
             self,
-            router.config.id,
+            container,
             server=True,
             idle_timeout=terms.listener.idle_timeout,
             setup=self._set_up,
         )
+        self.budget = Budget(self.endpoint, self.wake)
         self.producers: set[Producer] = set()
         self.consumers: set[Consumer] = set()
 
@@ -128,37 +140,7 @@ class Connection(Handler):
         """Have flush() called before the router waits again."""
         if not self._dirty:
             self._dirty = True
-            self.router.dirty.append(self)
-
-    def sent(self, size: int) -> None:
-        """A message of so many bytes has been handed to the endpoint."""
-        self._pending += size
-        if self._pending >= OUTPUT_BYTES:
-            self.full = True
-        if not self._dirty:
-            self._dirty = True
-            self.router.dirty.append(self)
-
-    @property
-    def may_queue(self) -> bool:
-        """More messages may wait for credit of this peer."""
-        return self._queued < QUEUE_BYTES
-
-    def queued(self, size: int) -> None:
-        """So many bytes more, or less, wait for credit of this peer."""
-        self._queued += size
-
-    def hold(self, size: int) -> None:
-        """So many bytes of this peer wait for a consumer."""
-        self._held += size
-        if self._held >= HELD_BYTES:
-            self.endpoint.paused = True
-
-    def release(self, size: int) -> None:
-        """So many bytes of this peer wait no longer."""
-        self._held -= size
-        if self.endpoint.paused and self._held < HELD_BYTES and not self._lost:
-            self.endpoint.resume()
+            self._loop.dirty.append(self)
 
     def flush(self) -> None:
         """Write what the endpoint has to say, as far as the socket takes it."""
@@ -170,10 +152,8 @@ class Connection(Handler):
             return
         if blocked != self._watching_output:
             self._watching_output = blocked
-            self.router.watch_output(self, blocked)
-        self._pending = self._buffered() if blocked else 0
-        if self.full and self._pending < OUTPUT_BYTES:
-            self.full = False
+            self._loop.watch_output(self, blocked)
+        if self.budget.written(self._buffered() if blocked else 0):
             for consumer in tuple(self.consumers):
                 consumer.advance()
         # a peer that has hung up and does not read either would keep us awake
@@ -222,10 +202,23 @@ class Connection(Handler):
                 producer.look_after(now)
         self.wake()
 
-    def close(self, name: str, text: str) -> None:
-        """Say good-bye to the peer."""
+    @property
+    def busy(self) -> bool:
+        """Something that it has sent, or will be sent, is under way."""
+        return any(producer.busy for producer in self.producers) or any(
+            consumer.queue for consumer in self.consumers
+        )
+
+    def disown(self) -> None:
+        """Tell the peer no more of what becomes of its messages."""
+        producers, self.producers = self.producers, set()
+        for producer in producers:
+            producer.close()
+
+    def close(self) -> None:
+        """Say good-bye to the peer, since the router ends."""
         self._deadline = time.monotonic() + CLOSE_TIMEOUT
-        self.endpoint.close(proton.Condition(name, text))
+        self.endpoint.close(proton.Condition(*SHUTDOWN))
         self._let_go()
         self.wake()
 
@@ -237,7 +230,7 @@ class Connection(Handler):
     def drop(self) -> None:
         """Close the socket and forget the peer."""
         if self.alive:
-            self.router.forget(self)
+            self._loop.forget(self)
             self._let_go()
             self.endpoint.abandon()
             self._socket.close()
@@ -247,16 +240,15 @@ class Connection(Handler):
         if not self._lost:
             self._lost = True
             self.endpoint.handler = _NOBODY
+            self.budget.close()
+            self.disown()
             consumers, self.consumers = self.consumers, set()
-            producers, self.producers = self.producers, set()
-            for producer in producers:
-                producer.close()
             for consumer in consumers:
-                consumer.close(self.router.table)
+                consumer.close()
 
     def __str__(self) -> str:
         name = f"connection {self.number} from {self.peer}"
-        return f"{name} ({self.container})" if self.container else name
+        return f"{name} ({quote(self.container)})" if self.container else name
 
     # -- what the peer does --------------------------------------------
 
@@ -266,12 +258,13 @@ class Connection(Handler):
         self.container = endpoint.connection.remote_container or ""
         self.properties = endpoint.remote_properties
         self.user = endpoint.transport.user
-        LOG.info("%s: opened%s", self, f" by {self.user}" if self.user else "")
+        by = f" by {quote(self.user)}" if self.user else ""
+        LOG.info("%s: opened%s", self, by)
         endpoint.open()
 
     def on_close(self, endpoint: Endpoint, condition: str) -> None:
         """Let go of the peer's links; what is left to say is still written."""
-        LOG.info("%s: closed%s", self, f": {condition}" if condition else "")
+        LOG.info("%s: closed%s", self, f": {quote(condition)}" if condition else "")
         self._deadline = time.monotonic() + CLOSE_TIMEOUT
         self._let_go()
 
@@ -279,7 +272,9 @@ class Connection(Handler):
         """Attach the link, or detach it with the reason why not."""
         name = link.name
         refusal: tuple[str, str] | None
-        if len(self.consumers) + len(self.producers) >= MAX_LINKS:
+        if self._loop.closing:
+            refusal = SHUTDOWN
+        elif len(self.consumers) + len(self.producers) >= MAX_LINKS:
             refusal = (
                 "amqp:resource-limit-exceeded",
                 f"a connection may have {MAX_LINKS} links",
@@ -290,43 +285,48 @@ class Connection(Handler):
             assert isinstance(link, Receiver)
             refusal = self._add_producer(link)
         if refusal:
-            LOG.info("%s: link '%s' refused: %s", self, name, refusal[1])
+            LOG.info("%s: link '%s' refused: %s", self, quote(name), quote(refusal[1]))
             link.pn.open()
             link.close(proton.Condition(*refusal))
 
     def _add_consumer(self, link: Sender) -> tuple[str, str] | None:
-        source = link.pn.remote_source
-        link.pn.source.copy(source)
+        source, table = link.pn.remote_source, self._loop.table
         address: Address
+        name = source.address
         if source.dynamic:
-            address = self.router.table.invent()
-            link.pn.source.address = address.name
-        elif not source.address:
+            address = table.invent()
+            link.pn.source.dynamic = True
+            name = address.name
+        elif not name:
             return "amqp:invalid-field", "a receiver needs a source address"
         else:
-            address = self.router.table.obtain(source.address)
+            address = table.obtain(name)
             if not address.shared:
-                return "amqp:not-allowed", f"'{source.address}' has its listener"
+                return "amqp:not-allowed", f"'{name}' has its listener"
+        link.pn.source.address = name
+        link.pn.target.copy(link.pn.remote_target)
         _answer(link)
-        consumer = Consumer(self, link, address, self.terms.listener.link_capacity)
+        capacity = self.terms.listener.link_capacity
+        consumer = Consumer(self, self.budget, link, address, table, capacity)
         link.context = consumer
         self.consumers.add(consumer)
         address.add_consumer(consumer)
         return None
 
     def _add_producer(self, link: Receiver) -> tuple[str, str] | None:
-        target = link.pn.remote_target
+        target, table = link.pn.remote_target, self._loop.table
         if target.type == proton.Terminus.COORDINATOR:
             return "amqp:not-implemented", "there are no transactions here"
         if target.dynamic:
             return "amqp:not-implemented", "there are no dynamic targets here"
-        link.pn.source.copy(link.pn.remote_source)
-        table = self.router.table
         address = table.obtain(target.address) if target.address else None
-        _answer(link)
+        link.pn.source.copy(link.pn.remote_source)
+        link.pn.target.type = target.type
+        link.pn.target.address = target.address
         link.pn.max_message_size = MAX_MESSAGE
+        _answer(link)
         capacity = self.terms.listener.link_capacity
-        link.context = producer = Producer(self, link, address, table, capacity)
+        link.context = producer = Producer(self.budget, link, address, table, capacity)
         self.producers.add(producer)
         return None
 
@@ -335,7 +335,7 @@ class Connection(Handler):
         end = link.context
         if end in self.consumers:
             self.consumers.discard(end)
-            end.close(self.router.table)
+            end.close()
         elif end in self.producers:
             self.producers.discard(end)
             end.close()
@@ -369,6 +369,8 @@ _NOBODY = _Nobody()  # type: ignore[abstract]
 
 
 def _answer(link: Link) -> None:
-    link.pn.target.copy(link.pn.remote_target)
+    # Our terminus shows what holds: its address, and neither filters nor a
+    # distribution mode, durability or a time of expiry (AMQP 1.0, part 3, 3.5). The
+    # other one is the peer's to describe.
     link.pn.snd_settle_mode = link.pn.remote_snd_settle_mode
     lib.pn_link_open(link.raw)

@@ -8,11 +8,13 @@ other one, or the Fanout between them.
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
-from hybrid_messaging.protocol.codec import MalformedMessage, peek_to
+from hybrid_messaging.protocol.codec import MalformedMessage, peek_to, peek_ttl
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
     RECEIVER_LOST,
@@ -23,13 +25,30 @@ from hybrid_messaging.protocol.endpoint import (
     Receiver,
     Sender,
 )
-from hybrid_messaging.router.addresses import Address, AddressTable, Fanout
+from hybrid_messaging.router.addresses import Address, AddressTable, Fanout, Origin
+from hybrid_messaging.router.budget import Budget
+from hybrid_messaging.router.quoting import quote
 
-if TYPE_CHECKING:
-    from hybrid_messaging.router.connection import Connection
+LOG = logging.getLogger(__name__)
 
 #: Seconds that a relay link waits for busy consumers before it passes over them.
 PATIENCE = 2.0
+#: Seconds between two log lines about what one consumer misses.
+MISSED_PAUSE = 60.0
+#: Seconds between two looks for messages that need not wait any longer.
+TIDY_PAUSE = 0.5
+
+
+class _Held(NamedTuple):
+    """A message that no consumer can take yet."""
+
+    address: Address
+    data: bytes
+    delivery: Delivery | None
+    #: monotonic times: when it was held, when it had arrived, when it is void
+    since: float
+    arrived: float
+    deadline: float
 
 
 class Producer:
@@ -42,11 +61,10 @@ class Producer:
     __slots__ = (
         "address",
         "batch",
+        "budget",
         "capacity",
-        "connection",
         "dropped",
         "held",
-        "held_since",
         "link",
         "messages",
         "spent",
@@ -56,13 +74,13 @@ class Producer:
 
     def __init__(
         self,
-        connection: Connection,
+        budget: Budget,
         link: Receiver,
         address: Address | None,
         table: AddressTable,
         capacity: int,
     ) -> None:
-        self.connection = connection
+        self.budget = budget
         self.link = link
         self.address = address
         self.table = table
@@ -71,8 +89,7 @@ class Producer:
         self.batch = max(1, capacity // 4)
         self.spent = 0
         self.started = False
-        self.held: tuple[Address, bytes, Delivery | None] | None = None
-        self.held_since = 0.0
+        self.held: _Held | None = None
         self.messages = 0
         self.dropped = 0
         if address is not None:
@@ -86,13 +103,13 @@ class Producer:
         self.spent = 0
         missing = self.capacity - self.link.credit - len(self.link.deliveries)
         self.link.grant(max(0, missing))
-        self.connection.wake()
+        self.budget.wake()
 
     def stop(self) -> None:
         """Nobody listens any more: take the credit back."""
         self.started = False
         self.link.drain()
-        self.connection.wake()
+        self.budget.wake()
 
     def on_message(self, delivery: Delivery | None, data: bytes) -> None:
         """Forward a message, or hold it and stop reading the link."""
@@ -107,31 +124,50 @@ class Producer:
                 self._refuse(delivery, _undecodable(error))
                 return
             address = self.table.find(name) if name else None
-        if address is None or not address.reachable:
+        since = self.link.since
+        if (
+            address is None
+            or not address.reachable
+            or (since is not None and _deadline(data, since) <= time.monotonic())
+        ):
             self._refuse(delivery, RELEASED)
-        elif address.forward(data, delivery):
+        elif address.forward(data, delivery, since):
             address.stalled = False
             if delivery is None:
                 self._replenish()
         elif address.stalled and self.address is None:
             self._refuse(delivery, RELEASED)
         else:
-            self.held = (address, data, delivery)
-            self.held_since = time.monotonic()
-            self.link.paused = True
-            self.connection.hold(len(data))
-            address.waiting[self] = None
-            if delivery is not None:
-                delivery.context = self
+            self._hold(address, data, delivery, since)
+
+    def _hold(
+        self,
+        address: Address,
+        data: bytes,
+        delivery: Delivery | None,
+        since: float | None,
+    ) -> None:
+        now = time.monotonic()
+        arrived = now if since is None else since
+        deadline = _deadline(data, arrived)
+        self.held = _Held(address, data, delivery, now, arrived, deadline)
+        self.link.paused = True
+        self.budget.hold(len(data))
+        address.waiting[self] = None
+        if delivery is not None:
+            delivery.context = self
 
     def retry(self) -> bool:
         """Forward what is held, if that can be done now, and go on reading."""
-        assert self.held is not None
-        address, data, delivery = self.held
-        if not address.forward(data, delivery):
+        held = self.held
+        assert held is not None
+        if held.deadline <= time.monotonic():
+            self.give_up()
+            return True
+        if not held.address.forward(held.data, held.delivery, held.arrived):
             return False
-        address.stalled = False
-        if delivery is None:
+        held.address.stalled = False
+        if held.delivery is None:
             self._replenish()
         self._go_on()
         return True
@@ -139,57 +175,62 @@ class Producer:
     def give_up(self) -> None:
         """Return what is held to its sender, and go on reading."""
         assert self.held is not None
-        self._refuse(self.held[2], RELEASED)
+        self._refuse(self.held.delivery, RELEASED)
         self._go_on()
+
+    @property
+    def busy(self) -> bool:
+        """Something that the peer has sent has not come to its end."""
+        return self.held is not None or bool(self.link.unsettled)
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Tell the peer what became of its message, which is not settled yet."""
         self.table.outcomes[outcome.state] += 1
         self.link.settle(delivery, outcome)
-        self.connection.wake()
+        self.budget.wake()
         self._replenish()
 
     def withdrawn(self, delivery: Delivery) -> None:
         """The peer no longer waits for the outcome of its message."""
         _withdraw(delivery)
         self._replenish()
-        if self.held is not None and self.held[2] is delivery:
+        if self.held is not None and self.held.delivery is delivery:
             self._go_on()
 
     def look_after(self, now: float) -> None:
-        """Have a relay link pass over a consumer that takes nothing for long."""
-        if (
-            self.address is None
-            and self.held is not None
-            and now - self.held_since >= PATIENCE
-        ):
-            self.held[0].stalled = True
+        """Return what has waited too long for a consumer."""
+        held = self.held
+        if held is None:
+            return
+        if self.address is None and now - held.since >= PATIENCE:
+            held.address.stalled = True
+            self.give_up()
+        elif held.deadline <= now:
             self.give_up()
 
     def close(self) -> None:
         """The link has gone; messages that consumers work on are settled there."""
         for delivery in self.link.deliveries:
             _withdraw(delivery)
-        if self.held is not None:
-            address, data, _ = self.held
-            self.held = None
-            self.connection.release(len(data))
-            address.waiting.pop(self, None)
-            self.table.discard(address)
+        self.link.disown()
+        held, self.held = self.held, None
+        if held is not None:
+            self.budget.release(len(held.data))
+            held.address.waiting.pop(self, None)
+            self.table.discard(held.address)
         if self.address is not None:
             self.address.producers.discard(self)
             self.table.discard(self.address)
         self.link.context = None
 
     def _go_on(self) -> None:
-        assert self.held is not None
-        address, data, _ = self.held
-        self.held = None
-        address.waiting.pop(self, None)
+        held, self.held = self.held, None
+        assert held is not None
+        held.address.waiting.pop(self, None)
         self.link.paused = False
-        self.connection.release(len(data))
+        self.budget.release(len(held.data))
         self.link.resume()
-        self.connection.wake()
+        self.budget.wake()
 
     def _refuse(self, delivery: Delivery | None, outcome: Outcome) -> None:
         if delivery is None:
@@ -204,126 +245,263 @@ class Producer:
         if self.spent >= self.batch and self.started:
             self.link.grant(self.spent)
             self.spent = 0
-            self.connection.wake()
+            self.budget.wake()
+
+
+class _Queued(NamedTuple):
+    """A message that waits for a consumer's credit."""
+
+    data: bytes
+    origin: Origin
+    #: monotonic time
+    deadline: float
+
+    @property
+    def wanted(self) -> bool:
+        """Its sender has not withdrawn it."""
+        if isinstance(self.origin, Fanout):
+            return self.origin.state != Fanout.WITHDRAWN
+        return self.origin is None or self.origin.raw is not None
 
 
 class Consumer:
     """A link on which we send messages to a peer.
 
-    :param capacity: messages that may wait for credit, where an address allows it
+    :param owner: what to call the peer in the log
+    :param capacity: messages that may wait for credit, where an address allows it;
+        half as many copies of a multicast may be with the peer, unsettled
     """
 
     __slots__ = (
+        "_largest",
+        "_owner",
         "_settles",
+        "_tell_at",
+        "_tidy_at",
         "address",
+        "budget",
         "capacity",
-        "connection",
         "link",
         "messages",
+        "missed",
         "queue",
         "raw",
+        "table",
     )
 
     def __init__(
-        self, connection: Connection, link: Sender, address: Address, capacity: int
+        self,
+        owner: object,
+        budget: Budget,
+        link: Sender,
+        address: Address,
+        table: AddressTable,
+        capacity: int,
     ) -> None:
-        self.connection = connection
+        self._owner = owner
+        self.table = table
+        self.budget = budget
         self.link = link
         self.raw = link.raw
         self.address = address
         self.capacity = capacity
         #: messages without credit: a multicast, or replies
-        self.queue: deque[tuple[bytes, Any]] = deque()
+        self.queue: deque[_Queued] = deque()
         self.messages = 0
+        #: messages that it should have got, and has not
+        self.missed = 0
         # such a peer takes messages, but never answers them
         self._settles = link.pn.remote_snd_settle_mode != link.pn.SND_SETTLED
+        self._largest = link.max_message_size
+        self._tell_at = self._tidy_at = 0.0
 
     def ready(self) -> bool:
         """A message can be sent at once."""
-        return not self.connection.full and not self.queue and self.link.credit > 0
+        return not self.budget.full and not self.queue and self.link.credit > 0
 
-    def has_room(self) -> bool:
-        """A message can be sent at once or later."""
-        return (
-            len(self.queue) < self.capacity and self.connection.may_queue
-        ) or self.ready()
-
-    def send(self, data: bytes, origin: Delivery | Fanout | None) -> None:
+    def send(self, data: bytes, origin: Origin) -> None:
         """Send a message; there has to be credit."""
+        if self._largest and len(data) > self._largest:
+            self._refuse(len(data), origin)
+            return
         self.messages += 1
         copy = self.link.send(data, origin is None or not self._settles)
         if copy is not None:
             copy.context = origin
-            if origin.__class__ is Fanout:
-                origin.copies.append(copy)
-            else:
-                origin.context = copy  # type: ignore[union-attr]
-        elif origin is not None:
+        if origin.__class__ is Fanout:
+            origin.sent(copy)
+        elif copy is not None:
+            origin.context = copy  # type: ignore[union-attr]
+        if copy is None and origin is not None:
             _conclude(origin, ACCEPTED)
-        self.connection.sent(len(data))
+        self.budget.sent(len(data))
 
-    def offer(self, data: bytes, origin: Delivery | Fanout | None) -> bool:
+    def _refuse(self, size: int, origin: Origin) -> None:
+        """A message is larger than the peer takes; sent, it would end the link."""
+        self._note_missed(f"{size} bytes are more than the {self._largest} it takes")
+        if origin.__class__ is Fanout:
+            origin.sent(None)
+        if origin is not None:
+            _conclude(
+                origin,
+                REJECTED._replace(
+                    condition="amqp:link:message-size-exceeded",
+                    description=f"the receiver takes at most {self._largest} bytes",
+                ),
+            )
+
+    def offer(self, data: bytes, origin: Origin, since: float | None) -> bool:
         """Send a message now or later, if there is room for it."""
-        if self.ready():
+        if self.ready() and not self._has_enough(origin):
             self.send(data, origin)
             return True
-        if not self.has_room():
+        if not (self._has_room() or (self._tidy() and self._has_room())):
             return False
-        self.queue.append((data, origin))
-        self.connection.queued(len(data))
-        if isinstance(origin, Delivery):
+        deadline = _deadline(data, time.monotonic() if since is None else since)
+        self.queue.append(_Queued(data, origin, deadline))
+        self.budget.queued(len(data))
+        if isinstance(origin, Fanout):
+            origin.queued()
+        elif origin is not None:
             origin.context = self
         return True
+
+    def _has_room(self) -> bool:
+        return len(self.queue) < self.capacity and self.budget.may_queue
+
+    def _has_enough(self, origin: Origin) -> bool:
+        """The peer is to decide on some copies before it gets more.
+
+        Else one that never does would use up the credit of those who send them.
+        """
+        return origin.__class__ is Fanout and 2 * self.link.unsettled >= self.capacity
+
+    def miss(self) -> None:
+        """It had no room for a message that others have got."""
+        self._note_missed("it has no room")
+
+    def _note_missed(self, why: str) -> None:
+        self.missed += 1
+        self.table.dropped += 1
+        now = time.monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + MISSED_PAUSE
+            LOG.warning(
+                "%s misses messages to %s: %s; %d so far",
+                self._owner,
+                quote(self.address.name),
+                why,
+                self.missed,
+            )
 
     def advance(self) -> None:
         """Send what waits, as far as credit and the connection's room go."""
         queue = self.queue
-        while queue and not self.connection.full and self.link.credit > 0:
-            data, origin = queue.popleft()
-            self.connection.queued(-len(data))
-            if not isinstance(origin, Delivery) or origin.raw is not None:
-                self.send(data, origin)
+        if queue:
+            now = time.monotonic()
+            while queue and not self.budget.full and self.link.credit > 0:
+                if self._has_enough(queue[0].origin):
+                    break
+                item = queue.popleft()
+                self.budget.queued(-len(item.data))
+                self._send_queued(item, now)
         if self.address.waiting:
             self.address.pump()
-        if self.link.draining and not queue:
+        if self.link.draining and not self.queue:
             self.link.drained()
-            self.connection.wake()
+            self.budget.wake()
+
+    def _send_queued(self, item: _Queued, now: float) -> None:
+        origin = item.origin
+        if not item.wanted or item.deadline <= now:
+            self._drop(item)
+        elif not isinstance(origin, Fanout):
+            self.send(item.data, origin)
+        else:
+            origin.unqueued()
+            decided = origin.state == Fanout.DECIDED
+            self.send(item.data, None if decided else origin)
+
+    def _tidy(self) -> bool:
+        """Drop what need not wait any longer; tell whether it was time to look."""
+        now = time.monotonic()
+        if now < self._tidy_at:
+            return False
+        self._tidy_at = now + TIDY_PAUSE
+        queue, self.queue = self.queue, deque()
+        for item in queue:
+            if item.wanted and item.deadline > now:
+                self.queue.append(item)
+            else:
+                self.budget.queued(-len(item.data))
+                self._drop(item)
+        return True
+
+    def _drop(self, item: _Queued) -> None:
+        """Give up a message that has been withdrawn, or has waited too long."""
+        if item.wanted and not isinstance(item.origin, Delivery):
+            self._note_missed("it had no room until their time was up")
+        _take_back(item.origin)
 
     def decided(self, delivery: Delivery, outcome: Outcome) -> None:
         """The peer has decided on a message."""
         _conclude(delivery.context, outcome)
+        if self.queue:
+            self.advance()
 
     def forget(self, delivery: Delivery) -> None:
         """The producer no longer waits for the outcome of a message."""
         self.link.forget(delivery)
-        self.connection.wake()
+        self.budget.wake()
 
-    def close(self, table: AddressTable) -> None:
+    def close(self) -> None:
         """The link has gone, and what was sent on it and is not settled is lost."""
         lost = self.link.deliveries
         queue, self.queue = self.queue, deque()
         self.address.remove_consumer(self)
         for delivery in lost:
             _conclude(delivery.context, RECEIVER_LOST)
-        for data, origin in queue:
-            self.connection.queued(-len(data))
-            if origin is not None:
-                _conclude(origin, RELEASED)
-        table.discard(self.address)
+        for item in queue:
+            self.budget.queued(-len(item.data))
+            _take_back(item.origin)
+        self.table.discard(self.address)
         self.link.context = None
 
 
-def _conclude(origin: Delivery | Fanout, outcome: Outcome) -> None:
+def _deadline(data: bytes, since: float) -> float:
+    """The monotonic time from which a message that has waited since is void."""
+    ttl = peek_ttl(data)
+    return math.inf if ttl is None else since + ttl
+
+
+def _conclude(origin: Origin, outcome: Outcome) -> None:
+    """A consumer has decided on a message."""
     if isinstance(origin, Fanout):
         origin.decide(outcome)
-    elif origin.raw is not None:
+    elif origin is not None and origin.raw is not None:
         origin.link.context.settle(origin, outcome)
 
 
+def _take_back(origin: Origin) -> None:
+    """A consumer will not get a message that has waited for it."""
+    if isinstance(origin, Fanout):
+        origin.unqueued()
+        origin.conclude()
+    elif origin is not None and origin.raw is not None:
+        origin.link.context.settle(origin, RELEASED)
+
+
 def _withdraw(delivery: Delivery) -> None:
+    """A producer no longer waits for the outcome of a message."""
     copy = delivery.context
-    for item in copy.copies if isinstance(copy, Fanout) else (copy,):
-        if isinstance(item, Delivery) and item.raw is not None:
+    copies: list[Delivery] = []
+    if isinstance(copy, Fanout):
+        copy.state = Fanout.WITHDRAWN
+        copies = copy.copies
+    elif isinstance(copy, Delivery):
+        copies = [copy]
+    for item in copies:
+        if item.raw is not None:
             item.link.context.forget(item)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import proton
 import psutil
@@ -19,11 +19,9 @@ from hybrid_messaging.protocol.endpoint import ACCEPTED, REJECTED, Delivery
 from hybrid_messaging.protocol.proton_c import lib
 from hybrid_messaging.router import VERSION
 from hybrid_messaging.router.addresses import Address, Dynamic
-
-if TYPE_CHECKING:
-    from hybrid_messaging.router.connection import Connection
-    from hybrid_messaging.router.links import Consumer, Producer
-    from hybrid_messaging.router.server import Listener, Router
+from hybrid_messaging.router.connection import Connection
+from hybrid_messaging.router.links import Consumer, Producer
+from hybrid_messaging.router.server import Listener, Router
 
 #: Types are known with and without a prefix; Qpid Dispatch had one of its own.
 PREFIXES = ("io.skupper.router.", "org.apache.qpid.dispatch.")
@@ -46,7 +44,9 @@ class Management(Address):
         """It always is."""
         return True
 
-    def forward(self, data: bytes, origin: Delivery | None) -> bool:
+    def forward(
+        self, data: bytes, origin: Delivery | None, since: float | None = None
+    ) -> bool:
         """Answer a request, at the address it names for the reply."""
         self.messages_in += 1
         request = proton.Message()
@@ -276,29 +276,29 @@ def _address(address: Address) -> Row:
 def _links(router: Router) -> Iterable[Row]:
     for connection in router.connections.values():
         for producer in connection.producers:
-            yield _link(producer, "in") | {
+            yield _link(connection, producer, "in") | {
                 "undeliveredCount": int(producer.held is not None),
                 "droppedPresettledCount": producer.dropped,
                 "creditAvailable": producer.link.credit,
             }
         for consumer in connection.consumers:
-            yield _link(consumer, "out") | {
+            yield _link(connection, consumer, "out") | {
                 "undeliveredCount": len(consumer.queue),
-                "droppedPresettledCount": 0,
+                "droppedPresettledCount": consumer.missed,
                 "creditAvailable": max(0, consumer.link.credit),
             }
 
 
-def _link(end: Producer | Consumer, direction: str) -> Row:
+def _link(connection: Connection, end: Producer | Consumer, direction: str) -> Row:
     name = end.link.name
     return {
         "name": name,
-        "identity": f"{end.connection.number}/{direction}/{name}",
+        "identity": f"{connection.number}/{direction}/{name}",
         "linkName": name,
         "linkType": "endpoint",
         "linkDir": direction,
         "owningAddr": _key(end.address),
-        "connectionId": str(end.connection.number),
+        "connectionId": str(connection.number),
         "capacity": end.capacity,
         "unsettledCount": end.link.unsettled,
         "deliveryCount": end.messages,

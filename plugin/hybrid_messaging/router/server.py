@@ -11,20 +11,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import resource
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable
-from logging.handlers import WatchedFileHandler
-from types import FrameType
 from typing import Any
 
 from hybrid_messaging.router.addresses import AddressTable
 from hybrid_messaging.router.config import ConfigError, RouterConfig
 from hybrid_messaging.router.connection import CLOSE_TIMEOUT, Connection
-from hybrid_messaging.router.management import Management
 from hybrid_messaging.router.security import Terms
 
 LOG = logging.getLogger(__name__)
@@ -33,6 +28,8 @@ LOG = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024
 #: Seconds between looks at the connections' timers.
 TICK = 1.0
+#: Seconds that calls in flight have to be answered when the router is stopped.
+ANSWER_TIME = 2.0
 #: Seconds without accepting after the descriptors ran out.
 ACCEPT_PAUSE = 1.0
 
@@ -56,11 +53,12 @@ class Router:
         self.config = config
         self.started_at = time.monotonic()
         self.table = AddressTable(config.addresses, config.default_distribution)
-        self.table.put(Management(self))
         #: connections to flush before the next wait
         self.dirty: list[Connection] = []
         self.connections: dict[int, Connection] = {}
         self.accepted = 0
+        #: it has been stopped and takes no new links
+        self.closing = False
         self._stopping = False
         self._poll = select.epoll()
         self._buffer = memoryview(bytearray(READ_BYTES))
@@ -70,6 +68,7 @@ class Router:
         self._poll.register(self._wakeup, select.EPOLLIN)
         self._listeners: dict[int, Listener] = {}
         self._resume_accepting: float | None = None
+        self._next_tick = 0.0
         try:
             for item in config.listeners:
                 for sock in _listen(item.host, item.port):
@@ -89,13 +88,10 @@ class Router:
         """Route until stop() is called, then end all connections."""
         for listener in self.listeners:
             LOG.info("listening on %s", listener.address)
-        next_tick = time.monotonic() + TICK
+        self._next_tick = time.monotonic() + TICK
         while not self._stopping:
-            self._step(max(0.0, next_tick - time.monotonic()))
-            now = time.monotonic()
-            if now >= next_tick:
-                next_tick = now + TICK
-                self._tick(now)
+            self._turn(self._next_tick)
+        self._let_answer()
         self._end()
 
     def stop(self) -> None:
@@ -127,6 +123,15 @@ class Router:
         del self.connections[connection.fileno()]
 
     # -- the loop ------------------------------------------------------
+
+    def _turn(self, until: float) -> None:
+        """Do what there is to do, and wait for it until a monotonic time."""
+        until = min(until, self._next_tick)
+        self._step(max(0.0, until - time.monotonic()))
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + TICK
+            self._tick(now)
 
     def _step(self, timeout: float) -> None:
         for descriptor, mask in self._poll.poll(timeout):
@@ -192,7 +197,12 @@ class Router:
                 sock.close()
                 continue
             self.connections[sock.fileno()] = Connection(
-                self, sock, self.accepted, _where(peer), listener.terms
+                self,
+                self.config.id,
+                sock,
+                self.accepted,
+                _where(peer),
+                listener.terms,
             )
 
     def _pause_accepting(self, error: OSError) -> None:
@@ -207,58 +217,33 @@ class Router:
         for descriptor in self._listeners:
             self._poll.unregister(descriptor)
 
-    def _end(self) -> None:
+    def _let_answer(self) -> None:
+        """Take nothing new, and give what is under way a moment to end."""
+        self.closing = True
+        self._resume_accepting = None
         for listener in self._listeners.values():
             listener.socket.close()
         self._listeners.clear()
+        self.table.close()
+        self._flush()
+        deadline = time.monotonic() + ANSWER_TIME
+        while time.monotonic() < deadline and any(
+            connection.busy for connection in self.connections.values()
+        ):
+            self._turn(deadline)
+
+    def _end(self) -> None:
+        # Senders are to see that the router goes, not that receivers do: first of
+        # all, nobody is told any more what became of messages.
+        for connection in self.connections.values():
+            connection.disown()
         for connection in list(self.connections.values()):
-            connection.close("amqp:connection:forced", "the router is shutting down")
+            connection.close()
         deadline = time.monotonic() + CLOSE_TIMEOUT
         self._flush()
         while self.connections and time.monotonic() < deadline:
             self._step(deadline - time.monotonic())
         self.close()
-
-
-def serve(config: RouterConfig) -> None:
-    """Run a router until SIGTERM or SIGINT; SIGHUP changes nothing.
-
-    :raises ConfigError: it can't listen or log as it should
-    """
-    _log(config)
-    _raise_descriptor_limit()
-    router = Router(config)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        LOG.info("%s: stopping", signal.Signals(number).name)
-        router.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, lambda number, frame: None)
-    router.run()
-
-
-def _log(config: RouterConfig) -> None:
-    handler: logging.Handler = logging.StreamHandler()
-    if config.log_file:
-        try:
-            # goes on in a new file after a log rotation
-            handler = WatchedFileHandler(config.log_file)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write the log to {config.log_file}: {error.strerror}"
-            ) from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger(__package__)
-    logger.addHandler(handler)
-    logger.setLevel(config.log_level)
-    logger.propagate = False
-
-
-def _raise_descriptor_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _where(address: tuple[Any, ...]) -> str:
