@@ -319,10 +319,12 @@ class Connection(Handler):
             return "amqp:not-implemented", "there are no transactions here"
         if target.dynamic:
             return "amqp:not-implemented", "there are no dynamic targets here"
-        address = table.obtain(target.address) if target.address else None
         link.pn.source.copy(link.pn.remote_source)
         link.pn.target.type = target.type
-        link.pn.target.address = target.address
+        address = None
+        if target.address:
+            address = table.obtain(target.address)
+            link.pn.target.address = target.address
         link.pn.max_message_size = MAX_MESSAGE
         _answer(link)
         capacity = self.terms.listener.link_capacity

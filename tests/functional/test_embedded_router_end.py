@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the embedded router ends: calls in flight are answered, then it says good-bye."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from tests.functional.peer import Peer
+
+from hybrid_messaging.protocol.endpoint import ACCEPTED
+from hybrid_messaging.router import config, server
+from hybrid_messaging.router.server import Router
+
+ANYCAST = "openstack.org/om/rpc/anycast/openstack/end"
+MULTICAST = "openstack.org/om/rpc/multicast/openstack/end"
+FORCED = "amqp:connection:forced"
+FAR = 60.0
+
+
+class Running:
+    """A router in a thread."""
+
+    def __init__(self) -> None:
+        listener = config.Listener(port=0)
+        self.router = Router(
+            config.RouterConfig(
+                listeners=(listener,), addresses=config.OPENSTACK_ADDRESSES
+            )
+        )
+        self.port = int(self.router.listeners[0].socket.getsockname()[1])
+        self._thread = threading.Thread(target=self.router.run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Tell it to stop."""
+        self.router.stop()
+
+    def wait(self) -> None:
+        """See that it does."""
+        self._thread.join(FAR)
+        assert not self._thread.is_alive(), "the router does not end"
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    made = Running()
+    yield made
+    made.stop()
+    made.wait()
+
+
+@pytest.fixture
+def peer(running: Running) -> Iterator[Peer]:
+    with Peer(running.port) as made:
+        yield made
+
+
+@pytest.fixture
+def other(running: Running) -> Iterator[Peer]:
+    with Peer(running.port) as made:
+        yield made
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The moment for answers is longer than any test."""
+    monkeypatch.setattr(server, "ANSWER_TIME", 10 * FAR)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is hardly any."""
+    monkeypatch.setattr(server, "ANSWER_TIME", 0.1)
+
+
+def _ended(peer: Peer) -> str:
+    return peer.until(lambda: peer.ended, "the connection ends", FAR) or ""
+
+
+def test_a_router_with_nothing_in_flight_ends_at_once(
+    patient: None, running: Running, peer: Peer, other: Peer
+) -> None:
+    receiver = other.receiver(ANYCAST, credit=1)
+    peer.send(peer.sender(ANYCAST), "done")
+    other.accept(receiver)
+    peer.until(lambda: peer.outcomes, "it is accepted", FAR)
+    running.stop()
+    assert _ended(peer).startswith(FORCED)
+    assert _ended(other).startswith(FORCED)
+    running.wait()
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_calls_in_flight_are_answered(
+    patient: None, running: Running, peer: Peer, other: Peer, settled: bool
+) -> None:
+    replies = peer.receiver(None, credit=1)
+    receiver = other.receiver(ANYCAST, credit=1)
+    relay = other.sender(None)
+    call = peer.send(peer.sender(ANYCAST), "call")
+    request, _ = other.take(receiver)
+    running.stop()
+    peer.until(lambda: running.router.closing, "it is told to stop", FAR)
+    other.send(relay, "reply", to=replies.pn.remote_source.address, settled=settled)
+    other.settle(request)
+    assert peer.accept(replies) == "reply"
+    assert peer.outcome(call, FAR) == ACCEPTED
+    assert _ended(peer).startswith(FORCED)
+
+
+def test_nothing_new_comes_in(
+    patient: None, running: Running, peer: Peer, other: Peer
+) -> None:
+    receiver = other.receiver(ANYCAST, credit=5)
+    sender = peer.sender(ANYCAST)
+    peer.send(sender, "call")
+    request, _ = other.take(receiver)
+    running.stop()
+    peer.until(lambda: sender.draining, "the credit is taken back", FAR)
+    sender.drained()
+    for link in (peer.endpoint.sender(ANYCAST), peer.endpoint.receiver(None)):
+        peer.until(lambda: link in peer.detached, "a new link is refused", FAR)  # noqa: B023
+        assert peer.detached[link].startswith(FORCED)
+    with pytest.raises(OSError):
+        Peer(running.port)
+    other.settle(request)
+    assert _ended(peer).startswith(FORCED)
+    assert sender.credit <= 0 or sender.closed
+
+
+@pytest.mark.parametrize("address", [ANYCAST, MULTICAST])
+def test_who_waits_for_an_answer_sees_that_the_router_goes(
+    impatient: None, running: Running, peer: Peer, other: Peer, address: str
+) -> None:
+    """And not that the receiver does, which lives."""
+    receiver = other.receiver(address, credit=1)
+    sender = peer.sender(address)
+    sent = [peer.send(sender, body) for body in ("with a receiver", "held", "unread")]
+    other.take(receiver)
+    running.stop()
+    assert _ended(peer).startswith(FORCED)
+    assert _ended(other).startswith(FORCED)
+    assert not [delivery for delivery in sent if delivery in peer.outcomes]
+    running.wait()
+
+
+def test_a_caller_that_takes_no_replies_delays_the_end_for_a_moment_only(
+    impatient: None, running: Running, peer: Peer, other: Peer
+) -> None:
+    stuck = peer.receiver(None)
+    relay = other.sender(None)
+    to = stuck.pn.remote_source.address
+    delivery = other.send(relay, "reply", to=to)
+    other.round_trip()
+    running.stop()
+    assert _ended(other).startswith(FORCED)
+    assert delivery not in other.outcomes
+    running.wait()
