@@ -291,3 +291,31 @@ def test_peek_to_without_properties() -> None:
     assert codec.peek_to(b"") is None
     assert codec.peek_to(VALUE + b"\x40") is None
     assert codec.peek_to(b"\x00\x53\x70\x45") is None
+
+
+@pytest.mark.parametrize(
+    ("ttl", "durable", "expected"),
+    [(None, False, None), (None, True, None), (0, False, 0), (1.5, True, 1.5)],
+)
+def test_the_time_to_live_is_found_without_decoding(
+    ttl: float | None, durable: bool, expected: float | None
+) -> None:
+    data = codec.encode("x" * 500, to="a", ttl=ttl, durable=durable)
+    assert codec.peek_ttl(data) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no message",
+        b"\x00\x53\x70",
+        b"\x00\x53\x70\x45",
+        b"\x00\x53\x70\xc0\x02\x02\x40",
+        b"\x00\x53\x70\xc0\x06\x03\x40\x40\xa1\x01x",
+        b"\x00\x53\x70\xc0\x05\x03\x40\x40\x54\xff",
+        b"\x00\x53\x70\xa1\x01x",
+    ],
+)
+def test_without_a_readable_header_there_is_no_time_to_live(data: bytes) -> None:
+    assert codec.peek_ttl(data) is None

@@ -271,6 +271,32 @@ def test_the_end_of_a_session_detaches_its_links(pair: Pair) -> None:
     assert pair.b.messages[-1][1] == b"again"
 
 
+def test_the_end_of_a_session_looks_at_no_link_of_others(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        pair.client.sender(f"{number}")
+    empty, apart = pair.client.connection.session(), pair.client.connection.session()
+    empty.open()
+    apart.open()
+    apart.sender("apart").open()
+    pair.pump()
+    looked: list[Link] = []
+
+    def spy(link: Link) -> Any:
+        looked.append(link)
+        return link._pn
+
+    monkeypatch.setattr(Link, "pn", property(spy))
+    empty.close()
+    pair.pump()
+    assert not looked
+    apart.close()
+    pair.pump()
+    assert {link.raw for link in looked} == {pair.a.links[-1].raw, pair.b.links[-1].raw}
+    assert pair.b.names().count("link close") == 1
+
+
 def test_a_link_may_have_a_session_of_its_own(pair: Pair) -> None:
     shared = pair.client.sender("address")
     for number in range(3):

@@ -3,9 +3,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from hybrid_messaging.router.addresses import AddressTable, canonical
+from hybrid_messaging.protocol.endpoint import (
+    ACCEPTED,
+    MODIFIED,
+    NO_OUTCOME,
+    REJECTED,
+    RELEASED,
+    Delivery,
+    Outcome,
+)
+from hybrid_messaging.router.addresses import AddressTable, Fanout, Origin, canonical
 from hybrid_messaging.router.config import OPENSTACK_ADDRESSES, AddressRule
 
 RULES = (
@@ -86,3 +98,140 @@ def test_an_unused_address_is_forgotten_but_not_its_counters() -> None:
     assert (table.messages_in, table.messages_out) == (3, 5)
     table.discard(address)
     assert table.messages_in == 3
+
+
+# -- multicasts: who decides, and when --------------------------------------------
+
+
+class _Sender:
+    """A producer, and its delivery at the same time."""
+
+    def __init__(self) -> None:
+        self.told: list[Outcome] = []
+        self.link = SimpleNamespace(context=self)
+        self.context: Any = None
+
+    def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        self.told.append(outcome)
+
+
+class _Listener:
+    """A consumer that has credit, a queue, or neither."""
+
+    raw = 0
+
+    def __init__(self, room: str, decides: Outcome | None = None) -> None:
+        self.room = room
+        self.decides = decides
+        self.got: list[Origin] = []
+        self.missed = 0
+
+    def ready(self) -> bool:
+        return self.room == "credit"
+
+    def send(self, data: bytes, origin: Origin) -> None:
+        self.got.append(origin)
+        if isinstance(origin, Fanout):
+            origin.sent(None)
+            if self.decides is not None:
+                origin.decide(self.decides)
+
+    def offer(self, data: bytes, origin: Origin, since: float | None) -> bool:
+        if self.ready():
+            self.send(data, origin)
+        elif self.room == "queue" and isinstance(origin, Fanout):
+            origin.queued()
+        return self.room != "none"
+
+    def miss(self) -> None:
+        self.missed += 1
+
+
+def _multicast(*listeners: _Listener) -> tuple[_Sender, bool]:
+    address = AddressTable(RULES).obtain("broadcast")
+    for listener in listeners:
+        address.add_consumer(listener)
+    sender = _Sender()
+    forwarded = address.forward(b"data", sender)  # type: ignore[arg-type]
+    assert address.messages_in == forwarded
+    return sender, forwarded
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "told"),
+    [
+        ([ACCEPTED, ACCEPTED], [ACCEPTED]),
+        ([ACCEPTED, REJECTED, RELEASED], [REJECTED]),
+        ([NO_OUTCOME, RELEASED], [RELEASED]),
+        ([MODIFIED, RELEASED], [MODIFIED]),
+        ([ACCEPTED, None], []),
+    ],
+)
+def test_the_gravest_outcome_counts_once_all_have_decided(
+    outcomes: list[Outcome | None], told: list[Outcome]
+) -> None:
+    sender, _ = _multicast(*(_Listener("credit", outcome) for outcome in outcomes))
+    assert sender.told == told
+
+
+def test_listeners_without_room_are_passed_over() -> None:
+    stuck, free = _Listener("none"), _Listener("credit", ACCEPTED)
+    sender, forwarded = _multicast(stuck, free)
+    assert forwarded and sender.told == [ACCEPTED]
+    assert (stuck.missed, free.missed) == (1, 0)
+
+
+def test_where_nobody_has_room_nobody_misses_anything() -> None:
+    stuck = [_Listener("none"), _Listener("none")]
+    sender, forwarded = _multicast(*stuck)
+    assert not forwarded and sender.told == []
+    assert sum(listener.missed for listener in stuck) == 0
+
+
+def test_a_copy_that_waits_delays_no_outcome() -> None:
+    sender, _ = _multicast(_Listener("queue"), _Listener("credit", ACCEPTED))
+    assert sender.told == [ACCEPTED]
+
+
+def test_if_all_copies_wait_the_first_to_be_taken_decides() -> None:
+    sender, _ = _multicast(_Listener("queue"), _Listener("queue"))
+    fanout = sender.context
+    assert sender.told == []
+    fanout.unqueued()
+    fanout.sent(None)
+    fanout.decide(ACCEPTED)
+    assert sender.told == [ACCEPTED]
+    assert fanout.state == Fanout.DECIDED
+
+
+def test_if_nobody_takes_a_copy_the_message_is_released() -> None:
+    sender, _ = _multicast(_Listener("queue"), _Listener("queue"))
+    fanout = sender.context
+    for _ in range(2):
+        assert sender.told == []
+        fanout.unqueued()
+        fanout.conclude()
+    assert sender.told == [RELEASED]
+
+
+def test_a_withdrawn_message_has_no_outcome() -> None:
+    sender, _ = _multicast(_Listener("credit"))
+    fanout = sender.context
+    fanout.state = Fanout.WITHDRAWN
+    fanout.decide(ACCEPTED)
+    assert sender.told == []
+
+
+def test_the_end_leaves_only_replies_their_credit() -> None:
+    class Producer:
+        started = True
+
+        def stop(self) -> None:
+            self.started = False
+
+    table = AddressTable(RULES)
+    requests, replies = Producer(), Producer()
+    table.obtain("broadcast").producers.add(requests)  # type: ignore[arg-type]
+    table.invent().producers.add(replies)  # type: ignore[arg-type]
+    table.close()
+    assert (requests.started, replies.started) == (False, True)
