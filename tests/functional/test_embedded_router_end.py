@@ -132,9 +132,9 @@ def test_nothing_new_comes_in(
 
 @pytest.mark.parametrize("address", [ANYCAST, MULTICAST])
 def test_who_waits_for_an_answer_sees_that_the_router_goes(
-    impatient: None, running: Running, peer: Peer, other: Peer, address: str
+    impatient: None, running: Running, other: Peer, peer: Peer, address: str
 ) -> None:
-    """And not that the receiver does, which lives."""
+    """And not that the receiver does, which lives, and whose connection is older."""
     receiver = other.receiver(address, credit=1)
     sender = peer.sender(address)
     sent = [peer.send(sender, body) for body in ("with a receiver", "held", "unread")]

@@ -163,8 +163,8 @@ def _late(body: str, to: str | None = None, ttl: float = 0.5) -> bytes:
     return codec.encode(body, to=to, ttl=ttl)
 
 
-def test_a_message_is_returned_when_its_time_is_up(peer: Peer, other: Peer) -> None:
-    other.receiver(ANYCAST)
+def test_a_message_is_returned_when_its_time_is_up(peer: Peer) -> None:
+    peer.receiver(ANYCAST)
     sender = peer.sender(ANYCAST)
     delivery = sender.send(_late("late"))
     assert peer.outcome(delivery, FAR) == RELEASED
@@ -197,7 +197,7 @@ def test_what_has_waited_too_long_is_not_forwarded(peer: Peer, other: Peer) -> N
 
 
 def test_messages_that_are_too_late_make_room_for_others(
-    peer: Peer, other: Peer
+    peer: Peer, other: Peer, own_bus: Router
 ) -> None:
     receiver = other.receiver(None)
     to = receiver.pn.remote_source.address
@@ -208,9 +208,17 @@ def test_messages_that_are_too_late_make_room_for_others(
     peer.round_trip()
     start = time.monotonic()
     peer.until(lambda: time.monotonic() > start + 1, "their time is up")
+    peer.until(lambda: relay.credit > 0, "credit")
     relay.send(codec.encode("in time", to=to), settled=True)
     peer.flush()
     peer.round_trip()
+    with own_bus.management() as management:
+        (waiting,) = (
+            row["undeliveredCount"]
+            for row in management._page("io.skupper.router.router.link", 0)
+            if row["owningAddr"] == f"L{to}"
+        )
+    assert waiting == 1
     other.grant(receiver, 10)
     assert _arrived(other, receiver) == [["in time"]]
 
