@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
-from hybrid_messaging.bench.ledger import Account, Ledger, settle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from hybrid_messaging.bench.ledger import Account, Ledger, read, settle, total
 
 
 def ledger(*ticks: tuple[str, str, int]) -> list[list[object]]:
@@ -73,3 +78,33 @@ def test_ticks_are_counted_by_kind() -> None:
     for kind in ("call", "call", "cast"):
         made.tick("p", kind, 1000)
     assert made.ticks() == {"call": 2, "cast": 1}
+
+
+def test_a_ledger_in_files_can_be_read_at_any_time(tmp_path: Path) -> None:
+    made = Ledger(tmp_path / "ledger")
+    assert read(tmp_path / "ledger") == []
+    far = 100_000
+    for number in (0, 7, 8, far, 7):
+        made.tick("producer 1", "cast", number)
+    made.tick("producer 2", "call", 3)
+    found = read(tmp_path / "ledger")
+    assert total("cast", [found]) == ({"producer 1": 1 | 1 << 7 | 1 << 8 | 1 << far}, 5)
+    assert total("call", [found]) == ({"producer 2": 1 << 3}, 1)
+    assert sorted(found) == sorted(made.encode())
+
+
+def test_a_ledger_survives_its_process(tmp_path: Path) -> None:
+    code = f"""
+import os, pathlib, signal
+from hybrid_messaging.bench.ledger import Ledger
+made = Ledger(pathlib.Path({str(tmp_path / "ledger")!r}))
+for number in range(100_000):
+    made.tick("p", "call", number)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code])
+    assert done.returncode == -signal.SIGKILL
+    assert total("call", [read(tmp_path / "ledger")]) == (
+        {"p": (1 << 100_000) - 1},
+        100_000,
+    )

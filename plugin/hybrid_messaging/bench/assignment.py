@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import oslo_messaging
@@ -84,6 +85,12 @@ class Assignment:
     :param threads: this worker's
     :param timeout: of a call, in seconds
     :param cpu: where to run, None for anywhere
+    :param servers: names under which it serves; none for its own
+    :param pool: threads of each server; None for as many as oslo.messaging has
+    :param work: seconds that a method takes
+    :param directed: servers that calls and casts go to in turn, besides those that go
+        to any; none for any alone
+    :param ledger: directory where to keep its ledgers; '' keeps them in memory
     """
 
     name: str
@@ -100,6 +107,11 @@ class Assignment:
     threads: int = 1
     timeout: float = 30.0
     cpu: int | None = None
+    servers: Sequence[str] = ()
+    pool: int | None = None
+    work: float = 0.0
+    directed: Sequence[str] = ()
+    ledger: str = ""
 
     @property
     def topic(self) -> str:
@@ -125,6 +137,13 @@ class Assignment:
         """What people call a worker that does this."""
         tasks = _PRODUCERS if self.mix else _CONSUMERS
         return tasks[self.roles[0] if len(self.roles) == 1 else ""]
+
+    def ledger_dir(self, what: str) -> Path | None:
+        """Where to keep a ledger; None for in memory.
+
+        :param what: is ticked off there
+        """
+        return Path(self.ledger, self.name, what) if self.ledger else None
 
     def conf(self) -> cfg.ConfigOpts:
         """The configuration with which to make transports."""

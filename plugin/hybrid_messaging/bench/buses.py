@@ -11,6 +11,7 @@ from typing import Any
 
 import amqp
 import oslo_messaging.opts
+import psutil
 from oslo_config import cfg
 
 from hybrid_messaging import modes, state, urls
@@ -25,6 +26,9 @@ from hybrid_messaging.service_configs import connecting, reading, transports
 LOCK_TIMEOUT = 1.0
 #: Seconds for each step of a connection that removes queues.
 CONNECT_TIMEOUT = 5.0
+
+#: Default of `executor_thread_pool_size`.
+_EXECUTOR_POOL = 64
 
 Progress = Callable[[str], None]
 
@@ -44,6 +48,26 @@ class Bus:
         """The engines that we have started, with their present processes."""
         found = state.load(self.state_dir)
         return found.engines if found else ()
+
+    def engine(self, role: str) -> state.Engine:
+        """The engine that carries the messages of a role.
+
+        :raises BenchError: if we have not started it
+        """
+        for item in self.engines():
+            if role in item.roles:
+                return item
+        raise BenchError(f"there is no engine for {role} that could be restarted")
+
+    def restart(self, role: str) -> None:
+        """End an engine in order, and start it again."""
+        deployment.restart(self.state_dir, self.engine(role).name, lambda line: None)
+
+    def kill(self, role: str) -> None:
+        """End an engine with SIGKILL, as a crash would; `bring_up` starts it again."""
+        process = psutil.Process(self.engine(role).pid)
+        process.kill()
+        process.wait()
 
     def versions(self) -> dict[str, str]:
         """What each server says that it is.
@@ -200,6 +224,15 @@ def _kafka(text: str) -> Iterator[tuple[dict[str, Any], str]]:
         )
     except KafkaException as error:
         raise BenchError(f"{urls.redact(text)}: {error.args[0].str()}") from error
+
+
+def credit(text: str) -> int:
+    """How many messages a server at a URL confirms before it begins them.
+
+    Where there is no such option, it is what oslo.messaging's executor has threads for.
+    """
+    options = _options(urls.parse(text))
+    return int(getattr(options, "rpc_server_credit", _EXECUTOR_POOL))
 
 
 def _greet(text: str) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,10 +29,11 @@ class Consumer:
     def __init__(self, assignment: Assignment, clock: Clock) -> None:
         self._assignment = assignment
         self._clock = clock
-        self._received = Ledger()
+        self._received = Ledger(assignment.ledger_dir("received"))
         self._arriving: Tally | None = None
         self._started = threading.Event()
-        self._closers: list[Callable[[], Any]] = []
+        self._transports: list[Any] = []
+        self._servers: list[Any] = []
 
     def connect(self) -> None:
         """Connect and subscribe.
@@ -41,23 +43,24 @@ class Consumer:
         conf = self._assignment.conf()
         if self._assignment.serve:
             transport = oslo_messaging.get_rpc_transport(conf, self._assignment.rpc_url)
-            self._start(
-                transport,
-                oslo_messaging.get_rpc_server(
-                    transport,
-                    self._assignment.rpc_target(server=self._assignment.name),
-                    [_Methods(self._note)],
-                    executor="threading",
-                    access_policy=oslo_messaging.DefaultRPCAccessPolicy,
-                ),
-            )
+            self._transports.append(transport)
+            for name in self._assignment.servers or (self._assignment.name,):
+                self._start(
+                    oslo_messaging.get_rpc_server(
+                        transport,
+                        self._assignment.rpc_target(server=name),
+                        [_Methods(self._note)],
+                        executor="threading",
+                        access_policy=oslo_messaging.DefaultRPCAccessPolicy,
+                    )
+                )
         if self._assignment.listen:
             transport = oslo_messaging.get_notification_transport(
                 conf, self._assignment.notify_url
             )
+            self._transports.append(transport)
             topic = self._assignment.notify_topic
             self._start(
-                transport,
                 oslo_messaging.get_notification_listener(
                     transport,
                     [oslo_messaging.Target(exchange=topic, topic=topic)],
@@ -66,10 +69,9 @@ class Consumer:
                 ),
             )
 
-    def _start(self, transport: Any, server: Any) -> None:
-        self._closers.append(transport.cleanup)
-        server.start()
-        self._closers.append(server.stop)
+    def _start(self, server: Any) -> None:
+        server.start(override_pool_size=self._assignment.pool)
+        self._servers.append(server)
 
     def start(self, timing: Timing) -> None:
         """Take messages from now on; those that are there already wait for it."""
@@ -81,6 +83,8 @@ class Consumer:
         assert self._arriving is not None
         self._arriving.note(kind, data["sent"], self._clock.now())
         self._received.tick(data["from"], kind, data["number"])
+        if self._assignment.work:
+            time.sleep(self._assignment.work)
 
     def counts(self) -> dict[str, int]:
         """How many messages of each kind have come."""
@@ -94,10 +98,19 @@ class Consumer:
             "arriving": self._arriving.encode(),
         }
 
+    def stop(self) -> None:
+        """Take no more messages, and end what has begun, as services do on SIGTERM."""
+        for server in self._servers:
+            server.stop()
+        for server in self._servers:
+            server.wait()
+
     def close(self) -> None:
         """Unsubscribe and close the transports."""
-        for closer in reversed(self._closers):
-            closer()
+        for server in self._servers:
+            server.stop()
+        for transport in self._transports:
+            transport.cleanup()
 
 
 Note = Callable[[str, dict[str, Any]], None]

@@ -28,6 +28,9 @@ class Worker(Protocol):
     def pause(self) -> None:
         """Have it hang, with its connections open."""
 
+    def resume(self) -> None:
+        """Have it go on after a pause."""
+
     def kill(self) -> None:
         """End it with SIGKILL, as a crash would."""
 
@@ -73,12 +76,21 @@ class Crew:
         self._dead: set[str] = set()
         self._workers: dict[str, Worker] = {}
         self._seen: dict[str, dict[str, Event]] = {}
+        self._start = start
         try:
             for item in assignments:
-                self._workers[item.name] = start(item, self._reporter(item.name))
+                self.hire(item)
         except BaseException:
             self.close()
             raise
+
+    def hire(self, assignment: Assignment) -> None:
+        """Start one more worker.
+
+        :param assignment: its name is unlike that of any before it
+        """
+        name = assignment.name
+        self._workers[name] = self._start(assignment, self._reporter(name))
 
     def _reporter(self, name: str) -> Report:
         return lambda event: self._events.put((name, event))
@@ -92,6 +104,17 @@ class Crew:
     def pause(self, name: str) -> None:
         """Have a worker hang."""
         self._workers[name].pause()
+
+    def resume(self, name: str) -> None:
+        """Have a worker go on after a pause."""
+        self._workers[name].resume()
+
+    def dismiss(self, name: str) -> None:
+        """Tell a worker that it is no longer needed, and wait until it has ended."""
+        self._dead.add(name)
+        worker = self._workers.pop(name)
+        worker.ask_to_end()
+        worker.end(time.monotonic() + FAREWELL)
 
     def kill(self, name: str) -> None:
         """Kill a worker, whose silence is no error from now on."""
@@ -116,8 +139,8 @@ class Crew:
                     f"{lacking[0]} says: {self._workers[lacking[0]].log()}"
                 )
             self.listen(left)
-        found = self._seen.pop(event, {})
-        return {name: found[name] for name in names if name in found}
+        found = self._seen.get(event, {})
+        return {name: found.pop(name) for name in names if name in found}
 
     def lacking(self, names: Iterable[str], event: str) -> list[str]:
         """Those living workers that have not reported an event."""

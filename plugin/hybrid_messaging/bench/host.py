@@ -72,6 +72,10 @@ class Host:
         """Have a worker hang."""
         self._workers[key].pause()
 
+    def resume(self, context: dict[str, Any], key: str) -> None:
+        """Have a worker go on after a pause."""
+        self._workers[key].resume()
+
     def kill(self, context: dict[str, Any], key: str) -> None:
         """Kill a worker."""
         self._workers[key].kill()

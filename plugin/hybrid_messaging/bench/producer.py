@@ -16,12 +16,31 @@ from hybrid_messaging.bench.assignment import Assignment, Clock, Timing, interle
 from hybrid_messaging.bench.ledger import Ledger
 from hybrid_messaging.bench.parameters import NOTIFY
 from hybrid_messaging.bench.tally import Tally
+from hybrid_messaging.drivers import errors
 
 #: Event type of the notifications.
 EVENT = "hybrid.bench"
 #: Seconds for one attempt to reach the servers before a measurement, and for all.
 HELLO_TIMEOUT = 5.0
 HELLO_PATIENCE = 60.0
+
+_NOT_BEGUN = (errors.TargetUnreachable, errors.BusUnavailable, errors.MessageRefused)
+_MAYBE_BEGUN = (errors.ServerLost, errors.BusLost, errors.ReplyMalformed)
+
+
+def not_begun(kind: str, error: Exception) -> bool:
+    """Whether an error promises that the message is not executed, now or later.
+
+    A cast that ran out of time promises it, since its time ends when somebody has
+    taken it; a call that ran out of time only if it says so.
+    """
+    if isinstance(error, _NOT_BEGUN):
+        return True
+    if isinstance(error, _MAYBE_BEGUN):
+        return False
+    return isinstance(error, oslo_messaging.MessagingTimeout) and (
+        kind == "cast" or (kind == "call" and "has not begun" in str(error))
+    )
 
 
 class Producer:
@@ -37,7 +56,10 @@ class Producer:
         self._numbers = {kind: itertools.count() for kind in assignment.mix}
         self._errors: dict[str, int] = {}
         self._overdue = 0
-        self._begun, self._succeeded = Ledger(), Ledger()
+        self._begun, self._succeeded, self._refused = (
+            Ledger(assignment.ledger_dir(what))
+            for what in ("begun", "succeeded", "refused")
+        )
         self._threads: list[threading.Thread] = []
         self._closers: list[Callable[[], Any]] = []
         self._send: dict[str, Callable[[dict[str, Any]], Any]] = {}
@@ -64,8 +86,10 @@ class Producer:
             timeout=self._assignment.timeout,
         )
         everyone = client.prepare(fanout=True)
-        self._send["call"] = lambda data: client.call({}, "call", data=data)
-        self._send["cast"] = lambda data: client.cast({}, "cast", data=data)
+        directed = [client.prepare(server=name) for name in self._assignment.directed]
+        calling, casting = (itertools.cycle([client, *directed]) for _ in range(2))
+        self._send["call"] = lambda data: next(calling).call({}, "call", data=data)
+        self._send["cast"] = lambda data: next(casting).cast({}, "cast", data=data)
         self._send["fanout"] = lambda data: everyone.cast({}, "fanout", data=data)
         hello = client.prepare(timeout=HELLO_TIMEOUT)
         deadline = time.monotonic() + HELLO_PATIENCE
@@ -149,6 +173,8 @@ class Producer:
             self._failing.note(kind, begin, self._clock.now())
             what = f"{kind}: {type(error).__name__}"
             self._errors[what] = self._errors.get(what, 0) + 1
+            if not_begun(kind, error):
+                self._refused.tick(name, kind, number)
         else:
             self._sending.note(kind, begin, self._clock.now())
             self._succeeded.tick(name, kind, number)

@@ -149,6 +149,10 @@ class RemoteWorker:
         """See `crew.Worker`."""
         self.call("pause", key=self._key)
 
+    def resume(self) -> None:
+        """See `crew.Worker`."""
+        self.call("resume", key=self._key)
+
     def kill(self) -> None:
         """See `crew.Worker`."""
         self.call("kill", key=self._key)

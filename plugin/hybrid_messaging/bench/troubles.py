@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hybrid_messaging.bench import BenchError
 from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.bench.buses import Bus
 from hybrid_messaging.bench.crew import Crew
-from hybrid_messaging.engines import deployment
 from hybrid_messaging.modes import Mode
 
 #: Seconds that a server hangs before it dies.
@@ -45,11 +43,9 @@ def _kill_a_server(crew: Crew, assignments: Sequence[Assignment], bus: Bus) -> s
 
 def _restart(role: str) -> Callable[[Crew, Sequence[Assignment], Bus], str]:
     def restart(crew: Crew, assignments: Sequence[Assignment], bus: Bus) -> str:
-        engine = next((item for item in bus.engines() if role in item.roles), None)
-        if engine is None:
-            raise BenchError(f"there is no engine for {role} that could be restarted")
-        deployment.restart(bus.state_dir, engine.name, lambda line: None)
-        return f"{engine.name} is restarted"
+        name = bus.engine(role).name
+        bus.restart(role)
+        return f"{name} is restarted"
 
     return restart
 

@@ -42,7 +42,12 @@ class Worker:
 
     def commands(self) -> Mapping[str, Callable[..., None]]:
         """See `hybrid_messaging.workers.loop.Worker`."""
-        return {"connect": self.connect, "start": self.start, "report": self.report}
+        return {
+            "connect": self.connect,
+            "start": self.start,
+            "stop": self.stop,
+            "report": self.report,
+        }
 
     def connect(self) -> None:
         """Get ready."""
@@ -57,6 +62,12 @@ class Worker:
             self._role.start(when, lambda: self._tell("done"))
         else:
             self._role.start(when)
+
+    def stop(self) -> None:
+        """Take no more messages, and end what has begun."""
+        assert isinstance(self._role, Consumer)
+        self._role.stop()
+        self._tell("stopped")
 
     def report(self) -> None:
         """Tell everything that has been measured."""

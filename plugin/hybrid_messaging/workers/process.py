@@ -59,6 +59,10 @@ class WorkerProcess:
         """Have it hang, with its connections open."""
         self._process.send_signal(signal.SIGSTOP)
 
+    def resume(self) -> None:
+        """Have it go on after a pause."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it with SIGKILL, as a crash would."""
         self._process.kill()

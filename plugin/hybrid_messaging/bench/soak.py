@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A soak: clients send for a long time, while servers are killed, hang and restart.
+
+One server at a time is disturbed, at random, and every message is accounted for. All
+ledgers are files, so that a server that was killed has left its own, and the account
+can be looked at on the way.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hybrid_messaging.bench import ledger
+from hybrid_messaging.bench.assignment import Assignment, Clock, Timing
+from hybrid_messaging.bench.crew import Crew, LocalWorker
+from hybrid_messaging.bench.ledger import Encoded, Numbers
+from hybrid_messaging.bench.parameters import RPC_KINDS
+from hybrid_messaging.bench.verdict import Books, Killing, Verdict, judge, without
+
+#: Seconds that workers may take to start, and to connect.
+START_TIMEOUT = 120.0
+#: Seconds that a server may take to end what it has begun, and to be gone.
+STOP_TIMEOUT = 60.0
+#: Seconds beyond the timeout of a call that clients may take to end.
+END_GRACE = 30.0
+#: Seconds in which a server has begun what it had confirmed.
+WINDOW = 5.0
+#: Seconds between two looks at the ledgers.
+TICK = 1.0
+#: Seconds that a method takes, so that there is something to interrupt.
+WORK = 0.02
+
+Progress = Callable[[str], None]
+Disrupt = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What to do, for how long, and to whom.
+
+    :param url: transport URL
+    :param directory: where the ledgers are kept
+    :param duration: seconds
+    :param servers: processes that serve
+    :param clients: processes that send
+    :param threads: of all clients together
+    :param rate: messages per second of all together; None for as many as go
+    :param mix: weights of calls, casts and fanouts
+    :param timeout: of a call, in seconds
+    :param pause: seconds between two disturbances, shortest and longest
+    :param hang: seconds that a stopped server hangs, shortest and longest
+    :param credit: messages that a server confirms before it begins them
+    :param engine: ways to disturb what carries the messages, by what they are
+    :param seed: of what happens when
+    :param report_every: seconds between two lines that say how it goes
+    """
+
+    url: str
+    directory: Path
+    duration: float = 3600.0
+    servers: int = 4
+    clients: int = 2
+    threads: int = 50
+    rate: float | None = 200.0
+    mix: Mapping[str, float] = field(
+        default_factory=lambda: {"call": 6.0, "cast": 3.0, "fanout": 1.0}
+    )
+    timeout: float = 20.0
+    pause: tuple[float, float] = (6.0, 12.0)
+    hang: tuple[float, float] = (1.0, 20.0)
+    credit: int = 100
+    engine: Mapping[str, Disrupt] = field(default_factory=dict)
+    seed: int = 0
+    report_every: float = 60.0
+
+
+@dataclass
+class Outcome:
+    """What a soak has found.
+
+    :param kinds: by kind of message
+    :param disturbances: how often each has happened
+    :param errors: what clients were told, and how often
+    :param hung: clients that did not end
+    """
+
+    kinds: dict[str, Verdict]
+    disturbances: dict[str, int]
+    errors: dict[str, int]
+    hung: list[str]
+
+    @property
+    def kept(self) -> bool:
+        """Whether every promise was kept."""
+        return not self.hung and all(item.kept for item in self.kinds.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome for a JSON document."""
+        return {**asdict(self), "kept": self.kept}
+
+
+def run(setup: Setup, progress: Progress) -> Outcome:
+    """Soak a transport.
+
+    :param progress: takes a line for each disturbance and each minute
+    :raises BenchError: if workers do not start, connect, stop or answer
+    """
+    soak = _Soak(setup, progress)
+    with Crew([*soak.serving.values(), *soak.clients], LocalWorker) as crew:
+        return soak.run(crew)
+
+
+class _Soak:
+    def __init__(self, setup: Setup, progress: Progress) -> None:
+        self._setup = setup
+        self._tell = progress
+        self._random = random.Random(setup.seed)
+        self._clock = Clock()
+        self._token = secrets.token_hex(4)
+        self._incarnations = dict.fromkeys(
+            [f"server-{number + 1}" for number in range(setup.servers)], 0
+        )
+        #: by name of the server: its process
+        self.serving = {name: self._server(name) for name in self._incarnations}
+        self.clients = self._clients()
+        self._all = list(self.serving.values())
+        self._happened: dict[str, int] = {}
+        self._killings: list[Killing] = []
+        # by process: fanouts begun before it listened, and those it has to have got
+        self._since: dict[str, Numbers] = {}
+        self._due: dict[str, Numbers] = {}
+        # what had succeeded at a time, of the last seconds
+        self._recent: deque[tuple[float, Encoded]] = deque()
+        self._reported = 0.0
+
+    def _server(self, name: str) -> Assignment:
+        """The next process of a server."""
+        self._incarnations[name] += 1
+        return Assignment(
+            **self._common(f"{name}.{self._incarnations[name]}"),
+            serve=True,
+            servers=[name],
+            work=WORK,
+        )
+
+    def _clients(self) -> list[Assignment]:
+        setup = self._setup
+        each, more = divmod(setup.threads, setup.clients)
+        threads = [each + (index < more) for index in range(setup.clients)]
+        return [
+            Assignment(
+                **self._common(f"client-{index + 1}"),
+                mix=dict(setup.mix),
+                sizes=[(200, 9.0), (20_000, 1.0)],
+                rate=setup.rate,
+                lanes=setup.threads,
+                first_lane=sum(threads[:index]),
+                threads=mine,
+                timeout=setup.timeout,
+                directed=list(self._incarnations),
+            )
+            for index, mine in enumerate(threads)
+        ]
+
+    def _common(self, name: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "token": self._token,
+            "rpc_url": self._setup.url,
+            "notify_url": "",
+            "ledger": str(self._setup.directory),
+        }
+
+    # -- the course --------------------------------------------------------
+
+    def run(self, crew: Crew) -> Outcome:
+        self._crew = crew
+        clients = [item.name for item in self.clients]
+        for group in ([item.name for item in self._all], clients):
+            crew.gather(group, "awake", START_TIMEOUT, "started")
+            crew.tell(group, "connect")
+            crew.gather(group, "ready", START_TIMEOUT, "connected")
+        timing = Timing(self._clock.now() + TICK, 0.0, self._setup.duration)
+        self._timing = asdict(timing)
+        crew.tell(
+            [*(item.name for item in self._all), *clients], "start", **self._timing
+        )
+        self._attend()
+        while self._clock.now() < timing.end:
+            self._wait(self._random.uniform(*self._setup.pause), timing.end)
+            if self._clock.now() < timing.end:
+                self._attend()
+                self._disturb()
+        hung = self._await_clients(clients)
+        crew.tell([name for name in clients if name not in hung], "report")
+        alive = [name for name in clients if name not in hung]
+        reports = crew.gather(alive, "report", START_TIMEOUT, "reported")
+        errors: dict[str, int] = {}
+        for report in reports.values():
+            for what, count in report["errors"].items():
+                errors[what] = errors.get(what, 0) + count
+        self._attend()
+        for name in list(self.serving):
+            self._leave(name, self._now())
+            self._stop(name)
+        return Outcome(self._verdicts(), self._happened, errors, hung)
+
+    def _await_clients(self, names: list[str]) -> list[str]:
+        deadline = time.monotonic() + self._setup.timeout + END_GRACE
+        while (lacking := self._crew.lacking(names, "done")) and (
+            time.monotonic() < deadline
+        ):
+            self._crew.listen(TICK)
+        return lacking
+
+    def _wait(self, seconds: float, end: float) -> None:
+        """Look on, until some seconds have passed or the load ends."""
+        until = min(self._clock.now() + seconds, end)
+        while (left := until - self._clock.now()) > 0:
+            self._crew.listen(min(left, TICK))
+            self._look()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if not self._recent or now - self._recent[-1][0] >= TICK:
+            self._recent.append((now, self._now()))
+        while now - self._recent[0][0] > WINDOW and len(self._recent) > 1:
+            self._recent.popleft()
+        if now - self._reported >= self._setup.report_every:
+            if self._reported:
+                self._tell(self._summary())
+            self._reported = now
+
+    # -- disturbances ------------------------------------------------------
+
+    def _disturb(self) -> None:
+        ways: dict[str, Callable[[str], None]] = {
+            "killed": self._kill,
+            "hangs": self._hang,
+            "restarts": self._restart,
+        }
+        name = self._random.choice(list(self.serving))
+        what = self._random.choice([*ways, *self._setup.engine])
+        self._happened[what] = self._happened.get(what, 0) + 1
+        if what in ways:
+            self._tell(f"{name} {what}")
+            self._leave(name, self._recent[0][1])
+            ways[what](name)
+            return
+        self._tell(what)
+        for each in self.serving:
+            self._leave(each, self._recent[0][1])
+        self._setup.engine[what]()
+
+    def _kill(self, name: str) -> None:
+        before = self._recent[0][1]
+        gone = self.serving[name].name
+        self._crew.kill(gone)
+        # senders learn what was confirmed until then
+        self._crew.listen(TICK)
+        self._killings.append(
+            Killing(
+                without(
+                    *(ledger.total("cast", [it])[0] for it in (self._now(), before))
+                ),
+                self._setup.credit,
+            )
+        )
+        self._crew.dismiss(gone)
+        self._replace(name)
+
+    def _hang(self, name: str) -> None:
+        process = self.serving[name].name
+        self._crew.pause(process)
+        seconds = self._random.uniform(*self._setup.hang)
+        self._wait(seconds, self._clock.now() + seconds)
+        self._crew.resume(process)
+
+    def _restart(self, name: str) -> None:
+        self._stop(name)
+        self._replace(name)
+
+    def _stop(self, name: str) -> None:
+        process = self.serving[name].name
+        self._crew.tell([process], "stop")
+        self._crew.gather([process], "stopped", STOP_TIMEOUT, "stopped")
+        self._crew.dismiss(process)
+
+    def _replace(self, name: str) -> None:
+        """Start the next process of a server."""
+        item = self.serving[name] = self._server(name)
+        self._all.append(item)
+        self._crew.hire(item)
+        self._crew.tell([item.name], "connect")
+        self._crew.tell([item.name], "start", **self._timing)
+        self._crew.gather([item.name], "ready", START_TIMEOUT, "connected")
+
+    # -- accounts ----------------------------------------------------------
+
+    def _attend(self) -> None:
+        """From now on, servers that were left out have to get each fanout."""
+        begun = ledger.total("fanout", [self._clients_ledger("begun")])[0]
+        for item in self.serving.values():
+            self._since.setdefault(item.name, begun)
+
+    def _leave(self, name: str, succeeded: Encoded) -> None:
+        """A server has to have got the fanouts that returned until then."""
+        process = self.serving[name].name
+        since = self._since.pop(process, None)
+        if since is not None:
+            due = without(ledger.total("fanout", [succeeded])[0], since)
+            known = self._due.get(process, {})
+            self._due[process] = {
+                producer: bits | known.get(producer, 0)
+                for producer, bits in due.items()
+            }
+
+    def _now(self) -> Encoded:
+        return self._clients_ledger("succeeded")
+
+    def _clients_ledger(self, what: str) -> Encoded:
+        return [row for item in self.clients for row in _read(item, what)]
+
+    def _verdicts(self) -> dict[str, Verdict]:
+        # what clients have ticked off was ticked off by servers before
+        succeeded, refused, begun = (
+            self._clients_ledger(what) for what in ("succeeded", "refused", "begun")
+        )
+        received = {item.name: _read(item, "received") for item in self._all}
+        books = Books(begun, succeeded, refused, received)
+        return {
+            kind: judge(kind, books, self._killings, self._due)
+            for kind in RPC_KINDS
+            if kind in self._setup.mix
+        }
+
+    def _summary(self) -> str:
+        minutes = (self._clock.now() - self._timing["start"]) / 60
+        parts = [
+            f"{item.succeeded} of {item.begun} {kind}s ({item.refused} refused,"
+            f" {item.unknown} open or unknown, {item.duplicated} twice,"
+            f" {item.broken} refused and executed)"
+            for kind, item in self._verdicts().items()
+        ]
+        return f"{minutes:.1f} min, {sum(self._happened.values())} disturbances: " + (
+            "; ".join(parts)
+        )
+
+
+def _read(item: Assignment, what: str) -> Encoded:
+    directory = item.ledger_dir(what)
+    assert directory is not None
+    return ledger.read(directory)
