@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import sys
 import tempfile
@@ -78,6 +79,8 @@ def target(
         yield arguments.target, {}
         return
     (scenario,) = scenarios.select([arguments.target])
+    chosen = dict(arguments.options)
+    scenario = dataclasses.replace(scenario, rpc={**scenario.rpc, **chosen})
     given = {"notify": NOWHERE}
     options = Options(router=arguments.router)
 
@@ -96,6 +99,13 @@ def target(
             "the engine is killed and started again": kill,
         }
         yield bus.rpc_url, disrupt if arguments.engine else {}
+
+
+def option(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
 
 
 def table(outcome: soak.Outcome) -> Iterator[str]:
@@ -126,6 +136,14 @@ def main() -> int:
     parser.add_argument(
         "--engine", action="store_true", help="disturb the scenario's engine as well"
     )
+    parser.add_argument(
+        "--options",
+        nargs="+",
+        default=[],
+        type=option,
+        metavar="KEY=VALUE",
+        help="of the scenario's transport URL",
+    )
     parser.add_argument("--router", default="embedded", help="as for `up`")
     parser.add_argument("--duration", type=float, default=known.duration, metavar="S")
     parser.add_argument("--servers", type=int, default=known.servers, metavar="N")
@@ -134,6 +152,18 @@ def main() -> int:
         "--rate", type=float, default=known.rate, help="messages per second; 0: all"
     )
     parser.add_argument("--timeout", type=float, default=known.timeout, metavar="S")
+    for name, text in (
+        ("pause", "between two disturbances"),
+        ("hang", "that a server hangs"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            nargs=2,
+            type=float,
+            default=getattr(known, name),
+            metavar="S",
+            help=f"seconds {text}, shortest and longest",
+        )
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("-f", "--format", choices=["table", "json"], default="table")
     arguments = parser.parse_args()
@@ -152,6 +182,8 @@ def main() -> int:
                         threads=arguments.threads,
                         rate=arguments.rate or None,
                         timeout=arguments.timeout,
+                        pause=tuple(arguments.pause),
+                        hang=tuple(arguments.hang),
                         credit=buses.credit(url),
                         engine=engine,
                         seed=arguments.seed,

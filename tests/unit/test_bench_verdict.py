@@ -10,7 +10,7 @@ import pytest
 
 from hybrid_messaging.bench.ledger import Encoded, Ledger
 from hybrid_messaging.bench.producer import not_begun
-from hybrid_messaging.bench.verdict import Books, Killing, Verdict, judge
+from hybrid_messaging.bench.verdict import Books, Killing, Verdict, every, judge
 from hybrid_messaging.drivers import errors
 
 
@@ -94,6 +94,15 @@ def test_a_fanout_that_a_server_has_missed() -> None:
         due={"a": 0b011, "b": 0b111},
     )
     assert verdict.missed == 1 and verdict.kept
+
+
+@pytest.mark.parametrize(("turn", "wanted"), [(0, [0, 5]), (3, [3]), (4, [4, 9])])
+def test_those_whose_turn_it_was(turn: int, wanted: list[int]) -> None:
+    bits = sum(1 << number for number in (0, 1, 3, 4, 5, 9))
+    assert every({"c": bits, "d": 0}, turn, 5) == {
+        "c": sum(1 << number for number in wanted),
+        "d": 0,
+    }
 
 
 TIMEOUT = oslo_messaging.MessagingTimeout

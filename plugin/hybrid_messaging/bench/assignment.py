@@ -87,9 +87,11 @@ class Assignment:
     :param cpu: where to run, None for anywhere
     :param servers: names under which it serves; none for its own
     :param pool: threads of each server; None for as many as oslo.messaging has
-    :param work: seconds that a method takes
-    :param directed: servers that calls and casts go to in turn, besides those that go
-        to any; none for any alone
+    :param work: seconds that methods take, by the number of the message in turn
+    :param directed: servers that calls and casts go to, by the number of the message:
+        to any server, to the first of these, the second, and so on
+    :param timeouts: of calls in seconds, by their number when all servers have had
+        their turn; none for `timeout` alone
     :param ledger: directory where to keep its ledgers; '' keeps them in memory
     """
 
@@ -109,8 +111,9 @@ class Assignment:
     cpu: int | None = None
     servers: Sequence[str] = ()
     pool: int | None = None
-    work: float = 0.0
+    work: Sequence[float] = ()
     directed: Sequence[str] = ()
+    timeouts: Sequence[float] = ()
     ledger: str = ""
 
     @property

@@ -169,13 +169,15 @@ def clean_up(assignments: Iterable[Assignment], progress: Progress) -> None:
     queues: dict[str, set[str]] = {}
     exchanges: dict[str, set[str]] = {}
     for item in assignments:
-        rpc, notify = item.rpc_url, item.notify_url
-        queues.setdefault(rpc, set()).update({item.topic, f"{item.topic}.{item.name}"})
-        exchanges.setdefault(rpc, set()).update(
-            {f"{item.topic}-rpc", f"{item.topic}_fanout"}
-        )
-        queues.setdefault(notify, set()).add(f"{item.notify_topic}.info")
-        exchanges.setdefault(notify, set()).add(item.notify_topic)
+        if "rpc" in item.roles:
+            servers = (f"{item.topic}.{name}" for name in item.servers or [item.name])
+            queues.setdefault(item.rpc_url, set()).update([item.topic, *servers])
+            exchanges.setdefault(item.rpc_url, set()).update(
+                {f"{item.topic}-rpc", f"{item.topic}_fanout"}
+            )
+        if "notify" in item.roles:
+            queues.setdefault(item.notify_url, set()).add(f"{item.notify_topic}.info")
+            exchanges.setdefault(item.notify_url, set()).add(item.notify_topic)
     for text in queues:
         url = urls.parse(text)
         if transports.is_rabbit(url):
@@ -205,7 +207,7 @@ def _kafka_topics(assignments: Iterable[Assignment]) -> dict[str, set[str]]:
     """The topics of a measurement's notifications, by URL."""
     topics: dict[str, set[str]] = {}
     for item in assignments:
-        if transports.is_kafka(urls.parse(item.notify_url)):
+        if "notify" in item.roles and transports.is_kafka(urls.parse(item.notify_url)):
             topics.setdefault(item.notify_url, set()).add(f"{item.notify_topic}.info")
     return topics
 
@@ -251,9 +253,15 @@ def _greet(text: str) -> str:
 
 
 def _options(url: urls.TransportURL) -> Any:
-    """The options of a URL's driver, with their defaults."""
+    """The options of a URL's driver, with their defaults.
+
+    :raises BenchError: if the URL has one that is unknown, or has a wrong value
+    """
     conf = cfg.ConfigOpts()
     for name, options in oslo_messaging.opts.list_opts() + driver_opts.list_opts():
         conf.register_opts(options, group=name)
     conf(args=[], default_config_files=[], default_config_dirs=[], use_env=False)
-    return reading.driver_options(conf, url)
+    try:
+        return reading.driver_options(conf, url)
+    except (cfg.NoSuchOptError, ValueError) as error:
+        raise BenchError(f"{urls.redact(str(url))}: {error}") from error

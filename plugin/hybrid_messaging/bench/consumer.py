@@ -83,8 +83,8 @@ class Consumer:
         assert self._arriving is not None
         self._arriving.note(kind, data["sent"], self._clock.now())
         self._received.tick(data["from"], kind, data["number"])
-        if self._assignment.work:
-            time.sleep(self._assignment.work)
+        if work := self._assignment.work:
+            time.sleep(work[data["number"] % len(work)])
 
     def counts(self) -> dict[str, int]:
         """How many messages of each kind have come."""

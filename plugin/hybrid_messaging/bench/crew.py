@@ -55,11 +55,14 @@ class LocalWorker(WorkerProcess):
 
     :param assignment: what it shall do
     :param report: takes its events
+    :param module: what it runs
     """
 
-    def __init__(self, assignment: Assignment, report: Report) -> None:
+    def __init__(
+        self, assignment: Assignment, report: Report, module: str = _WORKER
+    ) -> None:
         self.name = assignment.name
-        super().__init__(_WORKER, assignment.to_json(), report)
+        super().__init__(module, assignment.to_json(), report)
 
 
 class Crew:

@@ -86,10 +86,22 @@ class Producer:
             timeout=self._assignment.timeout,
         )
         everyone = client.prepare(fanout=True)
-        directed = [client.prepare(server=name) for name in self._assignment.directed]
-        calling, casting = (itertools.cycle([client, *directed]) for _ in range(2))
-        self._send["call"] = lambda data: next(calling).call({}, "call", data=data)
-        self._send["cast"] = lambda data: next(casting).cast({}, "cast", data=data)
+        assignment = self._assignment
+        targets = [{}, *({"server": name} for name in assignment.directed)]
+        casting = [client.prepare(**target) for target in targets]
+        calling = [
+            client.prepare(**target, timeout=timeout)
+            for timeout in assignment.timeouts or [assignment.timeout]
+            for target in targets
+        ]
+
+        def call(data: dict[str, Any]) -> None:
+            calling[data["number"] % len(calling)].call({}, "call", data=data)
+
+        def cast(data: dict[str, Any]) -> None:
+            casting[data["number"] % len(casting)].cast({}, "cast", data=data)
+
+        self._send["call"], self._send["cast"] = call, cast
         self._send["fanout"] = lambda data: everyone.cast({}, "fanout", data=data)
         hello = client.prepare(timeout=HELLO_TIMEOUT)
         deadline = time.monotonic() + HELLO_PATIENCE

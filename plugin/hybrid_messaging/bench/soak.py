@@ -12,17 +12,24 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hybrid_messaging.bench import ledger
+from hybrid_messaging.bench import buses, ledger
 from hybrid_messaging.bench.assignment import Assignment, Clock, Timing
 from hybrid_messaging.bench.crew import Crew, LocalWorker
 from hybrid_messaging.bench.ledger import Encoded, Numbers
 from hybrid_messaging.bench.parameters import RPC_KINDS
-from hybrid_messaging.bench.verdict import Books, Killing, Verdict, judge, without
+from hybrid_messaging.bench.verdict import (
+    Books,
+    Killing,
+    Verdict,
+    every,
+    judge,
+    without,
+)
 
 #: Seconds that workers may take to start, and to connect.
 START_TIMEOUT = 120.0
@@ -30,12 +37,22 @@ START_TIMEOUT = 120.0
 STOP_TIMEOUT = 60.0
 #: Seconds beyond the timeout of a call that clients may take to end.
 END_GRACE = 30.0
-#: Seconds in which a server has begun what it had confirmed.
-WINDOW = 5.0
+#: Seconds in which a server has begun what it had confirmed, however busy it is.
+BEGUN_AFTER = 30.0
+#: Seconds in which a fanout has reached a server that has room.
+REACHED_AFTER = 5.0
 #: Seconds between two looks at the ledgers.
 TICK = 1.0
-#: Seconds that a method takes, so that there is something to interrupt.
-WORK = 0.02
+#: Threads of a server: few, so that messages wait in it now and then.
+POOL = 8
+#: Seconds that methods take: one in fifty keeps its thread busy for a while.
+WORK = (*(0.01,) * 49, 2.0)
+#: The timeout, in seconds, of one call in four: some of them give up before a server
+#: has begun them.
+HASTY = 0.5
+
+#: What can happen to a server.
+WAYS = ("is killed", "hangs", "restarts")
 
 Progress = Callable[[str], None]
 Disrupt = Callable[[], None]
@@ -57,6 +74,7 @@ class Setup:
     :param pause: seconds between two disturbances, shortest and longest
     :param hang: seconds that a stopped server hangs, shortest and longest
     :param credit: messages that a server confirms before it begins them
+    :param ways: how servers are disturbed, of `WAYS`
     :param engine: ways to disturb what carries the messages, by what they are
     :param seed: of what happens when
     :param report_every: seconds between two lines that say how it goes
@@ -76,6 +94,7 @@ class Setup:
     pause: tuple[float, float] = (6.0, 12.0)
     hang: tuple[float, float] = (1.0, 20.0)
     credit: int = 100
+    ways: Sequence[str] = WAYS
     engine: Mapping[str, Disrupt] = field(default_factory=dict)
     seed: int = 0
     report_every: float = 60.0
@@ -113,8 +132,12 @@ def run(setup: Setup, progress: Progress) -> Outcome:
     :raises BenchError: if workers do not start, connect, stop or answer
     """
     soak = _Soak(setup, progress)
-    with Crew([*soak.serving.values(), *soak.clients], LocalWorker) as crew:
-        return soak.run(crew)
+    assignments = [*soak.serving.values(), *soak.clients]
+    try:
+        with Crew(assignments, LocalWorker) as crew:
+            return soak.run(crew)
+    finally:
+        buses.clean_up(assignments, progress)
 
 
 class _Soak:
@@ -131,6 +154,9 @@ class _Soak:
         self.serving = {name: self._server(name) for name in self._incarnations}
         self.clients = self._clients()
         self._all = list(self.serving.values())
+        self._ways = dict(
+            zip(WAYS, (self._kill, self._hang, self._restart), strict=True)
+        )
         self._happened: dict[str, int] = {}
         self._killings: list[Killing] = []
         # by process: fanouts begun before it listened, and those it has to have got
@@ -147,6 +173,7 @@ class _Soak:
             **self._common(f"{name}.{self._incarnations[name]}"),
             serve=True,
             servers=[name],
+            pool=POOL,
             work=WORK,
         )
 
@@ -165,6 +192,7 @@ class _Soak:
                 threads=mine,
                 timeout=setup.timeout,
                 directed=list(self._incarnations),
+                timeouts=[HASTY, *[setup.timeout] * 3],
             )
             for index, mine in enumerate(threads)
         ]
@@ -183,15 +211,14 @@ class _Soak:
     def run(self, crew: Crew) -> Outcome:
         self._crew = crew
         clients = [item.name for item in self.clients]
-        for group in ([item.name for item in self._all], clients):
-            crew.gather(group, "awake", START_TIMEOUT, "started")
+        servers = [item.name for item in self._all]
+        crew.gather([*servers, *clients], "awake", START_TIMEOUT, "started")
+        for group in (servers, clients):
             crew.tell(group, "connect")
             crew.gather(group, "ready", START_TIMEOUT, "connected")
         timing = Timing(self._clock.now() + TICK, 0.0, self._setup.duration)
         self._timing = asdict(timing)
-        crew.tell(
-            [*(item.name for item in self._all), *clients], "start", **self._timing
-        )
+        crew.tell([*servers, *clients], "start", **self._timing)
         self._attend()
         while self._clock.now() < timing.end:
             self._wait(self._random.uniform(*self._setup.pause), timing.end)
@@ -208,7 +235,7 @@ class _Soak:
                 errors[what] = errors.get(what, 0) + count
         self._attend()
         for name in list(self.serving):
-            self._leave(name, self._now())
+            self._leave(name)
             self._stop(name)
         return Outcome(self._verdicts(), self._happened, errors, hung)
 
@@ -218,6 +245,7 @@ class _Soak:
             time.monotonic() < deadline
         ):
             self._crew.listen(TICK)
+            self._look()
         return lacking
 
     def _wait(self, seconds: float, end: float) -> None:
@@ -231,48 +259,49 @@ class _Soak:
         now = time.monotonic()
         if not self._recent or now - self._recent[-1][0] >= TICK:
             self._recent.append((now, self._now()))
-        while now - self._recent[0][0] > WINDOW and len(self._recent) > 1:
+        while len(self._recent) > 1 and now - self._recent[1][0] > BEGUN_AFTER:
             self._recent.popleft()
         if now - self._reported >= self._setup.report_every:
             if self._reported:
                 self._tell(self._summary())
             self._reported = now
 
+    def _before(self, seconds: float) -> Encoded:
+        """What had succeeded so many seconds ago, or somewhat earlier."""
+        since = time.monotonic() - seconds
+        old = [taken for moment, taken in self._recent if moment <= since]
+        return old[-1] if old else []
+
     # -- disturbances ------------------------------------------------------
 
     def _disturb(self) -> None:
-        ways: dict[str, Callable[[str], None]] = {
-            "killed": self._kill,
-            "hangs": self._hang,
-            "restarts": self._restart,
-        }
         name = self._random.choice(list(self.serving))
-        what = self._random.choice([*ways, *self._setup.engine])
+        what = self._random.choice([*self._setup.ways, *self._setup.engine])
         self._happened[what] = self._happened.get(what, 0) + 1
-        if what in ways:
+        if what in self._setup.ways:
             self._tell(f"{name} {what}")
-            self._leave(name, self._recent[0][1])
-            ways[what](name)
+            self._leave(name)
+            self._ways[what](name)
             return
         self._tell(what)
         for each in self.serving:
-            self._leave(each, self._recent[0][1])
+            self._leave(each)
         self._setup.engine[what]()
 
     def _kill(self, name: str) -> None:
-        before = self._recent[0][1]
+        before = self._before(BEGUN_AFTER)
         gone = self.serving[name].name
         self._crew.kill(gone)
         # senders learn what was confirmed until then
         self._crew.listen(TICK)
-        self._killings.append(
-            Killing(
-                without(
-                    *(ledger.total("cast", [it])[0] for it in (self._now(), before))
-                ),
-                self._setup.credit,
-            )
+        lately = without(
+            *(ledger.total("cast", [it])[0] for it in (self._now(), before))
         )
+        turns = [0, 1 + list(self.serving).index(name)]
+        period = 1 + len(self.serving)
+        to_any, to_it = (every(lately, turn, period) for turn in turns)
+        confirmed = {client: to_any[client] | to_it[client] for client in lately}
+        self._killings.append(Killing(confirmed, self._setup.credit))
         self._crew.dismiss(gone)
         self._replace(name)
 
@@ -306,16 +335,16 @@ class _Soak:
 
     def _attend(self) -> None:
         """From now on, servers that were left out have to get each fanout."""
-        begun = ledger.total("fanout", [self._clients_ledger("begun")])[0]
+        begun = _fanouts(self._clients_ledger("begun"))
         for item in self.serving.values():
             self._since.setdefault(item.name, begun)
 
-    def _leave(self, name: str, succeeded: Encoded) -> None:
-        """A server has to have got the fanouts that returned until then."""
+    def _leave(self, name: str) -> None:
+        """A server has to have got the fanouts that returned some time ago."""
         process = self.serving[name].name
         since = self._since.pop(process, None)
         if since is not None:
-            due = without(ledger.total("fanout", [succeeded])[0], since)
+            due = without(_fanouts(self._before(REACHED_AFTER)), since)
             known = self._due.get(process, {})
             self._due[process] = {
                 producer: bits | known.get(producer, 0)
@@ -352,6 +381,10 @@ class _Soak:
         return f"{minutes:.1f} min, {sum(self._happened.values())} disturbances: " + (
             "; ".join(parts)
         )
+
+
+def _fanouts(entries: Encoded) -> Numbers:
+    return ledger.total("fanout", [entries])[0]
 
 
 def _read(item: Assignment, what: str) -> Encoded:

@@ -17,7 +17,7 @@ from hybrid_messaging.bench.ledger import Encoded, Numbers, total
 class Killing:
     """A server was killed, and what it had confirmed and not begun went with it.
 
-    :param confirmed: casts that returned shortly before
+    :param confirmed: casts that returned before and may have been for this server
     :param credit: the most that a server confirms before it begins them
     """
 
@@ -123,6 +123,18 @@ def judge(
 def count(numbers: Numbers) -> int:
     """How many messages there are."""
     return sum(bits.bit_count() for bits in numbers.values())
+
+
+def every(numbers: Numbers, turn: int, period: int) -> Numbers:
+    """Those messages whose number has a place in each so many.
+
+    :param turn: the place
+    :param period: how many places there are
+    """
+    length = max((bits.bit_length() for bits in numbers.values()), default=0)
+    pattern = "1".rjust(period - turn, "0").ljust(period, "0")
+    mask = int(pattern * (length // period + 1), 2)
+    return {name: bits & mask for name, bits in numbers.items()}
 
 
 def both(some: Numbers, others: Numbers) -> Numbers:
