@@ -6,12 +6,15 @@
     tools/compare_listeners.py 1 4 5 --listeners 100 200 400 --rounds 3 -f json
 
 Each measurement starts the listeners (one process for each 50, two threads for each)
-and measures: how long a fanout takes until all of them have it and until its sender
-goes on, the first of a client and those after it; how many servers a fresh client
-calls in a second, each for the first time; and, after the engine that carries RPC
-(RabbitMQ, the router, or the Redis of zmq://) was killed with SIGKILL and started
-again, how long it takes until all servers have answered a client that was there
-before, and a fresh one.
+and measures
+
+* how long a fanout takes until all of them have it, and until its sender goes on: the
+  first of a client, and those after it
+* how many servers a fresh client calls in a second, each for the first time, with one
+  thread and with eight
+* how long it takes until all servers answer a client that was there before, and a fresh
+  one, after the engine that carries RPC (RabbitMQ, the router, or the Redis of zmq://)
+  was killed with SIGKILL and is ready again.
 
 Scenarios are those of `hybrid-messaging bench scenario list`. Their engines are
 brought up for this. Each round measures all of them, one after the other, with each
@@ -42,10 +45,10 @@ from hybrid_messaging.state import StateError
 #: Where notifications would go, if there were any: so nothing is started for them.
 NOWHERE = "rabbit://127.0.0.1:1/"
 #: Figures of which more is better; of the others in `RATIOS`, less is.
-RATES = {"first_calls_per_s"}
+RATES = {"first_calls_per_s", "first_calls_8_per_s"}
 RATIOS = [
-    *("first_fanout_ms", "fanout_ms", "fanout_return_ms", "first_calls_per_s"),
-    *("answer_s", "answer_fresh_s"),
+    *("first_fanout_ms", "fanout_ms", "fanout_return_ms"),
+    *("first_calls_per_s", "first_calls_8_per_s", "answer_s", "answer_fresh_s"),
 ]
 
 #: By scenario and number of listeners: what each round has measured.
@@ -133,16 +136,18 @@ def median(values: Any) -> float | None:
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    head = f"{'listeners':>9}  {'scenario':<12}"
-    lines = [head + "".join(f"{name:>19}" for name in listeners.FIGURES)]
-    for row in found:
-        cells = [f"{row['listeners']:>9}  {row['scenario']:<12}"]
-        for name in listeners.FIGURES:
-            cell = shown(row[name])
-            if row.get(f"{name}_ratio") is not None:
-                cell += f" ({row[f'{name}_ratio']:.2f})"
-            cells.append(f"{cell:>19}")
-        lines.append("".join(cells))
+    """A line for each figure and number of listeners, ratios in parentheses."""
+    names = list(dict.fromkeys(row["scenario"] for row in found))
+    lines = [f"{'figure':<20}{'listeners':>10}" + "".join(f"{n:>18}" for n in names)]
+    for figure in listeners.FIGURES:
+        for count in dict.fromkeys(row["listeners"] for row in found):
+            line = f"{figure:<20}{count:>10}"
+            for row in (row for row in found if row["listeners"] == count):
+                cell = shown(row[figure])
+                if row.get(f"{figure}_ratio") is not None:
+                    cell += f" ({row[f'{figure}_ratio']:.1f})"
+                line += f"{cell:>18}"
+            lines.append(line)
     return lines
 
 

@@ -28,6 +28,11 @@ ANSWER_PATIENCE = 120.0
 #: Seconds for a call.
 TIMEOUT = 30.0
 
+#: The clients: one that fans out, those that call and their threads, one that is made
+#: after the engine was lost.
+FANNING_OUT, FRESH = "fanning-out", "fresh"
+CALLING = {"calling": 1, "calling-8": 8}
+
 _WORKER = "hybrid_messaging.bench.listeners_worker"
 
 Progress = Callable[[str], None]
@@ -42,7 +47,9 @@ class Figures:
     :param fanout_ms: the same for those after it, the median
     :param fanout_return_ms: until the sender goes on, of these
     :param missed: listeners that have not got a fanout, over all fanouts
-    :param first_calls_per_s: the first calls of a client, one to each server
+    :param first_calls_per_s: the first calls of a client, one to each server, one
+        after the other
+    :param first_calls_8_per_s: the same of another client with eight threads
     :param calls_failed: of these
     :param engine_away_s: from the end of the engine until it is ready again
     :param answer_s: from then on, until all servers have answered a client that was
@@ -55,6 +62,7 @@ class Figures:
     fanout_return_ms: float
     missed: int
     first_calls_per_s: float
+    first_calls_8_per_s: float
     calls_failed: int
     engine_away_s: float
     answer_s: float | None
@@ -95,7 +103,7 @@ def measure(
     # each is fresh when it begins what it is for
     calling = [
         Assignment(name, **common, mix={"call": 1.0}, directed=names)
-        for name in ("fanning-out", "calling", "fresh")
+        for name in (FANNING_OUT, *CALLING, FRESH)
     ]
     assignments = [*serving, *calling]
     try:
@@ -106,7 +114,7 @@ def measure(
             crew.tell(processes, "connect")
             crew.gather(processes, "ready", START_TIMEOUT, "connected")
             first, *others = _fan_out(crew, processes, count, 1 + fanouts)
-            seconds, failed = _call_each(crew)
+            (alone, of_eight), failed = _call_each(crew, count)
             away, old, fresh = _lose_the_engine(crew, bus, bring_up)
     finally:
         buses.clean_up(assignments, progress)
@@ -116,7 +124,8 @@ def measure(
         _ms(statistics.median(whole)) if len(whole) == len(others) else None,
         statistics.median(item.returned for item in others) * 1e3,
         sum(item.missed for item in (first, *others)),
-        (count - failed) / seconds,
+        alone,
+        of_eight,
         failed,
         away,
         old,
@@ -142,10 +151,10 @@ def _fan_out(
     crew: Crew, processes: list[str], count: int, fanouts: int
 ) -> Iterator[_Fanout]:
     """Have a fresh client send fanouts, each when all have the one before."""
-    _connect(crew, "fanning-out")
+    _connect(crew, FANNING_OUT)
     for number in range(fanouts):
-        crew.tell(["fanning-out"], "fanout", number=number)
-        sent = _gather(crew, "fanning-out", "sent", FANOUT_PATIENCE)
+        crew.tell([FANNING_OUT], "fanout", number=number)
+        sent = _gather(crew, FANNING_OUT, "sent", FANOUT_PATIENCE)
         deadline = time.monotonic() + FANOUT_PATIENCE
         while crew.lacking(processes, "all") and time.monotonic() < deadline:
             crew.listen(deadline - time.monotonic())
@@ -160,12 +169,16 @@ def _fan_out(
         )
 
 
-def _call_each(crew: Crew) -> tuple[float, int]:
-    """Have a fresh client call each server; seconds, and how many did not answer."""
-    _connect(crew, "calling")
-    crew.tell(["calling"], "call_each")
-    called = _gather(crew, "calling", "called", START_TIMEOUT)
-    return called["seconds"], called["failed"]
+def _call_each(crew: Crew, count: int) -> tuple[list[float], int]:
+    """Have fresh clients call each server; their rates, and how many did not answer."""
+    rates, failed = [], 0
+    for name, threads in CALLING.items():
+        _connect(crew, name)
+        crew.tell([name], "call_each", threads=threads)
+        called = _gather(crew, name, "called", START_TIMEOUT)
+        rates.append((count - called["failed"]) / called["seconds"])
+        failed += called["failed"]
+    return rates, failed
 
 
 def _lose_the_engine(
@@ -181,11 +194,11 @@ def _lose_the_engine(
     bus.kill("rpc")
     bring_up()
     ready = clock.now()
-    _connect(crew, "fresh")
-    crew.tell(["calling", "fresh"], "await_all", patience=ANSWER_PATIENCE)
+    _connect(crew, FRESH)
+    both = [next(iter(CALLING)), FRESH]
+    crew.tell(both, "await_all", patience=ANSWER_PATIENCE)
     answers = [
-        _gather(crew, name, "answered", ANSWER_PATIENCE + TIMEOUT)
-        for name in ("calling", "fresh")
+        _gather(crew, name, "answered", ANSWER_PATIENCE + TIMEOUT) for name in both
     ]
     old, fresh = (
         None if event["silent"] else event["moment"] - ready for event in answers

@@ -106,16 +106,23 @@ class Caller:
         everyone.cast({}, "fanout", data=data)
         self._events.tell("sent", begin=begin, end=self._clock.now())
 
-    def call_each(self) -> None:
-        """Call each server once, one after the other, and tell how long that took."""
-        failed = 0
+    def call_each(self, threads: int) -> None:
+        """Call each server once, in some threads, and tell how long that took."""
+        names = iter(self._assignment.directed)
+        failed: list[str] = []
+
+        def call() -> None:
+            while (name := next(names, None)) is not None:
+                try:
+                    self._client.prepare(server=name).call({}, "hello")
+                except oslo_messaging.MessagingException:
+                    failed.append(name)
+
         begin = self._clock.now()
-        for name in self._assignment.directed:
-            try:
-                self._client.prepare(server=name).call({}, "hello")
-            except oslo_messaging.MessagingException:
-                failed += 1
-        self._events.tell("called", seconds=self._clock.now() - begin, failed=failed)
+        _in_threads(threads, call)
+        self._events.tell(
+            "called", seconds=self._clock.now() - begin, failed=len(failed)
+        )
 
     def await_all(self, patience: float) -> None:
         """Call each server until it answers; tell when all have, and how many have not.
@@ -140,17 +147,21 @@ class Caller:
                     silent.put(name)
                     time.sleep(PAUSE)
 
-        threads = [threading.Thread(target=ask, daemon=True) for _ in range(ASKING)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        _in_threads(ASKING, ask)
         self._events.tell("answered", moment=self._clock.now(), silent=silent.qsize())
 
     def close(self) -> None:
         """Close the transport."""
         if self._transport is not None:
             self._transport.cleanup()
+
+
+def _in_threads(count: int, work: Callable[[], None]) -> None:
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def hire(line: str, events: Events) -> Listeners | Caller:
