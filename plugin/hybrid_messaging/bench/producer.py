@@ -25,21 +25,22 @@ HELLO_TIMEOUT = 5.0
 HELLO_PATIENCE = 60.0
 
 _NOT_BEGUN = (errors.TargetUnreachable, errors.BusUnavailable, errors.MessageRefused)
-_MAYBE_BEGUN = (errors.ServerLost, errors.BusLost, errors.ReplyMalformed)
 
 
 def not_begun(kind: str, error: Exception) -> bool:
     """Whether an error promises that the message is not executed, now or later.
 
-    A cast that ran out of time promises it, since its time ends when somebody has
-    taken it; a call that ran out of time only if it says so.
+    An error says when a server may have acted. Without that, a cast that was not sent
+    in its time is not executed: its time ends when somebody has taken it. A call that
+    has run out of time promises it only if it says so, or was never taken.
     """
     if isinstance(error, _NOT_BEGUN):
         return True
-    if isinstance(error, _MAYBE_BEGUN):
+    text = str(error)
+    if kind == "fanout" or " may " in text:
         return False
     return isinstance(error, oslo_messaging.MessagingTimeout) and (
-        kind == "cast" or (kind == "call" and "has not begun" in str(error))
+        kind == "cast" or type(error) is errors.DeliveryError or "not begun" in text
     )
 
 
