@@ -111,14 +111,19 @@ def option(text: str) -> tuple[str, str]:
 def table(outcome: soak.Outcome) -> Iterator[str]:
     yield "kind    " + "".join(f"{title:>10}" for title in COLUMNS.values())
     for kind, verdict in outcome.kinds.items():
-        yield f"{kind:<8}" + "".join(
-            f"{getattr(verdict, column):>10}" for column in COLUMNS
-        )
+        cells = {**vars(verdict), "missed": sum(verdict.missed.values())}
+        yield f"{kind:<8}" + "".join(f"{cells[column]:>10}" for column in COLUMNS)
+    missed = {
+        name: number
+        for verdict in outcome.kinds.values()
+        for name, number in verdict.missed.items()
+    }
     for title, counts in (
         ("disturbances", outcome.disturbances),
         ("errors", outcome.errors),
+        ("fanouts missed by", missed),
     ):
-        told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+        told = ", ".join(f"{what} {number}" for what, number in sorted(counts.items()))
         yield f"{title}: {told or 'none'}"
     if outcome.hung:
         yield f"did not end: {', '.join(outcome.hung)}"

@@ -93,7 +93,7 @@ def test_a_fanout_that_a_server_has_missed() -> None:
         *("fanout", [0, 1, 2], [0, 1, 2], {"a": [0], "b": [0, 1, 2]}),
         due={"a": 0b011, "b": 0b111},
     )
-    assert verdict.missed == 1 and verdict.kept
+    assert verdict.missed == {"a": 1} and verdict.kept
 
 
 @pytest.mark.parametrize(("turn", "wanted"), [(0, [0, 5]), (3, [3]), (4, [4, 9])])

@@ -8,7 +8,7 @@ executed twice, or that is executed although its sender was told that it is not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hybrid_messaging.bench.ledger import Encoded, Numbers, total
 
@@ -38,8 +38,8 @@ class Verdict:
     :param lost_with_server: casts that were lost when their server was killed
     :param duplicated: executions beyond the first; of fanouts, in the same process
     :param broken: refused, and executed all the same
-    :param missed: fanouts that returned and that a server which listened all the
-        time has not executed, for each such server; one without room misses them
+    :param missed: by server process, fanouts that returned while it listened, and that
+        it has not executed; one without room misses them
     """
 
     begun: int = 0
@@ -51,7 +51,7 @@ class Verdict:
     lost_with_server: int = 0
     duplicated: int = 0
     broken: int = 0
-    missed: int = 0
+    missed: dict[str, int] = field(default_factory=dict)
 
     @property
     def kept(self) -> bool:
@@ -103,10 +103,11 @@ def judge(
         verdict.duplicated = sum(
             ticks - count(numbers) for numbers, ticks in each_received.values()
         )
-        verdict.missed = sum(
-            count(without(numbers, each_received[name][0]))
+        verdict.missed = {
+            name: missed
             for name, numbers in (due or {}).items()
-        )
+            if (missed := count(without(numbers, each_received[name][0])))
+        }
         return verdict
     verdict.duplicated = ticks - verdict.executed
     lost = without(succeeded, executed)
