@@ -797,7 +797,7 @@ class Endpoint:
             outcome = _outcome(raw, state)
             del link._deliveries[raw]
             delivery.raw = None
-            if not link._pieces.abort(raw):
+            if not (link._pieces and link._pieces.abort(raw)):
                 lib.pn_delivery_settle(raw)
             self.handler.on_outcome(link, delivery, outcome)
         elif settled:

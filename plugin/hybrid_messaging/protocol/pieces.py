@@ -18,61 +18,6 @@ MAX_FRAME = 32 * 1024
 PIECE = 4 * MAX_FRAME
 
 
-class Pieces:
-    """The deliveries of one link of which qpid-proton has not seen everything yet.
-
-    :param link: qpid-proton's link
-    """
-
-    __slots__ = ("_link", "_rests")
-
-    def __init__(self, link: Any) -> None:
-        self._link = link
-        self._rests: deque[_Rest] = deque()
-
-    def __len__(self) -> int:
-        return len(self._rests)
-
-    @property
-    def size(self) -> int:
-        """The bytes that qpid-proton has not been given."""
-        return sum(len(rest.data) - rest.at for rest in self._rests)
-
-    def add(self, delivery: Any, data: bytes, settled: bool) -> None:
-        """Queue a whole message."""
-        self._rests.append(_Rest(delivery, data, settled))
-
-    def go_on(self) -> bool:
-        """Hand over the next piece, if the last one has left; tell whether it was."""
-        if not self._rests:
-            return False
-        rest = self._rests[0]
-        if lib.pn_delivery_pending(rest.delivery) >= MAX_FRAME:
-            return False
-        piece = rest.data[rest.at : rest.at + PIECE]
-        lib.pn_link_send(self._link, piece, len(piece))
-        rest.at += len(piece)
-        if rest.at == len(rest.data):
-            self._rests.popleft()
-            complete(self._link, rest.delivery, rest.settled)
-        return True
-
-    def abort(self, delivery: Any) -> bool:
-        """Send no more of a delivery; False: qpid-proton has all of it."""
-        for rest in self._rests:
-            if rest.delivery == delivery:
-                self._rests.remove(rest)
-                lib.pn_delivery_abort(delivery)
-                return True
-        return False
-
-    def abort_all(self) -> None:
-        """Send no more of any delivery."""
-        for rest in self._rests:
-            lib.pn_delivery_abort(rest.delivery)
-        self._rests.clear()
-
-
 class _Rest:
     """A delivery, and where its next piece begins."""
 
@@ -83,6 +28,58 @@ class _Rest:
         self.data = data
         self.at = 0
         self.settled = settled
+
+
+class Pieces(deque[_Rest]):
+    """The deliveries of one link of which qpid-proton has not seen everything yet.
+
+    :param link: qpid-proton's link
+    """
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Any) -> None:
+        super().__init__()
+        self._link = link
+
+    @property
+    def size(self) -> int:
+        """The bytes that qpid-proton has not been given."""
+        return sum(len(rest.data) - rest.at for rest in self)
+
+    def add(self, delivery: Any, data: bytes, settled: bool) -> None:
+        """Queue a whole message."""
+        self.append(_Rest(delivery, data, settled))
+
+    def go_on(self) -> bool:
+        """Hand over the next piece, if the last one has left; tell whether it was."""
+        if not self:
+            return False
+        rest = self[0]
+        if lib.pn_delivery_pending(rest.delivery) >= MAX_FRAME:
+            return False
+        piece = rest.data[rest.at : rest.at + PIECE]
+        lib.pn_link_send(self._link, piece, len(piece))
+        rest.at += len(piece)
+        if rest.at == len(rest.data):
+            self.popleft()
+            complete(self._link, rest.delivery, rest.settled)
+        return True
+
+    def abort(self, delivery: Any) -> bool:
+        """Send no more of a delivery; False: qpid-proton has all of it."""
+        for rest in self:
+            if rest.delivery == delivery:
+                self.remove(rest)
+                lib.pn_delivery_abort(delivery)
+                return True
+        return False
+
+    def abort_all(self) -> None:
+        """Send no more of any delivery."""
+        for rest in self:
+            lib.pn_delivery_abort(rest.delivery)
+        self.clear()
 
 
 def complete(link: Any, delivery: Any, settled: bool) -> None:

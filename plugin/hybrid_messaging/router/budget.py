@@ -23,11 +23,13 @@ class Budget:
     :param wake: called when there is something to write to the peer
     """
 
-    __slots__ = ("_endpoint", "_held", "_queued", "full", "pending", "wake")
+    __slots__ = ("_endpoint", "_held", "_queued", "awake", "full", "pending", "wake")
 
     def __init__(self, endpoint: Endpoint, wake: Callable[[], None]) -> None:
         self._endpoint: Endpoint | None = endpoint
         self.wake = wake
+        #: that has been done already
+        self.awake = False
         #: bytes that wait for the socket
         self.pending = 0
         #: they are more than may wait
@@ -40,7 +42,8 @@ class Budget:
         self.pending += size
         if self.pending >= OUTPUT_BYTES:
             self.full = True
-        self.wake()
+        if not self.awake:
+            self.wake()
 
     def written(self, pending: int) -> bool:
         """So many bytes are left; tell whether that makes room for the first time."""

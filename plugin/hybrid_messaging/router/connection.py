@@ -83,7 +83,6 @@ class Connection(Handler):
         self._deadline = self.opened_at + limit if limit else None
         self._socket = sock
         self._unsent = b""
-        self._dirty = False
         self._lost = False
         self._hung_up = False
         self._watching_output = False
@@ -138,13 +137,13 @@ class Connection(Handler):
 
     def wake(self) -> None:
         """Have flush() called before the router waits again."""
-        if not self._dirty:
-            self._dirty = True
+        if not self.budget.awake:
+            self.budget.awake = True
             self._loop.dirty.append(self)
 
     def flush(self) -> None:
         """Write what the endpoint has to say, as far as the socket takes it."""
-        self._dirty = False
+        self.budget.awake = False
         try:
             blocked = self._write()
         except OSError as error:

@@ -352,7 +352,7 @@ class Consumer:
 
     def offer(self, data: bytes, origin: Origin, since: float | None) -> bool:
         """Send a message now or later, if there is room for it."""
-        if self.ready() and not self._has_enough(origin):
+        if self.ready() and (origin.__class__ is not Fanout or not self._has_enough()):
             self.send(data, origin)
             return True
         if not (self._has_room() or (self._tidy() and self._has_room())):
@@ -369,12 +369,12 @@ class Consumer:
     def _has_room(self) -> bool:
         return len(self.queue) < self.capacity and self.budget.may_queue
 
-    def _has_enough(self, origin: Origin) -> bool:
-        """The peer is to decide on some copies before it gets more.
+    def _has_enough(self) -> bool:
+        """The peer is to decide on some copies of multicasts before it gets more.
 
         Else one that never does would use up the credit of those who send them.
         """
-        return origin.__class__ is Fanout and 2 * self.link.unsettled >= self.capacity
+        return 2 * self.link.unsettled >= self.capacity
 
     def miss(self) -> None:
         """It had no room for a message that others have got."""
@@ -400,7 +400,7 @@ class Consumer:
         if queue:
             now = time.monotonic()
             while queue and not self.budget.full and self.link.credit > 0:
-                if self._has_enough(queue[0].origin):
+                if isinstance(queue[0].origin, Fanout) and self._has_enough():
                     break
                 item = queue.popleft()
                 self.budget.queued(-len(item.data))
