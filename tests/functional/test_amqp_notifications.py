@@ -178,7 +178,7 @@ def test_without_a_listener_the_error_says_what_to_do(rpc: Rpc, transport: Any) 
 def test_notifier_logs_what_it_cannot_send(
     rpc: Rpc, caplog: pytest.LogCaptureFixture
 ) -> None:
-    transport = notification_transport(rpc, rpc.url + "?unreachable_timeout=0")
+    transport = notification_transport(rpc, rpc.url + "?restart_timeout=0")
     notifier(transport, rpc.topic).info({}, "event", {})
     assert "stores nothing" in caplog.text
 

@@ -65,7 +65,7 @@ def test_pre_settled_requests_arrive(rpc: Rpc, pre_settled: str) -> None:
 
 def test_pre_settled_cast_to_nobody_fails(rpc: Rpc) -> None:
     """The retired driver said that it was sent."""
-    client = rpc.client(rpc.transport(pre_settled="rpc-cast", unreachable_timeout=0))
+    client = rpc.client(rpc.transport(pre_settled="rpc-cast", restart_timeout=0))
     with pytest.raises(errors.TargetUnreachable):
         client.cast({}, "echo", value=1)
 

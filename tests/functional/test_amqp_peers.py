@@ -140,7 +140,7 @@ def test_damaged_bytes_break_no_process(seed: int, bus: Router, rpc: Rpc) -> Non
         return bytes(changed)
 
     with Fake(Proxy(bus.port, damage)) as fake:
-        options = {"connect_timeout": 0.5, "unreachable_timeout": 0.5}
+        options = {"connect_timeout": 0.5, "restart_timeout": 0.5}
         rpc.server(transport=rpc.transport(fake.url, **options))
         client = rpc.client(rpc.transport(fake.url, **options), timeout=0.7)
         begin = time.monotonic()
@@ -462,7 +462,7 @@ def test_refused_links_fail_with_the_reason(
 ) -> None:
     kind = type("Refuses", (Refusing,), {"condition": condition})
     with Fake(kind) as fake, Rpc(fake.url) as rpc:
-        client = rpc.client(rpc.transport(unreachable_timeout=0.5))
+        client = rpc.client(rpc.transport(restart_timeout=0.5))
         with Stopwatch() as watch, pytest.raises(error, match=f"{condition}: because"):
             client.cast({}, "echo", value=1)
         assert watch.seconds < 2

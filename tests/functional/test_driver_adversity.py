@@ -272,13 +272,13 @@ def test_a_lone_caller_pauses_before_it_sends_again() -> None:
             return RELEASED
 
     with Fake(Choosy) as fake, Rpc(fake.url) as rpc:
-        transport = rpc.transport(unreachable_timeout=0)
+        transport = rpc.transport(restart_timeout=0)
         client = rpc.client(transport)
         for _ in range(6):
             with pytest.raises(errors.TargetUnreachable):
                 client.cast({}, "echo", value=1)
         seen.clear()
-        transport._driver._options.unreachable_timeout = 1
+        transport._driver._options.restart_timeout = 1
         with pytest.raises(errors.TargetUnreachable):
             client.cast({}, "echo", value=1)
     assert 3 < len(seen) < 20

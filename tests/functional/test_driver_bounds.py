@@ -24,7 +24,8 @@ from tests.functional.waiting import Stopwatch, until
 from tests.functional.worker import ROOT, Worker
 
 from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.amqp.route import Outgoing, Route
+from hybrid_messaging.drivers.amqp.outbox import Route
+from hybrid_messaging.drivers.amqp.outgoing import Outgoing
 from hybrid_messaging.protocol.endpoint import Endpoint, Link
 
 MEGABYTE = 1024 * 1024
@@ -168,7 +169,7 @@ def test_a_slow_server_slows_its_clients(
         service, workers=1, transport=own_rpc.transport(rpc_server_credit=20)
     )
     settled = {"pre_settled": "rpc-cast"} if pre_settled else {}
-    client = own_rpc.client(own_rpc.transport(unreachable_timeout=0.5, **settled))
+    client = own_rpc.client(own_rpc.transport(restart_timeout=0.5, **settled))
     client.cast({}, "take", value="x")
     router, process = own_bus.resident(), resident()
     ended = threading.Event()
@@ -248,7 +249,7 @@ def test_servers_that_come_and_go(bus: Router, rpc: Rpc) -> None:
 @pytest.mark.parametrize(("count", "size"), [(1000, 10), (200, 100_000)])
 def test_targets_that_come_and_go(bus: Router, rpc: Rpc, count: int, size: int) -> None:
     """Links to targets that nobody uses any more are given back."""
-    transport = rpc.transport(unreachable_timeout=0, default_sender_link_timeout=1)
+    transport = rpc.transport(restart_timeout=0, default_sender_link_timeout=1)
     client = rpc.client(transport, timeout=20)
     text = "x" * size
 

@@ -83,7 +83,7 @@ def test_call_to_nobody_fails_after_the_grace(rpc: Rpc) -> None:
 def test_without_grace_nobody_there_fails_at_once(
     rpc: Rpc, target: dict[str, str], method: str
 ) -> None:
-    client = rpc.client(rpc.transport(unreachable_timeout=0), timeout=20, **target)
+    client = rpc.client(rpc.transport(restart_timeout=0), timeout=20, **target)
     for _ in range(3):
         with Stopwatch() as watch, pytest.raises(MessagingTimeout) as caught:
             getattr(client, method)({}, "echo", value=1)
@@ -93,7 +93,7 @@ def test_without_grace_nobody_there_fails_at_once(
 
 def test_other_servers_of_the_topic_do_not_stand_in(rpc: Rpc) -> None:
     rpc.server(name="one")
-    client = rpc.client(rpc.transport(unreachable_timeout=0), server="two")
+    client = rpc.client(rpc.transport(restart_timeout=0), server="two")
     with pytest.raises(errors.TargetUnreachable):
         client.call({}, "name")
 
@@ -103,7 +103,7 @@ def test_server_that_starts_within_the_grace_is_waited_for(
     rpc: Rpc, method: str
 ) -> None:
     service = Service()
-    client = rpc.client(rpc.transport(unreachable_timeout=20))
+    client = rpc.client(rpc.transport(restart_timeout=20))
     starting = threading.Timer(1, rpc.server, [service])
     starting.start()
     with Stopwatch() as watch:
@@ -116,7 +116,7 @@ def test_server_that_starts_within_the_grace_is_waited_for(
 
 def test_server_that_restarts_is_waited_for(rpc: Rpc) -> None:
     """A known target whose server goes and comes back costs no call."""
-    client = rpc.client(rpc.transport(unreachable_timeout=20))
+    client = rpc.client(rpc.transport(restart_timeout=20))
     with Worker(rpc.url, rpc.topic, "first") as first:
         assert client.call({}, "name") == "first"
         assert first.stop() == 0
@@ -126,7 +126,7 @@ def test_server_that_restarts_is_waited_for(rpc: Rpc) -> None:
 
 
 def test_timeout_shorter_than_the_grace_holds(rpc: Rpc) -> None:
-    client = rpc.client(rpc.transport(unreachable_timeout=20), timeout=1)
+    client = rpc.client(rpc.transport(restart_timeout=20), timeout=1)
     with Stopwatch() as watch, pytest.raises(MessagingTimeout):
         client.call({}, "name")
     assert watch.seconds < 1 + AT_ONCE
@@ -134,7 +134,7 @@ def test_timeout_shorter_than_the_grace_holds(rpc: Rpc) -> None:
 
 def test_sender_that_fails_leaves_nothing_behind(rpc: Rpc) -> None:
     """What has failed is not sent when a server turns up after all."""
-    client = rpc.client(rpc.transport(unreachable_timeout=0))
+    client = rpc.client(rpc.transport(restart_timeout=0))
     for value in range(3):
         with pytest.raises(errors.TargetUnreachable):
             client.cast({}, "echo", value=value)
@@ -147,7 +147,7 @@ def test_sender_that_fails_leaves_nothing_behind(rpc: Rpc) -> None:
 
 
 def test_many_callers_of_nobody_fail_together(rpc: Rpc) -> None:
-    client = rpc.client(rpc.transport(unreachable_timeout=0.5))
+    client = rpc.client(rpc.transport(restart_timeout=0.5))
     with Stopwatch() as watch, ThreadPoolExecutor(20) as pool:
         calls = [pool.submit(client.call, {}, "name") for _ in range(20)]
         failures = [call.exception() for call in calls]
@@ -258,7 +258,7 @@ def test_stopping_server_gets_no_new_calls(rpc: Rpc) -> None:
     ending = threading.Thread(target=end, args=[old])
     ending.start()
     with pytest.raises(errors.TargetUnreachable):
-        rpc.client(rpc.transport(unreachable_timeout=0.2)).call({}, "name")
+        rpc.client(rpc.transport(restart_timeout=0.2)).call({}, "name")
     rpc.server(name="new")
     assert {client.call({}, "name") for _ in range(20)} == {"new"}
     service.gate.set()
@@ -270,7 +270,7 @@ def test_stopping_server_gets_no_new_calls(rpc: Rpc) -> None:
 def test_no_call_is_lost_while_servers_take_turns(rpc: Rpc) -> None:
     """A rolling restart: every call is answered, each by one server."""
     rpc.server(name="first")
-    client = rpc.client(rpc.transport(unreachable_timeout=20))
+    client = rpc.client(rpc.transport(restart_timeout=20))
     ended = threading.Event()
 
     def call_on() -> int:
@@ -393,7 +393,7 @@ def test_more_calls_at_work_than_link_credit(rpc: Rpc) -> None:
     """Credit that is used up is no sign that nobody is there."""
     service = Service()
     rpc.server(service, workers=400, transport=rpc.transport(rpc_server_credit=1000))
-    client = rpc.client(rpc.transport(unreachable_timeout=0.5))
+    client = rpc.client(rpc.transport(restart_timeout=0.5))
     calls = [Background(client, "wait", value=number) for number in range(300)]
     until(lambda: len(service.seen) >= 250, "as many are at work as credit allows")
     time.sleep(1)

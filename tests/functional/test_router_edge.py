@@ -217,7 +217,7 @@ def test_an_edge_that_dies_takes_its_calls_along_and_comes_back(
             assert isinstance(call.exception(), errors.ServerLost)
         assert watch.seconds < AT_ONCE
         network.edge.start()
-        client = middle.client(middle.transport(unreachable_timeout=20))
+        client = middle.client(middle.transport(restart_timeout=20))
         assert client.call({}, "name") == "worker"
 
 
@@ -230,7 +230,7 @@ def test_with_tls(tmp_path: Path, name: str) -> None:
         Rpc(network.edge.url) as edge,
     ):
         edge.server(topic=middle.topic)
-        client = middle.client(middle.transport(unreachable_timeout=20))
+        client = middle.client(middle.transport(restart_timeout=20))
         assert client.call({}, "name") == "one"
 
 

@@ -196,7 +196,7 @@ def test_a_services_own_configuration(hybrid: Deployment, tmp_path: Path) -> Non
         f"[DEFAULT]\ntransport_url = {rpc_url(hybrid)}\ncontrol_exchange = cinder\n"
         "[oslo_messaging_notifications]\ndriver = messagingv2\n"
         f"transport_url = {notify_url(hybrid)}\n"
-        "[oslo_messaging_amqp]\nunreachable_timeout = 0.5\n"
+        "[oslo_messaging_amqp]\nrestart_timeout = 0.5\n"
         "[oslo_messaging_rabbit]\namqp_durable_queues = true\n"
     )
     only = ("--only", "nobody", "notify-delivered", "separation")
@@ -261,7 +261,7 @@ def test_rpc_authenticates(hybrid: Deployment, tmp_path: Path, password: str) ->
 
 
 def test_notifications_over_a_router_are_not_stored(hybrid: Deployment) -> None:
-    url = f"{rpc_url(hybrid)}?unreachable_timeout=0.2"
+    url = f"{rpc_url(hybrid)}?restart_timeout=0.2"
     outcome = over(url, url, "--only", "notify-stored")
     assert outcome.failed() == ["notify-stored"]
     assert "stores nothing" in outcome.rows["notify-stored"]["detail"]
@@ -315,7 +315,7 @@ def test_a_router_that_sends_every_call_to_all(
 def test_death_is_not_told(hybrid: Deployment, monkeypatch: Any) -> None:
     """A call that is pre-settled waits for its server for its whole timeout."""
     monkeypatch.setattr(fail_fast, "CALL_TIMEOUT", 3.0)
-    url = f"{rpc_url(hybrid)}?pre_settled=rpc-call&unreachable_timeout=0"
+    url = f"{rpc_url(hybrid)}?pre_settled=rpc-call&restart_timeout=0"
     results = list(make(url, notify_url(hybrid), "killed"))
     assert results[-1].status is Status.FAILED
     assert "instead of within 1 s" in results[-1].detail

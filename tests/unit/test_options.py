@@ -58,7 +58,7 @@ RETIRED = {
 }
 #: Those whose default was a defect.
 CHANGED = {"idle_timeout", "pre_settled"}
-ADDED = {"unreachable_timeout", "connect_timeout"}
+ADDED = {"restart_timeout", "connect_timeout"}
 
 DEFAULTS = {option.dest: option.default for option in options.OPTIONS}
 
@@ -119,15 +119,15 @@ def driver(query: str = "") -> AmqpDriver:
 
 
 def test_entry_point_leads_to_the_driver() -> None:
-    assert driver()._options.unreachable_timeout == 2.0
+    assert driver()._options.restart_timeout == 2.0
 
 
 def test_options_in_the_url_win() -> None:
     options = driver(
-        "?unreachable_timeout=0.5&idle_timeout=3&ssl=true&pseudo_vhost=false"
+        "?restart_timeout=0.5&idle_timeout=3&ssl=true&pseudo_vhost=false"
         "&sasl_mechanisms=PLAIN%20EXTERNAL&pre_settled=rpc-cast"
     )._options
-    assert options.unreachable_timeout == 0.5
+    assert options.restart_timeout == 0.5
     assert options.idle_timeout == 3
     assert options.ssl is True
     assert options.pseudo_vhost is False
@@ -156,7 +156,7 @@ def test_kinds_that_are_not_understood_are_named(
 
 
 @pytest.mark.parametrize(
-    "query", ["?idle_timeout=soon", "?no_such_option=1", "?unreachable_timeout=-1"]
+    "query", ["?idle_timeout=soon", "?no_such_option=1", "?restart_timeout=-1"]
 )
 def test_wrong_options_in_the_url_are_refused(query: str) -> None:
     with pytest.raises(

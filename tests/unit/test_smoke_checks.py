@@ -198,7 +198,7 @@ def test_an_answer_of_another_kind_is_no_fast_failure(tmp_path: Path) -> None:
 
 def test_a_call_fails_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fail_fast, "TOLERANCE", 0.0)
-    url = f"{ROUTER}?unreachable_timeout=0"
+    url = f"{ROUTER}?restart_timeout=0"
 
     def late(method: str, target: Any, **arguments: Any) -> None:
         time.sleep(0.05)

@@ -55,7 +55,7 @@ def test_what_cannot_be_removed_expires() -> None:
 class TestConfiguration:
     def test_defaults_without_files(self) -> None:
         conf = run.Run("amqp://h/", "rabbit://h/").conf()
-        assert conf.oslo_messaging_amqp.unreachable_timeout == 2
+        assert conf.oslo_messaging_amqp.restart_timeout == 2
         # what oslo.messaging has on the global object only
         assert conf.oslo_messaging_metrics.metrics_enabled is False
 
@@ -63,28 +63,28 @@ class TestConfiguration:
         file = tmp_path / "nova.conf"
         file.write_text(
             "[DEFAULT]\ncontrol_exchange = nova\nplace = /there\n"
-            "[oslo_messaging_amqp]\nunreachable_timeout = 7\nssl_ca_file = $place/ca\n"
+            "[oslo_messaging_amqp]\nrestart_timeout = 7\nssl_ca_file = $place/ca\n"
         )
         (tmp_path / "nova.conf.d").mkdir()
         (tmp_path / "nova.conf.d" / "x.conf").write_text(
-            "[oslo_messaging_amqp]\nunreachable_timeout = 8\n"
+            "[oslo_messaging_amqp]\nrestart_timeout = 8\n"
         )
         one = run.Run("amqp://h/", "rabbit://h/", (str(file),))
         conf = one.conf()
-        assert conf.oslo_messaging_amqp.unreachable_timeout == 8
+        assert conf.oslo_messaging_amqp.restart_timeout == 8
         assert conf.oslo_messaging_amqp.ssl_ca_file == "/there/ca"
         assert conf.control_exchange == one.notify_exchange
 
     def test_nothing_of_a_former_run_is_left(self, tmp_path: Path) -> None:
         file = tmp_path / "nova.conf"
-        file.write_text("[oslo_messaging_amqp]\nunreachable_timeout = 7\n")
+        file.write_text("[oslo_messaging_amqp]\nrestart_timeout = 7\n")
         run.Run("amqp://h/", "rabbit://h/", (str(file),)).conf()
         conf = run.Run("amqp://h/", "rabbit://h/").conf()
-        assert conf.oslo_messaging_amqp.unreachable_timeout == 2
+        assert conf.oslo_messaging_amqp.restart_timeout == 2
 
     def test_bad_files_are_refused_as_the_service_would(self, tmp_path: Path) -> None:
         file = tmp_path / "nova.conf"
-        file.write_text("[oslo_messaging_amqp]\nunreachable_timeout = soon\n")
+        file.write_text("[oslo_messaging_amqp]\nrestart_timeout = soon\n")
         with pytest.raises(ServiceConfigError, match=r"nova\.conf, line 2"):
             run.Run("amqp://h/", "rabbit://h/", (str(file),)).conf()
 
@@ -92,7 +92,7 @@ class TestConfiguration:
 class TestBus:
     def test_options_of_the_url_win(self) -> None:
         conf = run.Run("amqp://h/", "rabbit://h/").conf()
-        made = bus.make("rpc", "amqp://h/?unreachable_timeout=0.5", conf, None)
+        made = bus.make("rpc", "amqp://h/?restart_timeout=0.5", conf, None)
         assert made.kind.grace(made) == 0.5
 
     def test_the_engine_is_the_one_that_listens_there(self) -> None:

@@ -52,6 +52,11 @@ class CombiningLock:
         self._work.append((function, arguments))
         self._catch_up()
 
+    def renew(self) -> None:
+        """In a child of a fork: who holds the lock is not here, nor is its work."""
+        self._lock = threading.Lock()
+        self._work.clear()
+
     def _catch_up(self) -> None:
         # Whoever finds the lock taken has left its work before it looked; the
         # holder looks for work after it let go: one of the two sees the other.

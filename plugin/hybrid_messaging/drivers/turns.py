@@ -188,6 +188,11 @@ class Turns:
             self._wake_leader()
             self._left.wait(None)
 
+    def anew(self) -> None:
+        """There is another socket: callers may read again."""
+        with self._lock:
+            self._state = State.WATCHED
+
     # -- any thread ----------------------------------------------------------
 
     def call(self) -> None:

@@ -3,10 +3,16 @@
 
 driver        what oslo.messaging calls
 incoming      what a service gets: requests, notifications, their listeners
-bus           the lasting side: reconnects, routes, subscriptions, calls
-route         one address that we send to, and the messages on their way there
-subscription  the addresses that a listener receives from
+bus           the lasting side: connects, reconnects, and holds these together:
+outbox          what is sent: a route for each address, and the replies
+outgoing        a message that is sent, and where it is
+waiting         the threads that wait for what becomes of it
+subscription    the addresses that a listener receives from
+duties          what is to be done later
+outages         what the log says of them
 connection    one connection to one host, from its handshakes to its end
+line          what is known of a connection that is up
+failures      why there is none, in words
 hosts         which host and address is tried next, and when
 security      TLS and SASL
 addressing    targets to addresses

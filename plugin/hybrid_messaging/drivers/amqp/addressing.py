@@ -22,6 +22,28 @@ ROUTERS = frozenset(
 )
 
 
+#: Bytes that an exchange, a topic or a server may have in its name, as on rabbit://.
+LONGEST_NAME = 255
+
+
+def refusal(target: Any) -> str | None:
+    """Why a target cannot be addressed, in words; None if it can."""
+    for part in ("exchange", "topic", "server"):
+        name = getattr(target, part)
+        if name is None:
+            continue
+        try:
+            size = len(name) if name.isascii() else len(name.encode())
+        except UnicodeEncodeError:
+            return f"the name of the {part} {name!r:.80} is no Unicode text"
+        if size > LONGEST_NAME:
+            return (
+                f"the name of the {part} {name!r:.40}… has {size} bytes,"
+                f" the limit is {LONGEST_NAME}"
+            )
+    return None
+
+
 class Addressing:
     """The addresses of one virtual host, in the form that the peer understands.
 

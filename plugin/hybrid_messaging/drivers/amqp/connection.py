@@ -2,21 +2,19 @@
 """One connection to one host, from its handshakes to its end.
 
 A connection never comes back: what outlives it is the bus' business. All
-methods but `connect` and `serve` are called with the bus' lock
+methods but `connect`, `serve` and `read_while` are called with the bus' lock
 held, by whichever thread has something to say; `serve` runs in the bus' own
-thread and reads.
+thread.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import math
 import select
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,27 +22,25 @@ from typing import Any
 import proton
 from oslo_utils import eventletutils
 
-from hybrid_messaging.drivers.amqp import security
+from hybrid_messaging.drivers import logs
+from hybrid_messaging.drivers.amqp import failures, security
+from hybrid_messaging.drivers.amqp.failures import (
+    ConnectionFailed,
+)
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.combining import CombiningLock
-from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.drivers.turns import Turns
 from hybrid_messaging.protocol.endpoint import Endpoint, Handler
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 _CHUNK = 256 * 1024
-#: Seconds after which the bus' thread reads again when callers have stopped to.
-PARKING = 0.25
 #: Greenlets may not wait for the same descriptor twice, and switch cheaply.
 CALLERS_READ = not eventletutils.is_monkey_patched("thread")
-
-
-class ConnectionFailed(Exception):
-    """A connection could not be made, or has ended, for the reason in the text."""
-
-
-class AuthenticationFailed(ConnectionFailed):
-    """One end does not accept who the other one says it is."""
+#: Seconds that a wait for the socket takes at the most: poll() cannot count for ever.
+LONGEST_WAIT = 3600.0
+#: A thread that gets up so many seconds late was stopped, with its process.
+STOPPED = 2.0
 
 
 class Connection:
@@ -52,6 +48,7 @@ class Connection:
 
     :param handler: is told what the peer does, with the lock held
     :param lock: held around every use of the endpoint
+    :param turns: who reads
     :param options: the [oslo_messaging_amqp] group
     """
 
@@ -59,6 +56,7 @@ class Connection:
         self,
         handler: Handler,
         lock: CombiningLock,
+        turns: Turns,
         options: Any,
         host: Host,
         vhost: str | None,
@@ -67,19 +65,17 @@ class Connection:
     ) -> None:
         self.host = host
         self._lock = lock
+        self._turns = turns
         self._timeout: float = options.connect_timeout
         self._socket: socket.socket | None = None
         self._selector: selectors.BaseSelector | None = None
         self._blocked = False
         self._due = 0.0
         self._closing = False
-        # Bytes must be read by one thread at a time: who holds the turn.
-        self._turn = threading.Lock()
-        # A caller has read since the bus' own thread last looked.
-        self._led = False
-        self._parked = Waiter()
         self._failure: str | None = None
-        # wakes serve() when another thread's bytes did not fit into the socket
+        # how many seconds this process was stopped, and when it went on
+        self._stopped, self._went_on = 0.0, -math.inf
+        # wakes serve(), and nobody else
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -114,7 +110,10 @@ class Connection:
         try:
             addresses = self.host.addresses()
         except OSError as error:
-            raise ConnectionFailed(f"{self.host}: {error.strerror or error}") from error
+            raise ConnectionFailed(
+                f"the name of {self.host} cannot be resolved"
+                f" ({failures.of_system(error)})"
+            ) from error
         failure: OSError | None = None
         for family, address in addresses:
             dial = functools.partial(_dial, family, address, self._timeout)
@@ -129,11 +128,9 @@ class Connection:
                 if CALLERS_READ:
                     self._poll = select.poll()
                     self._poll.register(sock, select.POLLIN)
-                    self._poll.register(self._wake_read, select.POLLIN)
-                    self._poll_wake = self._wake_read.fileno()
                 self._socket = sock
                 return
-        raise self._failed(_reason(failure)) from failure
+        raise failures.of_dialling(self.host, failure) from failure
 
     def serve(
         self, deliver: Callable[[], None], duties: Callable[[float], float]
@@ -157,47 +154,55 @@ class Connection:
                 now = time.monotonic()
                 if now >= self._due:
                     with self._lock:
-                        self._due = min(
-                            self.endpoint.tick(now) or math.inf, duties(now)
-                        )
-                        if not self.endpoint.opened:
-                            self._check_handshake(now, opened_by)
-                            self._due = min(self._due, opened_by)
-                        self.flush()
+                        self._do_duties(now, opened_by, duties)
                 # a peer that is silent takes no last bytes either: do not wait
                 if self._closing or self.endpoint.closed or self.endpoint.finished:
                     raise self._end()
-                if self._led and not self._blocked:
-                    self._parked.wait(min(self._due - now, PARKING))
-                    self._led = self._turn.locked()
-                    continue
-                self._select(selector, now)
+                pause = min(max(0.0, self._due - now), LONGEST_WAIT)
+                if self._blocked:
+                    self._select(selector, pause, self._turns.stays())
+                elif self._turns.watches(pause):
+                    self._select(selector, pause, True)
                 deliver()
 
-    def _select(self, selector: selectors.BaseSelector, now: float) -> None:
+    def _do_duties(
+        self, now: float, opened_by: float, duties: Callable[[float], float]
+    ) -> None:
+        late = now - self._due
+        if self._due and late > STOPPED and now - self._went_on > STOPPED:
+            # what has come meanwhile is read before the peer is taken for silent
+            self._stopped, self._went_on = late, now
+            self._due = now + STOPPED / 4
+            return
+        self._due = min(self.endpoint.tick(now) or math.inf, duties(now))
+        if not self.endpoint.opened:
+            if now >= opened_by:
+                raise failures.of_silence(self.host, self._timeout)
+            self._due = min(self._due, opened_by)
+        self.flush()
+
+    def _select(
+        self, selector: selectors.BaseSelector, pause: float, reads: bool
+    ) -> None:
         assert self._socket is not None
-        wanted = (selectors.EVENT_READ * (not self._led)) | (
+        wanted = (selectors.EVENT_READ * reads) | (
             selectors.EVENT_WRITE * self._blocked
         )
         if selector.get_key(self._socket).events != wanted:
             selector.modify(self._socket, wanted)
-        pause = None if self._due == math.inf else self._due - now
         for key, ready in selector.select(pause):
             if key.fileobj is self._wake_read:
-                self._drain_wake()
-            elif ready & selectors.EVENT_READ:
-                # If a caller reads, leave it to that one. Said before it is known:
-                # the caller may stop right now, and step_in() must see it.
-                self._led = True
-                if self._turn.acquire(blocking=False):
-                    self._led = False
-                    try:
-                        self._read()
-                    finally:
-                        self._turn.release()
-            else:
+                with contextlib.suppress(BlockingIOError):
+                    self._wake_read.recv(_CHUNK)
+                continue
+            if ready & selectors.EVENT_WRITE:
                 with self._lock:
                     self.flush()
+            if ready & selectors.EVENT_READ and self._turns.take():
+                try:
+                    self._read()
+                finally:
+                    self._turns.done()
 
     # -- in a calling thread ---------------------------------------------
 
@@ -206,54 +211,33 @@ class Connection:
     ) -> bool:
         """Read in the calling thread, instead of being woken by the one that reads.
 
-        That saves a lone caller two hand-overs per call. The bus' own thread
-        steps aside and comes back when nobody has read for a while.
+        That saves a lone caller two hand-overs per call.
 
         :param waits: whether the caller still waits
         :param until: monotonic time at which the caller wants to look up
         :param deliver: as for serve()
-        :returns: False if another thread reads, or is to read from now on
+        :returns: False if the thread has to wait for what others read
         """
-        if self._socket is None or not self._turn.acquire(blocking=False):
+        if self._socket is None or not self._turns.lead():
             return False
-        interrupted = False
         try:
-            self._led = True
-            while waits() and not (self._closing or interrupted):
+            while waits() and not self._closing:
                 # At least once: what has come since anybody read may end the wait.
-                pause = max(0, until - time.monotonic())
-                for descriptor, _ in self._poll.poll(math.ceil(pause * 1000)):
-                    if descriptor == self._poll_wake:
-                        interrupted = True  # serve() is meant: it empties the pipe
-                    else:
-                        self._read()
+                pause = min(max(0.0, until - time.monotonic()), LONGEST_WAIT)
+                if self._poll.poll(math.ceil(pause * 1000)) and not self._closing:
+                    self._read()
                 deliver()
                 if not pause:
                     break
         finally:
-            self._turn.release()
-        if interrupted:
-            self.step_in()
-        return not interrupted
-
-    def step_in(self) -> None:
-        """Have the bus' own thread read again: no caller does so for all that wait."""
-        if self._led:
-            self._led = False
-            self._parked.wake()
+            self._turns.leave()
+        return not self._closing
 
     def due_by(self, moment: float) -> None:
         """The owner's next duty is due by then; called with the lock held."""
         if moment < self._due:
             self._due = moment
-            self.interrupt()
-
-    def _check_handshake(self, now: float, opened_by: float) -> None:
-        if now >= opened_by:
-            raise ConnectionFailed(
-                f"{self.host}: no answer from an AMQP 1.0 peer within"
-                f" {self._timeout:g} s"
-            )
+            self._turns.call()
 
     def _read(self) -> None:
         assert self._socket is not None
@@ -262,20 +246,22 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._failure = self._failure or _reason(error)
+            self._failure = self._failure or failures.CLOSED
+            LOG.debug("%s: %s", self.host, error)
             data = b""
         with self._lock:
             try:
                 if data:
                     self.endpoint.receive(data)
-                else:
+                elif not self.endpoint.closed:
+                    self._failure = self._failure or failures.CLOSED
                     self.endpoint.end_of_input()
                 if self._pin is None or self._is_pinned(self._pin):
                     self.flush()
             except Exception as error:
                 # whoever reads, it is the connection that fails of this
-                LOG.exception("%s said something unexpected", self.host)
-                self._failure = f"{type(error).__name__}: {error}"
+                LOG.exception("%s has said something unexpected", self.host)
+                self._failure = f"has said something unexpected ({error})"
                 self._end_soon()
             if self.endpoint.closed:
                 self._end_soon()
@@ -288,30 +274,25 @@ class Connection:
         self._pin = None
         if shown == pin:
             return True
-        self._failure = "the peer shows one certificate now and another then"
+        self._failure = "shows one certificate now and another then"
         self._end_soon()
         return False
 
     def _end_soon(self) -> None:
         if not self._closing:
             self._closing = True
-            self.interrupt()
+            self._turns.call()
 
     def _end(self) -> ConnectionFailed:
-        reason = self.endpoint.failure or self._failure
+        reason = self.endpoint.failure
         if self.endpoint.authentication_failed:
-            user = self.host.username or "(anonymous)"
-            detail = f": {reason}" if reason else ""
-            return AuthenticationFailed(
-                f"{self.host}: the bus refuses user {user}{detail}"
-            )
-        return self._failed(reason or "closed by the peer")
-
-    def _failed(self, reason: str) -> ConnectionFailed:
-        kind = (
-            AuthenticationFailed if security.is_distrust(reason) else ConnectionFailed
-        )
-        return kind(f"{self.host}: {reason}")
+            return failures.of_authentication(self.host, reason)
+        if (
+            failures.is_silence(reason)
+            and time.monotonic() - self._went_on < 2 * STOPPED
+        ):
+            return failures.of_pause(self._stopped)
+        return failures.of_ending(self.host, self._failure, reason)
 
     # -- in any thread, with the lock held -------------------------------
 
@@ -327,29 +308,32 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             if not self._blocked:
                 self._blocked = True
-                self.interrupt()
+                self._turns.call()
         except OSError as error:
             # serve() finds the end of the input, and reports this reason
-            self._failure = self._failure or _reason(error)
+            self._failure = self._failure or failures.CLOSED
+            LOG.debug("%s: %s", self.host, error)
             endpoint.discard_output()
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def interrupt(self) -> None:
-        """Make the bus' own thread look up, whatever it waits for."""
-        self._parked.wake()
+    # -- in any thread, with the lock held or not ------------------------
+
+    def wake(self) -> None:
+        """Make serve() return from waiting on the socket."""
         with contextlib.suppress(OSError):
             self._wake_write.send(b"\0")
 
-    def _drain_wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._wake_read.recv(_CHUNK)
+    def wake_reader(self) -> None:
+        """Make a caller return from waiting on the socket, as all is over."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def retire(self) -> None:
         """See to it that no caller reads any more; called without the lock."""
         self._closing = True
-        self.interrupt()
-        self._turn.acquire()
+        self._turns.finish()
 
     def close(self) -> None:
         """Let go of the sockets and of the endpoint, after retire()."""
@@ -377,9 +361,3 @@ def _dial(family: socket.AddressFamily, address: Any, timeout: float) -> socket.
         sock.close()
         raise
     return sock
-
-
-def _reason(error: OSError | None) -> str:
-    if error is None:
-        return "the name has no address"
-    return error.strerror or str(error) or type(error).__name__

@@ -9,24 +9,23 @@ Several hosts are alternatives, tried in turn. Every option of
 
 from __future__ import annotations
 
-import logging
 import threading
 import types
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 from oslo_config import cfg
 from oslo_messaging.target import Target
 
-from hybrid_messaging.drivers import bodies, errors, forks, oslo
+from hybrid_messaging.drivers import bodies, errors, forks, logs, oslo, timeouts
 from hybrid_messaging.drivers.amqp import options as amqp_options
-from hybrid_messaging.drivers.amqp.bus import Bus
-from hybrid_messaging.drivers.amqp.incoming import Inbox
-from hybrid_messaging.drivers.amqp.route import Outgoing
+from hybrid_messaging.drivers.amqp.addressing import Addressing, refusal
+from hybrid_messaging.drivers.amqp.bus import Bus, Side
+from hybrid_messaging.drivers.amqp.incoming import Desk, Inbox
+from hybrid_messaging.drivers.amqp.outgoing import Message, Outgoing
 from hybrid_messaging.drivers.listeners import HandOver, PollingListener, RpcListener
 
-LOG = logging.getLogger(__name__)
-
-Side = Literal["sending", "listening"]
+LOG = logs.get(__name__)
 
 
 class AmqpDriver(oslo.BaseDriver):
@@ -73,12 +72,13 @@ class AmqpDriver(oslo.BaseDriver):
         What a service sends does not queue behind what it receives: each side
         has a connection, made when it is first needed.
         """
+        forks.notice()
         bus = self._buses.get(side)
         if bus is None:
             with self._lock:
                 bus = self._buses.get(side)
                 if bus is None:
-                    bus = Bus(self._options, self._url, self._default_exchange)
+                    bus = Bus(side, self._options, self._url, self._default_exchange)
                     self._buses[side] = bus
         return bus
 
@@ -96,28 +96,31 @@ class AmqpDriver(oslo.BaseDriver):
         retry: int | None = None,
         transport_options: Any = None,
     ) -> Any:
-        bus = self._bus("sending")
         kind = "rpc-call" if wait_for_reply else "rpc-cast"
-        outgoing = Outgoing(
+        name = "RPC fanout" if target.fanout else kind.replace("rpc-", "RPC ")
+        _check(name, target)
+        seconds = timeouts.of_message(timeout, self._options.default_send_timeout)
+        monitor = timeouts.of_monitor(call_monitor_timeout)
+        bus = self._bus("sending")
+        request = Message(
             ("rpc", target.exchange, target.topic, target.server, target.fanout),
             target,
-            _NAMES["rpc-fanout" if target.fanout else kind],
-            bodies.request(message, ctxt, call_monitor_timeout),
+            name,
+            bodies.request(message, ctxt, monitor),
             settled=kind in self._options.pre_settled,
             id=bus.outbox.next_id() if wait_for_reply else None,
-            ttl=timeout,
+            ttl=None if timeout is None else seconds,
             fanout=bool(target.fanout),
             retry=retry,
-            monitor_interval=call_monitor_timeout if wait_for_reply else None,
         )
-        body = bus.waiting.send(outgoing, timeout or self._options.default_send_timeout)
+        body = bus.waiting.send(Outgoing(request), seconds, monitor)
         if not wait_for_reply:
             return None
         try:
             return bodies.read_reply(body, self._allowed_remote_exmods)
         except bodies.MalformedBody as error:
             raise errors.ReplyMalformed(
-                f"{outgoing.name} to {target}: the reply is none: {error}"
+                f"{name} to {target}: the reply is none: {error}"
             ) from error
 
     def send_notification(
@@ -128,10 +131,11 @@ class AmqpDriver(oslo.BaseDriver):
         version: float,
         retry: int | None = None,
     ) -> None:
-        outgoing = Outgoing(
+        _check("Notification", target)
+        notification = Message(
             ("notify", target.exchange, target.topic),
             target,
-            _NAMES["notify"],
+            "Notification",
             bodies.request(message, ctxt, envelope=version >= 2.0),
             service="notify",
             settled="notify" in self._options.pre_settled,
@@ -139,25 +143,22 @@ class AmqpDriver(oslo.BaseDriver):
             retry=retry,
         )
         self._bus("sending").waiting.send(
-            outgoing, self._options.default_notify_timeout
+            Outgoing(notification), self._options.default_notify_timeout
         )
 
     def listen(
         self, target: Target, batch_size: int, batch_timeout: float | None
     ) -> oslo.Listener:
-        capacity = self._options.rpc_server_credit
         target = target()  # targets are mutable
+        _check_listening(target)
 
-        def addresses(addressing: Any) -> list[str]:
+        def addresses(addressing: Addressing) -> list[str]:
             found = [addressing.multicast(target), addressing.anycast(target)]
             if target.server:
                 found.append(addressing.unicast(target))
             return found
 
-        bus = self._bus("listening")
-
-        def open_inbox(hand_over: HandOver) -> Inbox:
-            return Inbox(bus, addresses, capacity, hand_over)
+        open_inbox = self._opens(addresses, self._options.rpc_server_credit)
 
         if batch_size == 1:
             return RpcListener(open_inbox)
@@ -182,20 +183,36 @@ class AmqpDriver(oslo.BaseDriver):
             for target, priority in targets_and_priorities
         ]
 
-        def addresses(addressing: Any) -> list[str]:
+        for target in targets:
+            _check_listening(target)
+
+        def addresses(addressing: Addressing) -> list[str]:
             found = (addressing.anycast(target, "notify") for target in targets)
             return list(dict.fromkeys(found))
 
-        bus = self._bus("listening")
-
-        def open_inbox(hand_over: HandOver) -> Inbox:
-            return Inbox(bus, addresses, self._options.notify_server_credit, hand_over)
+        open_inbox = self._opens(addresses, self._options.notify_server_credit)
 
         return oslo.PollStyleListenerAdapter(
             PollingListener(open_inbox), batch_size, batch_timeout
         )
 
+    def _opens(
+        self, addresses: Callable[[Addressing], list[str]], capacity: int
+    ) -> Callable[[HandOver], Inbox]:
+        """What opens an inbox for the messages to some addresses."""
+        bus = self._bus("listening")
+        desk = Desk(
+            self._options,
+            bus.lock,
+            bus.duties,
+            bus.outbox,
+            bus.waiting,
+            bus.subscriptions,
+        )
+        return lambda hand_over: Inbox(desk, addresses, capacity, hand_over)
+
     def cleanup(self) -> None:
+        forks.notice()
         with self._lock:
             buses, self._buses = self._buses, {}
         for bus in buses.values():
@@ -209,9 +226,13 @@ class AmqpDriver(oslo.BaseDriver):
             bus.after_fork()
 
 
-_NAMES = {
-    "rpc-call": "RPC call",
-    "rpc-cast": "RPC cast",
-    "rpc-fanout": "RPC fanout",
-    "notify": "Notification",
-}
+def _check(name: str, target: Target) -> None:
+    why = refusal(target)
+    if why is not None:
+        raise errors.MessageRefused(f"{name}: {why}; nothing was sent")
+
+
+def _check_listening(target: Target) -> None:
+    why = refusal(target)
+    if why is not None:
+        raise ValueError(f"Cannot listen: {why}")

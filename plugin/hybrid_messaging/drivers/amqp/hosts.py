@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+
+from hybrid_messaging.drivers.waiter import Waiter
 
 DEFAULT_PORT = 5672
 
@@ -63,3 +66,52 @@ def delays(interval: float, factor: float, longest: float) -> Iterator[float]:
     while True:
         yield delay * random.uniform(0.5, 1)
         delay = min(delay * max(factor, 1), longest)
+
+
+class Pace:
+    """The pauses between two attempts to connect.
+
+    They grow while nobody waits for the bus. Somebody who does is not kept waiting
+    for longer than `interval`; the jitter keeps a thousand such clients apart.
+
+    :param interval: the first and the shortest pause, in seconds
+    :param factor: by which each pause is longer than the one before
+    :param longest: the longest pause, in seconds
+    """
+
+    def __init__(self, interval: float, factor: float, longest: float) -> None:
+        self._settings = interval, factor, longest
+        self._bell = Waiter()
+        self._hurried = False
+        self._stopped = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with the shortest pause again."""
+        self._delays = delays(*self._settings)
+
+    def hurry(self) -> None:
+        """Cut the pause short that is on: somebody waits for the bus."""
+        if not self._hurried:
+            self._hurried = True
+            self._bell.wake()
+
+    def stop(self) -> None:
+        """Pause no more."""
+        self._stopped = True
+        self._bell.wake()
+
+    def pause(self, awaited: Callable[[], bool]) -> None:
+        """Pause before the next attempt.
+
+        :param awaited: whether somebody waits for the bus already
+        """
+        begun = time.monotonic()
+        shortest, delay = next(delays(*self._settings)), next(self._delays)
+        self._hurried = awaited()
+        while not self._stopped:
+            pause = min(shortest, delay) if self._hurried else delay
+            left = begun + pause - time.monotonic()
+            if left <= 0:
+                return
+            self._bell.wait(left)

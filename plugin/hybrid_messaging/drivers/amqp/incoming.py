@@ -3,22 +3,44 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from oslo_messaging import exceptions
 
-from hybrid_messaging.drivers import bodies, oslo
+from hybrid_messaging.drivers import bodies, logs, oslo
 from hybrid_messaging.drivers.amqp.addressing import Addressing
-from hybrid_messaging.drivers.amqp.bus import Bus
-from hybrid_messaging.drivers.amqp.route import SETTLES_WITH_REPLY, Outgoing, State
-from hybrid_messaging.drivers.amqp.subscription import Source, Subscription
+from hybrid_messaging.drivers.amqp.duties import Duties
+from hybrid_messaging.drivers.amqp.outbox import Outbox
+from hybrid_messaging.drivers.amqp.outgoing import (
+    SETTLES_WITH_REPLY,
+    Message,
+    Outgoing,
+    State,
+)
+from hybrid_messaging.drivers.amqp.subscription import (
+    Source,
+    Subscription,
+    Subscriptions,
+)
+from hybrid_messaging.drivers.amqp.waiting import Waiting
+from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.listeners import HandOver
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import ACCEPTED, REJECTED, RELEASED, Outcome
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
+
+
+class Desk(NamedTuple):
+    """What an inbox works with: parts of its bus."""
+
+    options: Any
+    lock: CombiningLock
+    duties: Duties
+    outbox: Outbox
+    waiting: Waiting
+    subscriptions: Subscriptions
 
 
 class Incoming(oslo.RpcIncomingMessage):
@@ -30,7 +52,7 @@ class Incoming(oslo.RpcIncomingMessage):
 
     def __init__(
         self,
-        bus: Bus,
+        desk: Desk,
         source: Source,
         delivery: Any,
         envelope: codec.Message,
@@ -38,32 +60,31 @@ class Incoming(oslo.RpcIncomingMessage):
     ) -> None:
         super().__init__(request.context, request.message, envelope.id or "")
         self.client_timeout = request.call_monitor_timeout
-        self._bus = bus
-        self._connection = bus.connection
+        self._desk = desk
         self._source = source
         self._delivery = delivery
         self._reply_to = envelope.reply_to
         self._id = envelope.id
         self._settles_with_reply = (
-            bus.routing
+            source.line.routing
             and self._reply_to is not None
             and bool(envelope.annotations.get(SETTLES_WITH_REPLY))
         )
 
     def acknowledge(self) -> None:
-        self._bus.lock.leave(self._take)
+        self._desk.lock.leave(self._take)
 
     def _take(self) -> None:
-        if self._connection is self._bus.connection:
+        if self._source.line.up:
             self._source.subscription.taken(self._source)
             if not self._settles_with_reply:
                 self._settle(ACCEPTED)
 
     def requeue(self) -> None:
-        self._bus.lock.leave(self._release)
+        self._desk.lock.leave(self._release)
 
     def _release(self) -> None:
-        if self._connection is self._bus.connection:
+        if self._source.line.up:
             self._source.subscription.taken(self._source)
             self._settle(RELEASED)
 
@@ -89,48 +110,50 @@ class Incoming(oslo.RpcIncomingMessage):
         last: bool = False,
     ) -> None:
         address = self._reply_to or ""
-        message = Outgoing(
-            self._bus.outbox.reply_route(address),
+        desk = self._desk
+        message = Message(
+            desk.outbox.reply_route(address),
             address,
             name,
             body,
-            settled=not last or "rpc-reply" in self._bus.options.pre_settled,
+            settled=not last or "rpc-reply" in desk.options.pre_settled,
             correlation_id=self._id,
             ttl=ttl,
-            retry=self._bus.options.default_reply_retry,
+            retry=desk.options.default_reply_retry,
         )
-        if self._bus.forked:
-            return
         if message.settled:
-            self._bus.lock.leave(self._post, message, last)
+            desk.lock.leave(self._post, message, last)
         else:
             self._deliver(message)
 
-    def _post(self, message: Outgoing, last: bool) -> None:
+    def _post(self, message: Message, last: bool) -> None:
         """Send a reply without asking what becomes of it."""
-        bus = self._bus
-        if self._connection is None or self._connection is not bus.connection:
+        desk = self._desk
+        if not self._source.line.up:
             LOG.debug("The reply address of %s went with the connection", self._id)
             return
-        bus.outbox.submit(message)
-        if message.state is State.QUEUED:
-            bus.later(bus.options.default_reply_timeout, lambda: self._drop(message))
+        outgoing = Outgoing(message)
+        desk.outbox.submit(outgoing)
+        if outgoing.state is State.QUEUED:
+            timeout = desk.options.default_reply_timeout
+            desk.duties.later(timeout, lambda: self._drop(outgoing))
         if last:
             self._settle(ACCEPTED)
 
-    def _drop(self, message: Outgoing) -> None:
-        if message.state is State.QUEUED:
+    def _drop(self, outgoing: Outgoing) -> None:
+        if outgoing.state is State.QUEUED:
+            message = outgoing.message
             LOG.warning("The %s to %s found no taker", message.name, message.target)
-            self._bus.outbox.cancel(message, None)
+            self._desk.outbox.cancel(outgoing, None)
 
-    def _deliver(self, message: Outgoing) -> None:
+    def _deliver(self, message: Message) -> None:
         """Send a reply and see to it that it arrives."""
-        timeout = self._bus.options.default_reply_timeout
         try:
-            self._bus.waiting.send(message, timeout, timeout)
+            timeout = self._desk.options.default_reply_timeout
+            self._desk.waiting.send(Outgoing(message), timeout)
         except exceptions.MessagingException as error:
             LOG.error("%s", error)
-        self._bus.lock.leave(self._settle, ACCEPTED)
+        self._desk.lock.leave(self._settle, ACCEPTED)
 
     def _settle(self, outcome: Outcome) -> None:
         delivery, self._delivery = self._delivery, None
@@ -147,29 +170,30 @@ class Inbox:
 
     def __init__(
         self,
-        bus: Bus,
+        desk: Desk,
         addresses: Callable[[Addressing], list[str]],
         capacity: int,
         hand_over: HandOver,
     ) -> None:
-        self._bus = bus
+        self._desk = desk
         self._hand_over = hand_over
-        self._subscription = Subscription(bus, addresses, capacity, self._on_message)
-        bus.subscriptions.add(self._subscription)
+        self._subscription = Subscription(
+            desk.duties,
+            desk.options.link_retry_delay,
+            addresses,
+            capacity,
+            self._on_message,
+        )
+        desk.subscriptions.add(self._subscription)
 
     def start(self) -> None:
-        with self._bus.lock:
-            self._subscription.start()
-            self._bus.flush()
+        self._desk.subscriptions.start(self._subscription)
 
     def stop(self) -> None:
-        if not self._bus.forked:
-            with self._bus.lock:
-                self._subscription.stop()
-                self._bus.flush()
+        self._desk.subscriptions.stop(self._subscription)
 
     def cleanup(self) -> None:
-        self._bus.subscriptions.remove(self._subscription)
+        self._desk.subscriptions.remove(self._subscription)
 
     def _on_message(self, source: Source, delivery: Any, data: bytes) -> None:
         try:
@@ -183,7 +207,7 @@ class Inbox:
                 Outcome(REJECTED.state, False, False, "amqp:decode-error", str(error)),
             )
             return
-        incoming = Incoming(self._bus, source, delivery, envelope, request)
+        incoming = Incoming(self._desk, source, delivery, envelope, request)
         try:
             self._hand_over(incoming)
         except RuntimeError as error:  # the service's executor has been shut down
@@ -191,4 +215,4 @@ class Inbox:
             self._give_back(source, delivery, RELEASED)
 
     def _give_back(self, source: Source, delivery: Any, outcome: Outcome) -> None:
-        self._bus.lock.leave(self._subscription.give_back, source, delivery, outcome)
+        self._desk.lock.leave(self._subscription.give_back, source, delivery, outcome)

@@ -10,14 +10,16 @@ from oslo_config import cfg
 GROUP = cfg.OptGroup("oslo_messaging_amqp", title="AMQP 1.0 driver options")
 
 OPTIONS = [
-    # -- failing fast: new in this driver --
+    # -- servers that are away: new in this driver --
     cfg.FloatOpt(
-        "unreachable_timeout",
-        default=2.0,
+        "restart_timeout",
+        default=30.0,
         min=0,
-        help="How many seconds a call or cast waits for a server to appear on a"
-        " target that nobody listens on, before it fails. A server that restarts"
-        " within this time is waited for. 0: fail at once.",
+        help="For how many seconds calls and casts wait for the servers of a target"
+        " that nobody listens on, counted from the moment when this process first"
+        " found nobody there: a server that restarts within this time is waited for."
+        " After that they fail at once, until somebody listens again. 0: fail at"
+        " once.",
     ),
     # -- connection --
     cfg.StrOpt(
@@ -49,7 +51,8 @@ OPTIONS = [
         default=1,
         min=1,
         help="Seconds before the second attempt to reconnect; the first is made at"
-        " once. Every delay is shortened by a random part of up to a half.",
+        " once. No pause is longer while somebody waits to send. Every pause is"
+        " shortened by a random part of up to a half.",
     ),
     # documented as additive in the retired driver, which multiplied
     cfg.IntOpt(
@@ -59,9 +62,12 @@ OPTIONS = [
         help="Factor by which the delay grows with each failed attempt; 0 or 1:"
         " it stays the same.",
     ),
+    # 30 in the retired driver: after an outage of 20 seconds its clients came back up
+    # to 28 seconds late. Three seconds are less than a router takes to start, and a
+    # thousand clients make no more than 500 attempts a second then.
     cfg.IntOpt(
         "connection_retry_interval_max",
-        default=30,
+        default=3,
         min=1,
         help="The longest delay between two attempts to reconnect, in seconds.",
     ),

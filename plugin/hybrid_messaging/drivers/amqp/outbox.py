@@ -1,43 +1,153 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is sent over a bus: the routes, the messages on them, and their replies.
 
-All methods are called with the bus' lock held.
+All methods are called with the bus' lock held, but for those that say otherwise.
 """
 
 from __future__ import annotations
 
+import collections
 import itertools
-import logging
 import time
 import uuid
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from oslo_messaging.exceptions import ConfigurationError
 
-from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.amqp.connection import AuthenticationFailed
-from hybrid_messaging.drivers.amqp.route import LARGE, Outgoing, Route, State
+from hybrid_messaging.drivers import errors, logs
+from hybrid_messaging.drivers.amqp.duties import Duties
+from hybrid_messaging.drivers.amqp.failures import AuthenticationFailed
+from hybrid_messaging.drivers.amqp.line import Line
+from hybrid_messaging.drivers.amqp.outgoing import Message, Outgoing, State
+from hybrid_messaging.drivers.patience import Patience
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
+    MAX_MESSAGE,
     REJECTED,
     Delivery,
-    Endpoint,
     Outcome,
     Receiver,
+    Sender,
 )
 
-if TYPE_CHECKING:
-    from hybrid_messaging.drivers.amqp.bus import Bus
-
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 #: The route of replies where the peer forwards by each message's own address.
 RELAY = "relay"
+#: Marks the routes of messages that go by a link in a session of its own.
+_APART = "apart"
 
 #: Seconds before a reply address that the bus has detached is asked for again.
 REPLIES_DELAY = 1.0
+#: A router that has confirmed a link grants its credit within this, if anybody
+#: listens: seconds before its silence means that nobody does.
+SETTLING = 0.25
+
+
+class Route:
+    """A link to an address, while there is one, and the queue in front of it."""
+
+    __slots__ = (
+        "_outbox",
+        "address",
+        "attached",
+        "blind",
+        "key",
+        "known",
+        "link",
+        "queue",
+        "refusal",
+        "target",
+        "used",
+        "vacant",
+    )
+
+    def __init__(self, outbox: Outbox, key: Hashable, target: Hashable) -> None:
+        self._outbox = outbox
+        self.key = key
+        #: what patience knows it by
+        self.target = target
+        self.address = ""
+        self.link: Sender | None = None
+        #: the peer has confirmed the link
+        self.attached = False
+        #: monotonic time since which the peer grants nothing on a link that was
+        #: not used up; None once it does
+        self.vacant: float | None = None
+        #: monotonic time from which on that means that nobody listens
+        self.known = 0.0
+        self.queue: collections.deque[Outgoing] = collections.deque()
+        self.used = time.monotonic()
+        #: its credit was used by messages whose fate nobody is told: they may be
+        #: with somebody who is slow
+        self.blind = False
+        #: why the peer did not want the last link
+        self.refusal = ""
+
+    @property
+    def open(self) -> bool:
+        """A message could be sent right now."""
+        link = self.link
+        return link is not None and self.attached and link.credit > 0
+
+    def deserted(self, since: float) -> float | None:
+        """From when on it is certain that nobody listens.
+
+        :param since: monotonic time since which a message has waited for credit
+        :returns: monotonic time; None while nothing points to it
+        """
+        link = self.link
+        if link is None or not self.attached or self.blind:
+            return None
+        if link.credit > 0 or link.unsettled > 0:
+            return None
+        return self.known if self.vacant is not None else since + SETTLING
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way here."""
+        return not self.queue and (self.link is None or self.link.unsettled == 0)
+
+    def attach(self, link: Sender, address: str) -> None:
+        """Take a link that was opened to the route's address."""
+        self.address = address
+        self.link = link
+        link.context = self
+
+    def detach(self) -> None:
+        """Close the link."""
+        if self.link is not None:
+            self.link.close()
+        self.lost()
+
+    def lost(self) -> None:
+        """The link is gone."""
+        self.link = None
+        self.attached = False
+        self.vacant = None
+        self.blind = False
+
+    def on_open(self) -> None:
+        self.attached = True
+        self.vacant = time.monotonic()
+        self.known = self.vacant + SETTLING
+        self._outbox.on_credit(self)
+
+    def on_close(self, condition: str) -> None:
+        self.lost()
+        self.refusal = condition
+        self._outbox.route_lost(self, condition)
+
+    def on_flow(self) -> None:
+        self._outbox.on_credit(self)
+        if self.link is not None and self.link.draining:
+            # nobody wants it any more
+            self.blind = False
+            self.vacant = self.known = time.monotonic()
+            self.link.drained()
+            self._outbox.on_desertion(self)
 
 
 class Replies:
@@ -74,10 +184,24 @@ class Replies:
 
 
 class Outbox:
-    """The sending side of a bus."""
+    """The sending side of a bus.
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    :param name: what people call the bus
+    :param options: the [oslo_messaging_amqp] group
+    :param duties: those of the bus
+    """
+
+    def __init__(self, name: str, options: Any, duties: Duties) -> None:
+        self._name = name
+        self._options = options
+        self._duties = duties
+        self._patience = Patience(options.restart_timeout)
+        self._line: Line | None = None
+        #: why there is no connection, between two attempts to make one
+        self._away: Exception | None = None
+        #: why there was none, the last time that one failed
+        self._reason = "not connected yet"
+        self._closed = False
         self._routes: dict[Hashable, Route] = {}
         self._sent: dict[Delivery, Outgoing] = {}
         self._calls: dict[str, Outgoing] = {}
@@ -91,112 +215,211 @@ class Outbox:
 
     # -- what the sender wants -------------------------------------------------
 
-    def submit(self, message: Outgoing) -> None:
+    def submit(self, outgoing: Outgoing) -> None:
         """Send a message, or queue it until it can be sent."""
-        bus = self._bus
+        message = outgoing.message
         key = message.key
         if message.large:
-            key = (LARGE, message.target if key == RELAY else key)
+            key = (_APART, message.target if key == RELAY else key)
         route = self._routes.get(key)
         if route is None:
-            route = self._routes[key] = Route(self, key)
+            route = self._routes[key] = Route(self, key, message.key)
         route.used = time.monotonic()
-        message.route = route
-        message.state = State.QUEUED
-        if bus.closing:
-            message.finish(errors.BusUnavailable(f"{bus}: the transport is closed"))
+        outgoing.route = route
+        outgoing.state = State.QUEUED
+        if self._closed:
+            outgoing.finish(self._has_closed())
             return
-        if bus.away is not None and (message.retry == 0 or _hopeless(bus.away)):
-            message.finish(self._unavailable(message, bus.away))
+        if message.body is not None and len(message.body) > MAX_MESSAGE:
+            outgoing.finish(self._too_large(outgoing, len(message.body), MAX_MESSAGE))
             return
-        if bus.addressing is not None and bus.connection is not None:
-            endpoint = bus.connection.endpoint
+        away = self._away
+        if away is not None and (message.retry == 0 or _hopeless(away)):
+            outgoing.finish(self._unavailable(outgoing, away))
+            return
+        if self._line is not None:
             if route.link is None:
-                self._attach(endpoint, route, message)
+                self._attach(self._line, route, message)
             if message.id is not None:
-                self._attach_replies(endpoint)
+                self._attach_replies(self._line)
         if not route.queue and route.open and self.has_return(message):
-            self._transmit(route, message)
-        else:
-            route.queue.append(message)
+            self._transmit(route, outgoing)
+            return
+        route.queue.append(outgoing)
+        now = time.monotonic()
+        until = self.nobody_listens(outgoing, now)
+        if until is not None and until <= now:
+            self.give_up(outgoing)
 
-    def cancel(self, message: Outgoing, error: Exception | None) -> None:
-        """End a message that its sender does not want to wait for any longer."""
-        if message.state is State.QUEUED and message.route is not None:
-            message.route.queue.remove(message)
-        if message.id is not None:
-            self._calls.pop(message.id, None)
-        if message.delivery is not None and message.delivery in self._sent:
-            del self._sent[message.delivery]
-            if message.route is not None and message.route.link is not None:
-                message.route.link.forget(message.delivery)
-                self._bus.flush()
-        message.finish(error)
+    def cancel(self, outgoing: Outgoing, error: Exception | None) -> None:
+        """End a message that its sender does not want to wait for any longer.
+
+        If the peer has it and has not said what became of it, it is withdrawn:
+        settled, so that nobody executes it who has not begun.
+        """
+        route: Route | None = outgoing.route
+        if route is not None and outgoing.state is State.QUEUED:
+            route.queue.remove(outgoing)
+        if outgoing.message.id is not None:
+            self._calls.pop(outgoing.message.id, None)
+        delivery = outgoing.delivery
+        if delivery is not None and self._sent.pop(delivery, None) is not None:
+            assert isinstance(delivery.link, Sender)
+            delivery.link.forget(delivery)
+            self.flush()
+        outgoing.finish(error)
+
+    def flush(self) -> None:
+        """Hand what has been said to the network."""
+        if self._line is not None:
+            self._line.flush()
 
     def reply_route(self, address: str) -> Hashable:
         """The key of the route that a reply to an address takes; needs no lock."""
-        return RELAY if self._bus.relays else ("reply", address)
+        line = self._line
+        return RELAY if line is not None and line.relays else ("reply", address)
 
-    def open_relay(self, endpoint: Endpoint) -> None:
+    def open_relay(self) -> None:
         """Have the way of replies ready before the first is sent."""
-        if self._bus.relays and RELAY not in self._routes:
-            route = self._routes[RELAY] = Route(self, RELAY)
-            route.attach(endpoint.sender(None), "")
+        line = self._line
+        if line is not None and line.relays and RELAY not in self._routes:
+            route = self._routes[RELAY] = Route(self, RELAY, RELAY)
+            route.attach(line.endpoint.sender(None), "")
 
-    def where(self, message: Outgoing) -> str:
+    # -- what is known about a message's chances ---------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """The bus is up."""
+        return self._line is not None
+
+    @property
+    def reason(self) -> str:
+        """Why the bus is not up, or was not the last time."""
+        return self._reason
+
+    def has_queued(self) -> bool:
+        """Messages wait for the bus, or for somebody who listens; needs no lock."""
+        return any(route.queue for route in list(self._routes.values()))
+
+    def where(self, outgoing: Outgoing) -> str:
         """Where a message goes, for people."""
-        address = message.route.address if message.route is not None else ""
-        return f"{address or message.target} on {self._bus}"
+        route: Route | None = outgoing.route
+        address = route.address if route is not None else ""
+        return f"{address or outgoing.message.target} on {self._name}"
 
-    # -- on the way out ----------------------------------------------------------
-
-    def has_return(self, message: Outgoing) -> bool:
+    def has_return(self, message: Message) -> bool:
         """The reply to it has an address to come to, or there will be none."""
         return message.id is None or (
             self._replies is not None and self._replies.address is not None
         )
 
-    def _attach(self, endpoint: Endpoint, route: Route, message: Outgoing) -> None:
-        assert self._bus.addressing is not None
+    def _deserted(self, outgoing: Outgoing) -> float | None:
+        """From when on it is certain that nobody listens, if anything points to it."""
+        if outgoing.state is not State.QUEUED:  # it came back unseen
+            return outgoing.since
+        line, route = self._line, outgoing.route
+        # a broker that grants no credit has no room: its listeners are no matter
+        if line is None or not (line.routing or outgoing.message.fanout):
+            return None
+        return None if route is None else route.deserted(outgoing.since)
+
+    def knows_of_nobody(self, outgoing: Outgoing, now: float) -> bool:
+        """Whether it is certain that nobody listens on a message's target."""
+        certain = self._deserted(outgoing)
+        return certain is not None and certain <= now
+
+    def nobody_listens(self, outgoing: Outgoing, now: float) -> float | None:
+        """Until when a message waits for somebody to listen on its target.
+
+        :param now: monotonic time
+        :returns: monotonic time at which the message fails, or at which to look
+            again; None while nothing points to it that nobody listens
+        """
+        message = outgoing.message
+        certain = self._deserted(outgoing)
+        if certain is None or certain > now:
+            return certain
+        if message.is_reply:
+            return None
+        if message.fanout:
+            return now
+        return self._patience.missing(message.key, outgoing.route.vacant or now)
+
+    def give_up(self, outgoing: Outgoing) -> None:
+        """End a message that nobody listens to; for a fanout, that is no error."""
+        fanout = outgoing.message.fanout
+        self.cancel(outgoing, None if fanout else self.unreachable(outgoing))
+
+    def unreachable(self, outgoing: Outgoing) -> Exception:
+        """Why a message fails that nobody listens to."""
+        hint = ""
+        line = self._line
+        if outgoing.message.service == "notify" and line is not None and line.routing:
+            hint = (
+                "; the peer is a router, which stores nothing: notifications need a"
+                " broker (set [oslo_messaging_notifications] transport_url)"
+            )
+        refusal = outgoing.route.refusal
+        return errors.TargetUnreachable(
+            f"{outgoing.message.name} to {self.where(outgoing)}: nobody listens there"
+            f"{f' ({refusal})' if refusal else ''}{hint}"
+        )
+
+    # -- on the way out ----------------------------------------------------------
+
+    def _attach(self, line: Line, route: Route, message: Message) -> None:
         address: str | None
         if route.key == RELAY:
             address = None
-        elif isinstance(message.target, str):
+        elif message.is_reply:
             address = message.target
         else:
-            address = self._bus.addressing.resolve(message.target, message.service)
-        route.attach(endpoint.sender(address, apart=message.large), address or "")
+            address = line.addressing.resolve(message.target, message.service)
+        route.attach(line.endpoint.sender(address, apart=message.large), address or "")
 
-    def _attach_replies(self, endpoint: Endpoint) -> None:
+    def _attach_replies(self, line: Line) -> None:
         if self._replies is None:
             self._replies = Replies(
-                self, endpoint.receiver(None), self._bus.options.reply_link_credit
+                self, line.endpoint.receiver(None), self._options.reply_link_credit
             )
 
-    def _transmit(self, route: Route, message: Outgoing) -> None:
-        assert route.link is not None
-        to = message.target if isinstance(message.target, str) else route.address
+    def _transmit(self, route: Route, outgoing: Outgoing) -> None:
+        link, message = route.link, outgoing.message
+        assert link is not None and self._line is not None
+        # a router passes over a listener of a fanout that has no room for it
+        settled = message.settled or (message.fanout and self._line.routing)
         reply_to = self._replies.address if self._replies is not None else None
-        data = message.encode(to, reply_to)
+        to = message.target if message.is_reply else route.address
+        try:
+            data = outgoing.encode(to, reply_to, settled)
+        except Exception as error:  # it is this message that is wrong, and no other
+            LOG.debug("Cannot encode a message", exc_info=True)
+            self._end(outgoing, self._refused(outgoing, f"cannot be encoded: {error}"))
+            return
+        limit = getattr(link, "max_message_size", 0)
+        if limit and len(data) > limit:
+            self._end(outgoing, self._too_large(outgoing, len(data), limit))
+            return
         if message.id is not None:
-            self._calls[message.id] = message
-        message.delivery = route.link.send(data, message.settled)
-        route.blind = message.settled
-        if message.delivery is not None:
-            self._sent[message.delivery] = message
-            message.state = State.SENT
+            self._calls[message.id] = outgoing
+        outgoing.delivery = link.send(data, settled)
+        route.blind = settled
+        if outgoing.delivery is not None:
+            self._sent[outgoing.delivery] = outgoing
+            outgoing.state = State.SENT
         elif message.id is not None:
-            message.state = State.SENT
+            outgoing.state = State.SENT
         else:
-            message.finish()
+            outgoing.finish()
 
     def drain(self, route: Route) -> None:
         """Send what waits on a route, as far as its credit goes."""
-        while route.queue and route.open and self.has_return(route.queue[0]):
-            message = route.queue.popleft()
-            self._transmit(route, message)
-            if message.state is State.DONE:
-                self._bus.afterwards(message.waiter.wake)
+        while route.queue and route.open and self.has_return(route.queue[0].message):
+            outgoing = route.queue.popleft()
+            self._transmit(route, outgoing)
+            if outgoing.state is State.DONE:
+                self._duties.afterwards(outgoing.waiter.wake)
 
     def drain_all(self) -> None:
         """The same on every route."""
@@ -205,168 +428,201 @@ class Outbox:
 
     # -- what the peer says ------------------------------------------------------
 
+    def on_credit(self, route: Route) -> None:
+        """The peer may have granted credit: somebody listens."""
+        if route.open:
+            if route.vacant is not None:
+                route.vacant = None
+                self._patience.found(route.target)
+            self.drain(route)
+
+    def on_desertion(self, route: Route) -> None:
+        """The peer has taken the credit back: the last listener has left."""
+        if self._line is not None and self._line.routing:
+            self._patience.missing(route.target, time.monotonic())
+
     def on_outcome(self, delivery: Delivery, outcome: Outcome) -> None:
         """The peer has decided on a message."""
-        message = self._sent.pop(delivery, None)
-        if message is None or message.state is not State.SENT:
+        outgoing = self._sent.pop(delivery, None)
+        if outgoing is None or outgoing.state is not State.SENT:
             return
-        message.delivery = None
+        message = outgoing.message
+        outgoing.delivery = None
+        if not outcome.never_forwarded:
+            self._patience.found(message.key)
         if outcome.accepted:
             if message.id is None:
-                self._end(message)
+                self._end(outgoing)
             return
         if message.id is not None:
             self._calls.pop(message.id, None)
         if message.fanout and outcome.state != REJECTED.state:
-            self._end(message)  # nobody there, or one of many gone
+            self._end(outgoing)  # nobody there, or one of many gone
         elif outcome.never_forwarded:
-            self._released(message)
+            self._released(outgoing)
         elif outcome.receiver_lost:
             self._fail(
-                message,
+                outgoing,
                 errors.ServerLost,
                 "the server that had it is gone and may have acted on it",
             )
         else:
-            self._fail(message, errors.MessageRefused, str(outcome))
+            self._fail(outgoing, errors.MessageRefused, str(outcome))
 
     def take_reply(self, data: bytes) -> None:
         """A reply has come in, or a sign of life."""
         try:
             reply = codec.decode(data)
         except codec.MalformedMessage as error:
-            LOG.warning("%s: a reply is no AMQP message: %s", self._bus, error)
+            LOG.warning("%s: a reply is no AMQP message: %s", self._name, error)
             return
-        message = self._calls.get(reply.correlation_id)
-        if message is None:
+        outgoing = self._calls.get(reply.correlation_id)
+        if outgoing is None:
             LOG.debug("Dropped a reply that nobody waits for: %s", reply.correlation_id)
         elif reply.body is None:
-            message.sign_of_life()
+            outgoing.alive = time.monotonic()
         else:
             del self._calls[reply.correlation_id]
-            message.reply = reply.body
-            self._end(message)
+            outgoing.reply = reply.body
+            self._end(outgoing)
 
     def replies_lost(self, condition: str) -> None:
         """The peer has detached the reply address: no reply will come any more."""
         self._replies = None
         calls, self._calls = self._calls, {}
-        for message in calls.values():
+        for outgoing in calls.values():
             self._fail(
-                message,
+                outgoing,
                 errors.BusLost,
                 f"the bus has detached the reply address: {condition}",
             )
-        self._bus.later(REPLIES_DELAY, self._replies_again)
+        self._duties.later(REPLIES_DELAY, self._replies_again)
 
     def _replies_again(self) -> None:
-        connection = self._bus.connection
-        if connection is not None and any(
-            message.id is not None
+        if self._line is not None and any(
+            outgoing.message.id is not None
             for route in self._routes.values()
-            for message in route.queue
+            for outgoing in route.queue
         ):
-            self._attach_replies(connection.endpoint)
+            self._attach_replies(self._line)
 
     def route_lost(self, route: Route, condition: str) -> None:
         """The peer has detached, or refused, the link to an address."""
-        for delivery, message in list(self._sent.items()):
-            if message.route is route:
+        for delivery, outgoing in list(self._sent.items()):
+            if outgoing.route is route:
                 del self._sent[delivery]
-                if message.id is None or message.id in self._calls:
-                    self._calls.pop(message.id or "", None)
+                id = outgoing.message.id
+                if id is None or self._calls.pop(id, None) is not None:
                     self._fail(
-                        message,
+                        outgoing,
                         errors.BusLost,
                         f"the bus has detached the link: {condition}",
                     )
         forbidden = "unauthorized" in condition or "not-allowed" in condition
         while route.queue:
-            message = route.queue.popleft()
+            outgoing = route.queue.popleft()
             if forbidden:
-                self._fail(message, errors.MessageRefused, condition)
+                self._fail(outgoing, errors.MessageRefused, condition)
             else:
-                self._released(message)
+                self._released(outgoing)
 
     # -- life --------------------------------------------------------------------
 
-    def attach(self, endpoint: Endpoint) -> None:
+    def connecting(self) -> None:
+        """The bus tries to come up: what fails then has not failed yet."""
+        self._away = None
+
+    def up(self, line: Line) -> None:
         """The bus is up: open the links that messages wait for."""
+        self._line = line
         for route in self._routes.values():
             if route.queue:
-                self._attach(endpoint, route, route.queue[0])
-                if any(message.id is not None for message in route.queue):
-                    self._attach_replies(endpoint)
-        self._bus.later(
-            self._bus.options.default_sender_link_timeout / 2, self._detach_idle
-        )
+                self._attach(line, route, route.queue[0].message)
+                if any(outgoing.message.id is not None for outgoing in route.queue):
+                    self._attach_replies(line)
+        self._detach_idle()
 
     def _detach_idle(self) -> None:
         """Give back the links that nobody has used for long."""
-        limit = self._bus.options.default_sender_link_timeout
+        limit = self._options.default_sender_link_timeout
         oldest = time.monotonic() - limit
         for key, route in list(self._routes.items()):
             if route.used < oldest and route.idle and key != RELAY:
                 route.detach()
                 del self._routes[key]
-        self._bus.later(limit / 2, self._detach_idle)
+        self._duties.later(limit / 2, self._detach_idle)
 
     def lost(self, failure: Exception) -> None:
         """The connection is gone: end what went with it, keep what can wait."""
-        self._replies = None
+        self._line = self._replies = None
+        self._away, self._reason = failure, str(failure)
+        self._patience.forget()
         under_way = {*self._sent.values(), *self._calls.values()}
         self._sent.clear()
         self._calls.clear()
-        for message in under_way:
-            if message.state is State.SENT:
+        for outgoing in under_way:
+            if outgoing.state is State.SENT:
                 self._fail(
-                    message,
+                    outgoing,
                     errors.BusLost,
                     "the connection was lost while it was under way, the server may"
                     f" have acted on it: {failure}",
                 )
         for key, route in list(self._routes.items()):
             route.lost()
-            for message in list(route.queue):
-                stuck = isinstance(message.target, str)
-                if _hopeless(failure) or stuck or not message.may_retry():
-                    route.queue.remove(message)
-                    self._end(message, self._unavailable(message, failure))
+            for outgoing in list(route.queue):
+                stuck = outgoing.message.is_reply
+                if _hopeless(failure) or stuck or not outgoing.may_retry():
+                    route.queue.remove(outgoing)
+                    self._end(outgoing, self._unavailable(outgoing, failure))
             if not route.queue:
                 del self._routes[key]
 
     def close(self) -> None:
         """Nothing will be sent any more."""
-        messages = {*self._sent.values(), *self._calls.values()}
+        self._closed = True
+        under_way = {*self._sent.values(), *self._calls.values()}
         for route in self._routes.values():
-            messages.update(route.queue)
+            under_way.update(route.queue)
             route.queue.clear()
         self._sent.clear()
         self._calls.clear()
-        for message in messages:
-            self._end(
-                message, errors.BusUnavailable(f"{self._bus}: the transport is closed")
-            )
+        for outgoing in under_way:
+            self._end(outgoing, self._has_closed())
 
     # -- the end of a message ------------------------------------------------------
 
-    def _unavailable(self, message: Outgoing, reason: Exception) -> Exception:
+    def _has_closed(self) -> Exception:
+        return errors.BusUnavailable(f"{self._name}: the transport is closed")
+
+    def _unavailable(self, outgoing: Outgoing, reason: Exception) -> Exception:
         return errors.BusUnavailable(
-            f"{message.name} to {self.where(message)}: {reason}"
+            f"{outgoing.message.name} to {self.where(outgoing)}: {reason}"
+        )
+
+    def _refused(self, outgoing: Outgoing, why: str) -> Exception:
+        return errors.MessageRefused(
+            f"{outgoing.message.name} to {self.where(outgoing)}: {why}"
+        )
+
+    def _too_large(self, outgoing: Outgoing, size: int, limit: int) -> Exception:
+        return self._refused(
+            outgoing, f"the message has {size} bytes, the limit is {limit}"
         )
 
     def _fail(
-        self, message: Outgoing, error: type[errors.DeliveryError], why: str
+        self, outgoing: Outgoing, error: type[errors.DeliveryError], why: str
     ) -> None:
-        self._end(message, error(f"{message.name} to {self.where(message)}: {why}"))
+        text = f"{outgoing.message.name} to {self.where(outgoing)}: {why}"
+        self._end(outgoing, error(text))
 
-    def _end(self, message: Outgoing, error: Exception | None = None) -> None:
-        message.finish(error)
-        self._bus.afterwards(message.waiter.wake)
+    def _end(self, outgoing: Outgoing, error: Exception | None = None) -> None:
+        outgoing.finish(error)
+        self._duties.afterwards(outgoing.waiter.wake)
 
-    def _released(self, message: Outgoing) -> None:
-        message.come_back()
-        self._bus.afterwards(message.waiter.wake)
+    def _released(self, outgoing: Outgoing) -> None:
+        outgoing.come_back()
+        self._duties.afterwards(outgoing.waiter.wake)
 
 
 def _hopeless(failure: Exception) -> bool:

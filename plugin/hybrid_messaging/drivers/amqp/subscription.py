@@ -3,24 +3,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.amqp.addressing import Addressing
+from hybrid_messaging.drivers.amqp.duties import Duties
+from hybrid_messaging.drivers.amqp.line import Line
+from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.protocol.endpoint import (
     RELEASED,
     Delivery,
-    Endpoint,
     Outcome,
     Receiver,
 )
 
-if TYPE_CHECKING:
-    from hybrid_messaging.drivers.amqp.bus import Bus
-
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 #: Seconds that the peer may take to stop sending to a subscription that ends.
 DRAIN_TIMEOUT = 1.0
@@ -31,16 +30,17 @@ SUBSCRIBE_TIMEOUT = 5.0
 class Source:
     """One receiving link of a subscription."""
 
-    __slots__ = ("address", "attached", "link", "subscription", "taken")
+    __slots__ = ("address", "attached", "line", "link", "subscription", "taken")
 
-    def __init__(self, subscription: Subscription, link: Receiver, address: str):
+    def __init__(self, subscription: Subscription, line: Line, address: str):
         self.subscription = subscription
-        self.link = link
+        self.line = line
+        self.link: Receiver = line.endpoint.receiver(address)
         self.address = address
         self.attached = False
         #: messages taken since credit was last granted
         self.taken = 0
-        link.context = self
+        self.link.context = self
 
     def on_open(self) -> None:
         self.attached = True
@@ -69,15 +69,18 @@ class Subscription:
 
     def __init__(
         self,
-        bus: Bus,
+        duties: Duties,
+        retry_delay: float,
         addresses: Callable[[Addressing], list[str]],
         capacity: int,
         on_message: Callable[[Source, Any, bytes], None],
     ) -> None:
-        self._bus = bus
+        self._duties = duties
+        self._retry_delay = retry_delay
         self._addresses = addresses
         self._capacity = capacity
         self._on_message = on_message
+        self._line: Line | None = None
         self.sources: list[Source] = []
         self.started = False
         self.stopped = False
@@ -86,18 +89,18 @@ class Subscription:
         #: woken when every address is detached after a stop, or the bus is lost
         self.ended = Waiter()
 
-    def attach(self, endpoint: Endpoint, addressing: Addressing) -> None:
+    def up(self, line: Line) -> None:
         """Open the links on a new connection."""
-        self.sources = []
+        self._line = line
         if not self.stopped:
-            for address in self._addresses(addressing):
-                self.attach_source(endpoint, address)
+            for address in self._addresses(line.addressing):
+                self._attach(line, address)
 
-    def attach_source(self, endpoint: Endpoint, address: str) -> None:
-        link = endpoint.receiver(address)
-        self.sources.append(Source(self, link, address))
+    def _attach(self, line: Line, address: str) -> None:
+        source = Source(self, line, address)
+        self.sources.append(source)
         if self.started:
-            link.grant(self._capacity)
+            source.link.grant(self._capacity)
 
     def start(self) -> None:
         """Let messages come."""
@@ -116,26 +119,24 @@ class Subscription:
         if source not in self.sources:
             return
         self.sources.remove(source)
-        delay = self._bus.options.link_retry_delay
         LOG.warning(
-            "%s has detached the subscription to %s%s; trying again in %s s",
-            self._bus,
+            "The bus has detached the subscription to %s%s; trying again in %s s",
             source.address,
             f" ({condition})" if condition else "",
-            delay,
+            self._retry_delay,
         )
-        self._bus.later(delay, lambda: self._reattach(source.address))
+        self._duties.later(self._retry_delay, lambda: self._reattach(source.address))
 
     def _reattach(self, address: str) -> None:
-        if self._bus.connection is not None and not self.stopped:
-            self.attach_source(self._bus.connection.endpoint, address)
+        if self._line is not None and not self.stopped:
+            self._attach(self._line, address)
 
     def on_arrived(self, source: Source, delivery: Any, data: bytes) -> None:
         """A message has come in on a link."""
         if self.stopped:
             self.give_back(source, delivery, RELEASED)
         else:
-            self._bus.afterwards(self._on_message, source, delivery, data)
+            self._duties.afterwards(self._on_message, source, delivery, data)
 
     def taken(self, source: Source) -> None:
         """The service has taken a message: make room for another."""
@@ -197,58 +198,78 @@ class Subscription:
 
     def lost(self) -> None:
         """The connection is gone, and the links with it."""
+        self._line = None
         self.sources = []
         self.ready.wake()
         self.ended.wake()
 
 
 class Subscriptions:
-    """The receiving side of a bus: its subscriptions, attached while it is up."""
+    """The receiving side of a bus: its subscriptions, attached while it is up.
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    :param start: has the bus connect, if it does not already
+    :param lock: the lock of the bus
+    """
+
+    def __init__(self, start: Callable[[], None], lock: CombiningLock) -> None:
+        self._start = start
+        self._lock = lock
+        self._line: Line | None = None
         self._subscriptions: list[Subscription] = []
 
     def __bool__(self) -> bool:
         """Messages may come in."""
         return bool(self._subscriptions)
 
-    def add(self, subscription: Subscription) -> None:
-        """Attach a subscription now, if the bus is up, and whenever it is.
+    # -- without the lock --------------------------------------------------------
 
-        Called without the lock.
-        """
-        bus = self._bus
-        bus.start()
-        with bus.lock:
+    def add(self, subscription: Subscription) -> None:
+        """Attach a subscription now, if the bus is up, and whenever it is."""
+        self._start()
+        with self._lock:
             self._subscriptions.append(subscription)
-            if bus.connection is not None and bus.addressing is not None:
-                subscription.attach(bus.connection.endpoint, bus.addressing)
-                bus.outbox.open_relay(bus.connection.endpoint)
-                bus.flush()
+            if self._line is not None:
+                subscription.up(self._line)
+                self._line.flush()
         subscription.ready.wait(SUBSCRIBE_TIMEOUT)
 
+    def start(self, subscription: Subscription) -> None:
+        """Let messages come."""
+        with self._lock:
+            subscription.start()
+            self._flush()
+
+    def stop(self, subscription: Subscription) -> None:
+        """Let no more messages come."""
+        with self._lock:
+            subscription.stop()
+            self._flush()
+
     def remove(self, subscription: Subscription) -> None:
-        """Detach a subscription for good; called without the lock."""
-        if self._bus.forked:
-            return
+        """Detach a subscription for good, as soon as the peer has stopped sending."""
         if subscription.draining:
             subscription.ended.wait(DRAIN_TIMEOUT)
-        with self._bus.lock:
+        with self._lock:
             if subscription in self._subscriptions:
                 self._subscriptions.remove(subscription)
                 subscription.detach()
-                self._bus.flush()
+                self._flush()
 
-    def attach(self, endpoint: Endpoint, addressing: Addressing) -> None:
+    def _flush(self) -> None:
+        if self._line is not None:
+            self._line.flush()
+
+    # -- with the lock -------------------------------------------------------------
+
+    def up(self, line: Line) -> None:
         """The bus is up."""
+        self._line = line
         for subscription in self._subscriptions:
-            subscription.attach(endpoint, addressing)
-        if self._subscriptions:
-            self._bus.outbox.open_relay(endpoint)
+            subscription.up(line)
 
     def lost(self) -> None:
         """The connection is gone."""
+        self._line = None
         for subscription in self._subscriptions:
             subscription.lost()
 

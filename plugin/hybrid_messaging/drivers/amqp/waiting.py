@@ -2,98 +2,97 @@
 """The thread that sends a message waits for what becomes of it.
 
 It watches its own deadlines: the thread that reads has no timers for messages,
-it only tells what the bus has said about them.
+it only says what the peer has said about them.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from oslo_messaging import exceptions
 
 from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.amqp.connection import CALLERS_READ
-from hybrid_messaging.drivers.amqp.route import Outgoing, State
+from hybrid_messaging.drivers.amqp.outbox import SETTLING, Outbox
+from hybrid_messaging.drivers.amqp.outgoing import Outgoing, State
+from hybrid_messaging.drivers.combining import CombiningLock
+from hybrid_messaging.drivers.turns import Turns
 
-if TYPE_CHECKING:
-    from hybrid_messaging.drivers.amqp.bus import Bus
-
-#: A router that has confirmed a link grants its credit within this, if anybody
-#: listens: seconds before its silence means that nobody does.
-SETTLING = 0.25
 #: Pauses before a message that came back unseen is sent again, in seconds.
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
-#: A thread that has sent alone so many times in a row reads for itself.
-LONE_SENDINGS = 4
+#: Seconds after which a message that is queued is looked at again at the latest.
+LONGEST_LOOK = 2.0
 
 
 class Waiting:
-    """The threads of a process that wait on one bus."""
+    """The threads of a process that wait on one bus.
 
-    def __init__(self, bus: Bus) -> None:
-        self.bus = bus
-        self._threads = 0
-        #: messages sent since two threads waited at once
-        self.alone = 0
+    :param start: has the bus connect, and do so now if it is about to
+    :param lock: the lock of the bus
+    :param outbox: takes the messages
+    :param turns: who reads
+    :param read: reads in the calling thread while something holds, until a moment;
+        returns False if the thread is to wait for what others read
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], None],
+        lock: CombiningLock,
+        outbox: Outbox,
+        turns: Turns,
+        read: Callable[[Callable[[], bool], float], bool],
+    ) -> None:
+        self._start = start
+        self.lock = lock
+        self.outbox = outbox
+        self._turns = turns
+        self._read = read
 
     def send(
-        self,
-        message: Outgoing,
-        timeout: float,
-        unreachable_timeout: float | None = None,
+        self, outgoing: Outgoing, timeout: float, monitor: float | None = None
     ) -> Any:
         """Send a message and wait until it is over.
 
         :param timeout: seconds that all of it may take
-        :param unreachable_timeout: seconds to wait for somebody to listen; None:
-            the option's
+        :param monitor: seconds between two signs of life that the server has to give
         :returns: the body of the reply, for a call
         :raises DeliveryError: it did not get through, its class says why
         :raises MessagingTimeout: the time was up first
         """
-        if message.fanout:
-            unreachable_timeout = 0  # a fanout to nobody is no error: do not wait
-        elif unreachable_timeout is None:
-            unreachable_timeout = self.bus.options.unreachable_timeout
-        self.bus.start()
-        self.bus.lock.leave(self._begin, message)
+        self._start()
+        self._turns.begin()
         try:
-            _Wait(self, message, timeout, unreachable_timeout).run()
+            self.lock.leave(self._submit, outgoing)
+            _Wait(self, outgoing, timeout, monitor).run()
         finally:
-            self.bus.lock.leave(self._end, message)
-        if message.error is not None:
-            raise message.error
-        return message.reply
+            self._turns.end()
+            if outgoing.state is not State.DONE:  # its thread has been torn away
+                self.lock.leave(self.outbox.cancel, outgoing, None)
+        if outgoing.error is not None:
+            raise outgoing.error
+        return outgoing.reply
 
-    def _begin(self, message: Outgoing) -> None:
-        # where requests come in, nobody else may keep the bus' thread from reading
-        if self._threads or self.bus.subscriptions:
-            if self.alone >= LONE_SENDINGS:
-                self.step_in()  # whoever has read for itself may not do so now
-            self.alone = 0
-        else:
-            self.alone += 1
-        self._threads += 1
+    def _submit(self, outgoing: Outgoing) -> None:
+        if outgoing.state is State.DONE:  # given up before anybody had the time
+            return
         try:
-            self.bus.outbox.submit(message)
+            self.outbox.submit(outgoing)
         except Exception as error:
-            message.finish(error)
-        if message.state is State.DONE:
-            message.waiter.wake()
+            outgoing.finish(error)
+        if outgoing.state is State.DONE:
+            outgoing.waiter.wake()
 
-    def _end(self, message: Outgoing) -> None:
-        if message.state is not State.DONE:  # its thread has been torn away
-            self.bus.outbox.cancel(message, None)
-        self._threads -= 1
-        if self._threads:
-            self.step_in()
+    def sleep(self, outgoing: Outgoing, until: float) -> None:
+        """Wait for news of a message, by reading if nobody else does."""
+        if not self._read(outgoing.waits, until):
+            self.pause(outgoing, until - time.monotonic())
 
-    def step_in(self) -> None:
-        """Have the bus' own thread read."""
-        connection = self.bus.connection
-        if connection is not None:
-            connection.step_in()
+    def pause(self, outgoing: Outgoing, seconds: float) -> None:
+        """Wait for news of a message that others read."""
+        self._turns.follow()
+        outgoing.waiter.wait(seconds)
 
 
 class _Wait:
@@ -102,133 +101,113 @@ class _Wait:
     def __init__(
         self,
         waiting: Waiting,
-        message: Outgoing,
+        outgoing: Outgoing,
         timeout: float,
-        unreachable_timeout: float,
+        monitor: float | None,
     ) -> None:
         self._waiting = waiting
-        self._bus = waiting.bus
-        self._message = message
-        self._deadline = message.since + timeout
-        self._unreachable_timeout = unreachable_timeout
+        self._lock = waiting.lock
+        self._outbox = waiting.outbox
+        self._outgoing = outgoing
+        self._deadline = outgoing.since + timeout
+        self._monitor = monitor
         # when to look whether waiting still makes sense
-        self._look_up = message.since + unreachable_timeout
+        sent = outgoing.state is State.SENT
+        self._look_up = self._deadline if sent else outgoing.since + SETTLING
+        self._interval = SETTLING
         self._pause = FIRST_PAUSE
 
     def run(self) -> None:
-        message = self._message
-        while message.state is not State.DONE:
-            self._sleep(
-                min(
-                    self._look_up,
-                    self._deadline,
-                    message.monitor_until or self._deadline,
-                )
-            )
-            if message.state is State.RELEASED:
+        """Wait until the message is over."""
+        outgoing = self._outgoing
+        while outgoing.state is not State.DONE:
+            until = min(self._look_up, self._deadline, self._silent_at())
+            self._waiting.sleep(outgoing, until)
+            if outgoing.state is State.RELEASED:
                 self._send_again()
-            elif message.state is not State.DONE:
-                with self._bus.lock:
+            elif outgoing.state is not State.DONE:
+                with self._lock:
                     self._watch()
 
-    def _sleep(self, until: float) -> None:
-        if CALLERS_READ and self._waiting.alone >= LONE_SENDINGS:
-            connection = self._bus.connection
-            if connection is not None and connection.read_while(
-                self._message.waits, until, self._bus.catch_up
-            ):
-                return
-        self._message.waiter.wait(until - time.monotonic())
+    def _silent_at(self) -> float:
+        """When the server has given no sign of life for too long."""
+        if self._monitor is None:
+            return self._deadline
+        return self._outgoing.alive + self._monitor
 
     def _send_again(self) -> None:
         """After the message came back unseen: a little later, or never."""
-        message, outbox = self._message, self._bus.outbox
+        outgoing, outbox = self._outgoing, self._outbox
         now = time.monotonic()
-        unseen_since = message.unseen_since or message.since
-        gives_up = min(self._deadline, unseen_since + self._unreachable_timeout)
-        if now >= gives_up or not message.may_retry():
-            with self._bus.lock:
-                if message.state is State.RELEASED:
-                    message.finish(self._unreachable())
-            return
-        self._waiting.step_in()
-        message.waiter.wait(0)  # who reads for itself has not taken the wake-up yet
-        message.waiter.wait(min(self._pause, gives_up - now))
+        with self._lock:
+            until = outbox.nobody_listens(outgoing, now)
+            gives_up = self._deadline if until is None else min(self._deadline, until)
+            if now >= gives_up or not outgoing.may_retry():
+                outbox.cancel(outgoing, outbox.unreachable(outgoing))
+                return
+        self._waiting.pause(outgoing, 0)  # who has read has left a wake-up
+        self._waiting.pause(outgoing, min(self._pause, gives_up - now))
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
-        with self._bus.lock:
-            if message.state is State.RELEASED:
-                outbox.submit(message)
-                self._bus.flush()
+        self._look_up = time.monotonic() + SETTLING
+        with self._lock:
+            outbox.submit(outgoing)
+            outbox.flush()
 
     def _watch(self) -> None:
         """After a sleep that nothing ended: sleep on, or fail."""
-        message, outbox = self._message, self._bus.outbox
-        if message.state in (State.DONE, State.RELEASED):
+        outgoing, outbox = self._outgoing, self._outbox
+        if not outgoing.waits():
             return
         now = time.monotonic()
         if now >= self._deadline:
-            outbox.cancel(message, self._timed_out())
-        elif message.monitor_until is not None and now >= message.monitor_until:
+            outbox.cancel(outgoing, self._timed_out(now))
+        elif now >= self._silent_at():
             outbox.cancel(
-                message,
+                outgoing,
                 exceptions.MessagingTimeout(
                     f"{self._what()}: no sign of life from the server within"
-                    f" {message.monitor_interval:g} s"
+                    f" {self._monitor:g} s"
                 ),
             )
-        elif message.state is State.SENT:
+        elif outgoing.state is State.SENT:
             self._look_up = self._deadline
         else:
             self._watch_queued(now)
 
     def _watch_queued(self, now: float) -> None:
-        message, route = self._message, self._message.route
-        if route is None or route.attached is None or not route.deserted:
-            self._look_up = now + max(self._unreachable_timeout, SETTLING)
-            return
-        self._look_up = max(
-            message.since + self._unreachable_timeout,
-            route.attached + max(self._unreachable_timeout, SETTLING),
-        )
-        if now >= self._look_up:
-            error = None if message.fanout else self._unreachable()
-            self._bus.outbox.cancel(message, error)
+        until = self._outbox.nobody_listens(self._outgoing, now)
+        if until is None:
+            self._look_up = now + self._interval
+            self._interval = min(self._interval * 2, LONGEST_LOOK)
+        elif now < until:
+            self._look_up = until
+        else:
+            self._outbox.give_up(self._outgoing)
 
     # -- what went wrong, for people -------------------------------------------
 
     def _what(self) -> str:
-        return f"{self._message.name} to {self._bus.outbox.where(self._message)}"
+        outgoing = self._outgoing
+        return f"{outgoing.message.name} to {self._outbox.where(outgoing)}"
 
-    def _unreachable(self) -> Exception:
-        hint = ""
-        if self._message.service == "notify" and self._bus.routing:
-            hint = (
-                "; the peer is a router, which stores nothing: notifications need a"
-                " broker (set [oslo_messaging_notifications] transport_url)"
-            )
-        route = self._message.route
-        refusal = f" ({route.refusal})" if route is not None and route.refusal else ""
-        return errors.TargetUnreachable(
-            f"{self._what()}: nobody listens there{refusal}{hint}"
-        )
-
-    def _timed_out(self) -> Exception:
-        message = self._message
-        took = f"{time.monotonic() - message.since:.1f} s"
-        if self._bus.addressing is None:
+    def _timed_out(self, now: float) -> Exception:
+        outgoing, outbox = self._outgoing, self._outbox
+        within = f"within {now - outgoing.since:.1f} s"
+        if not outbox.connected:
             return errors.BusUnavailable(
-                f"{self._what()}: no connection within {took}: {self._bus.reason}"
+                f"{self._what()}: no connection {within}: {outbox.reason}"
             )
-        if message.state is State.SENT:
-            awaited = "reply" if message.id is not None else "confirmation"
-            return exceptions.MessagingTimeout(
-                f"{self._what()}: no {awaited} within {took}"
-            )
-        if not self._bus.outbox.has_return(message):
+        if outgoing.state is State.SENT:
+            if outgoing.message.id is not None:
+                why = f"no reply {within}"
+            else:
+                why = f"nobody had room for it {within}; it was withdrawn"
+            return exceptions.MessagingTimeout(f"{self._what()}: {why}")
+        if not outbox.has_return(outgoing.message):
             return errors.MessageRefused(
                 f"{self._what()}: the bus has not given an address for the reply"
-                f" within {took}"
+                f" {within}"
             )
-        return errors.DeliveryError(
-            f"{self._what()}: the listeners took no more messages within {took}"
-        )
+        if outbox.knows_of_nobody(outgoing, now):
+            return outbox.unreachable(outgoing)
+        return errors.DeliveryError(f"{self._what()}: nobody had room for it {within}")

@@ -31,7 +31,7 @@ LOOK_AT = {
     "directed": f"{_PREFIXES}unicast has to be closest, or anycast",
     "fanout": f"{_PREFIXES}multicast has to be multicast",
     "large": "a router's policies: maxMessageSize; a broker's disk",
-    "nobody": f"{_SETTLED}; unreachable_timeout",
+    "nobody": f"{_SETTLED}; restart_timeout",
     "killed": _SETTLED,
     "separation": "the addresses that are listed: they are of services that need "
     "`hybrid-messaging configure` or a restart",
@@ -113,4 +113,4 @@ def clean_up(bus: Bus, run: Run) -> None:
 
 
 def _router_grace(bus: Bus) -> float:
-    return float(bus.options.unreachable_timeout)
+    return float(bus.options.restart_timeout)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why there is no connection, in words for those who operate the bus."""
+
+from __future__ import annotations
+
+from hybrid_messaging.drivers.amqp import security
+from hybrid_messaging.drivers.amqp.hosts import Host
+
+#: What a peer has done whose end of the connection has been closed.
+CLOSED = "has closed the connection"
+
+#: What qpid-proton says of a peer that is silent for longer than idle_timeout.
+_SILENCE = "local-idle-timeout expired"
+#: Conditions that only repeat what has happened (AMQP 1.0, part 2, section 2.8.16).
+_FORCED = "amqp:connection:forced"
+_FRAMING = "amqp:connection:framing-error"
+#: What qpid-proton says of a connection that ends within a frame or before the first.
+_CUT_OFF = ("connection aborted", "no protocol header")
+
+
+class ConnectionFailed(Exception):
+    """A connection could not be made, or has ended, for the reason in the text."""
+
+
+class AuthenticationFailed(ConnectionFailed):
+    """One end does not accept who the other one says it is."""
+
+
+def of_system(error: OSError) -> str:
+    """What the operating system says, as part of a sentence."""
+    text = error.strerror or str(error) or "no reason given"
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
+def of_dialling(host: Host, error: OSError | None) -> ConnectionFailed:
+    """Why no address of a host could be reached."""
+    if error is None:
+        return ConnectionFailed(f"the name of {host} has no address")
+    return _failure(host, f"does not answer ({of_system(error)})")
+
+
+def of_silence(host: Host, seconds: float) -> ConnectionFailed:
+    """A host accepts connections, but does not open them."""
+    return _failure(
+        host, f"has not answered as an AMQP 1.0 peer does within {seconds:g} s"
+    )
+
+
+def of_authentication(host: Host, reason: str) -> ConnectionFailed:
+    """A host does not accept who we are."""
+    user = host.username or "(anonymous)"
+    detail = f" ({reason})" if reason else ""
+    return AuthenticationFailed(f"the router at {host} refuses user {user}{detail}")
+
+
+def of_pause(seconds: float) -> ConnectionFailed:
+    """The peer was not heard because nobody listened."""
+    return ConnectionFailed(f"this process was stopped for {seconds:.0f} s")
+
+
+def is_silence(reason: str) -> bool:
+    """Whether an endpoint has ended because its peer was silent."""
+    return _SILENCE in reason
+
+
+def of_ending(host: Host, seen: str | None, reason: str) -> ConnectionFailed:
+    """Why a connection has ended.
+
+    :param seen: what its socket has shown, if anything
+    :param reason: what the endpoint says of it, or ''
+    """
+    condition, _, description = reason.partition(": ")
+    if is_silence(reason):
+        return ConnectionFailed(
+            f"the connection to the router at {host} was silent for longer than its"
+            " idle timeout"
+        )
+    if condition == _FORCED:
+        return _failure(host, CLOSED + (f" ({description})" if description else ""))
+    if condition == _FRAMING and not any(words in reason for words in _CUT_OFF):
+        return _failure(host, f"has sent what is no AMQP 1.0 ({description})")
+    if seen is not None:
+        return _failure(host, seen)
+    return _failure(host, CLOSED + (f" ({reason})" if reason else ""))
+
+
+def _failure(host: Host, what: str) -> ConnectionFailed:
+    kind = AuthenticationFailed if security.is_distrust(what) else ConnectionFailed
+    return kind(f"the router at {host} {what}")

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A message that is sent, and where it is on its way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+from hybrid_messaging.drivers.amqp.addressing import Service
+from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.protocol import codec
+from hybrid_messaging.protocol.endpoint import Delivery
+
+#: Characters from which on a message goes by a link in a session of its own.
+#: Where its reader is stuck, a router stops to read the session that a message of
+#: many buffers comes in on; skupper-router from 256 KB on.
+LARGE = 64 * 1024
+
+#: Marks a call whose sender expects it to stay unsettled until its reply is
+#: under way, so that the loss of the server reaches the caller through the
+#: router. Servers that do not know the mark settle at once, as ever.
+SETTLES_WITH_REPLY = "x-opt-settles-with-reply"
+_CALL_MARK = codec.mark([SETTLES_WITH_REPLY])
+
+
+class Message(NamedTuple):
+    """What is sent."""
+
+    #: what tells its target from others
+    key: Hashable
+    #: oslo_messaging.Target, or an address as the peer gave it
+    target: Any
+    #: what people call this kind of message
+    name: str
+    #: JSON text; None for a sign of life
+    body: str | None
+    service: Service = "rpc"
+    #: send it without asking for its outcome
+    settled: bool = False
+    #: message-id of a call; a message without one awaits no reply
+    id: str | None = None
+    correlation_id: Any = None
+    #: seconds that it may take in all
+    ttl: float | None = None
+    durable: bool = False
+    fanout: bool = False
+    #: how often it may be sent again; None or negative: as long as there is time
+    retry: int | None = None
+
+    @property
+    def large(self) -> bool:
+        return self.body is not None and len(self.body) >= LARGE
+
+    @property
+    def is_reply(self) -> bool:
+        """It goes to an address that the peer has given to somebody who waits."""
+        return isinstance(self.target, str)
+
+
+class State(Enum):
+    """Where a message is on its way."""
+
+    QUEUED = auto()  # waits for the bus, for a link, for somebody who listens
+    SENT = auto()  # handed to the bus; waits for the outcome or for the reply
+    RELEASED = auto()  # came back unseen; may be sent again
+    DONE = auto()  # it is over: `error` or `reply` say how
+
+
+class Outgoing:
+    """Where a message is, and what has become of it."""
+
+    __slots__ = (
+        "alive",
+        "delivery",
+        "error",
+        "message",
+        "reply",
+        "retries",
+        "route",
+        "since",
+        "state",
+        "waiter",
+    )
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.state = State.QUEUED
+        #: the outbox's link for it, and the queue in front of that
+        self.route: Any = None
+        self.delivery: Delivery | None = None
+        retry = message.retry
+        self.retries = None if retry is None or retry < 0 else retry
+        self.since = time.monotonic()
+        #: monotonic time of the server's last sign of life
+        self.alive = self.since
+        self.reply: Any = None
+        self.error: Exception | None = None
+        #: woken when the state has changed otherwise than from QUEUED to SENT
+        self.waiter = Waiter()
+
+    def encode(self, to: str, reply_to: str | None, settled: bool) -> bytes:
+        """The bytes of the message.
+
+        :param to: address it goes to
+        :param reply_to: address of the reply, for a call
+        :param settled: its outcome is not asked for
+        """
+        message = self.message
+        ttl = message.ttl
+        if ttl is not None:  # what is left of it
+            ttl = max(0.0, ttl - (time.monotonic() - self.since))
+        return codec.encode(
+            message.body,
+            to=to,
+            id=message.id,
+            reply_to=reply_to if message.id is not None else None,
+            correlation_id=message.correlation_id,
+            ttl=ttl,
+            expiry=None if ttl is None else time.time() + ttl,
+            durable=message.durable,
+            marks=_CALL_MARK if message.id is not None and not settled else b"",
+        )
+
+    def waits(self) -> bool:
+        """Nothing has been said about it yet that its sender has to act on."""
+        return self.state is State.SENT or self.state is State.QUEUED
+
+    def may_retry(self) -> bool:
+        """Count another attempt; False if there may be none."""
+        if self.retries is None:
+            return True
+        self.retries -= 1
+        return self.retries >= 0
+
+    def come_back(self) -> None:
+        """The peer has given it back unseen; the caller wakes who waits."""
+        self.state = State.RELEASED
+
+    def finish(self, error: Exception | None = None) -> None:
+        """It is over; the caller wakes who waits."""
+        self.error = error
+        self.state = State.DONE
