@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
 import sys
 import uuid
 from typing import Any
@@ -150,6 +151,62 @@ def test_exceptions_that_cannot_be_built_are_remote_errors() -> None:
     with pytest.raises(RemoteError) as caught:
         bodies.read_reply(body, [__name__])
     assert (caught.value.exc_type, caught.value.value) == ("Demanding", "sent")
+
+
+class Mute(Exception):
+    """An exception that does not even say what it is."""
+
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+
+class Keyed(Exception):
+    """An exception with keywords that no JSON has."""
+
+    kwargs = {"what": object()}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+            RemoteError,
+            "UnicodeDecodeError 'utf-8' codec can't decode byte 0xff",
+        ),
+        (
+            subprocess.CalledProcessError(3, ["make"], b"\xff"),
+            RemoteError,
+            "CalledProcessError Command .* returned non-zero exit status 3",
+        ),
+        (Particular(b"\xff", 1), Particular, "xff"),
+        (Particular({"deep": [{b"\xff": object()}]}), Particular, "deep"),
+        (Keyed("words"), Keyed, "words"),
+        (Mute(object()), Mute, "cannot be read"),
+        (ValueError("\udcff", b"\xff"), ValueError, "udcff"),
+    ],
+)
+def test_exceptions_that_cannot_be_encoded_come_as_text(
+    error: Exception, kind: type[Exception], words: str
+) -> None:
+    body = bodies.reply(None, failure(error))
+    with pytest.raises(kind, match=words) as caught:
+        bodies.read_reply(body, [__name__])
+    assert "test_bodies.py" in str(caught.value)  # where it was raised
+
+
+def test_a_value_that_cannot_be_encoded_becomes_the_reason() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    for value, words in ((loop, "Circular"), (b"\xff", "codec"), (object(), "object")):
+        with pytest.raises(ValueError, match=words):
+            bodies.read_reply(bodies.reply(value), [])
+
+
+def test_an_error_made_of_text_has_a_bounded_size() -> None:
+    with pytest.raises(Particular, match="x") as caught:
+        bodies.read_reply(bodies.refusal(Particular("x" * 10_000_000)), [__name__])
+    assert len(caught.value.args[0]) == bodies.TEXT_LIMIT
 
 
 @pytest.mark.parametrize(

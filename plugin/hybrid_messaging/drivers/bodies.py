@@ -8,14 +8,19 @@ understand each other.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import traceback
 from typing import Any, NamedTuple
 
 from oslo_messaging.rpc.client import RemoteError
 from oslo_serialization import jsonutils
 
 from hybrid_messaging.drivers import oslo
+
+#: Characters that an error reply made of text keeps of each of its parts.
+TEXT_LIMIT = 16 * 1024
 
 # One encoder for all threads: json.dumps(default=…) would build one per message.
 _encode = json.JSONEncoder(default=jsonutils.to_primitive).encode
@@ -55,26 +60,59 @@ def read_request(body: Any) -> Request:
     context = data.get("context") or {}
     timeout = data.get("call_monitor_timeout")
     if not isinstance(context, dict):
-        raise MalformedBody("the context is no object")
+        raise MalformedBody("the context of the request is no object")
     if timeout is not None and not _is_duration(timeout):
         raise MalformedBody("call_monitor_timeout is no number of seconds")
     try:
         message = oslo.deserialize_msg(data["request"])
     except Exception as error:  # oslo's exceptions for versions, among others
-        raise MalformedBody(f"{type(error).__name__}: {error}") from error
+        raise MalformedBody(f"the request cannot be read: {error}") from error
     if not isinstance(message, dict):
         raise MalformedBody("the request is no object")
     return Request(message, context, timeout)
 
 
 def reply(value: Any, failure: Any = None) -> str:
-    """The answer to a call.
+    """The answer to a call; there is one whatever the arguments are.
+
+    What cannot be encoded becomes an error that the caller gets instead: it would
+    wait for its whole timeout otherwise.
 
     :param failure: exc_info of an exception that is to be raised at the caller
     """
-    if failure:
-        return _encode({"failure": oslo.serialize_remote_exception(failure)})
-    return _encode({"response": value})
+    try:
+        if failure:
+            return _encode({"failure": oslo.serialize_remote_exception(failure)})
+        return _encode({"response": value})
+    except Exception as error:  # whatever a service's own objects raise
+        if failure:
+            return refusal(failure[1])
+        return refusal(
+            ValueError(f"What the endpoint returned cannot be sent: {error}")
+        )
+
+
+def refusal(error: BaseException) -> str:
+    """An answer that says by its text alone what went wrong.
+
+    The class of the exception is named; of its arguments only the text is kept,
+    and not all of a long one.
+    """
+    text, trace = "The text of the exception cannot be read.", ""
+    with contextlib.suppress(Exception):
+        text = str(error)
+    with contextlib.suppress(Exception):
+        trace = "".join(traceback.format_tb(error.__traceback__))
+    text = text[:TEXT_LIMIT]
+    told = {
+        "class": type(error).__name__,
+        "module": str(type(error).__module__),
+        "message": text,
+        "tb": [trace[-TEXT_LIMIT:]],
+        "args": [text],
+        "kwargs": {},
+    }
+    return _encode({"failure": _encode(told)})
 
 
 def read_reply(body: Any, allowed_remote_exmods: list[str]) -> Any:
@@ -104,7 +142,7 @@ def _object(body: Any) -> dict[str, Any]:
         # bytes are UTF-8; json.loads would look which encoding they have
         data = _decode(body if isinstance(body, str) else str(body, "utf-8"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise MalformedBody(f"no JSON text: {error}") from error
+        raise MalformedBody(f"the body is no JSON text: {error}") from error
     if not isinstance(data, dict):
         raise MalformedBody("the JSON text is no object")
     return data

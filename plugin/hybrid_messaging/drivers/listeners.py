@@ -13,6 +13,19 @@ from hybrid_messaging.drivers import oslo
 HandOver = Callable[[oslo.RpcIncomingMessage], None]
 
 
+class NotExecuted(BaseException):
+    """Ends oslo.messaging's work on a request that is not to be executed.
+
+    `acknowledge()` of a request raises it: its caller has given up, or another
+    server has got it. oslo.messaging's server would log any `Exception` with its
+    traceback, once per request. This leaves the server's task as `CancelledError`
+    leaves a coroutine, and ends in the task's future, which nobody reads.
+
+    Notification servers execute before they acknowledge, so notifications must not
+    raise it.
+    """
+
+
 class Inbox(Protocol):
     """Where a driver's messages for one listener arrive."""
 
