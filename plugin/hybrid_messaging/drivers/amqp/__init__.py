@@ -5,6 +5,7 @@ driver        what oslo.messaging calls
 incoming      what a service gets: requests, notifications, their listeners
 bus           the lasting side: connects, reconnects, and holds these together:
 outbox          what is sent: a route for each address, and the replies
+answers         the replies of a server on their way
 outgoing        a message that is sent, and where it is
 waiting         the threads that wait for what becomes of it
 subscription    the addresses that a listener receives from

@@ -21,7 +21,13 @@ from hybrid_messaging.drivers import bodies, errors, forks, logs, oslo, timeouts
 from hybrid_messaging.drivers.amqp import options as amqp_options
 from hybrid_messaging.drivers.amqp.addressing import Addressing, refusal
 from hybrid_messaging.drivers.amqp.bus import Bus, Side
-from hybrid_messaging.drivers.amqp.incoming import Desk, Inbox
+from hybrid_messaging.drivers.amqp.incoming import (
+    Desk,
+    Inbox,
+    Incoming,
+    Notification,
+    Request,
+)
 from hybrid_messaging.drivers.amqp.outgoing import Message, Outgoing
 from hybrid_messaging.drivers.listeners import HandOver, PollingListener, RpcListener
 
@@ -158,7 +164,7 @@ class AmqpDriver(oslo.BaseDriver):
                 found.append(addressing.unicast(target))
             return found
 
-        open_inbox = self._opens(addresses, self._options.rpc_server_credit)
+        open_inbox = self._opens(Request, addresses, self._options.rpc_server_credit)
 
         if batch_size == 1:
             return RpcListener(open_inbox)
@@ -190,14 +196,19 @@ class AmqpDriver(oslo.BaseDriver):
             found = (addressing.anycast(target, "notify") for target in targets)
             return list(dict.fromkeys(found))
 
-        open_inbox = self._opens(addresses, self._options.notify_server_credit)
+        open_inbox = self._opens(
+            Notification, addresses, self._options.notify_server_credit
+        )
 
         return oslo.PollStyleListenerAdapter(
             PollingListener(open_inbox), batch_size, batch_timeout
         )
 
     def _opens(
-        self, addresses: Callable[[Addressing], list[str]], capacity: int
+        self,
+        kind: type[Incoming],
+        addresses: Callable[[Addressing], list[str]],
+        capacity: int,
     ) -> Callable[[HandOver], Inbox]:
         """What opens an inbox for the messages to some addresses."""
         bus = self._bus("listening")
@@ -209,7 +220,7 @@ class AmqpDriver(oslo.BaseDriver):
             bus.waiting,
             bus.subscriptions,
         )
-        return lambda hand_over: Inbox(desk, addresses, capacity, hand_over)
+        return lambda hand_over: Inbox(desk, kind, addresses, capacity, hand_over)
 
     def cleanup(self) -> None:
         forks.notice()

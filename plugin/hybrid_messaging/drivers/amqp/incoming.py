@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
+import collections
+import time
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from oslo_messaging import exceptions
-
-from hybrid_messaging.drivers import bodies, logs, oslo
+from hybrid_messaging.drivers import bodies, errors, logs, oslo
 from hybrid_messaging.drivers.amqp.addressing import Addressing
+from hybrid_messaging.drivers.amqp.answers import Answers
 from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.outbox import Outbox
-from hybrid_messaging.drivers.amqp.outgoing import (
-    SETTLES_WITH_REPLY,
-    Message,
-    Outgoing,
-    State,
-)
+from hybrid_messaging.drivers.amqp.outgoing import SETTLES_WITH_REPLY
 from hybrid_messaging.drivers.amqp.subscription import (
     Source,
     Subscription,
@@ -25,9 +22,16 @@ from hybrid_messaging.drivers.amqp.subscription import (
 )
 from hybrid_messaging.drivers.amqp.waiting import Waiting
 from hybrid_messaging.drivers.combining import CombiningLock
-from hybrid_messaging.drivers.listeners import HandOver
+from hybrid_messaging.drivers.listeners import HandOver, NotExecuted
 from hybrid_messaging.protocol import codec
-from hybrid_messaging.protocol.endpoint import ACCEPTED, REJECTED, RELEASED, Outcome
+from hybrid_messaging.protocol.endpoint import (
+    ACCEPTED,
+    RECEIVER_LOST,
+    REJECTED,
+    RELEASED,
+    Delivery,
+    Outcome,
+)
 
 LOG = logs.get(__name__)
 
@@ -43,176 +47,346 @@ class Desk(NamedTuple):
     subscriptions: Subscriptions
 
 
-class Incoming(oslo.RpcIncomingMessage):
-    """A request or a notification that the service works on.
+class Stage(Enum):
+    """How far a message has come here. It leaves WAITING once."""
 
-    A call whose sender knows how is settled with its reply, not when it is
-    taken: if this process dies in between, the router tells the caller.
+    WAITING = auto()  # for a thread of the service
+    BEGUN = auto()  # the service works on it, or has done so
+    RETURNED = auto()  # given back to the bus, or refused
+    LOST = auto()  # its link has gone, and the bus has told its sender
+    WITHDRAWN = auto()  # its sender has given up
+    EXPIRED = auto()  # its sender has given up, as the time that it has waited shows
+
+
+class Incoming(oslo.RpcIncomingMessage):
+    """A message, from its arrival on.
+
+    :param inbox: that it has arrived in
+    :param source: the link that it came on, and has a credit of
+    :param delivery: to be settled; None if the peer has done that
     """
 
-    def __init__(
-        self,
-        desk: Desk,
-        source: Source,
-        delivery: Any,
-        envelope: codec.Message,
-        request: bodies.Request,
-    ) -> None:
-        super().__init__(request.context, request.message, envelope.id or "")
+    def __init__(self, inbox: Inbox, source: Source, delivery: Delivery | None) -> None:
+        super().__init__({}, {}, "")
+        self.inbox = inbox
+        self.source = source
+        self.delivery = delivery
+        self.stage = Stage.WAITING
+        #: its sender takes it for executed, or does not want to know
+        self.confirmed = delivery is None
+        if delivery is not None:
+            delivery.context = self
+
+    def read(self, data: bytes) -> bool:
+        """Decode the message.
+
+        :returns: whether it is to be handed to the service
+        :raises MalformedMessage: it is no AMQP message
+        :raises MalformedBody: it is nothing that oslo.messaging sends
+        """
+        envelope = codec.decode(data)
+        request = bodies.read_request(envelope.body)
+        self.ctxt, self.message = request.context, request.message
         self.client_timeout = request.call_monitor_timeout
-        self._desk = desk
-        self._source = source
-        self._delivery = delivery
-        self._reply_to = envelope.reply_to
-        self._id = envelope.id
-        self._settles_with_reply = (
-            source.line.routing
-            and self._reply_to is not None
-            and bool(envelope.annotations.get(SETTLES_WITH_REPLY))
-        )
+        self.msg_id = envelope.id or ""
+        return self._understand(envelope)
+
+    def _understand(self, envelope: codec.Message) -> bool:
+        raise NotImplementedError
+
+    def handed_over(self) -> None:
+        """The service has it, and will begin with it when it can."""
+
+    def on_withdrawn(self) -> None:
+        """The peer no longer waits for what becomes of it; the lock is held."""
+        self.inbox.drop(self, Stage.WITHDRAWN)
+
+    def heartbeat(self) -> None:
+        """Only a call has somebody who waits for signs of life."""
+
+    def reply(self, reply: Any = None, failure: Any = None) -> None:
+        """Only a call has somebody who waits for a reply."""
+
+
+class Notification(Incoming):
+    """A notification: settled when the service has dealt with it.
+
+    A listener works on all that it has taken, also after its stop. So a notification
+    has begun as soon as the listener has it.
+    """
+
+    def _understand(self, envelope: codec.Message) -> bool:
+        return self.inbox.begin(self)
 
     def acknowledge(self) -> None:
-        self._desk.lock.leave(self._take)
-
-    def _take(self) -> None:
-        if self._source.line.up:
-            self._source.subscription.taken(self._source)
-            if not self._settles_with_reply:
-                self._settle(ACCEPTED)
+        self.inbox.leave(self._settle, ACCEPTED)
 
     def requeue(self) -> None:
-        self._desk.lock.leave(self._release)
+        self.inbox.leave(self._settle, RELEASED)
 
-    def _release(self) -> None:
-        if self._source.line.up:
-            self._source.subscription.taken(self._source)
-            self._settle(RELEASED)
+    def _settle(self, outcome: Outcome) -> None:
+        self.source.settle(self.delivery, outcome)
+        self.source.free()
+
+
+class Request(Incoming):
+    """A call or a cast: executed by this server, by another one, or by none.
+
+    Behind a router, a cast is confirmed when it arrives: its sender does not wait for
+    a thread of the service. A call whose sender knows how is settled with its reply:
+    if this process dies before that, the router tells the caller. Everything else is
+    settled when the service begins with it; until then, a broker keeps it.
+
+    What has not begun when the listener stops, goes back to the bus if that is still
+    possible. What has not begun when its sender gives up, is not executed.
+    """
+
+    def __init__(self, inbox: Inbox, source: Source, delivery: Delivery | None) -> None:
+        super().__init__(inbox, source, delivery)
+        self._reply_to: str | None = None
+        self._id: Any = None
+        self._settles_with_reply = False
+        self._expires: float | None = None
+
+    def _understand(self, envelope: codec.Message) -> bool:
+        self._reply_to = envelope.reply_to
+        self._id = envelope.id
+        if self._reply_to is None:
+            return self.stage is Stage.WAITING
+        if envelope.ttl is not None:
+            # by our own clock, which need not agree with the sender's
+            self._expires = time.monotonic() + envelope.ttl / 1000
+        self._settles_with_reply = self.source.line.routing and bool(
+            envelope.annotations.get(SETTLES_WITH_REPLY)
+        )
+        if self._settles_with_reply and self.confirmed:
+            # it was not sent like that: its caller has settled it on its way here
+            self.inbox.leave(self.inbox.drop, self, Stage.WITHDRAWN)
+            return False
+        return self.stage is Stage.WAITING
+
+    def handed_over(self) -> None:
+        if self._reply_to is None and not self.confirmed and self.source.line.routing:
+            self.inbox.leave(self._confirm)
+
+    def _confirm(self) -> None:
+        if self.stage is Stage.WAITING or self.stage is Stage.BEGUN:
+            self.confirmed = True
+            self.source.settle(self.delivery, ACCEPTED)
+
+    def acknowledge(self) -> None:
+        """Begin, unless that was done before.
+
+        :raises NotExecuted: the request is not to be executed here
+        """
+        if self.stage is Stage.BEGUN:
+            return
+        if self._expires is not None and time.monotonic() > self._expires:
+            self.inbox.leave(self.inbox.drop, self, Stage.EXPIRED, RELEASED)
+            raise NotExecuted
+        if not self.inbox.begin(self):
+            raise NotExecuted
+        self.inbox.leave(self._begun)
+
+    def _begun(self) -> None:
+        self.source.free()
+        if not self._settles_with_reply:
+            self.source.settle(self.delivery, ACCEPTED)
+
+    def requeue(self) -> None:
+        self.inbox.leave(self.inbox.drop, self, Stage.RETURNED, RELEASED)
 
     def heartbeat(self) -> None:
         if self._reply_to is not None:
-            self._answer("RPC heartbeat", None, ttl=self.client_timeout)
+            answers = self.inbox.answers
+            self.inbox.leave(
+                self._post,
+                answers.sign_of_life(self._reply_to, self._id, self.client_timeout),
+                _ignore,
+            )
 
     def reply(self, reply: Any = None, failure: Any = None) -> None:
         if self._reply_to is None:
             return
-        try:
-            body = bodies.reply(reply, failure)
-        except Exception as error:
-            LOG.exception("The reply to %s cannot be sent", self._id)
-            body = bodies.reply(None, (type(error), error, error.__traceback__))
-        self._answer("RPC reply", body, last=True)
-
-    def _answer(
-        self,
-        name: str,
-        body: str | None,
-        ttl: float | None = None,
-        last: bool = False,
-    ) -> None:
-        address = self._reply_to or ""
-        desk = self._desk
-        message = Message(
-            desk.outbox.reply_route(address),
-            address,
-            name,
-            body,
-            settled=not last or "rpc-reply" in desk.options.pre_settled,
-            correlation_id=self._id,
-            ttl=ttl,
-            retry=desk.options.default_reply_retry,
-        )
+        answers = self.inbox.answers
+        message = answers.reply(self._reply_to, self._id, bodies.reply(reply, failure))
         if message.settled:
-            desk.lock.leave(self._post, message, last)
+            self.inbox.leave(self._post, message, self._answered)
+        elif self.source.line.up:
+            self.inbox.leave(self._answered, answers.deliver(message))
+
+    def _post(self, message: Any, on_end: Callable[[Exception | None], None]) -> None:
+        if self.source.line.up:
+            self.inbox.answers.post(message, on_end)
         else:
-            self._deliver(message)
-
-    def _post(self, message: Message, last: bool) -> None:
-        """Send a reply without asking what becomes of it."""
-        desk = self._desk
-        if not self._source.line.up:
             LOG.debug("The reply address of %s went with the connection", self._id)
+
+    def _answered(self, error: Exception | None) -> None:
+        """The reply is on its way, or cannot be sent."""
+        if isinstance(error, errors.MessageRefused) and self._reply_to is not None:
+            LOG.warning("%s; its caller gets this error instead", error)
+            answers = self.inbox.answers
+            self._post(
+                answers.reply(self._reply_to, self._id, bodies.refusal(error)),
+                self._settle,
+            )
+        else:
+            self._settle(error)
+
+    def _settle(self, error: Exception | None) -> None:
+        if error is None:
+            self.source.settle(self.delivery, ACCEPTED)
             return
-        outgoing = Outgoing(message)
-        desk.outbox.submit(outgoing)
-        if outgoing.state is State.QUEUED:
-            timeout = desk.options.default_reply_timeout
-            desk.duties.later(timeout, lambda: self._drop(outgoing))
-        if last:
-            self._settle(ACCEPTED)
+        level = LOG.debug if isinstance(error, _BUS_AWAY) else LOG.warning
+        level("%s", error)
+        # so that the caller does not wait for what won't come
+        self.source.settle(self.delivery, RECEIVER_LOST)
 
-    def _drop(self, outgoing: Outgoing) -> None:
-        if outgoing.state is State.QUEUED:
-            message = outgoing.message
-            LOG.warning("The %s to %s found no taker", message.name, message.target)
-            self._desk.outbox.cancel(outgoing, None)
 
-    def _deliver(self, message: Message) -> None:
-        """Send a reply and see to it that it arrives."""
-        try:
-            timeout = self._desk.options.default_reply_timeout
-            self._desk.waiting.send(Outgoing(message), timeout)
-        except exceptions.MessagingException as error:
-            LOG.error("%s", error)
-        self._desk.lock.leave(self._settle, ACCEPTED)
+_BUS_AWAY = (errors.BusLost, errors.BusUnavailable)
 
-    def _settle(self, outcome: Outcome) -> None:
-        delivery, self._delivery = self._delivery, None
-        if delivery is not None and not self._source.link.closed:
-            self._source.link.settle(delivery, outcome)
-            self._source.subscription.settled(self._source)
+
+def _ignore(error: Exception | None) -> None:
+    """A sign of life that is lost is missed by nobody but the caller's monitor."""
 
 
 class Inbox:
-    """Takes the messages of a subscription and hands them on as requests.
+    """Takes the messages of one listener and hands them on.
 
-    :param hand_over: called in the bus' thread for every message
+    :param desk: parts of the bus
+    :param kind: what the messages are
+    :param addresses: returns the addresses, once it is known how the peer names them
+    :param capacity: messages that may be under way or wait here, per address
+    :param hand_over: called with every message in the thread that reads
     """
 
     def __init__(
         self,
         desk: Desk,
+        kind: type[Incoming],
         addresses: Callable[[Addressing], list[str]],
         capacity: int,
         hand_over: HandOver,
     ) -> None:
         self._desk = desk
+        self._kind = kind
         self._hand_over = hand_over
+        #: Who takes a message out of here decides on it: set.remove() is one step.
+        self._waiting: set[Incoming] = set()
+        #: messages that have not begun, by what became of them
+        self.dropped: collections.Counter[Stage] = collections.Counter()
+        self._lost = 0
+        self.answers = Answers(
+            desk.options, desk.duties, desk.outbox, desk.waiting.send
+        )
         self._subscription = Subscription(
-            desk.duties,
-            desk.options.link_retry_delay,
-            addresses,
-            capacity,
-            self._on_message,
+            desk.duties, desk.options.link_retry_delay, addresses, capacity, self
         )
         desk.subscriptions.add(self._subscription)
+
+    # -- the listener ----------------------------------------------------------
 
     def start(self) -> None:
         self._desk.subscriptions.start(self._subscription)
 
     def stop(self) -> None:
         self._desk.subscriptions.stop(self._subscription)
+        if self.confirmed:
+            LOG.info(
+                "%d messages that were confirmed to their senders are still to be"
+                " executed",
+                self.confirmed,
+            )
 
     def cleanup(self) -> None:
         self._desk.subscriptions.remove(self._subscription)
-
-    def _on_message(self, source: Source, delivery: Any, data: bytes) -> None:
-        try:
-            envelope = codec.decode(data)
-            request = bodies.read_request(envelope.body)
-        except (codec.MalformedMessage, bodies.MalformedBody) as error:
-            LOG.warning("Refused a message on %s: %s", source.address, error)
-            self._give_back(
-                source,
-                delivery,
-                Outcome(REJECTED.state, False, False, "amqp:decode-error", str(error)),
+        lost = self._lost + len(self._waiting)
+        if lost:
+            LOG.error(
+                "%d messages were confirmed to their senders, and the service ended"
+                " before it had executed them",
+                lost,
             )
+
+    # -- its messages ------------------------------------------------------------
+
+    @property
+    def confirmed(self) -> int:
+        """Messages that would be lost if the process were killed now."""
+        return sum(incoming.confirmed for incoming in tuple(self._waiting))
+
+    def leave(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Have something done with the bus' lock held."""
+        self._desk.lock.leave(function, *arguments)
+
+    def begin(self, incoming: Incoming) -> bool:
+        """Have the service begin with a message, unless it was decided otherwise."""
+        return self._move(incoming, Stage.BEGUN)
+
+    def drop(
+        self, incoming: Incoming, stage: Stage, outcome: Outcome | None = None
+    ) -> None:
+        """Do without a message, if it has not begun; called with the lock held.
+
+        :param outcome: what the bus is told, if it has not decided itself
+        """
+        if not self._move(incoming, stage):
             return
-        incoming = Incoming(self._desk, source, delivery, envelope, request)
+        LOG.debug("%s on %s: %s", incoming.msg_id, incoming.source.address, stage.name)
+        self.dropped[stage] += 1
+        # it may still be in the queue of a service that is busy or stuck
+        incoming.ctxt, incoming.message = {}, {}
+        if outcome is not None:
+            incoming.source.settle(incoming.delivery, outcome)
+        incoming.source.free()
+
+    # -- its subscription --------------------------------------------------------
+
+    def on_arrived(
+        self, source: Source, delivery: Delivery | None, data: bytes
+    ) -> None:
+        incoming = self._kind(self, source, delivery)
+        self._waiting.add(incoming)
+        self._desk.duties.afterwards(self._take, incoming, data)
+
+    def on_stopped(self) -> None:
+        for incoming in tuple(self._waiting):
+            if not incoming.confirmed:
+                self.drop(incoming, Stage.RETURNED, RELEASED)
+
+    def on_detached(self, source: Source) -> None:
+        for incoming in tuple(self._waiting):
+            if incoming.source is source and not incoming.confirmed:
+                self.drop(incoming, Stage.LOST)
+
+    # -- inside ------------------------------------------------------------------
+
+    def _take(self, incoming: Incoming, data: bytes) -> None:
+        address = incoming.source.address
+        try:
+            wanted = incoming.read(data)
+        except (codec.MalformedMessage, bodies.MalformedBody) as error:
+            LOG.warning("Refused a message on %s: %s", address, error)
+            refused = REJECTED._replace(
+                condition="amqp:decode-error", description=str(error)
+            )
+            self.leave(self.drop, incoming, Stage.RETURNED, refused)
+            return
+        if not wanted:
+            return
         try:
             self._hand_over(incoming)
         except RuntimeError as error:  # the service's executor has been shut down
-            LOG.debug("Gave back a message on %s: %s", source.address, error)
-            self._give_back(source, delivery, RELEASED)
+            LOG.debug("Gave back a message on %s: %s", address, error)
+            incoming.requeue()
+            self._lost += incoming.confirmed
+        else:
+            incoming.handed_over()
 
-    def _give_back(self, source: Source, delivery: Any, outcome: Outcome) -> None:
-        self._desk.lock.leave(self._subscription.give_back, source, delivery, outcome)
+    def _move(self, incoming: Incoming, stage: Stage) -> bool:
+        try:
+            self._waiting.remove(incoming)
+        except KeyError:
+            return False
+        incoming.stage = stage
+        return True

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from enum import Enum, auto
+from typing import Protocol
 
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.amqp.addressing import Addressing
@@ -12,12 +13,7 @@ from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.line import Line
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.waiter import Waiter
-from hybrid_messaging.protocol.endpoint import (
-    RELEASED,
-    Delivery,
-    Outcome,
-    Receiver,
-)
+from hybrid_messaging.protocol.endpoint import RELEASED, Delivery, Outcome, Receiver
 
 LOG = logs.get(__name__)
 
@@ -25,36 +21,142 @@ LOG = logs.get(__name__)
 DRAIN_TIMEOUT = 1.0
 #: Seconds that a new subscription waits to be confirmed.
 SUBSCRIBE_TIMEOUT = 5.0
+#: Seconds after which a router is asked again for what it keeps for a link that
+#: takes nothing any more.
+SWEEP_INTERVAL = 0.25
+
+
+class Life(Enum):
+    """How far the life of a link has come."""
+
+    OPENING = auto()  # asked for
+    OPEN = auto()  # confirmed by the peer
+    DRAINING = auto()  # takes nothing more; what is at work is still to be settled
+    DETACHED = auto()  # by us or by the peer, or lost with its connection
+
+
+class Receives(Protocol):
+    """Who gets what arrives on the links; called with the bus' lock held."""
+
+    def on_arrived(
+        self, source: Source, delivery: Delivery | None, data: bytes
+    ) -> None:
+        """A message has arrived; `delivery` is None if it is settled already.
+
+        It holds a credit of the link until `source.free()`.
+        """
+
+    def on_stopped(self) -> None:
+        """Nothing is received any more: what has not begun may go elsewhere."""
+
+    def on_detached(self, source: Source) -> None:
+        """The link is gone: the bus has decided on what was unsettled on it."""
 
 
 class Source:
-    """One receiving link of a subscription."""
+    """One receiving link of a subscription, and the credit on it.
 
-    __slots__ = ("address", "attached", "line", "link", "subscription", "taken")
+    :param line: the connection that it is on
+    :param capacity: messages that may be under way or wait here
+    """
 
-    def __init__(self, subscription: Subscription, line: Line, address: str):
+    __slots__ = (
+        "_capacity",
+        "_freed",
+        "address",
+        "life",
+        "line",
+        "link",
+        "subscription",
+    )
+
+    def __init__(
+        self, subscription: Subscription, line: Line, address: str, capacity: int
+    ) -> None:
         self.subscription = subscription
         self.line = line
         self.link: Receiver = line.endpoint.receiver(address)
         self.address = address
-        self.attached = False
-        #: messages taken since credit was last granted
-        self.taken = 0
+        self.life = Life.OPENING
+        self._capacity = capacity
+        #: credit to be granted with the next lot
+        self._freed = 0
         self.link.context = self
 
+    # -- what the peer does ----------------------------------------------------
+
     def on_open(self) -> None:
-        self.attached = True
+        if self.life is Life.OPENING:
+            self.life = Life.OPEN
         self.subscription.on_attached()
 
     def on_close(self, condition: str) -> None:
+        self.life = Life.DETACHED
         self.subscription.on_detached(self, condition)
 
     def on_flow(self) -> None:
-        if self.link.credit == 0:
-            self.subscription.settled(self)
+        self._end_if_done()
 
     def on_message(self, delivery: Delivery | None, data: bytes) -> None:
         self.subscription.on_arrived(self, delivery, data)
+
+    # -- what the listener does ------------------------------------------------
+
+    @property
+    def open(self) -> bool:
+        """It takes messages, as soon as the peer has confirmed it."""
+        return self.life is Life.OPENING or self.life is Life.OPEN
+
+    def start(self) -> None:
+        """Let messages come."""
+        self.link.grant(self._capacity)
+
+    def free(self) -> None:
+        """A message holds its credit no longer: let another one come."""
+        if self.open:
+            self._freed += 1
+            if self._freed * 2 >= self._capacity:
+                self.link.grant(self._freed)
+                self._freed = 0
+
+    def settle(self, delivery: Delivery | None, outcome: Outcome) -> None:
+        """Settle a message, unless that was done before or the link is gone."""
+        if delivery is not None and self.life is not Life.DETACHED:
+            self.link.settle(delivery, outcome)
+            self._end_if_done()
+
+    def stop(self) -> None:
+        """Take nothing more, and detach as soon as all that arrived is settled.
+
+        The bus would take what is unsettled then for lost with the server.
+        """
+        if self.open:
+            self.life = Life.DRAINING
+            if self.link.credit > 0:
+                self.link.drain()
+            self._end_if_done()
+
+    def sweep(self) -> None:
+        """Have a router send what it keeps for this link, to give it back.
+
+        Some choose a link for a message without regard to its credit, and keep
+        the message until there is some.
+        """
+        if self.life is Life.DRAINING and self.link.credit == 0:
+            self.link.grant(self._capacity)
+            self.link.drain()
+
+    def detach(self) -> None:
+        """Close the link, whatever is on it."""
+        if self.life is not Life.DETACHED:
+            self.life = Life.DETACHED
+            self.link.close()
+
+    def _end_if_done(self) -> None:
+        link = self.link
+        if self.life is Life.DRAINING and link.credit == 0 and link.unsettled == 0:
+            self.detach()
+            self.subscription.on_ended()
 
 
 class Subscription:
@@ -62,9 +164,11 @@ class Subscription:
 
     All methods are called with the bus' lock held.
 
-    :param addresses: tells the addresses, once it is known how the peer names them
+    :param duties: those of the bus
+    :param retry_delay: seconds before a link is attached again that the peer detached
+    :param addresses: returns the addresses, once it is known how the peer names them
     :param capacity: messages that may be under way or wait here, per address
-    :param on_message: called without the lock for every message
+    :param receives: gets what arrives
     """
 
     def __init__(
@@ -73,13 +177,13 @@ class Subscription:
         retry_delay: float,
         addresses: Callable[[Addressing], list[str]],
         capacity: int,
-        on_message: Callable[[Source, Any, bytes], None],
+        receives: Receives,
     ) -> None:
         self._duties = duties
         self._retry_delay = retry_delay
         self._addresses = addresses
         self._capacity = capacity
-        self._on_message = on_message
+        self._receives = receives
         self._line: Line | None = None
         self.sources: list[Source] = []
         self.started = False
@@ -89,6 +193,8 @@ class Subscription:
         #: woken when every address is detached after a stop, or the bus is lost
         self.ended = Waiter()
 
+    # -- what the bus does -------------------------------------------------------
+
     def up(self, line: Line) -> None:
         """Open the links on a new connection."""
         self._line = line
@@ -96,29 +202,31 @@ class Subscription:
             for address in self._addresses(line.addressing):
                 self._attach(line, address)
 
-    def _attach(self, line: Line, address: str) -> None:
-        source = Source(self, line, address)
-        self.sources.append(source)
-        if self.started:
-            source.link.grant(self._capacity)
-
-    def start(self) -> None:
-        """Let messages come."""
-        self.started = True
-        for source in self.sources:
-            source.link.grant(self._capacity)
+    def lost(self) -> None:
+        """The connection is gone, and the links with it."""
+        self._line = None
+        sources, self.sources = self.sources, []
+        for source in sources:
+            source.life = Life.DETACHED
+            self._receives.on_detached(source)
+        self.ready.wake()
+        self.ended.wake()
 
     def on_attached(self) -> None:
         """The peer has confirmed a link."""
-        if all(each.attached for each in self.sources):
+        if all(each.life is not Life.OPENING for each in self.sources):
             self.ready.wake()
 
     def on_detached(self, source: Source, condition: str) -> None:
         """The peer has closed a link: ask again in a while."""
         self.ready.wake()
+        self._receives.on_detached(source)
         if source not in self.sources:
             return
         self.sources.remove(source)
+        if self.stopped:
+            self.on_ended()
+            return
         LOG.warning(
             "The bus has detached the subscription to %s%s; trying again in %s s",
             source.address,
@@ -127,81 +235,68 @@ class Subscription:
         )
         self._duties.later(self._retry_delay, lambda: self._reattach(source.address))
 
+    def on_arrived(
+        self, source: Source, delivery: Delivery | None, data: bytes
+    ) -> None:
+        """A message has come in on a link."""
+        if self.stopped:
+            source.settle(delivery, RELEASED)
+        else:
+            self._receives.on_arrived(source, delivery, data)
+
+    def on_ended(self) -> None:
+        """A link is detached after the stop."""
+        if not self.draining:
+            self.ended.wake()
+
+    # -- what the listener does --------------------------------------------------
+
+    def start(self) -> None:
+        """Let messages come."""
+        self.started = True
+        for source in self.sources:
+            source.start()
+
+    def stop(self) -> None:
+        """Take no more messages, and give back what has not begun."""
+        if self.stopped:
+            return
+        self.stopped = True
+        self._receives.on_stopped()
+        for source in self.sources:
+            source.stop()
+        if self.draining and self._line is not None and self._line.routing:
+            self._duties.later(SWEEP_INTERVAL, self._sweep)
+
+    @property
+    def draining(self) -> bool:
+        """It is stopped, and has messages at work or under way."""
+        return any(each.life is Life.DRAINING for each in self.sources)
+
+    def detach(self) -> None:
+        """Close whatever is still open."""
+        self.stop()
+        for source in self.sources:
+            source.detach()
+        self.sources = []
+
+    # -- inside --------------------------------------------------------------------
+
+    def _attach(self, line: Line, address: str) -> None:
+        source = Source(self, line, address, self._capacity)
+        self.sources.append(source)
+        if self.started:
+            source.start()
+
     def _reattach(self, address: str) -> None:
         if self._line is not None and not self.stopped:
             self._attach(self._line, address)
 
-    def on_arrived(self, source: Source, delivery: Any, data: bytes) -> None:
-        """A message has come in on a link."""
-        if self.stopped:
-            self.give_back(source, delivery, RELEASED)
-        else:
-            self._duties.afterwards(self._on_message, source, delivery, data)
-
-    def taken(self, source: Source) -> None:
-        """The service has taken a message: make room for another."""
-        source.taken += 1
-        if source.taken * 2 >= self._capacity and not (
-            self.stopped or source.link.closed
-        ):
-            source.link.grant(source.taken)
-            source.taken = 0
-
-    def stop(self) -> None:
-        """Take no more messages.
-
-        A link is detached when nothing is under way on it any more, nor being
-        worked on: the bus would take that for lost with the server.
-        """
-        self.stopped = True
+    def _sweep(self) -> None:
         for source in self.sources:
-            self.settled(source)
-
-    def settled(self, source: Source) -> None:
-        """The service is done with a message, or the peer with its credit."""
-        link = source.link
-        if not self.stopped or link.closed or link.unsettled > 0:
-            return
-        if link.credit > 0:
-            link.drain()
-            return
-        link.close()
-        if not self.draining:
-            self.ended.wake()
-
-    @property
-    def draining(self) -> bool:
-        """It is stopped, and the peer may still have messages under way."""
-        return self.stopped and not all(each.link.closed for each in self.sources)
-
-    def give_back(self, source: Source, delivery: Any, outcome: Outcome) -> None:
-        """Let the bus do with a message what the outcome says."""
-        link = source.link
-        if link.closed:
-            return
-        if delivery is not None:
-            link.settle(delivery, outcome)
-        if not self.stopped:
-            self.taken(source)
-        elif link.unsettled > 0:
-            # Without credit the bus would keep messages for when there is some.
-            link.grant(1)
-        else:
-            self.settled(source)
-
-    def detach(self) -> None:
-        """Close whatever is still open."""
-        self.stopped = True
-        for source in self.sources:
-            source.link.close()
-        self.sources = []
-
-    def lost(self) -> None:
-        """The connection is gone, and the links with it."""
-        self._line = None
-        self.sources = []
-        self.ready.wake()
-        self.ended.wake()
+            source.sweep()
+        if self.draining:
+            self._duties.later(SWEEP_INTERVAL, self._sweep)
 
 
 class Subscriptions:
