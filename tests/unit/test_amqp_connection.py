@@ -15,10 +15,14 @@ from typing import Any, cast
 import pytest
 from oslo_config import cfg
 
+from hybrid_messaging.drivers import turns
+from hybrid_messaging.drivers.amqp import connection as amqp_connection
 from hybrid_messaging.drivers.amqp import options
-from hybrid_messaging.drivers.amqp.connection import Connection, ConnectionFailed
+from hybrid_messaging.drivers.amqp.connection import Connection
+from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.combining import CombiningLock
+from hybrid_messaging.drivers.turns import Turns
 from hybrid_messaging.protocol.endpoint import Handler
 
 
@@ -29,7 +33,10 @@ def server() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def connection(server: socket.socket) -> Iterator[Connection]:
+def connection(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Connection]:
+    monkeypatch.setattr(turns, "LONE_SENDINGS", 0)
     conf = cfg.ConfigOpts()
     conf.register_opts(options.OPTIONS, options.GROUP)
     host = Host("127.0.0.1", server.getsockname()[1], None, None)
@@ -37,9 +44,11 @@ def connection(server: socket.socket) -> Iterator[Connection]:
     handler = cast(Handler, None)
     group: Any = conf.oslo_messaging_amqp
     lock = CombiningLock(lambda: None)
-    connection = Connection(handler, lock, group, host, None, "container", {})
-    yield connection
-    connection.close()
+    made: list[Connection] = []
+    shared = Turns(lambda: made[0].wake(), lambda: made[0].wake_reader())
+    made.append(Connection(handler, lock, shared, group, host, None, "me", {}))
+    yield made[0]
+    made[0].close()
 
 
 def reads(connection: Connection) -> bool:
@@ -55,6 +64,16 @@ def test_callers_read_only_between_connecting_and_retiring(
     assert reads(connection)
     connection.retire()
     assert not reads(connection)
+
+
+def test_callers_may_wait_for_longer_than_poll_can_count(
+    server: socket.socket, connection: Connection
+) -> None:
+    connection.connect()
+    peer, _ = server.accept()
+    with peer:
+        peer.sendall(b"no AMQP")  # ends the connection, and the wait with it
+        assert not connection.read_while(lambda: True, math.inf, lambda: None)
 
 
 def test_callers_whose_time_is_up_read_what_has_come(
@@ -110,24 +129,61 @@ def test_a_duty_that_comes_up_is_not_slept_through(connection: Connection) -> No
         assert done.wait(5)
 
 
-def test_a_caller_leaves_what_is_meant_for_the_thread_of_the_bus(
+def test_the_end_of_a_connection_reaches_the_caller_that_reads(
     connection: Connection,
 ) -> None:
     connection.connect()
     outcomes: list[bool] = []
+    leading = threading.Event()
+
+    def waits() -> bool:
+        leading.set()
+        return True
 
     def read() -> None:
-        until = time.monotonic() + 10
-        outcomes.append(connection.read_while(lambda: True, until, lambda: None))
+        outcomes.append(connection.read_while(waits, math.inf, lambda: None))
 
     thread = threading.Thread(target=read)
     thread.start()
-    while not connection._turn.locked():
-        time.sleep(0.01)
-    connection.interrupt()
-    thread.join(5)
+    assert leading.wait(60)
+    connection.retire()
+    thread.join(60)
     assert outcomes == [False]
-    assert connection._wake_read.recv(10) == b"\0"
+
+
+def test_a_blocked_socket_is_read_although_a_lone_caller_has_left(
+    server: socket.socket, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would hear the peer's signs of life, and it would count as gone."""
+    heard = threading.Event()
+    monkeypatch.setattr(connection.endpoint, "receive", lambda data: heard.set())
+    with served(connection):
+        peer, _ = server.accept()
+        with peer:
+            assert reads(connection)  # and rests: it is likely to call again at once
+            with connection._lock:
+                connection._blocked = True
+                monkeypatch.setattr(connection, "flush", lambda: None)
+            connection._turns.call()
+            peer.sendall(b"AMQP")
+            assert heard.wait(60)
+
+
+def test_a_process_that_was_stopped_reads_before_it_takes_its_peer_for_silent(
+    server: socket.socket, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(connection.endpoint, "receive", lambda _: said.append("read"))
+    monkeypatch.setattr(connection.endpoint, "tick", lambda now: said.append("tick"))
+    connection._due = time.monotonic() - amqp_connection.STOPPED - 1
+    with served(connection):
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"a sign of life")
+            deadline = time.monotonic() + 60
+            while "tick" not in said and time.monotonic() < deadline:
+                time.sleep(0.01)
+    assert said[0] == "read"
 
 
 def test_the_thread_of_the_bus_hears_of_an_end_that_a_caller_has_read(

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import itertools
 import socket
+import threading
+import time
 
 import pytest
 from oslo_config import cfg
@@ -95,3 +97,48 @@ def test_delays_may_stay_the_same_but_never_vanish(factor: float) -> None:
 
 def test_delays_have_jitter() -> None:
     assert len({next(hosts.delays(1, 2, 30)) for _ in range(10)}) > 1
+
+
+# -- pauses -----------------------------------------------------------------------
+
+
+def test_pauses_are_short_where_somebody_waits_already() -> None:
+    pace = hosts.Pace(0.01, 2, 3600)
+    for _ in range(5):  # the last one would take 0.08 s at the least
+        next(pace._delays)
+    began = time.monotonic()
+    for _ in range(20):  # and the last of these until the end of the world
+        pace.pause(lambda: True)
+    assert time.monotonic() - began < 60
+
+
+def pausing(pace: hosts.Pace) -> threading.Thread:
+    thread = threading.Thread(target=pace.pause, args=[lambda: False])
+    thread.start()
+    return thread
+
+
+def test_a_pause_is_cut_short_when_somebody_comes() -> None:
+    pace = hosts.Pace(0.01, 1_000_000, 1_000_000)
+    next(pace._delays)
+    thread = pausing(pace)
+    time.sleep(0.02)
+    assert thread.is_alive()
+    pace.hurry()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_nobody_hurries_an_attempt_after_less_than_the_shortest_pause() -> None:
+    pace = hosts.Pace(0.2, 2, 30)
+    began = time.monotonic()
+    pace.pause(lambda: True)
+    assert time.monotonic() - began >= 0.1
+
+
+def test_closing_ends_a_pause() -> None:
+    pace = hosts.Pace(3600, 1, 3600)
+    thread = pausing(pace)
+    pace.stop()
+    thread.join(60)
+    assert not thread.is_alive()

@@ -11,7 +11,7 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 
-from hybrid_messaging.drivers import opts
+from hybrid_messaging.drivers import logs, opts
 from hybrid_messaging.drivers.amqp import options
 from hybrid_messaging.drivers.amqp.driver import AmqpDriver
 
@@ -57,7 +57,7 @@ RETIRED = {
     "pre_settled": ["rpc-cast", "rpc-reply"],
 }
 #: Those whose default was a defect.
-CHANGED = {"idle_timeout", "pre_settled"}
+CHANGED = {"connection_retry_interval_max", "idle_timeout", "pre_settled"}
 ADDED = {"restart_timeout", "connect_timeout"}
 
 DEFAULTS = {option.dest: option.default for option in options.OPTIONS}
@@ -119,7 +119,7 @@ def driver(query: str = "") -> AmqpDriver:
 
 
 def test_entry_point_leads_to_the_driver() -> None:
-    assert driver()._options.restart_timeout == 2.0
+    assert driver()._options.restart_timeout == 30.0
 
 
 def test_options_in_the_url_win() -> None:
@@ -151,6 +151,7 @@ def test_kinds_that_are_not_understood_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert driver("?pre_settled=rpc-cats")._options.pre_settled == {"rpc-cats"}
+    assert logs.flush(60)
     assert "rpc-cats" in caplog.text
     assert "rpc-cast" in caplog.text
 

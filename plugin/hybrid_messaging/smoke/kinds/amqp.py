@@ -41,8 +41,8 @@ DROPS_FIRST = False
 
 
 def query(role: str, configured: bool) -> Mapping[str, str]:
-    """See `hybrid_messaging.smoke.kinds.Kind`."""
-    return {}
+    """See `hybrid_messaging.smoke.kinds.Kind`; no server of a run restarts."""
+    return {} if configured else {"restart_timeout": "2"}
 
 
 def grace(bus: Bus) -> float | None:
