@@ -15,7 +15,7 @@ from oslo_messaging import NotificationResult, Target
 from tests.functional.rpc import Rpc, configuration, end
 from tests.functional.waiting import Stopwatch, until
 
-from hybrid_messaging.drivers import errors
+from hybrid_messaging.drivers import errors, logs
 
 Listener = Callable[..., oslo_messaging.MessageHandlingServer]
 
@@ -166,7 +166,8 @@ def test_exchanges_are_apart(rpc: Rpc) -> None:
         assert [event for _, event, _ in endpoint.seen] == [name]
 
 
-def test_without_a_listener_the_error_says_what_to_do(rpc: Rpc, transport: Any) -> None:
+def test_without_a_listener_the_error_says_what_to_do(rpc: Rpc) -> None:
+    transport = notification_transport(rpc, rpc.url + "?restart_timeout=1")
     target = Target(topic=f"{rpc.topic}.info")
     with Stopwatch() as watch, pytest.raises(errors.TargetUnreachable) as caught:
         transport._driver.send_notification(target, {}, {"a": 1}, version=2.0)
@@ -180,6 +181,7 @@ def test_notifier_logs_what_it_cannot_send(
 ) -> None:
     transport = notification_transport(rpc, rpc.url + "?restart_timeout=0")
     notifier(transport, rpc.topic).info({}, "event", {})
+    assert logs.flush(60)
     assert "stores nothing" in caplog.text
 
 

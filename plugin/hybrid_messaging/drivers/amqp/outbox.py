@@ -306,7 +306,7 @@ class Outbox:
         """Where a message goes, for people."""
         route: Route | None = outgoing.route
         address = route.address if route is not None else ""
-        return f"{address or outgoing.message.target} on {self._name}"
+        return f"{address or outgoing.message.destination} on {self._name}"
 
     def has_return(self, message: Message) -> bool:
         """The reply to it has an address to come to, or there will be none."""

@@ -54,6 +54,15 @@ class Message(NamedTuple):
         return self.body is not None and len(self.body) >= LARGE
 
     @property
+    def destination(self) -> str:
+        """Where it goes, for people, as long as the address is not known."""
+        if self.is_reply:
+            return str(self.target)
+        parts = ("exchange", "topic", "server")
+        named = ((part, getattr(self.target, part)) for part in parts)
+        return ", ".join(f"{part} {name}" for part, name in named if name)
+
+    @property
     def is_reply(self) -> bool:
         """It goes to an address that the peer has given to somebody who waits."""
         return isinstance(self.target, str)
