@@ -103,16 +103,16 @@ def test_a_target_that_was_gone_is_waited_for_again_once_it_was_there(
     rpc: Rpc,
 ) -> None:
     """The driver learns by itself that somebody listens."""
-    client = rpc.client(rpc.transport(restart_timeout=1), timeout=60)
+    client = rpc.client(rpc.transport(restart_timeout=4), timeout=60)
     with pytest.raises(errors.TargetUnreachable):
         client.call({}, "name")
     with Worker(rpc.url, rpc.topic, "first") as first:
         until(lambda: not fails_with(client, errors.TargetUnreachable), "it is known")
         assert client.call({}, "name") == "first"
-        first.stop()
+        first.kill()
     with Stopwatch() as watch, pytest.raises(errors.TargetUnreachable):
         client.call({}, "name")
-    assert 0.5 < watch.seconds < 1 + AT_ONCE
+    assert watch.seconds > 1
 
 
 @pytest.mark.parametrize("target", [{}, {"server": "gone"}])

@@ -316,13 +316,15 @@ class Outbox:
 
     def _deserted(self, outgoing: Outgoing) -> float | None:
         """From when on it is certain that nobody listens, if anything points to it."""
-        if outgoing.state is not State.QUEUED:  # it came back unseen
-            return outgoing.since
         line, route = self._line, outgoing.route
-        # a broker that grants no credit has no room: its listeners are no matter
-        if line is None or not (line.routing or outgoing.message.fanout):
+        if line is None or route is None:
             return None
-        return None if route is None else route.deserted(outgoing.since)
+        if outgoing.state is State.RELEASED:
+            return outgoing.since
+        # a broker that grants no credit has no room: its listeners are no matter
+        if not (line.routing or outgoing.message.fanout):
+            return None
+        return route.deserted(outgoing.since)
 
     def knows_of_nobody(self, outgoing: Outgoing, now: float) -> bool:
         """Whether it is certain that nobody listens on a message's target."""
