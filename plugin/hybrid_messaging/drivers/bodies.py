@@ -102,13 +102,13 @@ def refusal(error: BaseException) -> str:
     with contextlib.suppress(Exception):
         text = str(error)
     with contextlib.suppress(Exception):
-        trace = "".join(traceback.format_tb(error.__traceback__))
+        trace = "".join(traceback.format_tb(error.__traceback__))[-TEXT_LIMIT:]
     text = text[:TEXT_LIMIT]
     told = {
         "class": type(error).__name__,
         "module": str(type(error).__module__),
         "message": text,
-        "tb": [trace[-TEXT_LIMIT:]],
+        "tb": [trace] if trace else [],
         "args": [text],
         "kwargs": {},
     }

@@ -225,9 +225,10 @@ class Request(Incoming):
         """The reply is on its way, or cannot be sent."""
         if isinstance(error, errors.MessageRefused) and self._reply_to is not None:
             LOG.warning("%s; its caller gets this error instead", error)
+            told = errors.MessageRefused(f"The server's reply was not sent: {error}")
             answers = self.inbox.answers
             self._post(
-                answers.reply(self._reply_to, self._id, bodies.refusal(error)),
+                answers.reply(self._reply_to, self._id, bodies.refusal(told)),
                 self._settle,
             )
         else:
