@@ -264,7 +264,7 @@ def test_targets_that_come_and_go(bus: Router, rpc: Rpc, count: int, size: int) 
     until(lambda: not sending.outbox._routes, "the links are given back")
     until(lambda: not bus.addresses(f"{rpc.topic}/server-"), "the router knows it")
     until(lambda: alive() <= before + 10, "they are freed")
-    assert not sending.connection.endpoint.closed
+    assert sending.outbox.connected
     rpc.server()
     assert client.call({}, "size", value=text) == size
 
