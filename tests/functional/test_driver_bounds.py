@@ -130,7 +130,9 @@ def test_a_stuck_server_holds_up_no_other(own_bus: Router, own_rpc: Rpc) -> None
     own_rpc.server()
     stuck_topic = f"{own_rpc.topic}-stuck"
     other = own_rpc.client()
-    client = own_rpc.client(topic=stuck_topic, timeout=60)
+    client = own_rpc.client(
+        own_rpc.transport(restart_timeout=1), topic=stuck_topic, timeout=60
+    )
     text = "x" * MEGABYTE
     with Worker(own_rpc.url, stuck_topic) as worker, ThreadPoolExecutor(30) as pool:
         assert client.call({}, "size", value=text) == MEGABYTE

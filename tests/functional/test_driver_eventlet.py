@@ -98,8 +98,9 @@ client.call({}, "sleep", seconds=1)
 others = ticks - before
 rpc.client(fanout=True).cast({}, "echo", value="fanout")
 client.cast({}, "echo", value="cast")
+none = rpc.client(rpc.transport(restart_timeout=2), topic="none")
 with Stopwatch() as watch:
-    nobody = raises(errors.TargetUnreachable, rpc.client(topic="none").call, {}, "x")
+    nobody = raises(errors.TargetUnreachable, none.call, {}, "x")
 late = raises(MessagingTimeout, rpc.client(timeout=1).call, {}, "sleep", seconds=3)
 big = client.call({}, "size", value="x" * 5_000_000)
 two = rpc.client(server="two").call({}, "name")

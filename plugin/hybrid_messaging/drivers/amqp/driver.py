@@ -119,14 +119,15 @@ class AmqpDriver(oslo.BaseDriver):
             fanout=bool(target.fanout),
             retry=retry,
         )
-        body = bus.waiting.send(Outgoing(request), seconds, monitor)
+        outgoing = Outgoing(request)
+        body = bus.waiting.send(outgoing, seconds, monitor)
         if not wait_for_reply:
             return None
         try:
             return bodies.read_reply(body, self._allowed_remote_exmods)
         except bodies.MalformedBody as error:
             raise errors.ReplyMalformed(
-                f"{name} to {target}: the reply is none: {error}"
+                f"{name} to {bus.outbox.where(outgoing)}: the reply is none: {error}"
             ) from error
 
     def send_notification(

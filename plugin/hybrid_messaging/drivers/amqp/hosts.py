@@ -108,10 +108,11 @@ class Pace:
         """
         begun = time.monotonic()
         shortest, delay = next(delays(*self._settings)), next(self._delays)
-        self._hurried = awaited()
+        self._hurried = self._hurried or awaited()
         while not self._stopped:
             pause = min(shortest, delay) if self._hurried else delay
             left = begun + pause - time.monotonic()
             if left <= 0:
-                return
+                break
             self._bell.wait(left)
+        self._hurried = False

@@ -346,12 +346,19 @@ class Outbox:
             return None
         if message.fanout:
             return now
-        return self._patience.missing(message.key, outgoing.route.vacant or now)
+        since = outgoing.route.vacant or now
+        began = None if message.id is None else outgoing.since
+        return self._patience.missing(message.key, since, began)
 
     def give_up(self, outgoing: Outgoing) -> None:
         """End a message that nobody listens to; for a fanout, that is no error."""
-        fanout = outgoing.message.fanout
-        self.cancel(outgoing, None if fanout else self.unreachable(outgoing))
+        message = outgoing.message
+        if message.fanout and not outgoing.route.refusal:
+            self.cancel(outgoing, None)
+            return
+        if message.id is not None:
+            self._patience.failed(message.key, time.monotonic())
+        self.cancel(outgoing, self.unreachable(outgoing))
 
     def unreachable(self, outgoing: Outgoing) -> Exception:
         """Why a message fails that nobody listens to."""

@@ -143,7 +143,7 @@ class _Wait:
             until = outbox.nobody_listens(outgoing, now)
             gives_up = self._deadline if until is None else min(self._deadline, until)
             if now >= gives_up or not outgoing.may_retry():
-                outbox.cancel(outgoing, outbox.unreachable(outgoing))
+                outbox.give_up(outgoing)
                 return
         self._waiting.pause(outgoing, 0)  # who has read has left a wake-up
         self._waiting.pause(outgoing, min(self._pause, gives_up - now))
