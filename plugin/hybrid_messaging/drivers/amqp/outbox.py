@@ -406,7 +406,7 @@ class Outbox:
             LOG.debug("Cannot encode a message", exc_info=True)
             self._end(outgoing, self._refused(outgoing, f"cannot be encoded: {error}"))
             return
-        limit = getattr(link, "max_message_size", 0)
+        limit = link.max_message_size
         if limit and len(data) > limit:
             self._end(outgoing, self._too_large(outgoing, len(data), limit))
             return
