@@ -6,6 +6,8 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from tests.functional.fakes import Fake, Peer
 from tests.functional.rpc import Rpc, configuration, end
 from tests.functional.service import Service
 from tests.functional.waiting import until
+from tests.functional.worker import Worker
 
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.amqp import outbox
@@ -160,6 +163,24 @@ def test_a_call_is_not_executed_after_its_caller_has_given_up(
     assert rpc.client().call({}, "echo", value="last") == "last"
     assert service.seen == ["first", "last"]
     assert complaints(caplog) == []
+
+
+@pytest.mark.parametrize("size", [10, 20_000])
+def test_a_server_that_was_stopped_begins_nothing_that_was_given_up(
+    rpc: Rpc, size: int
+) -> None:
+    """When it goes on, it finds calls and, behind them, that nobody waits any more."""
+    with Worker(rpc.url, rpc.topic) as worker, ThreadPoolExecutor(60) as pool:
+        impatient = rpc.client(timeout=2)
+        assert impatient.call({}, "name") == "worker"
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        values = [f"{number}".ljust(size) for number in range(60)]
+        list(pool.map(lambda v: times_out(impatient, "echo", value=v), values))
+        os.kill(worker.process.pid, signal.SIGCONT)
+        assert rpc.client().call({}, "echo", value="last") == "last"
+        worker.until("begins", "last")
+        begun = [each["value"] for each in worker.told if each["event"] == "begins"]
+        assert begun == ["last"]
 
 
 def marked(method: str, **more: Any) -> bytes:

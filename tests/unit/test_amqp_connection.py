@@ -101,7 +101,7 @@ def served(
 
     def serve() -> None:
         with contextlib.suppress(ConnectionFailed):
-            connection.serve(lambda: None, duties)
+            connection.serve(lambda: None, lambda: 0, duties)
 
     thread = threading.Thread(target=serve)
     thread.start()

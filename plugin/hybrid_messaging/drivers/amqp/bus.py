@@ -207,7 +207,7 @@ class Bus:
                 self.outbox.connecting()
             self.turns.anew()
             connection.connect()
-            connection.serve(self.duties.catch_up, self._duties)
+            connection.serve(self.duties.catch_up, self._not_begun, self._duties)
         except (ConnectionFailed, ConfigurationError) as error:
             failure = error
         except Exception as error:
@@ -229,6 +229,10 @@ class Bus:
         else:
             LOG.debug("%s", failure)
         return was_up
+
+    def _not_begun(self) -> int:
+        """How many messages have been read that are still to be handed on."""
+        return self.duties.backlog() if self.subscriptions else 0
 
     def _duties(self, now: float) -> float:
         if now >= self._closing_by:

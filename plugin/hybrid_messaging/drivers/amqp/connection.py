@@ -37,6 +37,10 @@ LOG = logs.get(__name__)
 _CHUNK = 256 * 1024
 #: Greenlets may not wait for the same descriptor twice, and switch cheaply.
 CALLERS_READ = not eventletutils.is_monkey_patched("thread")
+#: After so many seconds without a word, several messages at once may mean that this
+#: process was stopped. More is read before any of them begins, for some of them have
+#: been withdrawn: until the peer is quiet for a while, and not for long.
+PAUSED, QUIET, HEARING = 1.0, 0.05, 1.0
 #: Seconds that a wait for the socket takes at the most: poll() cannot count for ever.
 LONGEST_WAIT = 3600.0
 #: A thread that gets up so many seconds late was stopped, with its process.
@@ -75,6 +79,8 @@ class Connection:
         self._failure: str | None = None
         # how many seconds this process was stopped, and when it went on
         self._stopped, self._went_on = 0.0, -math.inf
+        # when something was last read
+        self._heard = math.inf
         # wakes serve(), and nobody else
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -133,11 +139,15 @@ class Connection:
         raise failures.of_dialling(self.host, failure) from failure
 
     def serve(
-        self, deliver: Callable[[], None], duties: Callable[[float], float]
+        self,
+        deliver: Callable[[], None],
+        backlog: Callable[[], int],
+        duties: Callable[[float], float],
     ) -> None:
         """Read until the connection ends.
 
         :param deliver: called without the lock after everything that was read
+        :param backlog: returns how many requests there are that it would begin
         :param duties: called with the lock and the monotonic time when it is due:
             does what the owner has to do by then, returns when it is due next
         :raises ConnectionFailed: always, with the reason
@@ -160,9 +170,9 @@ class Connection:
                     raise self._end()
                 pause = min(max(0.0, self._due - now), LONGEST_WAIT)
                 if self._blocked:
-                    self._select(selector, pause, self._turns.stays())
+                    self._select(selector, pause, self._turns.stays(), backlog)
                 elif self._turns.watches(pause):
-                    self._select(selector, pause, True)
+                    self._select(selector, pause, True, backlog)
                 deliver()
 
     def _do_duties(
@@ -182,7 +192,11 @@ class Connection:
         self.flush()
 
     def _select(
-        self, selector: selectors.BaseSelector, pause: float, reads: bool
+        self,
+        selector: selectors.BaseSelector,
+        pause: float,
+        reads: bool,
+        backlog: Callable[[], int],
     ) -> None:
         assert self._socket is not None
         wanted = (selectors.EVENT_READ * reads) | (
@@ -190,7 +204,9 @@ class Connection:
         )
         if selector.get_key(self._socket).events != wanted:
             selector.modify(self._socket, wanted)
-        for key, ready in selector.select(pause):
+        events = selector.select(pause)
+        now = time.monotonic()
+        for key, ready in events:
             if key.fileobj is self._wake_read:
                 with contextlib.suppress(BlockingIOError):
                     self._wake_read.recv(_CHUNK)
@@ -201,8 +217,16 @@ class Connection:
             if ready & selectors.EVENT_READ and self._turns.take():
                 try:
                     self._read()
+                    if now - self._heard > PAUSED and backlog() > 1:
+                        self._hear_out(selector, now + HEARING)
+                    self._heard = time.monotonic()
                 finally:
                     self._turns.done()
+
+    def _hear_out(self, selector: selectors.BaseSelector, until: float) -> None:
+        """Read until the peer is quiet, or until a moment."""
+        while time.monotonic() < until and selector.select(QUIET) and self._read():
+            pass
 
     # -- in a calling thread ---------------------------------------------
 
@@ -239,12 +263,13 @@ class Connection:
             self._due = moment
             self._turns.call()
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Read a chunk; return whether there was one."""
         assert self._socket is not None
         try:
             data = self._socket.recv(_CHUNK)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError as error:
             self._failure = self._failure or failures.CLOSED
             LOG.debug("%s: %s", self.host, error)
@@ -265,6 +290,7 @@ class Connection:
                 self._end_soon()
             if self.endpoint.closed:
                 self._end_soon()
+        return bool(data)
 
     def _is_pinned(self, pin: str) -> bool:
         """Whether the peer has shown no other certificate than it should."""

@@ -55,6 +55,10 @@ class Duties:
         """Forget what was to be done in a while: the connection is gone."""
         self._timers.clear()
 
+    def backlog(self) -> int:
+        """How many things are to be done afterwards; needs no lock."""
+        return len(self._afterwards)
+
     # -- without the lock ----------------------------------------------------
 
     def catch_up(self) -> None:
