@@ -148,6 +148,7 @@ def test_a_call_is_not_executed_after_its_caller_has_given_up(
 ) -> None:
     transport = rpc.transport(rpc_server_credit=credit)
     server = rpc.server(service, workers=1, transport=transport)
+    rpc.server(topic=f"{rpc.topic}-beside", transport=transport)
     with ThreadPoolExecutor(3) as pool:
         patient = pool.submit(rpc.client().call, {}, "wait", value="first")
         until(lambda: service.seen, "the worker is busy")
@@ -158,6 +159,9 @@ def test_a_call_is_not_executed_after_its_caller_has_given_up(
         for each in given_up:
             each.result(FAR)
         until(lambda: inbox(server).dropped[Stage.WITHDRAWN], "one is withdrawn")
+        # on the same connections, behind what has been withdrawn
+        beside = rpc.client(topic=f"{rpc.topic}-beside")
+        assert beside.call({}, "name") == "one"
         service.gate.set()
         assert patient.result(FAR) == "first"
     assert rpc.client().call({}, "echo", value="last") == "last"

@@ -203,6 +203,14 @@ def test_a_cast_that_expires_is_executed_since_it_was_confirmed() -> None:
     assert begins(scene, cast)
 
 
+@pytest.mark.parametrize("ttl", [b"\x45", b"\xa1\x03ttl", b"\x41", b"\x55\xff"])
+def test_a_lifetime_that_is_none_does_no_harm(ttl: bytes) -> None:
+    header = b"\x00\x53\x70\xc0" + bytes((len(ttl) + 3, 3)) + b"\x40\x40" + ttl
+    scene = Scene()
+    call = scene.receive(header + CALL[CALL.index(b"\x00\x53\x73") :])
+    assert begins(scene, call)
+
+
 def test_a_broker_keeps_a_cast_until_it_begins() -> None:
     scene = Scene(routing=False)
     cast = scene.receive(CAST)

@@ -109,7 +109,9 @@ class Answers:
 
     def post(self, message: Message, on_end: OnEnd) -> None:
         """Send a reply without waiting; called with the lock held."""
-        answer = _Answer(message._replace(settled=True), self._queued, on_end)
+        if not message.settled:
+            message = message._replace(settled=True)
+        answer = _Answer(message, self._queued, on_end)
         try:
             self._outbox.submit(answer)
         except Exception as error:

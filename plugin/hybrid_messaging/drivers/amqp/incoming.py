@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from hybrid_messaging.drivers import bodies, errors, logs, oslo
 from hybrid_messaging.drivers.amqp.addressing import Addressing
-from hybrid_messaging.drivers.amqp.answers import Answers
+from hybrid_messaging.drivers.amqp.answers import Answers, OnEnd
 from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.outbox import Outbox
-from hybrid_messaging.drivers.amqp.outgoing import SETTLES_WITH_REPLY
+from hybrid_messaging.drivers.amqp.outgoing import SETTLES_WITH_REPLY, Message
 from hybrid_messaging.drivers.amqp.subscription import (
     Source,
     Subscription,
@@ -153,7 +153,7 @@ class Request(Incoming):
         self._id = envelope.id
         if self._reply_to is None:
             return self.stage is Stage.WAITING
-        if envelope.ttl is not None:
+        if type(envelope.ttl) is int and envelope.ttl >= 0:
             # by our own clock, which need not agree with the sender's
             self._expires = time.monotonic() + envelope.ttl / 1000
         self._settles_with_reply = self.source.line.routing and bool(
@@ -215,7 +215,7 @@ class Request(Incoming):
         elif self.source.line.up:
             self.inbox.leave(self._answered, answers.deliver(message))
 
-    def _post(self, message: Any, on_end: Callable[[Exception | None], None]) -> None:
+    def _post(self, message: Message, on_end: OnEnd) -> None:
         if self.source.line.up:
             self.inbox.answers.post(message, on_end)
         else:
