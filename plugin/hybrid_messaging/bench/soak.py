@@ -45,8 +45,8 @@ REACHED_AFTER = 5.0
 TICK = 1.0
 #: Threads of a server: few, so that messages wait in it now and then.
 POOL = 8
-#: Seconds that methods take: one in so many, a prime number, so that each server has its
-#: share of them, keeps its thread busy for a while.
+#: Seconds that methods take: one in so many keeps its thread busy for a while. It is a
+#: prime number, so that each server has its share of them.
 WORK = (*(0.01,) * 52, 3.0)
 #: The timeout, in seconds, of one call in four: some of them give up before a server
 #: has begun them.
