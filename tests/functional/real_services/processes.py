@@ -103,6 +103,14 @@ class Processes:
             wait_for("killed services are gone", gone, 10)
             raise RuntimeError(f"had to kill what was left of services: {left}")
 
+    def restart(self, name: str) -> None:
+        """Stop a service and start it again at once, as an upgrade does.
+
+        :raises RuntimeError: if it had to be killed or left workers behind
+        """
+        self.stop(name)
+        self.start(name)
+
     def tails(self, lines: int = 40, width: int = 240) -> str:
         """Return the end of every log, for a person who looks for a cause.
 

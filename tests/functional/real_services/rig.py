@@ -21,6 +21,10 @@ from .workload import NOTIFICATIONS, Cinder, Ironic
 
 START_TIMEOUT = 90.0
 SETTLE_TIMEOUT = 60.0
+#: How often users ask, and seconds in between, while servers restart: these are
+#: away for about seven seconds.
+WAVES = 6
+WAVE_PAUSE = 1.0
 COLLECTOR = "ceilometer-agent-notification"
 #: The processes that serve RPC; each name is also part of its topics.
 SERVERS = {
@@ -81,6 +85,22 @@ class Rig:
             for done in [pool.submit(s.exercise) for s in (self.ironic, self.cinder)]:
                 done.result()
         self._report("a node and a volume have come and gone")
+
+    def restart_under_requests(self, *servers: str) -> None:
+        """Restart lone servers while users go on asking for what they serve.
+
+        :param servers: of :data:`SERVERS`
+        :raises RestError: if a request has failed
+        :raises AssertionError: if a request has been granted and then failed
+        """
+        with ThreadPoolExecutor(len(servers) + 2 * WAVES) as pool:
+            pending = [pool.submit(self.processes.restart, name) for name in servers]
+            for _ in range(WAVES):
+                pending += [pool.submit(s.ask) for s in (self.ironic, self.cinder)]
+                time.sleep(WAVE_PAUSE)
+            for done in pending:
+                done.result()
+        self._report(f"{', '.join(servers)} restarted, {2 * WAVES} requests served")
 
     @contextlib.contextmanager
     def without_collector(self) -> Iterator[None]:

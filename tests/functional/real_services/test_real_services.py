@@ -70,3 +70,5 @@ def test_rpc_apart_from_notifications(
         rig.exercise()
         rig.wait_until_stored(passes=3)
         assert evidence.not_for_notifications(rig.bus.queues(), []) == []
+
+        rig.restart_under_requests("ironic-conductor", "cinder-volume")

@@ -13,7 +13,7 @@ from typing import Any
 from .waiting import NotYet, wait_for
 
 #: Seconds for one request, above the services' rpc_response_timeout.
-REQUEST_TIMEOUT = 40.0
+REQUEST_TIMEOUT = 50.0
 #: Seconds for a resource to reach its next state.
 STATE_TIMEOUT = 40.0
 #: Cinder's noauth wants ids of this form.
@@ -141,12 +141,15 @@ class Ironic:
         except RestError as error:
             raise NotYet(str(error)) from None
 
+    def ask(self) -> None:
+        """Enrol a node, validate it and delete it: calls to the conductor."""
+        path = self._enrol()
+        self.rest.request("GET", f"{path}/validate")
+        self.rest.request("DELETE", path)
+
     def exercise(self) -> None:
         """Enrol a node, deploy it, tear it down and delete it."""
-        node = self.rest.request(
-            "POST", "/nodes", {"driver": "fake-hardware", "name": _name("node")}
-        )
-        path = f"/nodes/{node['uuid']}"
+        path = self._enrol()
         self._provision(path, "manage", "manageable")
         self._provision(path, "provide", "available")
         interfaces = self.rest.request("GET", f"{path}/validate")
@@ -155,6 +158,12 @@ class Ironic:
         self._provision(path, "active", "active")
         self._provision(path, "deleted", "available")
         self.rest.request("DELETE", path)
+
+    def _enrol(self) -> str:
+        node = self.rest.request(
+            "POST", "/nodes", {"driver": "fake-hardware", "name": _name("node")}
+        )
+        return f"/nodes/{node['uuid']}"
 
     def _provision(self, path: str, target: str, state: str) -> None:
         self.rest.request("PUT", f"{path}/states/provision", {"target": target})
@@ -203,6 +212,14 @@ class Cinder:
                 raise NotYet("the scheduler knows no pool")
         except RestError as error:
             raise NotYet(str(error)) from None
+
+    def ask(self) -> None:
+        """Create a volume and delete it: casts to scheduler and volume service."""
+        volume = self._create(
+            "/volumes", "volume", {"size": 1, "name": _name("volume")}
+        )
+        self._reach(f"/volumes/{volume}", "volume", "available")
+        self._delete(f"/volumes/{volume}", "volume")
 
     def exercise(self) -> None:
         """Create a volume, attach, snapshot, detach and delete it."""
