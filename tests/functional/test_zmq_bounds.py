@@ -50,7 +50,7 @@ def test_a_topic_of_many_servers_takes_few_connections(
     driver: Any = transport._driver
 
     def connected() -> int:
-        return sum(peer.up for peer in driver._client._peers.values())
+        return sum(peer.up for peer in driver._client.routes.peers())
 
     until(
         lambda: bool(client.call({}, "name")) and connected() == 2,
@@ -81,7 +81,7 @@ def test_calls_amid_lost_connections_are_executed_at_most_once(
     over = threading.Event()
     with Fake(Proxy(port)) as fake:
         url = static(tmp_path / "detour", rpc.topic, {"one": fake.port})
-        client = rpc.client(rpc.transport(url, unreachable_timeout=20))
+        client = rpc.client(rpc.transport(url, restart_timeout=20))
 
         def call(first: int) -> None:
             value = first

@@ -206,7 +206,7 @@ def test_new_servers_join_in(rpc: Rpc) -> None:
 
 def test_server_that_comes_back_on_another_port_is_found(rpc: Rpc) -> None:
     with Worker(rpc.url, rpc.topic, "first") as first:
-        client = rpc.client(rpc.transport(unreachable_timeout=20))
+        client = rpc.client(rpc.transport(restart_timeout=20))
         assert client.call({}, "name") == "first"
         first.kill()
     with Worker(rpc.url, rpc.topic, "second"), Stopwatch() as watch:
@@ -268,7 +268,7 @@ def test_user_of_an_access_control_list(make_redis: MakeRedis) -> None:
         assert rpc.client().call({}, "name") == "one"
         server.stop()
         with pytest.raises(errors.TargetUnreachable):
-            rpc.client(rpc.transport(unreachable_timeout=0)).call({}, "name")
+            rpc.client(rpc.transport(restart_timeout=0)).call({}, "name")
 
 
 def test_tls(make_redis: MakeRedis, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def status(
 def connections(transport: oslo_messaging.Transport) -> set[str]:
     """To whom the client of a transport is connected."""
     driver: Any = transport._driver
-    return {peer.endpoint for peer in driver._client._peers.values() if peer.up}
+    return {peer.endpoint for peer in driver._client.routes.peers() if peer.up}
 
 
 def works(client: oslo_messaging.RPCClient) -> bool:
@@ -115,7 +115,7 @@ def test_clients_have_one_connection_whatever_they_call(
     )
     assert connections(rpc.default) == {proxy.endpoint}
     with pytest.raises(errors.TargetUnreachable):
-        rpc.client(rpc.transport(unreachable_timeout=0), server="gone").call({}, "name")
+        rpc.client(rpc.transport(restart_timeout=0), server="gone").call({}, "name")
 
     code, (row,) = status(capsys, redis)
     assert code == 0
@@ -144,13 +144,13 @@ def test_no_proxy_is_told(
     redis: Redis, rpc: Rpc, make_proxy: MakeProxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rpc.server()
-    client = rpc.client(rpc.transport(unreachable_timeout=0.3))
+    client = rpc.client(rpc.transport(restart_timeout=0.3))
     with Stopwatch() as watch, pytest.raises(errors.BusUnavailable) as caught:
         client.call({}, "name")
     assert "there is no proxy: none has registered" in str(caught.value)
     assert watch.seconds < SOON
     with pytest.raises(errors.BusUnavailable, match="no proxy"):
-        rpc.client(rpc.transport(unreachable_timeout=0), fanout=True).cast({}, "name")
+        rpc.client(rpc.transport(restart_timeout=0), fanout=True).cast({}, "name")
     assert status(capsys, redis) == (1, [])
     make_proxy()
     until(lambda: works(client), "it is found")
@@ -233,7 +233,7 @@ def test_a_silent_proxy_is_noticed(rpc: Rpc, make_proxy: MakeProxy) -> None:
     service = Service()
     rpc.server(service)
     proxy = make_proxy()
-    client = rpc.client(rpc.transport(idle_timeout=1, unreachable_timeout=20))
+    client = rpc.client(rpc.transport(idle_timeout=1, restart_timeout=20))
     assert client.call({}, "name") == "one"
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.call, {}, "wait")
@@ -253,7 +253,7 @@ def test_proxies_that_are_stopped_finish_what_is_under_way(
     """They may be restarted one by one, and no call fails."""
     rpc.server()
     proxies = [make_proxy(), make_proxy()]
-    client = rpc.client(rpc.transport(unreachable_timeout=20))
+    client = rpc.client(rpc.transport(restart_timeout=20))
     ended = threading.Event()
 
     def call_on() -> int:

@@ -66,7 +66,7 @@ def there(tmp_path: Path) -> Host:
 
 @pytest.fixture
 def rpc(redis: Redis) -> Iterator[Rpc]:
-    with Rpc(redis.url(unreachable_timeout=0.5)) as talk:
+    with Rpc(redis.url(restart_timeout=0.5)) as talk:
         yield talk
 
 

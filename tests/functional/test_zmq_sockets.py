@@ -208,7 +208,7 @@ def test_what_a_lone_caller_leaves_in_the_socket_is_taken(rpc: Rpc) -> None:
     """It goes on with its reply, though more has arrived with that."""
     driver: Any = rpc.transport()._driver
     seen: list[bytes] = []
-    awaited = Message(wire.CALL, "question", rpc.topic, "")
+    awaited = Message(wire.CALL, "question", rpc.topic, b"", 30)
     awaited.left()
 
     def take(frames: list[bytes]) -> None:
@@ -274,7 +274,7 @@ def test_connections_that_nobody_uses_are_closed(
 
     def connected() -> int:
         client.call({}, "name")
-        return sum(peer.up for peer in driver._client._peers.values())
+        return sum(peer.up for peer in driver._client.routes.peers())
 
     assert connected() == 2
     until(lambda: connected() == 1, "the other connection is closed")
@@ -325,6 +325,6 @@ def test_worker_that_has_ended_is_not_called(rpc: Rpc) -> None:
         assert client.call({}, "name") == "worker"
         assert worker.stop() == 0
     with pytest.raises(errors.TargetUnreachable):
-        rpc.client(rpc.transport(unreachable_timeout=0)).call({}, "name")
+        rpc.client(rpc.transport(restart_timeout=0)).call({}, "name")
     with pytest.raises(errors.TargetUnreachable, match="nobody listens"):
         client.call({}, "name")

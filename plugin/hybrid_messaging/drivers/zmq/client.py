@@ -7,83 +7,31 @@ it, and watches its own deadlines.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import random
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import zmq
-from oslo_messaging import exceptions
 
 from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.zmq import keys, wire
-from hybrid_messaging.drivers.zmq.directory import Directory, Listing
-from hybrid_messaging.drivers.zmq.matchmaker import Record
-from hybrid_messaging.drivers.zmq.message import Message, State
-from hybrid_messaging.drivers.zmq.peer import Link, Peer
+from hybrid_messaging.drivers.zmq.directory import Directory
+from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
+from hybrid_messaging.drivers.zmq.options import too_large
+from hybrid_messaging.drivers.zmq.peer import Candidate, Peer
 from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory
+from hybrid_messaging.drivers.zmq.routes import Routes
+from hybrid_messaging.drivers.zmq.sending import FanningOut, Missed, Sending
 from hybrid_messaging.drivers.zmq.sockets import CALLERS_READ, Event, Socket, resolve
 
-#: Seconds within which a server that is there is connected, on a good network.
-SETTLING = 2.0
-#: Seconds that a connection may take before the matchmaker is asked about it.
-CONNECTING = SETTLING / 2
-#: Pauses before another look for a server, in seconds.
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
 #: A thread that has sent alone so many times in a row reads for itself.
 LONE_SENDINGS = 4
-#: Seconds between two looks for servers of a route that are not connected.
-CONNECT_INTERVAL = 1.0
 #: Seconds between two looks for connections that nobody uses.
 SWEEP_INTERVAL = 10.0
-
-
-class Candidate:
-    """A listener that a message could go to."""
-
-    __slots__ = ("address", "avoid", "peer", "record")
-
-    def __init__(self, record: Record, address: bytes, peer: Peer) -> None:
-        self.record = record
-        self.address = address
-        self.peer = peer
-        #: it did not want a message; wait for news of it
-        self.avoid = False
-
-
-class Route:
-    """Whom messages of a topic, or to one of its servers, can go to.
-
-    :param topic: its name in the directory
-    :param server: None for any
-    """
-
-    __slots__ = ("candidates", "connect_at", "listing", "server", "topic", "turn")
-
-    def __init__(self, topic: str, server: str | None) -> None:
-        self.topic = topic
-        self.server = server
-        self.listing: Listing | None = None
-        self.candidates: list[Candidate] = []
-        #: monotonic time at which those without a connection are looked at
-        self.connect_at = 0.0
-        self.turn = 0
-
-    def connecting(self) -> bool:
-        """Whether there will soon be news of one of them."""
-        return any(each.peer.link is Link.CONNECTING for each in self.candidates)
-
-    def choose(self) -> Candidate | None:
-        """The next in turn of those that are connected."""
-        candidates = self.candidates
-        for _ in candidates:
-            self.turn = turn = (self.turn + 1) % len(candidates)
-            candidate = candidates[turn]
-            if candidate.peer.up and not candidate.avoid:
-                return candidate
-        return None
+#: How many connections are begun in one go, before others get the socket.
+_BATCH = 50
 
 
 class Client:
@@ -103,16 +51,19 @@ class Client:
     ) -> None:
         self._options = options
         self._keys = own_keys
-        self._directory = directory
+        self.directory = directory
         self._on_news = on_news
-        self._lock = threading.Lock()
-        #: by their endpoints and keys
-        self._peers: dict[tuple[str, str], Peer] = {}
+        self.routes = Routes(options, directory, self.connect)
+        #: listeners that had no room for fanouts
+        self.missed = Missed()
+        #: monotonic time at which the last connection was made
+        self.connected_at = 0.0
         self._by_address: dict[str, Peer] = {}
         self._by_routing_id: dict[bytes, Peer] = {}
-        self._routes: dict[tuple[str, str | None], Route] = {}
         self._ids = itertools.count()
         self._routing_ids = itertools.count(1)
+        #: messages that somebody has, or had no room for, by their ids there
+        self._out: dict[int, Message] = {}
         #: what is being sent; a thread each
         self._sending: set[Message] = set()
         #: messages sent since two threads did at once
@@ -122,33 +73,33 @@ class Client:
         self._socket = Socket(
             "zmq-client", options, own_keys, self._on_frames, self._on_event
         )
+        directory.follow(self._tend)
 
     # -- in the sending thread ---------------------------------------------------
 
-    def send(
-        self, message: Message, topic: str, server: str | None, timeout: float
-    ) -> bytes | None:
+    def send(self, message: Message, topic: str, server: str | None) -> bytes | None:
         """Send a message to one server, and wait until it is over.
 
         :param topic: its name in the directory
         :param server: None for any
-        :param timeout: seconds that all of it may take
         :returns: the body of the reply, for a call
         :raises DeliveryError: it did not get through, its class says why
         :raises MessagingTimeout: the time was up first
         """
-        sending = _Sending(self, message, self.route(topic, server), timeout)
-        return self._while_sending(message, sending.run)
+        way = Sending(self, message, self.routes.get(topic, server))
+        return self._while_sending(message, way.run)
 
-    def fan_out(self, message: Message, topic: str, timeout: float) -> None:
+    def fan_out(self, message: Fanout, topic: str) -> None:
         """Send a message to all servers of a topic, and wait until they have it.
 
-        :raises DeliveryError: who they are cannot be found out
+        :raises DeliveryError: who they are cannot be found out, or there was no time
+            to reach all
         """
-        route = self.route(topic, None)
-        self._while_sending(message, _FanningOut(self, message, route, timeout).run)
+        way = FanningOut(self, message, self.routes.get(topic, None))
+        self._while_sending(message, way.run)
 
-    def _while_sending(self, message: Message, run: Any) -> bytes | None:
+    def _while_sending(self, message: Message, run: Callable[[], None]) -> bytes | None:
+        self._check_size(message)
         sending = self._sending
         sending.add(message)
         self._alone = 0 if len(sending) > 1 else self._alone + 1
@@ -156,14 +107,20 @@ class Client:
             run()
         finally:
             sending.discard(message)
-            if message.with_peers:
-                # those of a fanout are late, or the thread has been torn away
-                self._socket.do(self._forget, message)
+            if message.held or message.refused:
+                # refused by others before, late for a fanout, or the thread has been
+                # torn away
+                self.withdraw(message)
             if sending:
                 self._socket.step_in()
         if message.error is not None:
             raise message.error
         return message.reply
+
+    def _check_size(self, message: Message) -> None:
+        size, limit = len(message.body), self._options.max_message_size
+        if size > limit:
+            raise errors.MessageRefused(f"{message}: {too_large('it', size, limit)}")
 
     def sleep(self, message: Message, until: float) -> None:
         """Wait for something to be said about a message.
@@ -181,13 +138,17 @@ class Client:
             return
         message.waiter.wait(until - time.monotonic())
 
-    def transmit(self, message: Message, candidates: list[Candidate]) -> None:
+    def transmit(
+        self, message: Message, candidates: list[Candidate], more: bool = False
+    ) -> None:
         """Hand a message to ZeroMQ, once for each candidate.
 
         Another thread may do so, a little later; wait while the message waits.
+
+        :param more: for a fanout, whether others follow
         """
         message.state = State.LEAVING
-        self._socket.do(self._transmit, message, candidates)
+        self._socket.do(self._transmit, message, candidates, more)
         if self._closed and message.state is not State.DONE:
             message.finish(_closed(message))
 
@@ -195,79 +156,38 @@ class Client:
         """Wait no longer, unless the answer has come meanwhile."""
         self._socket.do(self._give_up, message, error)
 
-    def refresh(self, route: Route) -> None:
-        """Have a route know what the directory knows."""
-        listing = self._directory.known(route.topic)
-        if listing is None:
-            return
-        listing.used = time.monotonic()
-        if listing is not route.listing:
-            with self._lock:
-                route.candidates = [
-                    Candidate(record, record.address(route.topic), self._peer(record))
-                    for record in listing.records
-                    if route.server in (None, record.server)
-                ]
-            route.listing = listing
-            route.connect_at = 0.0
-        if listing.used >= route.connect_at:
-            # those that are not needed yet, too: they are to share the work
-            route.connect_at = listing.used + CONNECT_INTERVAL
-            self.widen(route)
-        self.tidy(listing.used)
+    def withdraw(self, message: Message) -> None:
+        """Tell those that have a message, or had no room for it, that it is over."""
+        self._socket.do(self._withdraw, message)
 
-    def tidy(self, now: float) -> None:
-        """Let go of what nobody has used for long."""
+    def _tend(self) -> None:
+        """The directory has looked who is there."""
+        self.routes.tend()
+        now = time.monotonic()
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_INTERVAL
             self._socket.do(self._sweep, now)
 
-    def widen(self, route: Route) -> None:
-        """Begin to connect to so many servers that they can share the work."""
-        now = time.monotonic()
-        missing: int = self._options.connections_per_topic - sum(
-            not (candidate.avoid or candidate.peer.link is Link.DOWN)
-            for candidate in route.candidates
-        )
-        if missing <= 0:
-            return
-        near = [each for each in route.candidates if each.peer.may_connect(now)]
-        # at random: what one client leaves to others, they leave to it
-        self.connect(random.sample(near, min(missing, len(near))))
-
-    def connect(self, candidates: list[Candidate]) -> None:
+    def connect(self, peers: Iterable[Peer]) -> None:
         """Begin to connect to those that are not connected."""
         now = time.monotonic()
-        for peer in {candidate.peer for candidate in candidates}:
-            if peer.may_connect(now):
-                try:
-                    keys.agree(self._keys, peer.key)
-                    address = resolve(peer.endpoint)
-                except (OSError, ValueError) as error:
-                    self._socket.do(peer.failed, f"{peer.endpoint}: {error}")
-                else:
-                    self._socket.do(self._connect, peer, address)
-
-    def _peer(self, record: Record) -> Peer:
-        known = record.endpoint, record.key
-        return self._peers.get(known) or self._peers.setdefault(known, Peer(*known))
-
-    def route(self, topic: str, server: str | None) -> Route:
-        """Whom messages to this target can go to."""
-        key = (topic, server)
-        return self._routes.get(key) or self._routes.setdefault(key, Route(*key))
+        found = []
+        for peer in {peer for peer in peers if peer.may_connect(now)}:
+            try:
+                keys.agree(self._keys, peer.key)
+                found.append((peer, resolve(peer.endpoint)))
+            except (OSError, ValueError) as error:
+                self._socket.do(peer.failed, f"{peer.endpoint}: {error}")
+        for first in range(0, len(found), _BATCH):
+            self._socket.do(self._connect, found[first : first + _BATCH])
 
     @property
     def options(self) -> Any:
         return self._options
 
-    @property
-    def directory(self) -> Directory | ProxiedDirectory:
-        return self._directory
-
     def connected(self) -> int:
         """To how many processes there is a connection."""
-        return sum(peer.up for peer in list(self._peers.values()))
+        return sum(peer.up for peer in self.routes.peers())
 
     @property
     def closed(self) -> bool:
@@ -276,6 +196,7 @@ class Client:
     def close(self) -> None:
         """Fail whatever waits, and let go of everything."""
         self._closed = True
+        self.directory.unfollow(self._tend)
         self._socket.do(self._fail_all)
         self._socket.close(linger=0)
 
@@ -286,42 +207,65 @@ class Client:
 
     # -- with the socket's lock --------------------------------------------------
 
-    def _transmit(self, message: Message, candidates: list[Candidate]) -> None:
+    def _transmit(
+        self, message: Message, candidates: list[Candidate], more: bool
+    ) -> None:
         if message.state is not State.LEAVING:
             return  # its time was up first
         self._socket.look_at_events()  # do not send to whom has just gone
-        busy = False
+        if isinstance(message, Fanout):
+            message.more = more
+        back = []
         for candidate in candidates:
             peer = candidate.peer
-            if not peer.up:
-                continue
             id = next(self._ids)
-            frame = wire.request(message.kind, id, candidate.address, message.body)
+            frame = wire.request(
+                message.kind, id, candidate.address, message.body, message.ttl
+            )
             try:
+                if not peer.up:
+                    raise zmq.ZMQError(zmq.EHOSTUNREACH)
                 self._socket.send(peer.routing_id, frame)
             except zmq.Again:
-                busy = True
+                candidate.full = True
+                back.append((id, candidate, True))
             except zmq.ZMQError as error:
-                self._lose(peer, str(error))
+                if peer.up:
+                    self._lose(peer, str(error))
+                back.append((id, candidate, False))
             else:
                 peer.used = time.monotonic()
-                peer.sent[id] = message
-                message.with_peers[id] = peer
-        if message.with_peers:
-            message.left()
-        else:
-            message.come_back(busy)
+                self._note(id, message, candidate)
+                message.held[id] = candidate
+        message.left()
+        for each in back:
+            message.came_back(*each)
+        if not message.waits():
             self._socket.wake(message)
 
-    def _forget(self, message: Message) -> None:
-        for id, peer in message.with_peers.items():
-            peer.sent.pop(id, None)
-        message.with_peers.clear()
+    def _note(self, id: int, message: Message, candidate: Candidate) -> None:
+        self._out[id] = message
+        candidate.peer.ids.add(id)
+
+    def _forget(self, id: int, candidate: Candidate) -> None:
+        self._out.pop(id, None)
+        candidate.peer.ids.discard(id)
 
     def _give_up(self, message: Message, error: Exception) -> None:
         if message.waits():
-            self._forget(message)
+            self._withdraw(message)
             message.finish(error)
+
+    def _withdraw(self, message: Message) -> None:
+        for id, candidate in message.withdrawn_from().items():
+            if candidate.peer.up:
+                frame = wire.request(wire.WITHDRAW, id, candidate.address)
+                with contextlib.suppress(zmq.ZMQError):
+                    self._socket.send(candidate.peer.routing_id, frame)
+        for id, candidate in (message.held | message.refused).items():
+            self._forget(id, candidate)
+        message.held.clear()
+        message.refused.clear()
 
     def _on_frames(self, frames: list[bytes]) -> None:
         try:
@@ -329,49 +273,88 @@ class Client:
             answer = wire.read_answer(frame)
         except ValueError:
             return  # a stranger, or a server that has lost its mind
+        message = self._out.get(answer.id)
         peer = self._by_routing_id.get(routing_id)
-        message = peer.sent.get(answer.id) if peer is not None else None
-        if peer is None or message is None:
+        if message is None or peer is None:
             return  # nobody waits for it any longer
+        peer.silent = False
+        if answer.kind == wire.ROOM:
+            self._on_room(message, peer, answer.id)
+            return
+        candidate = message.held.get(answer.id)
+        if candidate is None or candidate.peer is not peer:
+            return
         if answer.kind == wire.ALIVE:
+            candidate.answered()
             message.sign_of_life()
             return
-        del peer.sent[answer.id], message.with_peers[answer.id]
-        if message.with_peers:
-            return  # a fanout that others have not yet taken
+        del message.held[answer.id]
+        self._on_end(message, candidate, answer)
+        if answer.id not in message.refused:
+            self._forget(answer.id, candidate)
+        if not message.waits():
+            self._socket.wake(message)
+
+    def _on_end(
+        self, message: Message, candidate: Candidate, answer: wire.Answer
+    ) -> None:
+        endpoint = candidate.peer.endpoint
         if answer.kind == wire.NOBODY:
-            message.come_back()
-        elif answer.kind == wire.BUSY:
-            message.come_back(busy=True)
+            candidate.nobody()
+            message.came_back(answer.id, candidate)
+            return
+        candidate.answered(full=answer.kind == wire.BUSY)
+        if candidate.full:
+            message.came_back(answer.id, candidate, busy=True)
         elif answer.kind == wire.REFUSED:
             reason = answer.body.decode(errors="replace")
             message.finish(
-                errors.MessageRefused(f"{message}: {peer.endpoint} refuses: {reason}")
+                errors.MessageRefused(f"{message}: {endpoint} refuses: {reason}")
             )
         elif answer.kind == wire.LOST:
-            message.finish(_lost(message, answer.body.decode(errors="replace")))
+            message.was_lost(_lost(message, answer.body.decode(errors="replace")))
         else:
-            message.finish(reply=answer.body)
-        self._socket.wake(message)
+            message.was_taken(answer.body)
 
-    def _connect(self, peer: Peer, address: str) -> None:
-        if not peer.may_connect(time.monotonic()):
-            return
-        if address in self._by_address:
-            # another name for the same: it must not be connected twice
-            peer.failed(f"{address} has more than one name")
-            return
-        peer.address = address
-        peer.routing_id = b"%x" % next(self._routing_ids)
-        try:
-            self._socket.connect(address, peer.routing_id, peer.key)
-        except zmq.ZMQError as error:
-            peer.failed(f"{peer.endpoint}: {error}")
-            return
-        peer.link = Link.CONNECTING
-        peer.used = time.monotonic()
-        self._by_address[address] = peer
-        self._by_routing_id[peer.routing_id] = peer
+    def _on_room(self, message: Message, peer: Peer, id: int) -> None:
+        candidate = message.refused.get(id)
+        if candidate is not None and candidate.peer is peer:
+            self._forget(id, candidate)
+            self._ask_again(message, id)
+
+    def _ask_again(self, message: Message, id: int) -> None:
+        candidate = message.refused.pop(id)
+        candidate.full = False
+        message.has_room(candidate)
+        if message.wants_news():
+            self._socket.wake(message)
+
+    def _connect(self, found: list[tuple[Peer, str]]) -> None:
+        now = time.monotonic()
+        for peer, address in found:
+            if peer.may_connect(now) and self._may_have(peer, address):
+                peer.address = address
+                peer.routing_id = b"%x" % next(self._routing_ids)
+                try:
+                    self._socket.connect(address, peer.routing_id, peer.key)
+                except zmq.ZMQError as error:
+                    peer.failed(f"{peer.endpoint}: {error}")
+                else:
+                    peer.connecting()
+                    self._by_address[address] = peer
+                    self._by_routing_id[peer.routing_id] = peer
+
+    def _may_have(self, peer: Peer, address: str) -> bool:
+        """Whether nobody else is connected to an address: ZeroMQ connects once."""
+        other = self._by_address.get(address)
+        if other is None:
+            return True
+        if other.up:
+            peer.failed(f"{address} is connected as {other.endpoint} already")
+            return False
+        # a name that is outdated, or has the wrong key, does not keep it for itself
+        self._lose(other, f"{address} is {peer.endpoint} now")
+        return True
 
     def _on_event(self, event: Event) -> None:
         peer = self._by_address.get(event["endpoint"].decode())
@@ -379,6 +362,7 @@ class Client:
             return
         if event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
             peer.connected()
+            self.connected_at = time.monotonic()
         elif peer.up:
             self._lose(peer, "it has gone")
         else:
@@ -403,55 +387,47 @@ class Client:
         self._by_address.pop(peer.address, None)
         self._by_routing_id.pop(peer.routing_id, None)
         peer.failed(f"{peer.endpoint}: {reason}")
-        for id, message in peer.sent.items():
-            del message.with_peers[id]
-            if not message.with_peers:
-                if self._directory.proxied:
-                    message.finish(
-                        errors.BusLost(
-                            f"{message}: the proxy at {peer.endpoint} is gone; a server"
-                            " may have acted on it"
-                        )
-                    )
-                else:
-                    message.finish(_lost(message, peer.endpoint))
+        ids, peer.ids = peer.ids, set()
+        for id in ids:
+            message = self._out.pop(id)
+            if message.held.pop(id, None) is None:
+                self._ask_again(message, id)
+                continue
+            message.was_lost(self._loss(message, peer))
+            if not message.waits():
                 self._socket.wake(message)
-        peer.sent.clear()
+
+    def _loss(self, message: Message, peer: Peer) -> errors.DeliveryError:
+        if self.directory.proxied:
+            return errors.BusLost(
+                f"{message}: the proxy at {peer.endpoint} is gone; a server may have"
+                " acted on it"
+            )
+        return _lost(message, peer.endpoint)
 
     def _tell_all(self) -> None:
         """Something has changed for those that wait for a server."""
         for message in list(self._sending):
-            if message.state is State.QUEUED:
+            if message.wants_news():
                 self._socket.wake(message)
         self._on_news()
 
     def _sweep(self, now: float) -> None:
         unused = now - self._options.idle_connection_timeout
-        with self._lock:
-            known = {
-                candidate.peer
-                for route in list(self._routes.values())
-                for candidate in route.candidates
-            }
-            for peer in list(self._peers.values()):
-                if peer.sent or peer.link is Link.CONNECTING:
-                    continue
-                if peer.up and (peer.used < unused or peer not in known):
-                    self._lose(peer, "it was not used")
-                if peer not in known:
-                    del self._peers[peer.endpoint, peer.key]
-            for key, route in list(self._routes.items()):
-                if route.listing is not None and route.listing.used < unused:
-                    del self._routes[key]
+        forgotten = self.routes.sweep(unused)
+        for peer in (*forgotten, *self.routes.peers()):
+            if peer.up and not peer.ids and (peer.used < unused or peer in forgotten):
+                self._lose(peer, "it was not used")
 
     def _fail_all(self) -> None:
         for message in list(self._sending):
             if message.state is not State.DONE:
+                self._withdraw(message)
                 message.finish(_closed(message))
                 self._socket.wake(message)
 
 
-def _lost(message: Message, endpoint: str) -> Exception:
+def _lost(message: Message, endpoint: str) -> errors.DeliveryError:
     return errors.ServerLost(
         f"{message}: the server at {endpoint} is gone; it may have acted on it"
     )
@@ -459,190 +435,3 @@ def _lost(message: Message, endpoint: str) -> Exception:
 
 def _closed(message: Message) -> Exception:
     return errors.BusUnavailable(f"{message}: the transport is closed")
-
-
-class _Sending:
-    """One thread's way with one message to one server."""
-
-    def __init__(
-        self, client: Client, message: Message, route: Route, timeout: float
-    ) -> None:
-        self._client = client
-        self._message = message
-        self._route = route
-        self._deadline = message.since + timeout
-        self._grace: float = client.options.unreachable_timeout
-        self._pause = FIRST_PAUSE
-
-    def run(self) -> None:
-        client, message, route = self._client, self._message, self._route
-        while message.state is not State.DONE:
-            # the time before the look: what it has not seen counts from then on
-            now = time.monotonic()
-            client.refresh(route)
-            candidate = route.choose()
-            if candidate is None:
-                self._await_server(now)
-                continue
-            client.transmit(message, [candidate])
-            self._await_answer()
-            if message.state is State.QUEUED:
-                candidate.avoid = True
-
-    def _await_answer(self) -> None:
-        message = self._message
-        while message.waits():
-            until = self._deadline
-            if message.monitor_until is not None:
-                until = min(until, message.monitor_until)
-            self._client.sleep(message, until)
-            if message.waits():
-                self._check_time()
-
-    def _check_time(self) -> None:
-        message, now = self._message, time.monotonic()
-        if now >= self._deadline:
-            awaited = "reply" if message.is_call else "confirmation"
-            self._client.give_up(
-                message,
-                exceptions.MessagingTimeout(
-                    f"{message}: no {awaited} within {now - message.since:.1f} s"
-                ),
-            )
-        elif message.monitor_until is not None and now >= message.monitor_until:
-            self._client.give_up(
-                message,
-                exceptions.MessagingTimeout(
-                    f"{message}: no sign of life from the server within"
-                    f" {message.monitor_interval:g} s"
-                ),
-            )
-
-    def _await_server(self, now: float) -> None:
-        """Nobody is there who would take it: look again, or fail."""
-        client, message, route = self._client, self._message, self._route
-        directory = client.directory
-        if client.closed:
-            message.finish(errors.BusUnavailable(f"{message}: the transport is closed"))
-            return
-        if route.listing is None:
-            if self._has_no_matchmaker(now):
-                return
-        else:
-            client.widen(route)
-            if self._is_deserted(now):
-                message.finish(self._unreachable())
-                return
-        pause = min(LONGEST_PAUSE, max(self._deadline - now, 0))
-        if route.connecting() and now < message.since + CONNECTING:
-            message.waiter.wait(pause)  # news of it wake us
-            return
-        directory.ask(route.topic, message.waiter)
-        message.waiter.wait(pause)
-        if message.state is State.QUEUED and route.listing is not None:
-            # what was asked for is there at once: do not ask all the time
-            message.waiter.wait(min(self._pause, max(self._deadline - now, 0)))
-            self._pause = min(self._pause * 2, LONGEST_PAUSE)
-
-    def _has_no_matchmaker(self, now: float) -> bool:
-        message, failure = self._message, self._client.directory.failure
-        if now < self._deadline and (failure is None or message.retry != 0):
-            return False
-        reason = failure or "no answer from the matchmaker"
-        message.finish(
-            errors.BusUnavailable(
-                f"{message}: no server known within {now - message.since:.1f} s:"
-                f" {reason}"
-            )
-        )
-        return True
-
-    def _is_deserted(self, now: float) -> bool:
-        message, route = self._message, self._route
-        assert route.listing is not None
-        since = message.unseen_since or message.since
-        if now >= self._deadline or message.busy:
-            return now >= self._deadline
-        known = (
-            route.listing.since >= since or self._client.directory.failure is not None
-        )
-        if not known or now < since + self._grace:
-            return False
-        settled = all(
-            candidate.avoid or candidate.peer.tried >= since
-            for candidate in route.candidates
-        )
-        return settled or now >= since + max(self._grace, SETTLING)
-
-    def _unreachable(self) -> Exception:
-        message, route = self._message, self._route
-        if message.busy:
-            took = time.monotonic() - message.since
-            return errors.DeliveryError(
-                f"{message}: the servers took no more messages within {took:.1f} s"
-            )
-        failures = (candidate.peer.failure for candidate in route.candidates)
-        hints = [failure for failure in failures if failure][:3]
-        if self._client.directory.failure is not None:
-            hints.append(str(self._client.directory.failure))
-        if self._client.directory.away([each.peer.up for each in route.candidates]):
-            reason = "; ".join(hints) or "none has registered"
-            return errors.BusUnavailable(f"{message}: there is no proxy: {reason}")
-        hint = f" ({'; '.join(hints)})" if hints else ""
-        return errors.TargetUnreachable(f"{message}: nobody listens there{hint}")
-
-
-class _FanningOut:
-    """One thread's way with one message to all servers of a topic."""
-
-    def __init__(
-        self, client: Client, message: Message, route: Route, timeout: float
-    ) -> None:
-        self._client = client
-        self._message = message
-        self._route = route
-        self._deadline = message.since + timeout
-
-    def run(self) -> None:
-        client, message, route = self._client, self._message, self._route
-        while not self._look_up():
-            if message.state is State.DONE:
-                return
-        self._connect()
-        client.transmit(message, route.candidates)
-        # one that is slow or silent does not keep the sender for ever
-        until = min(
-            self._deadline, time.monotonic() + client.options.unreachable_timeout
-        )
-        while message.waits() and time.monotonic() < until:
-            client.sleep(message, until)
-        if isinstance(message.error, errors.ServerLost):
-            message.error = None  # whoever is not there does not miss it
-
-    def _look_up(self) -> bool:
-        """Find out who is there now; whether that is done."""
-        client, message, route = self._client, self._message, self._route
-        client.directory.ask(route.topic, message.waiter)
-        message.waiter.wait(LONGEST_PAUSE)
-        client.refresh(route)
-        listing, failure = route.listing, client.directory.failure
-        if listing is not None and (listing.since >= message.since or failure):
-            return True
-        if (
-            client.closed
-            or time.monotonic() >= self._deadline
-            or (failure and message.retry == 0)
-        ):
-            reason = failure or "no answer from the matchmaker"
-            message.finish(errors.BusUnavailable(f"{message}: {reason}"))
-        return False
-
-    def _connect(self) -> None:
-        client, message, route = self._client, self._message, self._route
-        until = min(self._deadline, time.monotonic() + SETTLING)
-        while time.monotonic() < until and not all(
-            candidate.peer.up or candidate.peer.tried >= message.since
-            for candidate in route.candidates
-        ):
-            client.connect(route.candidates)
-            message.waiter.wait(LONGEST_PAUSE / 5)

@@ -96,6 +96,7 @@ class Directory:
         self._unremoved: set[Entry] = set()
         self._written: list[Waiter] = []
         self._epoch: str | None = None
+        self._followers: tuple[Callable[[], None], ...] = ()
         self._wake = Waiter()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -112,6 +113,18 @@ class Directory:
             self._asked.setdefault(topic, []).append(waiter)
         self._start()
         self._wake.wake()
+
+    def follow(self, follower: Callable[[], None]) -> None:
+        """Call somebody, in the directory's thread, whenever it has looked."""
+        with self._lock:
+            self._followers += (follower,)
+
+    def unfollow(self, follower: Callable[[], None]) -> None:
+        """Call somebody no more."""
+        with self._lock:
+            self._followers = tuple(
+                each for each in self._followers if each != follower
+            )
 
     def away(self, connected: list[bool]) -> bool:
         """Whether it is not for want of a server that nobody takes a message.
@@ -199,10 +212,18 @@ class Directory:
                 self._is_away(MatchmakerAway(f"{type(error).__name__}: {error}"))
             if self._closing:
                 break
+            self._tell_followers()
             if self.failure is not None:
                 watch_at = time.monotonic() + WATCH_INTERVAL
             self._wake.wait(watch_at - time.monotonic())
         self._matchmaker.close()
+
+    def _tell_followers(self) -> None:
+        for follower in self._followers:
+            try:
+                follower()
+            except Exception:
+                LOG.exception("Who follows the matchmaker failed")
 
     def _is_there(self) -> None:
         if self.failure is not None:

@@ -15,19 +15,20 @@ from __future__ import annotations
 import threading
 import types
 from typing import Any
+from urllib.parse import quote
 
 from oslo_config import cfg
-from oslo_messaging.exceptions import ConfigurationError
+from oslo_messaging.exceptions import ConfigurationError, InvalidTarget
 from oslo_messaging.target import Target
 
-from hybrid_messaging.drivers import bodies, errors, forks, oslo
+from hybrid_messaging.drivers import bodies, errors, forks, oslo, timeouts
 from hybrid_messaging.drivers.listeners import HandOver, PollingListener, RpcListener
 from hybrid_messaging.drivers.zmq import keys, matchmaker, wire
 from hybrid_messaging.drivers.zmq import options as zmq_options
 from hybrid_messaging.drivers.zmq.client import Client
 from hybrid_messaging.drivers.zmq.directory import Directory
 from hybrid_messaging.drivers.zmq.incoming import Inbox
-from hybrid_messaging.drivers.zmq.message import Message
+from hybrid_messaging.drivers.zmq.message import Fanout, Message
 from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory, everybody
 from hybrid_messaging.drivers.zmq.proxy import Proxy, Report, reports
 from hybrid_messaging.drivers.zmq.server import Server
@@ -112,8 +113,18 @@ class ZmqDriver(oslo.BaseDriver):
         return self._server
 
     def _topic(self, target: Target) -> str:
+        """The name of a target's topic in the directory.
+
+        :raises ValueError: the target's names are too long, or are no text
+        """
         exchange = target.exchange or self._default_exchange or "openstack"
-        return matchmaker.topic(self._url.virtual_host, exchange, target.topic)
+        topic = matchmaker.topic(self._url.virtual_host, exchange, target.topic)
+        names = len(topic) + len(quote(target.server or "", safe=""))
+        if names > wire.LONGEST_NAMES:
+            raise ValueError(
+                f"its names have {names} bytes, and {wire.LONGEST_NAMES} can be sent"
+            )
+        return topic
 
     def require_features(self, requeue: bool = False) -> None:
         """Requeueing is for notifications."""
@@ -131,30 +142,40 @@ class ZmqDriver(oslo.BaseDriver):
         retry: int | None = None,
         transport_options: Any = None,
     ) -> Any:
+        forks.notice()
+        timeout = timeouts.of_message(timeout, self._options.default_send_timeout)
+        monitor = timeouts.of_monitor(call_monitor_timeout)
+        try:
+            topic = self._topic(target)
+        except ValueError as error:
+            raise errors.MessageRefused(f"RPC to {target!r:.200}: {error}") from error
         client = self._get_client()
-        topic = self._topic(target)
-        timeout = timeout or self._options.default_send_timeout
-        body = bodies.request(message, ctxt, call_monitor_timeout)
+        body = bodies.request(message, ctxt, monitor).encode()
         if target.fanout:
-            casting = Message(wire.CAST, "RPC fanout", target, body, retry=retry)
+            name = "RPC fanout"
             if self._proxied:
-                client.send(casting, everybody(topic), None, timeout)
+                spreading = Message(
+                    wire.FANOUT, name, target, body, timeout, retry=retry
+                )
+                client.send(spreading, everybody(topic), None)
             else:
-                client.fan_out(casting, topic, timeout)
+                fanning = Fanout(wire.FANOUT, name, target, body, timeout, retry=retry)
+                client.fan_out(fanning, topic)
             return None
         if not wait_for_reply:
-            casting = Message(wire.CAST, "RPC cast", target, body, retry=retry)
-            client.send(casting, topic, target.server, timeout)
+            casting = Message(wire.CAST, "RPC cast", target, body, timeout, retry=retry)
+            client.send(casting, topic, target.server)
             return None
         calling = Message(
             wire.CALL,
             "RPC call",
             target,
             body,
+            timeout,
             retry=retry,
-            monitor_interval=call_monitor_timeout,
+            monitor_interval=monitor,
         )
-        reply = client.send(calling, topic, target.server, timeout)
+        reply = client.send(calling, topic, target.server)
         try:
             return bodies.read_reply(reply, self._allowed_remote_exmods)
         except bodies.MalformedBody as error:
@@ -175,8 +196,12 @@ class ZmqDriver(oslo.BaseDriver):
     def listen(
         self, target: Target, batch_size: int, batch_timeout: float | None
     ) -> oslo.Listener:
+        forks.notice()
+        try:
+            topic, name = self._topic(target), target.server or ""
+        except ValueError as error:
+            raise InvalidTarget(f"Nobody can listen there: {error}", target) from error
         server = self._get_server()
-        topic, name = self._topic(target), target.server or ""
 
         def open_inbox(hand_over: HandOver) -> Inbox:
             return Inbox(server, topic, name, hand_over)
@@ -203,6 +228,7 @@ class ZmqDriver(oslo.BaseDriver):
         """
         if self._is_static:
             raise ConfigurationError(f"{self._url.transport}: {_NO_STATIC_PROXY}")
+        forks.notice()
         directory = Directory(self._open_matchmaker, self._options)
         return Proxy(self._options, self._keys, directory)
 
@@ -211,6 +237,7 @@ class ZmqDriver(oslo.BaseDriver):
 
         :raises BusUnavailable: the matchmaker is away
         """
+        forks.notice()
         directory = self._get_directory()
         client = Client(self._options, self._keys, directory)
         try:
@@ -219,6 +246,7 @@ class ZmqDriver(oslo.BaseDriver):
             client.close()
 
     def cleanup(self) -> None:
+        forks.notice()
         with self._lock:
             ending = [self._client, self._server, self._directory]
             self._client = self._server = self._directory = None

@@ -3,24 +3,21 @@
 
 from __future__ import annotations
 
-import collections
 import logging
+import time
 from typing import Any
 
-from hybrid_messaging.drivers import bodies, oslo
-from hybrid_messaging.drivers.listeners import HandOver
+from hybrid_messaging.drivers import bodies, errors, oslo
+from hybrid_messaging.drivers.listeners import HandOver, NotExecuted
 from hybrid_messaging.drivers.zmq import wire
+from hybrid_messaging.drivers.zmq.backlog import State
 from hybrid_messaging.drivers.zmq.server import Server
 
 LOG = logging.getLogger(__name__)
 
-#: A listener is full when so many times its credit is waiting: senders that wait
-#: for their casts to be taken never get there.
-OVERFLOW = 20
-
 
 class Incoming(oslo.RpcIncomingMessage):
-    """A request that the service works on."""
+    """A request, from its arrival until the service has answered it."""
 
     def __init__(
         self,
@@ -31,46 +28,54 @@ class Incoming(oslo.RpcIncomingMessage):
     ) -> None:
         super().__init__(body.context, body.message, request.id)
         self.client_timeout = body.call_monitor_timeout
-        self._inbox = inbox
-        self._routing_id = routing_id
-        self._id = request.id
-        self._is_call = request.kind == wire.CALL
+        self.state = State.WAITING
+        self.listener = inbox
+        self.key = routing_id, request.id
+        self.size = len(request.body)
+        self.is_call = request.kind == wire.CALL
+        self.until = (
+            time.monotonic() + request.ttl / 1000
+            if request.ttl < wire.NO_TTL
+            else float("inf")
+        )
+        self._server = inbox.server_side
 
     def acknowledge(self) -> None:
-        self._inbox.taken(self)
+        """The service begins.
+
+        :raises NotExecuted: its sender has given up, or has got it back
+        """
+        if not self._server.begin(self):
+            LOG.debug("%s: request %s is not executed", self.listener, self.key[1])
+            raise NotExecuted
 
     def requeue(self) -> None:
-        self._inbox.taken(self)
-        if self._is_call:
-            self._answer(wire.NOBODY)
+        self._server.end(self, State.RETURNED)
+        if self.is_call:
+            self.answer(wire.NOBODY)
 
     def heartbeat(self) -> None:
-        if self._is_call:
-            self._answer(wire.ALIVE)
+        if self.is_call:
+            self.answer(wire.ALIVE)
 
     def reply(self, reply: Any = None, failure: Any = None) -> None:
-        if not self._is_call:
+        if not self.is_call:
             return
-        try:
-            body = bodies.reply(reply, failure)
-        except Exception as error:
-            LOG.exception("The reply to %s cannot be sent", self._id)
-            body = bodies.reply(None, (type(error), error, error.__traceback__))
-        self._answer(wire.REPLY, body.encode())
+        body = bodies.reply(reply, failure).encode()
+        if not self._server.carries(body):
+            error = errors.MessageRefused(self._server.too_large("the reply", body))
+            LOG.error("%s: %s", self.listener, error)
+            body = bodies.refusal(error).encode()
+        self.answer(wire.REPLY, body)
 
-    def confirm(self) -> None:
-        """Tell the sender of a cast that it has been taken."""
-        self._answer(wire.TAKEN)
-
-    def _answer(self, kind: bytes, body: bytes = b"") -> None:
-        self._inbox.server_side.answer(self._routing_id, kind, self._id, body)
+    def answer(self, kind: bytes, body: bytes = b"") -> None:
+        """Answer its sender."""
+        routing_id, id = self.key
+        self._server.answer(routing_id, kind, id, body)
 
 
 class Inbox:
-    """Takes the requests of one listener.
-
-    Casts are confirmed as long as not too many requests are waiting for the
-    service, and later otherwise: that slows their senders.
+    """Takes the requests of one listener, as long as it has room for them.
 
     :param topic: its name in the directory
     :param server: the listener's own name
@@ -84,9 +89,6 @@ class Inbox:
         self.topic = topic
         self.server = server
         self._hand_over = hand_over
-        #: requests that the service has not begun to work on
-        self._waiting: set[Incoming] = set()
-        self._unconfirmed: collections.deque[Incoming] = collections.deque()
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.server}"
@@ -95,8 +97,17 @@ class Inbox:
         self.server_side.add(self)
 
     def stop(self) -> None:
-        if not self.server_side.forked:
-            self.server_side.remove(self)
+        """Take no more, and give back the calls that have not begun.
+
+        Casts have been confirmed: the service executes them before it ends.
+        """
+        if self.server_side.forked:
+            return
+        self.server_side.remove(self)
+        for incoming in self.server_side.backlog.of(self):
+            assert isinstance(incoming, Incoming)
+            if incoming.is_call:
+                incoming.requeue()
 
     def cleanup(self) -> None:
         self.stop()
@@ -105,30 +116,16 @@ class Inbox:
         self, routing_id: bytes, request: wire.Request, body: bodies.Request
     ) -> None:
         """A request has arrived."""
-        server, waiting = self.server_side, self._waiting
-        if len(waiting) >= OVERFLOW * server.capacity:
-            server.answer(routing_id, wire.BUSY, request.id)
-            return
         incoming = Incoming(self, routing_id, request, body)
-        waiting.add(incoming)
-        full = len(waiting) > server.capacity
-        if full and request.kind == wire.CAST:
-            self._unconfirmed.append(incoming)
+        if not self.server_side.backlog.add(incoming, request.kind != wire.FANOUT):
+            incoming.answer(wire.BUSY)
+            return
         try:
             self._hand_over(incoming)
         except RuntimeError as error:  # the service's executor has been shut down
             LOG.debug("Gave back a request on %s: %s", self, error)
-            waiting.discard(incoming)
-            server.answer(routing_id, wire.NOBODY, request.id)
+            self.server_side.end(incoming, State.RETURNED)
+            incoming.answer(wire.NOBODY)
             return
-        if request.kind == wire.CAST and not full:
-            incoming.confirm()
-
-    def taken(self, incoming: Incoming) -> None:
-        """The service has begun to work on a request: there is room for another."""
-        self._waiting.discard(incoming)
-        while self._unconfirmed and len(self._waiting) <= self.server_side.capacity:
-            try:
-                self._unconfirmed.popleft().confirm()
-            except IndexError:  # another thread was faster
-                return
+        if not incoming.is_call:
+            incoming.answer(wire.TAKEN)

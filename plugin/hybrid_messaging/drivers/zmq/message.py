@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import time
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq import wire
-
-if TYPE_CHECKING:
-    from hybrid_messaging.drivers.zmq.peer import Peer
+from hybrid_messaging.drivers.zmq.peer import Candidate
 
 
 class State(Enum):
@@ -30,27 +29,28 @@ class Message:
     :param name: what people call this kind of message
     :param target: oslo_messaging.Target, for people
     :param body: JSON text
+    :param timeout: seconds that all of it may take
     :param retry: 0: do not wait for a matchmaker that is away
     :param monitor_interval: seconds between two signs of life of the server
     """
 
     __slots__ = (
         "body",
-        "busy",
+        "deadline",
         "error",
+        "held",
         "kind",
         "leader",
         "monitor_interval",
         "monitor_until",
         "name",
+        "refused",
         "reply",
         "retry",
         "since",
         "state",
         "target",
-        "unseen_since",
         "waiter",
-        "with_peers",
     )
 
     def __init__(
@@ -58,7 +58,8 @@ class Message:
         kind: bytes,
         name: str,
         target: Any,
-        body: str,
+        body: bytes,
+        timeout: float,
         *,
         retry: int | None = None,
         monitor_interval: float | None = None,
@@ -66,19 +67,20 @@ class Message:
         self.kind = kind
         self.name = name
         self.target = target
-        self.body = body.encode()
+        self.body = body
         self.retry = retry
         self.monitor_interval = monitor_interval
         self.since = time.monotonic()
-        #: monotonic time at which it came back unseen, the first time
-        self.unseen_since: float | None = None
-        self.busy = False
+        #: monotonic time
+        self.deadline = self.since + timeout
         self.monitor_until = (
             None if monitor_interval is None else self.since + monitor_interval
         )
         self.state = State.QUEUED
         #: who has it, by the ids that it has there: several for a fanout
-        self.with_peers: dict[int, Peer] = {}
+        self.held: dict[int, Candidate] = {}
+        #: who had no room for it, by its ids there
+        self.refused: dict[int, Candidate] = {}
         self.reply: bytes | None = None
         self.error: Exception | None = None
         self.waiter = Waiter()
@@ -92,28 +94,52 @@ class Message:
     def is_call(self) -> bool:
         return self.kind == wire.CALL
 
+    @property
+    def ttl(self) -> int:
+        """How long its sender waits for it, in the milliseconds of a request."""
+        if self.kind == wire.CAST:
+            return wire.NO_TTL  # whoever confirms it executes it
+        return wire.ttl(self.deadline - time.monotonic())
+
     def waits(self) -> bool:
         """Nothing has been said about it yet that its sender has to act on."""
         return self.state is State.SENT or self.state is State.LEAVING
+
+    def wants_news(self) -> bool:
+        """Its sender waits for somebody to be there."""
+        return self.state is State.QUEUED
+
+    # -- what has become of it, with the socket's lock held ------------------------
 
     def left(self) -> None:
         """ZeroMQ has it; it can only wait for what is answered."""
         self.state = State.SENT
 
-    def come_back(self, busy: bool = False) -> None:
-        """Nobody has acted on it; it may be sent again.
+    def came_back(self, id: int, candidate: Candidate, busy: bool = False) -> None:
+        """A listener has not acted on it; it may be sent again.
 
-        :param busy: who has it listens, but takes no more for now
+        :param id: that it had there
+        :param busy: the listener is there, but has no room
         """
-        if self.unseen_since is None:
-            self.unseen_since = time.monotonic()
-        self.busy = busy
+        if busy:
+            self.refused[id] = candidate
         self.state = State.QUEUED
+
+    def has_room(self, candidate: Candidate) -> None:
+        """A listener that had no room for it has some now."""
 
     def sign_of_life(self) -> None:
         """The server has told that it is still at work."""
         if self.monitor_interval is not None:
             self.monitor_until = time.monotonic() + self.monitor_interval
+
+    def was_lost(self, error: errors.DeliveryError) -> None:
+        """Who had it is gone."""
+        self.finish(error)
+
+    def was_taken(self, body: bytes) -> None:
+        """A listener has confirmed it, or has answered it with that body."""
+        self.finish(reply=body)
 
     def finish(
         self, error: Exception | None = None, reply: bytes | None = None
@@ -122,3 +148,45 @@ class Message:
         self.error = error
         self.reply = reply
         self.state = State.DONE
+
+    def withdrawn_from(self) -> dict[int, Candidate]:
+        """Who is to be told, by their ids, when its sender waits no longer."""
+        return self.held | self.refused
+
+
+class Fanout(Message):
+    """A cast for all listeners of a topic: each gets it, or misses it."""
+
+    __slots__ = ("missed", "more")
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        #: whether it is to be sent to more listeners
+        self.more = True
+        #: those that had no room
+        self.missed: list[Candidate] = []
+
+    def wants_news(self) -> bool:
+        return self.more
+
+    def left(self) -> None:
+        self.state = State.SENT
+        self._look_whether_done()
+
+    def came_back(self, id: int, candidate: Candidate, busy: bool = False) -> None:
+        if busy:
+            self.missed.append(candidate)
+        self._look_whether_done()
+
+    def was_lost(self, error: errors.DeliveryError) -> None:
+        self._look_whether_done()  # who is not there does not miss it
+
+    def was_taken(self, body: bytes) -> None:
+        self._look_whether_done()
+
+    def _look_whether_done(self) -> None:
+        if not self.held and not self.more and self.state is State.SENT:
+            self.finish()
+
+    def withdrawn_from(self) -> dict[int, Candidate]:
+        return {}

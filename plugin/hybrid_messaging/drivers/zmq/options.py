@@ -15,14 +15,15 @@ from oslo_config import cfg
 GROUP = cfg.OptGroup("oslo_messaging_zmq", title="ZeroMQ driver options")
 
 OPTIONS = [
-    # -- failing fast: new in this driver --
+    # -- failing: new in this driver --
     cfg.FloatOpt(
-        "unreachable_timeout",
-        default=2.0,
+        "restart_timeout",
+        default=30.0,
         min=0,
-        help="How many seconds a call or cast waits for a server to appear on a"
-        " target that nobody listens on, before it fails. A server that restarts"
-        " within this time is waited for. 0: fail at once.",
+        help="How many seconds calls and casts wait for a server to appear on a"
+        " target, from the moment when nobody was found there: a server that restarts"
+        " within this time is waited for. After that they fail at once, until"
+        " somebody listens again. 0: fail at once.",
     ),
     cfg.FloatOpt(
         "idle_timeout",
@@ -56,14 +57,16 @@ OPTIONS = [
         "rpc_server_credit",
         default=100,
         min=1,
-        help="How many requests may wait in a server, per target, before the"
-        " senders of casts have to wait.",
+        help="How many requests may wait for the threads of a server, per target,"
+        " before their senders have to wait.",
     ),
     cfg.IntOpt(
         "max_message_size",
         default=128 * 1024 * 1024,
         min=1024 * 1024,
-        help="The largest message, in bytes, that is taken from a peer.",
+        help="The largest message, in bytes, that is sent or taken; the same for all"
+        " who talk to each other. Also how many bytes of requests may wait for the"
+        " threads of a process before the senders of others have to wait.",
     ),
     cfg.IntOpt(
         "connections_per_topic",
@@ -217,3 +220,15 @@ def host(options: object) -> str:
     told: str | None = getattr(options, "rpc_zmq_host", None)
     bound: str = getattr(options, "rpc_zmq_bind_address", "")
     return told or (socket.gethostname() if bound in _ALL else bound)
+
+
+def too_large(what: str, size: int, limit: int) -> str:
+    """What to say of a message.
+
+    :param size: bytes
+    :param limit: bytes
+    """
+    return (
+        f"{what} has {size} bytes, and [oslo_messaging_zmq] max_message_size allows"
+        f" {limit}"
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's process, as the clients of another process see it."""
+"""A server's process, and its listeners, as the clients of another process see them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import random
 import time
 from enum import Enum, auto
 
-from hybrid_messaging.drivers.zmq.message import Message
+from hybrid_messaging.drivers.zmq.matchmaker import Record
 
+#: Seconds within which a server that is there is connected, on a good network.
+SETTLING = 2.0
 #: Seconds before a second attempt to connect, and the longest pause.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+#: Seconds before a listener is asked again of which its process does not know.
+ABSENCE = 1.0
 
 
 class Link(Enum):
@@ -35,11 +39,13 @@ class Peer:
         "address",
         "endpoint",
         "failure",
+        "ids",
         "key",
         "link",
+        "missed_since",
         "retry_at",
         "routing_id",
-        "sent",
+        "silent",
         "tried",
         "used",
     )
@@ -51,14 +57,18 @@ class Peer:
         self.address = ""
         self.link = Link.DOWN
         self.routing_id = b""
-        #: messages that it has and has not answered, by their ids
-        self.sent: dict[int, Message] = {}
+        #: ids of the messages that it has and has not answered
+        self.ids: set[int] = set()
         self.used = time.monotonic()
         #: why there is no connection
         self.failure = ""
+        #: monotonic time since which attempts to connect have not succeeded
+        self.missed_since: float | None = None
         #: monotonic time of the last failure to connect
         self.tried = 0.0
         self.retry_at = 0.0
+        #: it has left a fanout unconfirmed, and has not answered anything since
+        self.silent = False
         self._pause = FIRST_PAUSE
 
     @property
@@ -68,9 +78,18 @@ class Peer:
     def may_connect(self, now: float) -> bool:
         return self.link is Link.DOWN and now >= self.retry_at
 
+    def connecting(self) -> None:
+        now = time.monotonic()
+        self.link = Link.CONNECTING
+        self.used = now
+        if self.missed_since is None:
+            self.missed_since = now
+
     def connected(self) -> None:
         self.link = Link.UP
         self.failure = ""
+        self.missed_since = None
+        self.silent = False
         self._pause = FIRST_PAUSE
 
     def failed(self, reason: str) -> None:
@@ -80,3 +99,75 @@ class Peer:
         self.tried = time.monotonic()
         self.retry_at = self.tried + self._pause * random.uniform(0.5, 1)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+
+class Candidate:
+    """A listener that a message could go to."""
+
+    __slots__ = ("absent", "address", "full", "peer", "record", "retry_at", "since")
+
+    def __init__(self, record: Record, address: bytes, peer: Peer) -> None:
+        self.record = record
+        self.address = address
+        self.peer = peer
+        #: monotonic time at which it has become known
+        self.since = time.monotonic()
+        #: its process has said that nobody listens there
+        self.absent = False
+        #: monotonic time at which that may be asked again
+        self.retry_at = 0.0
+        #: it had no room for the last message
+        self.full = False
+
+    @property
+    def listens(self) -> bool:
+        """Whether it is there, as far as is known."""
+        return self.peer.up and not self.absent
+
+    def is_new(self, now: float) -> bool:
+        """Whether it is not yet known if it is there."""
+        peer = self.peer
+        return not peer.up and peer.tried < self.since and now < self.since + SETTLING
+
+    def may_take(self, now: float) -> bool:
+        """Whether a message can be sent to it."""
+        return self.peer.up and (not self.absent or now >= self.retry_at)
+
+    def may_come(self, since: float, connected_at: float, now: float) -> bool:
+        """Whether it is likely to be connected soon, if it is not.
+
+        Not if an attempt has failed, nor if nobody has answered one for a while.
+
+        :param since: monotonic time after which that attempt was
+        :param connected_at: monotonic time at which somebody last answered one
+        """
+        peer = self.peer
+        if peer.tried >= since:
+            return False
+        began = now if peer.missed_since is None else peer.missed_since
+        return now < max(began, connected_at) + SETTLING
+
+    def nobody(self) -> None:
+        """Its process knows of no such listener."""
+        self.absent = True
+        self.retry_at = time.monotonic() + ABSENCE
+
+    def answered(self, full: bool = False) -> None:
+        """It has said something else.
+
+        :param full: it has no room
+        """
+        self.absent = False
+        self.full = full
+
+
+def connected(candidates: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+    """Those that are connected, and the others.
+
+    In one look: who connects meanwhile is in one of the lists.
+    """
+    up: list[Candidate] = []
+    others: list[Candidate] = []
+    for candidate in candidates:
+        (up if candidate.peer.up else others).append(candidate)
+    return up, others

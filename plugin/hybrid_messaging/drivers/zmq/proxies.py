@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Callable
 
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq.directory import Directory, Listing
@@ -45,6 +46,14 @@ class ProxiedDirectory:
     def failure(self) -> MatchmakerAway | None:
         """See `Directory.failure`."""
         return self._directory.failure
+
+    def follow(self, follower: Callable[[], None]) -> None:
+        """See `Directory.follow`."""
+        self._directory.follow(follower)
+
+    def unfollow(self, follower: Callable[[], None]) -> None:
+        """See `Directory.unfollow`."""
+        self._directory.unfollow(follower)
 
     def away(self, connected: list[bool]) -> bool:
         """See `Directory.away`."""

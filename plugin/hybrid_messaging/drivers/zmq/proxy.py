@@ -15,6 +15,7 @@ from __future__ import annotations
 import collections
 import importlib.metadata
 import logging
+import math
 import os
 import socket
 import threading
@@ -28,14 +29,16 @@ from oslo_messaging import exceptions
 from hybrid_messaging.drivers import bodies, errors, oslo
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq import wire
-from hybrid_messaging.drivers.zmq.client import SETTLING, Candidate, Client, Route
+from hybrid_messaging.drivers.zmq.backlog import REMEMBERED, Key, Refused
+from hybrid_messaging.drivers.zmq.client import Client
 from hybrid_messaging.drivers.zmq.directory import Directory
 from hybrid_messaging.drivers.zmq.incoming import Inbox
 from hybrid_messaging.drivers.zmq.keys import Keys
 from hybrid_messaging.drivers.zmq.matchmaker import Record
-from hybrid_messaging.drivers.zmq.message import Message, State
-from hybrid_messaging.drivers.zmq.peer import Peer
+from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
+from hybrid_messaging.drivers.zmq.peer import SETTLING, Candidate, Peer, connected
 from hybrid_messaging.drivers.zmq.proxies import PROXIES, SPREAD
+from hybrid_messaging.drivers.zmq.routes import Route
 from hybrid_messaging.drivers.zmq.server import Server
 
 LOG = logging.getLogger(__name__)
@@ -73,25 +76,26 @@ class _Passing(Message):
     :param route: to whom it may go
     """
 
-    __slots__ = ("_asked", "_id", "_proxy", "_route", "_routing_id")
-
     def __init__(
         self, proxy: Proxy, routing_id: bytes, request: wire.Request, route: Route
     ) -> None:
-        super().__init__(request.kind, "request", route.topic, "")
-        self.body = request.body
+        timeout = math.inf if request.ttl == wire.NO_TTL else request.ttl / 1000
+        super().__init__(request.kind, "request", route.topic, request.body, timeout)
         self.waiter = proxy.news
         self._proxy = proxy
-        self._routing_id = routing_id
-        self._id = request.id
         self._route = route
         self._asked = False
+        self.key = routing_id, request.id
 
     def step(self, now: float) -> bool:
         """Go on as far as possible.
 
         :returns: whether nothing is left to be done but to wait for answers
         """
+        raise NotImplementedError
+
+    def withdraw(self) -> None:
+        """Its sender does not want it any more."""
         raise NotImplementedError
 
     def _is_late(self, now: float) -> bool:
@@ -108,64 +112,65 @@ class _Passing(Message):
             return False
         return directory.failure is not None or self._is_late(now)
 
-    def _answer(self, kind: bytes, body: bytes = b"") -> None:
+    def _end(self, kind: bytes | None, body: bytes = b"") -> None:
+        """It is over.
+
+        :param kind: of the answer; None: nobody waits for one
+        """
         if self.state is not State.DONE:
             self.state = State.DONE
-            self._proxy.answer(self, self._routing_id, kind, self._id, body)
+            self._proxy.passed(self)
+            if kind is not None:
+                self._proxy.answer(self.key, kind, body)
 
 
 class Forward(_Passing):
-    """A request to one server.
-
-    :param address: of the listener
-    """
-
-    __slots__ = ("_address", "_size", "peer")
+    """A request to one server."""
 
     def __init__(
-        self,
-        proxy: Proxy,
-        routing_id: bytes,
-        request: wire.Request,
-        route: Route,
+        self, proxy: Proxy, routing_id: bytes, request: wire.Request, route: Route
     ) -> None:
         super().__init__(proxy, routing_id, request, route)
         self._address = request.address
-        self._size = len(request.body)
+        #: bytes
+        self.size = len(request.body)
         #: the server that has it
         self.peer: Peer | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self._size
 
     def go(self) -> bool:
         """Go on if the server is known and connected; whether that is so."""
         candidate = self._candidate()
         if candidate is None or not candidate.peer.up:
             return False
+        self._route.used = self.since
         assert self._route.listing is not None
         self._route.listing.used = self.since  # so that it is watched on
         self._hand_over(candidate)
         return True
 
     def step(self, now: float) -> bool:
-        client, route = self._proxy.client, self._route
-        client.refresh(route)
+        routes = self._proxy.client.routes
+        routes.refresh(self._route, now)
         candidate = self._candidate()
-        if candidate is None:
+        if now >= self.deadline:
+            self._end(None)
+        elif candidate is None:
             if not self._looked_up(now):
                 return False
-            self.come_back()
+            routes.drop_if_empty(self._route)
+            self._end(wire.NOBODY)
         elif candidate.peer.up:
             self._hand_over(candidate)
         elif candidate.peer.tried >= self.since or self._is_late(now):
-            self.come_back()
+            self._end(wire.NOBODY)
         else:
-            client.connect([candidate])
+            self._proxy.client.connect([candidate.peer])
             return False
         return True
+
+    def withdraw(self) -> None:
+        self._proxy.client.withdraw(self)
+        self._end(None)
 
     def _candidate(self) -> Candidate | None:
         for candidate in self._route.candidates:
@@ -174,11 +179,11 @@ class Forward(_Passing):
         return None
 
     def _hand_over(self, candidate: Candidate) -> None:
-        if self._proxy.hold(candidate.peer, self._size):
+        if self._proxy.hold(candidate.peer, self):
             self.peer = candidate.peer
             self._proxy.client.transmit(self, [candidate])
         else:
-            self.come_back(busy=True)
+            self._end(wire.BUSY)
 
     # -- what the client does with a message, with the lock of its socket ------------
 
@@ -186,64 +191,90 @@ class Forward(_Passing):
         super().left()
         self.body = b""
 
-    def come_back(self, busy: bool = False) -> None:
-        self._answer(wire.BUSY if busy else wire.NOBODY)
+    def came_back(self, id: int, candidate: Candidate, busy: bool = False) -> None:
+        if busy:
+            # kept, to pass on that there is room again
+            super().came_back(id, candidate, busy)
+            self._proxy.refused(self)
+        else:
+            self._end(wire.NOBODY)
+
+    def has_room(self, candidate: Candidate) -> None:
+        self._end(wire.ROOM)
 
     def sign_of_life(self) -> None:
-        self._proxy.pass_on(self._routing_id, wire.ALIVE, self._id)
+        self._proxy.answer(self.key, wire.ALIVE)
 
     def finish(
         self, error: Exception | None = None, reply: bytes | None = None
     ) -> None:
         if error is None:
-            kind = wire.REPLY if self.is_call else wire.TAKEN
-            self._answer(kind, reply or b"")
+            self._end(wire.REPLY if self.is_call else wire.TAKEN, reply or b"")
         elif isinstance(error, errors.MessageRefused):
-            self._answer(wire.REFUSED, str(error).encode())
+            self._end(wire.REFUSED, str(error).encode())
         else:
-            self._answer(wire.LOST, self.peer.endpoint.encode() if self.peer else b"")
+            self._end(wire.LOST, self.peer.endpoint.encode() if self.peer else b"")
 
 
-class Spread(_Passing):
+class Spread(_Passing, Fanout):
     """A request to all servers of a topic; it is taken when they have taken it."""
-
-    __slots__ = ("_until",)
 
     def __init__(
         self, proxy: Proxy, routing_id: bytes, request: wire.Request, route: Route
     ) -> None:
         super().__init__(proxy, routing_id, request, route)
+        #: those that are not yet connected
+        self._pending: list[Candidate] | None = None
         #: monotonic time until which those that have it may take it
-        self._until: float | None = None
+        self._until = math.inf
 
     def step(self, now: float) -> bool:
         client, route = self._proxy.client, self._route
         if self.state is State.DONE:
             return True
-        if self._until is not None:
-            if now < self._until:
-                return False
-            # one that is slow or silent does not keep the sender for ever
-            client.give_up(self, errors.DeliveryError("some have not taken it"))
-            return True
-        client.refresh(route)
+        if not self.more:
+            self._await_confirmations(now)
+            return False
+        client.routes.refresh(route, now)
         if not self._looked_up(now):
             return False
         if route.listing is None:
-            self._answer(wire.NOBODY)
+            self._end(wire.NOBODY)
             return True
-        if not self._is_late(now) and not all(
-            candidate.peer.up or candidate.peer.tried >= self.since
-            for candidate in route.candidates
-        ):
-            client.connect(route.candidates)
-            return False
-        self._until = now + client.options.unreachable_timeout
-        client.transmit(self, route.candidates)
+        self._send(now)
         return False
 
-    def come_back(self, busy: bool = False) -> None:
-        self._answer(wire.TAKEN)
+    def _send(self, now: float) -> None:
+        client = self._proxy.client
+        if self._pending is None:
+            self._pending = self._route.candidates
+        ready, others = connected(self._pending)
+        self._pending = [
+            each
+            for each in others
+            if each.may_come(self.since, client.connected_at, now)
+        ]
+        over = not self._pending or now >= self.deadline
+        if over:
+            self._until = now + SETTLING
+        else:
+            client.connect(each.peer for each in self._pending)
+        if ready or over:
+            client.transmit(self, ready, more=not over)
+
+    def _await_confirmations(self, now: float) -> None:
+        held = list(self.held.values())
+        if now >= self._until or all(each.peer.silent for each in held):
+            # one that is slow or silent does not keep the sender for ever
+            for each in held:
+                each.peer.silent = True
+            self._proxy.client.give_up(
+                self, errors.DeliveryError("some have not taken it")
+            )
+
+    def withdraw(self) -> None:
+        if self._pending is None:
+            self._end(None)
 
     def sign_of_life(self) -> None:
         pass
@@ -251,7 +282,24 @@ class Spread(_Passing):
     def finish(
         self, error: Exception | None = None, reply: bytes | None = None
     ) -> None:
-        self._answer(wire.TAKEN)
+        self._proxy.client.missed.note(self._route.topic, self.missed)
+        if self._pending:
+            number, all = len(self._pending), len(self._route.candidates)
+            reason = f"{number} of {all} listeners could not be reached in time"
+            self._end(wire.REFUSED, reason.encode())
+        else:
+            self._end(wire.TAKEN)
+
+
+class _Load:
+    """What a server has to do, and what had to wait for it."""
+
+    __slots__ = ("refused", "size")
+
+    def __init__(self) -> None:
+        #: bytes of requests that it has and has not answered
+        self.size = 0
+        self.refused = Refused()
 
 
 class Proxy:
@@ -269,15 +317,16 @@ class Proxy:
         self.news = Waiter()
         self.directory = directory
         self.client = Client(options, keys, directory, self.news.wake)
-        self._server = Server(options, keys, directory, self._take)
+        self._server = Server(options, keys, directory, self._take, self._withdraw)
         name = f"{socket.gethostname()}-{os.getpid()}"
         self._inbox = Inbox(self._server, PROXIES, name, self._tell_status)
         self._lock = threading.Lock()
         self._counts = collections.Counter(dict.fromkeys(_COUNTED.values(), 0))
-        #: bytes of requests that a server has and has not answered
-        self._held: collections.Counter[Peer] = collections.Counter()
-        self._passing: set[_Passing] = set()
-        self._searching: set[_Passing] = set()
+        self._loads: dict[Peer, _Load] = {}
+        self._passing: dict[Key, Forward | Spread] = {}
+        #: those for which their servers had no room
+        self._refused: dict[Key, Forward] = {}
+        self._searching: set[Forward | Spread] = set()
         self._stopping = False
         #: monotonic time at which a request came all the same
         self._disturbed = 0.0
@@ -350,22 +399,23 @@ class Proxy:
         else:
             passing = self._passing_of(routing_id, request)
         if passing is None:
-            self._count(wire.NOBODY)
-            self._server.answer(routing_id, wire.NOBODY, request.id)
+            self.answer((routing_id, request.id), wire.NOBODY)
             return
-        self._passing.add(passing)
+        self._passing[passing.key] = passing
         if isinstance(passing, Forward) and passing.go():
             return
         self._searching.add(passing)
         self.news.wake()
 
-    def _passing_of(self, routing_id: bytes, request: wire.Request) -> _Passing | None:
+    def _passing_of(
+        self, routing_id: bytes, request: wire.Request
+    ) -> Forward | Spread | None:
         """What is to be done with a request; None if it is for nobody."""
         try:
             process, *topic, server = request.address.decode().split("/")
         except ValueError:
             return None
-        route = self.client.route
+        route = self.client.routes.get
         if len(topic) == 3:
             target = route("/".join(topic), unquote(server))
             return Forward(self, routing_id, request, target)
@@ -373,40 +423,66 @@ class Proxy:
             return None  # also if a proxy had this port before us
         return Spread(self, routing_id, request, route("/".join(topic[1:]), None))
 
-    def hold(self, peer: Peer, size: int) -> bool:
-        """Have room for a request to a server; whether there is some."""
+    def _withdraw(self, key: Key) -> None:
+        """A client does not want a request any more."""
+        passing = self._passing.get(key) or self._refused.get(key)
+        if passing is not None:
+            passing.withdraw()
+            return
         with self._lock:
-            held = self._held[peer]
-            if held and held + size > self._options.max_message_size:
+            for load in self._loads.values():
+                load.refused.discard(key)
+
+    def hold(self, peer: Peer, forward: Forward) -> bool:
+        """Have room for a request to a server; whether there is some.
+
+        If not, the client is told when there is.
+        """
+        limit: int = self._options.max_message_size
+        with self._lock:
+            load = self._loads.setdefault(peer, _Load())
+            if load.size and load.size + forward.size > limit:
+                load.refused.add(forward.key, forward.size)
                 return False
-            self._held[peer] = held + size
+            load.size += forward.size
         return True
 
-    def answer(
-        self,
-        passing: _Passing,
-        routing_id: bytes,
-        kind: bytes,
-        id: int,
-        body: bytes,
-    ) -> None:
-        """It is known what has become of a request."""
-        self._passing.discard(passing)
-        self._count(kind)
-        if isinstance(passing, Forward) and passing.peer is not None:
-            with self._lock:
-                self._held[passing.peer] -= passing.size
-                if not self._held[passing.peer]:
-                    del self._held[passing.peer]
-        self._server.answer(routing_id, kind, id, body)
-
-    def pass_on(self, routing_id: bytes, kind: bytes, id: int) -> None:
-        """Tell a client something that does not end its request."""
-        self._server.answer(routing_id, kind, id)
-
-    def _count(self, kind: bytes) -> None:
+    def _let_go(self, forward: Forward) -> None:
+        """A server is done with a request."""
+        peer, forward.peer = forward.peer, None
+        if peer is None:
+            return
         with self._lock:
-            self._counts[_COUNTED[kind]] += 1
+            load = self._loads[peer]
+            load.size -= forward.size
+            room = self._options.max_message_size - load.size
+            keys = load.refused.pop(REMEMBERED, room)
+            if not load.size and not load.refused:
+                del self._loads[peer]
+        for key in keys:
+            self.answer(key, wire.ROOM)
+
+    def refused(self, forward: Forward) -> None:
+        """A server has no room for a request, and will say when it has."""
+        self._passing.pop(forward.key, None)
+        self._refused[forward.key] = forward
+        self._let_go(forward)
+        self.answer(forward.key, wire.BUSY)
+
+    def passed(self, passing: _Passing) -> None:
+        """A request is over."""
+        self._passing.pop(passing.key, None)
+        if isinstance(passing, Forward):
+            self._refused.pop(passing.key, None)
+            self._let_go(passing)
+
+    def answer(self, key: Key, kind: bytes, body: bytes = b"") -> None:
+        """Tell a client something of a request."""
+        if kind in _COUNTED:
+            with self._lock:
+                self._counts[_COUNTED[kind]] += 1
+        routing_id, id = key
+        self._server.answer(routing_id, kind, id, body)
 
     # -- its own thread ----------------------------------------------------------
 
@@ -419,11 +495,10 @@ class Proxy:
                     found = passing.step(now)
                 except Exception:
                     LOG.exception("A request could not be passed on")
-                    passing.come_back()
+                    passing.finish(errors.DeliveryError("the proxy failed"))
                     found = True
                 if found:
                     self._searching.discard(passing)
-            self.client.tidy(now)
 
 
 # -- asking proxies -------------------------------------------------------------
@@ -458,10 +533,10 @@ def reports(client: Client, directory: Directory) -> list[Report]:
 
 
 def _report(client: Client, record: Record) -> Report:
-    body = bodies.request({"method": "status"}, {})
-    asking = Message(wire.CALL, "question", record.server, body, retry=0)
+    body = bodies.request({"method": "status"}, {}).encode()
+    asking = Message(wire.CALL, "question", record.server, body, PATIENCE, retry=0)
     try:
-        reply = client.send(asking, PROXIES, record.server, PATIENCE)
+        reply = client.send(asking, PROXIES, record.server)
         told = bodies.read_reply(reply, [])
     except (exceptions.MessagingException, bodies.MalformedBody) as error:
         return Report(record.server, record.endpoint, {}, f"{error}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import errno
 import ipaddress
 import logging
@@ -11,8 +12,8 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import zmq
@@ -20,13 +21,11 @@ import zmq
 from hybrid_messaging.drivers import bodies
 from hybrid_messaging.drivers.zmq import options as zmq_options
 from hybrid_messaging.drivers.zmq import wire
+from hybrid_messaging.drivers.zmq.backlog import Backlog, Entry, Key, State
 from hybrid_messaging.drivers.zmq.directory import Directory
 from hybrid_messaging.drivers.zmq.keys import Keys
 from hybrid_messaging.drivers.zmq.matchmaker import Record
 from hybrid_messaging.drivers.zmq.sockets import Socket, resolve
-
-if TYPE_CHECKING:
-    from hybrid_messaging.drivers.zmq.incoming import Inbox
 
 LOG = logging.getLogger(__name__)
 
@@ -36,6 +35,20 @@ LINGER = 2.0
 _QUIET = 60.0
 
 
+class Listener(Hashable, Protocol):
+    """Who takes the requests of a target."""
+
+    #: its name in the directory
+    topic: str
+    #: the listener's own name
+    server: str
+
+    def take(
+        self, routing_id: bytes, request: wire.Request, body: bodies.Request
+    ) -> None:
+        """A request has arrived."""
+
+
 class Server:
     """All that listens in this process, over one transport.
 
@@ -43,6 +56,8 @@ class Server:
     :param keys: for CURVE; None: without
     :param elsewhere: called with requests for others, and the routing ids of their
         senders; None: nobody is there to take them
+    :param withdrawn: called with the keys of requests that their senders do not want
+        any more
     :raises zmq.ZMQError: there is no port to listen on
     """
 
@@ -52,20 +67,25 @@ class Server:
         keys: Keys | None,
         directory: Directory,
         elsewhere: Callable[[bytes, wire.Request], None] | None = None,
+        withdrawn: Callable[[Key], None] = lambda key: None,
     ) -> None:
         self._options = options
-        #: how many requests may wait per listener
-        self.capacity: int = options.rpc_server_credit
+        self._largest: int = options.max_message_size
+        self.backlog = Backlog(options.rpc_server_credit, self._largest)
         self._elsewhere = elsewhere or self._nobody
+        self._withdrawn = withdrawn
         self._key = keys.own.public.decode() if keys is not None else ""
         self._directory = directory
         self._process = uuid.uuid4().hex
         #: listeners by the addresses that requests name; several take turns
-        self._inboxes: dict[bytes, collections.deque[Inbox]] = {}
+        self._listeners: dict[bytes, collections.deque[Listener]] = {}
+        self._records: dict[Listener, Record] = {}
         self._arrived: collections.deque[list[bytes]] = collections.deque()
+        #: requests whose withdrawal has arrived and is not yet delivered
+        self._unwanted: set[Key] = set()
         self._lock = threading.Lock()
-        #: whether this thread is delivering
-        self._here = threading.local()
+        #: held by the thread that delivers: one, so that the order is kept
+        self._delivering = threading.Lock()
         self._quiet_until = 0.0
         self.forked = False
         #: answers that clients did not take
@@ -73,7 +93,7 @@ class Server:
         self._endpoint: str | None = None
         self._bound: set[str] = set()
         self._socket = Socket(
-            "zmq-server", options, keys, self._arrived.append, afterwards=self._deliver
+            "zmq-server", options, keys, self._on_frames, afterwards=self._deliver
         )
 
     @property
@@ -108,14 +128,14 @@ class Server:
             " (rpc_zmq_min_port, rpc_zmq_max_port, rpc_zmq_bind_port_retries)",
         )
 
-    def _record(self, inbox: Inbox) -> Record:
+    def _record(self, listener: Listener) -> Record:
         """What a listener is known as; the socket is bound accordingly."""
-        assigned = self._directory.assigned(inbox.topic, inbox.server)
+        assigned = self._directory.assigned(listener.topic, listener.server)
         if assigned is None:
             if self._endpoint is None:
                 self._socket.run(self._bind)
             assert self._endpoint is not None
-            return Record(inbox.server, self._endpoint, self._process, self._key)
+            return Record(listener.server, self._endpoint, self._process, self._key)
         if assigned.endpoint not in self._bound:
             address = resolve(assigned.endpoint)
             self._socket.run(lambda: self._socket.bind(address))
@@ -136,27 +156,52 @@ class Server:
 
     # -- any thread ----------------------------------------------------------
 
-    def add(self, inbox: Inbox) -> None:
+    def add(self, listener: Listener) -> None:
         """Let requests for a listener come."""
         with self._lock:
-            record = self._record(inbox)
-            address = record.address(inbox.topic)
-            self._inboxes.setdefault(address, collections.deque()).append(inbox)
-        self._directory.register([(inbox.topic, record)])
+            record = self._records[listener] = self._record(listener)
+            address = record.address(listener.topic)
+            self._listeners.setdefault(address, collections.deque()).append(listener)
+        self._directory.register([(listener.topic, record)])
 
-    def remove(self, inbox: Inbox) -> None:
+    def remove(self, listener: Listener) -> None:
         """Let no more requests for a listener come."""
         with self._lock:
-            record = self._record(inbox)
-            address = record.address(inbox.topic)
-            inboxes = self._inboxes.get(address)
-            if not inboxes or inbox not in inboxes:
+            record = self._records.pop(listener, None)
+            if record is None:
                 return
-            inboxes.remove(inbox)
-            if inboxes:
-                return
-            del self._inboxes[address]
-        self._directory.unregister([(inbox.topic, record)])
+            address = record.address(listener.topic)
+            listeners = self._listeners[address]
+            listeners.remove(listener)
+            if not listeners:
+                del self._listeners[address]
+        # they ask again, and hear that nobody is there
+        self._tell_room(self.backlog.close(listener))
+        if not listeners:
+            self._directory.unregister([(listener.topic, record)])
+
+    def begin(self, entry: Entry) -> bool:
+        """A service wants to begin a request; whether it may."""
+        room = self.backlog.begin(entry)
+        if room:
+            self._tell_room(room)
+        return room is not None
+
+    def end(self, entry: Entry, state: State) -> None:
+        """A request waits no longer."""
+        self._tell_room(self.backlog.end(entry, state) or [])
+
+    def _tell_room(self, keys: list[Key]) -> None:
+        for routing_id, id in keys:
+            self.answer(routing_id, wire.ROOM, id)
+
+    def carries(self, body: bytes) -> bool:
+        """Whether an answer with this body is not too large."""
+        return len(body) <= self._largest
+
+    def too_large(self, what: str, body: bytes) -> str:
+        """What to say of one that is."""
+        return zmq_options.too_large(what, len(body), self._largest)
 
     def answer(
         self, routing_id: bytes, kind: bytes, id: int, body: bytes = b""
@@ -164,6 +209,15 @@ class Server:
         """Send an answer to a request."""
         if not self.forked:
             self._socket.do(self._answer, routing_id, wire.answer(kind, id, body))
+
+    # -- with the socket's lock --------------------------------------------------
+
+    def _on_frames(self, frames: list[bytes]) -> None:
+        self._arrived.append(frames)
+        if frames[-1][1:2] == wire.WITHDRAW:
+            # what has come before it and was not yet delivered need not be
+            with contextlib.suppress(wire.MalformedFrame):
+                self._unwanted.add((frames[0], wire.read_request(frames[-1]).id))
 
     def _answer(self, routing_id: bytes, frame: bytes) -> None:
         try:
@@ -186,21 +240,17 @@ class Server:
     # -- whichever thread has used the socket, without its lock ------------------
 
     def _deliver(self) -> None:
-        if getattr(self._here, "delivering", False):
-            return  # an answer was given meanwhile; the loop below goes on
-        self._here.delivering = True
-        try:
-            while self._arrived:
-                try:
-                    frames = self._arrived.popleft()
-                except IndexError:  # another thread was faster
-                    return
-                try:
-                    self._on_request(frames)
-                except Exception:
-                    LOG.exception("A request was lost")
-        finally:
-            self._here.delivering = False
+        # Who finds another one at it has brought its own before it looked; that one
+        # looks for more after it has let go.
+        while self._arrived and self._delivering.acquire(blocking=False):
+            try:
+                while self._arrived:
+                    try:
+                        self._on_request(self._arrived.popleft())
+                    except Exception:
+                        LOG.exception("A request was lost")
+            finally:
+                self._delivering.release()
 
     def _on_request(self, frames: list[bytes]) -> None:
         try:
@@ -209,28 +259,36 @@ class Server:
         except ValueError:
             self._mention_stranger()
             return
-        inbox = self._inbox(request.address)
-        if inbox is None:
+        key = routing_id, request.id
+        if request.kind == wire.WITHDRAW:
+            self._unwanted.discard(key)
+            self._tell_room(self.backlog.withdraw(key))
+            self._withdrawn(key)
+            return
+        if key in self._unwanted:
+            return
+        listener = self._listener(request.address)
+        if listener is None:
             self._elsewhere(routing_id, request)
             return
         try:
             body = bodies.read_request(request.body)
         except bodies.MalformedBody as error:
-            LOG.warning("Refused a request on %s: %s", inbox, error)
+            LOG.warning("Refused a request on %s: %s", listener, error)
             self.answer(routing_id, wire.REFUSED, request.id, str(error).encode())
             return
-        inbox.take(routing_id, request, body)
+        listener.take(routing_id, request, body)
 
     def _nobody(self, routing_id: bytes, request: wire.Request) -> None:
         self.answer(routing_id, wire.NOBODY, request.id)
 
-    def _inbox(self, address: bytes) -> Inbox | None:
-        inboxes = self._inboxes.get(address)
-        if not inboxes:
+    def _listener(self, address: bytes) -> Listener | None:
+        listeners = self._listeners.get(address)
+        if not listeners:
             return None
         try:
-            inboxes.rotate()
-            return inboxes[0]
+            listeners.rotate()
+            return listeners[0]
         except IndexError:  # it has just been removed
             return None
 

@@ -34,6 +34,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.drivers.zmq import wire
 from hybrid_messaging.drivers.zmq.gatekeeper import Gatekeeper
 from hybrid_messaging.drivers.zmq.keys import Keys
 from hybrid_messaging.drivers.zmq.libzmq import Handle
@@ -484,7 +485,7 @@ def _configure(raw: zmq.Socket[bytes], options: Any) -> None:
     raw.setsockopt(zmq.RECONNECT_IVL, _milliseconds(_NEVER))
     raw.setsockopt(zmq.CONNECT_TIMEOUT, _milliseconds(options.connect_timeout))
     raw.setsockopt(zmq.HANDSHAKE_IVL, _milliseconds(options.connect_timeout))
-    raw.setsockopt(zmq.MAXMSGSIZE, options.max_message_size)
+    raw.setsockopt(zmq.MAXMSGSIZE, options.max_message_size + wire.OVERHEAD)
     if options.idle_timeout:
         raw.setsockopt(zmq.HEARTBEAT_IVL, _milliseconds(options.idle_timeout / 3))
         raw.setsockopt(zmq.HEARTBEAT_TIMEOUT, _milliseconds(options.idle_timeout))

@@ -3,13 +3,15 @@
 
 Each message is one frame after the routing id. Integers are big-endian::
 
-    request   version (1)  kind (1)  id (8)  length (2)  address  body
+    request   version (1)  kind (1)  id (8)  ttl (4)  length (2)  address  body
     answer    version (1)  kind (1)  id (8)  body
 
 The id is the sender's, unique on its connection. The address names one listener
 of one process, so that a request never reaches another process that has got the
-same port. Bodies are JSON text in UTF-8, as `hybrid_messaging.drivers.bodies`
-makes it; of a refusal it is the reason.
+same port. The ttl is how long the sender of a call still waits, in milliseconds;
+it is compared with how long the request waits at the receiver, never with a clock.
+Bodies are JSON text in UTF-8, as `hybrid_messaging.drivers.bodies` makes it; of a
+refusal it is the reason.
 """
 
 from __future__ import annotations
@@ -22,27 +24,42 @@ VERSION = 1
 # -- kinds of requests --
 #: To be answered with `REPLY`, and before it with any number of `ALIVE`.
 CALL = b"C"
-#: To be answered with `TAKEN`, once the listener has room for it.
+#: To be answered with `TAKEN`, if the listener has room for it.
 CAST = b"T"
+#: A cast that goes to all listeners of a topic: one without room misses it.
+FANOUT = b"F"
+#: The sender of the request with this id does not want it any more. No answer.
+WITHDRAW = b"W"
 
-# -- kinds of answers; those in UNSEEN say that nothing was done --
+# -- kinds of answers --
 TAKEN = b"A"
 REPLY = b"R"
 #: The server is at work: a sign of life.
 ALIVE = b"H"
 #: From a proxy: the server that had the request is gone. The body is its endpoint.
 LOST = b"L"
-#: Nobody listens on the address.
+#: Nobody listens on the address; nothing was done.
 NOBODY = b"N"
-#: The listener is full.
+#: The listener has no room; nothing was done. `ROOM` follows, except for a fanout.
 BUSY = b"B"
+#: There is room again for the request with this id, which was answered with `BUSY`.
+ROOM = b"O"
 #: The request cannot be understood.
 REFUSED = b"E"
 
-_REQUESTS = frozenset({CALL, CAST})
-_ANSWERS = frozenset({TAKEN, REPLY, ALIVE, LOST, NOBODY, BUSY, REFUSED})
-_REQUEST = struct.Struct("!BcQH")
+_REQUESTS = frozenset({CALL, CAST, FANOUT, WITHDRAW})
+_ANSWERS = frozenset({TAKEN, REPLY, ALIVE, LOST, NOBODY, BUSY, ROOM, REFUSED})
+_REQUEST = struct.Struct("!BcQIH")
 _ANSWER = struct.Struct("!BcQ")
+
+#: Bytes of the longest address.
+LONGEST_ADDRESS = 0xFFFF
+#: The longest ttl, in milliseconds; it also stands for longer ones, and for none.
+NO_TTL = 0xFFFFFFFF
+#: Bytes of the longest topic and server that an address has room for.
+LONGEST_NAMES = LONGEST_ADDRESS - 64
+#: The most bytes of a frame that are not its body.
+OVERHEAD = _REQUEST.size + LONGEST_ADDRESS
 
 
 class MalformedFrame(ValueError):
@@ -52,6 +69,8 @@ class MalformedFrame(ValueError):
 class Request(NamedTuple):
     kind: bytes
     id: int
+    #: milliseconds
+    ttl: int
     address: bytes
     body: bytes
 
@@ -62,21 +81,28 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def request(kind: bytes, id: int, address: bytes, body: bytes) -> bytes:
-    """The frame of a request."""
-    return b"".join((_REQUEST.pack(VERSION, kind, id, len(address)), address, body))
+def request(
+    kind: bytes, id: int, address: bytes, body: bytes = b"", ttl: int = NO_TTL
+) -> bytes:
+    """The frame of a request.
+
+    :param address: of no more than `LONGEST_ADDRESS` bytes
+    :param ttl: milliseconds
+    """
+    head = _REQUEST.pack(VERSION, kind, id, ttl, len(address))
+    return b"".join((head, address, body))
 
 
 def read_request(frame: bytes) -> Request:
     """:raises MalformedFrame: whatever the frame is, nothing else"""
     try:
-        version, kind, id, length = _REQUEST.unpack_from(frame)
+        version, kind, id, ttl, length = _REQUEST.unpack_from(frame)
     except struct.error as error:
         raise MalformedFrame(str(error)) from error
     body = _REQUEST.size + length
     if version != VERSION or kind not in _REQUESTS or len(frame) < body:
         raise MalformedFrame("no request")
-    return Request(kind, id, frame[_REQUEST.size : body], frame[body:])
+    return Request(kind, id, ttl, frame[_REQUEST.size : body], frame[body:])
 
 
 def answer(kind: bytes, id: int, body: bytes = b"") -> bytes:
@@ -93,3 +119,11 @@ def read_answer(frame: bytes) -> Answer:
     if version != VERSION or kind not in _ANSWERS:
         raise MalformedFrame("no answer")
     return Answer(kind, id, frame[_ANSWER.size :])
+
+
+def ttl(seconds: float) -> int:
+    """A time in the milliseconds of a request; what is too long for it counts as none.
+
+    :param seconds: may be infinite
+    """
+    return max(0, int(min(seconds * 1000, NO_TTL)))

@@ -29,7 +29,7 @@ LOOK_AT = {
     "cast": _ENDPOINT,
     "fanout": _ENDPOINT,
     "large": "[oslo_messaging_zmq] max_message_size",
-    "nobody": "[oslo_messaging_zmq] unreachable_timeout",
+    "nobody": "[oslo_messaging_zmq] restart_timeout",
     "killed": "a firewall that lets connections die in silence; idle_timeout",
     "rpc-restart": "Redis' log, and whether its memory is full",
 }
@@ -43,7 +43,7 @@ def query(role: str, configured: bool) -> Mapping[str, str]:
 
 def grace(bus: Bus) -> float | None:
     """See `hybrid_messaging.smoke.kinds.Kind`."""
-    return float(bus.options.unreachable_timeout)
+    return float(bus.options.restart_timeout)
 
 
 def prepare(bus: Bus, run: Run) -> None:

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom the messages of a process can go to, and how long they wait for somebody."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from hybrid_messaging.drivers.patience import Patience
+from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.drivers.zmq.directory import Directory, Listing
+from hybrid_messaging.drivers.zmq.matchmaker import Record
+from hybrid_messaging.drivers.zmq.peer import Candidate, Link, Peer
+from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory
+
+#: Seconds between two looks into the matchmaker while somebody waits.
+LOOK_INTERVAL = 0.2
+#: Seconds between two looks for servers of a route that are not connected.
+CONNECT_INTERVAL = 1.0
+#: Targets without listeners that are watched, so that it is known when one comes.
+WATCHED = 1000
+
+
+class Route:
+    """Whom messages of a topic, or to one of its servers, can go to.
+
+    :param topic: its name in the directory
+    :param server: None for any
+    """
+
+    __slots__ = (
+        "candidates",
+        "connect_at",
+        "listing",
+        "look_at",
+        "missing",
+        "server",
+        "topic",
+        "turn",
+        "used",
+    )
+
+    def __init__(self, topic: str, server: str | None) -> None:
+        self.topic = topic
+        self.server = server
+        self.listing: Listing | None = None
+        self.candidates: list[Candidate] = []
+        #: monotonic time at which those without a connection are looked at
+        self.connect_at = 0.0
+        #: monotonic time before which the matchmaker need not be asked again
+        self.look_at = 0.0
+        #: monotonic time at which somebody last sent something
+        self.used = time.monotonic()
+        #: whether it is known that nobody listens
+        self.missing = False
+        self.turn = 0
+
+    def listens(self) -> bool:
+        """Whether somebody is there, as far as is known."""
+        return any(candidate.listens for candidate in self.candidates)
+
+    def choose(self, refused: Collection[Candidate], now: float) -> Candidate | None:
+        """The next in turn of those that are connected; those with room first.
+
+        :param refused: those that had no room for the message
+        """
+        candidates, full = self.candidates, None
+        for _ in candidates:
+            self.turn = turn = (self.turn + 1) % len(candidates)
+            candidate = candidates[turn]
+            if candidate.may_take(now):
+                if not candidate.full:
+                    return candidate
+                if full is None and candidate not in refused:
+                    full = candidate
+        return full
+
+
+class Routes:
+    """The routes of a client; any thread may use them.
+
+    :param options: the [oslo_messaging_zmq] group
+    :param connect: begins to connect to peers that may be connected to
+    """
+
+    def __init__(
+        self,
+        options: Any,
+        directory: Directory | ProxiedDirectory,
+        connect: Callable[[Iterable[Peer]], None],
+    ) -> None:
+        self._options = options
+        self._directory = directory
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._routes: dict[tuple[str, str | None], Route] = {}
+        #: by their endpoints and keys
+        self._peers: dict[tuple[str, str], Peer] = {}
+        self._patience = Patience(options.restart_timeout)
+        #: whether the matchmaker was away when last looked at
+        self._blind = False
+
+    def get(self, topic: str, server: str | None) -> Route:
+        """Whom messages to this target can go to."""
+        key = (topic, server)
+        return self._routes.get(key) or self._routes.setdefault(key, Route(*key))
+
+    def peers(self) -> list[Peer]:
+        """All peers that are known."""
+        return list(self._peers.values())
+
+    # -- who is there ----------------------------------------------------------
+
+    def refresh(self, route: Route, now: float) -> None:
+        """Have a route know what the directory knows, as somebody sends there."""
+        route.used = now
+        self._refresh(route, now)
+        if now >= route.connect_at:
+            # those that are not needed yet, too: they are to share the work
+            route.connect_at = now + CONNECT_INTERVAL
+            self.widen(route, now)
+
+    def _refresh(self, route: Route, now: float) -> None:
+        listing = self._directory.known(route.topic)
+        if listing is None:
+            if route.listing is not None:
+                # nobody has sent there for long: what is known is used meanwhile
+                self.look(route, now, Waiter())
+            return
+        listing.used = now
+        before = route.listing
+        if listing is before:
+            return
+        if (
+            before is None
+            or listing.version != before.version
+            or listing.records != before.records
+        ):
+            with self._lock:
+                known = {each.record: each for each in route.candidates}
+                route.candidates = [
+                    known.get(record) or self._candidate(route, record)
+                    for record in listing.records
+                    if route.server in (None, record.server)
+                ]
+            for candidate in route.candidates:
+                candidate.retry_at = 0.0
+            route.connect_at = 0.0
+        route.listing = listing
+
+    def _candidate(self, route: Route, record: Record) -> Candidate:
+        known = record.endpoint, record.key
+        peer = self._peers.get(known) or self._peers.setdefault(known, Peer(*known))
+        return Candidate(record, record.address(route.topic), peer)
+
+    def look(self, route: Route, now: float, waiter: Waiter) -> None:
+        """Have the directory look again, unless it has just been asked to.
+
+        :param waiter: woken when it has looked
+        """
+        if now >= route.look_at:
+            route.look_at = now + LOOK_INTERVAL
+            self._directory.ask(route.topic, waiter)
+
+    def widen(self, route: Route, now: float) -> None:
+        """Begin to connect to so many servers that they can share the work."""
+        missing: int = self._options.connections_per_topic - sum(
+            not (each.absent or each.peer.link is Link.DOWN)
+            for each in route.candidates
+        )
+        if missing <= 0:
+            return
+        near = [each.peer for each in route.candidates if each.peer.may_connect(now)]
+        if near:
+            # at random: what one client leaves to others, they leave to it
+            self._connect(random.sample(near, min(missing, len(near))))
+
+    # -- patience ----------------------------------------------------------------
+
+    def missing(self, route: Route, now: float) -> float:
+        """Note that nobody listens on a target.
+
+        :returns: monotonic time until which its callers wait
+        """
+        with self._lock:
+            route.missing = True
+            return self._patience.missing(route, now)
+
+    def found(self, route: Route) -> None:
+        """Note that somebody listens on a target."""
+        if route.missing:
+            with self._lock:
+                route.missing = False
+                self._patience.found(route)
+
+    def tend(self) -> None:
+        """Learn who has come and gone, whether or not somebody asks.
+
+        The directory's thread calls this whenever it has looked.
+        """
+        now = time.monotonic()
+        self._forget_if_blind()
+        watched = 0
+        routes = sorted(list(self._routes.values()), key=lambda each: -each.used)
+        for route in routes:
+            if route.listing is None:
+                continue
+            if route.listens():
+                self.found(route)
+                continue
+            self.missing(route, now)
+            if watched < WATCHED:
+                watched += 1
+                self._refresh(route, now)
+                self.widen(route, now)
+
+    def _forget_if_blind(self) -> None:
+        """Servers that come while the matchmaker is away are told of only later."""
+        if self._directory.failure is not None:
+            self._blind = True
+        elif self._blind:
+            self._blind = False
+            with self._lock:
+                self._patience.forget()
+
+    # -- what nobody uses any more ---------------------------------------------------
+
+    def drop_if_empty(self, route: Route) -> None:
+        """Forget a route that leads nowhere."""
+        with self._lock:
+            if not route.candidates:
+                self._routes.pop((route.topic, route.server), None)
+                self._patience.found(route)
+
+    def sweep(self, unused: float) -> list[Peer]:
+        """Forget the routes that nobody has used.
+
+        :param unused: monotonic time before which that was
+        :returns: the peers of none of the others, which are forgotten as well
+        """
+        with self._lock:
+            for key, route in list(self._routes.items()):
+                if route.used < unused:
+                    del self._routes[key]
+                    self._patience.found(route)
+            needed = {
+                candidate.peer
+                for route in self._routes.values()
+                for candidate in route.candidates
+            }
+            idle = [
+                peer
+                for peer in self._peers.values()
+                if peer not in needed
+                and not peer.ids
+                and peer.link is not Link.CONNECTING
+            ]
+            for peer in idle:
+                del self._peers[peer.endpoint, peer.key]
+        return idle

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One thread's way with one message: to one server, or to all of a topic."""
+
+from __future__ import annotations
+
+import collections
+import random
+import threading
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from oslo_messaging import exceptions
+
+from hybrid_messaging.drivers import errors, logs
+from hybrid_messaging.drivers.zmq.directory import Directory
+from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
+from hybrid_messaging.drivers.zmq.peer import SETTLING, Candidate, Peer, connected
+from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory
+from hybrid_messaging.drivers.zmq.routes import LOOK_INTERVAL, Route, Routes
+
+LOG = logs.get(__name__)
+
+#: Seconds that the matchmaker may take to answer before it counts as silent.
+SILENCE = 0.25
+#: Seconds after which a listener that had no room is asked again, though it has not
+#: said that it has some: nobody remembers everybody.
+BUSY_PAUSE = 1.0
+#: Seconds in which connections are made before a fanout looks which are up.
+GATHERING = 0.01
+#: Seconds in which listeners that have missed a fanout are mentioned once.
+_QUIET = 60.0
+
+
+class Carrier(Protocol):
+    """What carries messages; see `Client`."""
+
+    routes: Routes
+    directory: Directory | ProxiedDirectory
+    missed: Missed
+    #: monotonic time at which the last connection was made
+    connected_at: float
+
+    @property
+    def closed(self) -> bool: ...
+
+    def transmit(
+        self, message: Message, candidates: list[Candidate], more: bool = False
+    ) -> None: ...
+
+    def sleep(self, message: Message, until: float) -> None: ...
+
+    def give_up(self, message: Message, error: Exception) -> None: ...
+
+    def withdraw(self, message: Message) -> None: ...
+
+    def connect(self, peers: Iterable[Peer]) -> None: ...
+
+
+class Missed:
+    """Counts the listeners that have missed fanouts, and mentions them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._names: collections.Counter[str] = collections.Counter()
+        self._quiet_until = 0.0
+
+    def note(self, topic: str, candidates: Iterable[Candidate]) -> None:
+        """Some listeners had no room, or could not be reached."""
+        with self._lock:
+            self._names.update(
+                f"{each.record.server} at {each.peer.endpoint} ({topic})"
+                for each in candidates
+            )
+            now = time.monotonic()
+            if not self._names or now < self._quiet_until:
+                return
+            self._quiet_until = now + _QUIET
+            names, self._names = self._names, collections.Counter()
+        LOG.warning(
+            "Fanouts have missed listeners that had no room for them or could not be"
+            " reached: %s",
+            ", ".join(f"{name} {times} times" for name, times in names.most_common(10))
+            + (f" and {len(names) - 10} others" if len(names) > 10 else ""),
+        )
+
+
+class _Way:
+    """What both ways have in common."""
+
+    def __init__(self, client: Carrier, message: Message, route: Route) -> None:
+        self._client = client
+        self._message = message
+        self._route = route
+
+    def _ask(self) -> None:
+        """Have the matchmaker asked, and wait until it has answered, or is silent."""
+        message = self._message
+        self._client.directory.ask(self._route.topic, message.waiter)
+        left = message.deadline - time.monotonic()
+        message.waiter.wait(max(0, min(SILENCE, left)))
+
+    def _fail_if_blind(self, now: float) -> bool:
+        """Fail if there is no way to learn who is there."""
+        client, message = self._client, self._message
+        failure = client.directory.failure
+        if client.closed:
+            reason = "the transport is closed"
+        elif now >= message.deadline or (failure and message.retry == 0):
+            reason = f"no server known within {now - message.since:.1f} s: " + str(
+                failure or "no answer from the matchmaker"
+            )
+        else:
+            return False
+        message.finish(errors.BusUnavailable(f"{message}: {reason}"))
+        return True
+
+
+class Sending(_Way):
+    """The way to one server."""
+
+    def __init__(self, client: Carrier, message: Message, route: Route) -> None:
+        super().__init__(client, message, route)
+        #: monotonic time at which those that had no room are asked again
+        self._busy_until = 0.0
+
+    def run(self) -> None:
+        """Go it until the message is over."""
+        client, message, route = self._client, self._message, self._route
+        while message.state is not State.DONE:
+            # the time before the look: what it has not seen counts from then on
+            now = time.monotonic()
+            client.routes.refresh(route, now)
+            if client.closed or now >= message.deadline:
+                self._fail(now)
+                return
+            candidate = route.choose(message.refused.values(), now)
+            if candidate is None:
+                self._await_server(now)
+                continue
+            client.transmit(message, [candidate])
+            self._await_answer()
+            if candidate.listens:
+                client.routes.found(route)
+
+    def _await_answer(self) -> None:
+        message = self._message
+        while message.waits():
+            until = message.deadline
+            if message.monitor_until is not None:
+                until = min(until, message.monitor_until)
+            self._client.sleep(message, until)
+            if message.waits():
+                self._check_time()
+
+    def _check_time(self) -> None:
+        message, now = self._message, time.monotonic()
+        if now >= message.deadline:
+            took = f"within {now - message.since:.1f} s"
+            if message.is_call:
+                reason = f"no reply {took}"
+            else:
+                reason = f"no confirmation {took}; the server may yet act on it"
+        elif message.monitor_until is not None and now >= message.monitor_until:
+            reason = (
+                f"no sign of life from the server within {message.monitor_interval:g} s"
+            )
+        else:
+            return
+        error = exceptions.MessagingTimeout(f"{message}: {reason}")
+        self._client.give_up(message, error)
+
+    # -- nobody has it ---------------------------------------------------------------
+
+    def _await_server(self, now: float) -> None:
+        """Nobody is there who would take it: look again, or fail."""
+        message, route, routes = self._message, self._route, self._client.routes
+        if route.listing is None:
+            if not self._fail_if_blind(now):
+                self._ask()
+        elif route.listens():
+            self._await_room(now)
+        else:
+            until = routes.missing(route, now)
+            routes.widen(route, now)
+            if now < until:
+                routes.look(route, now, message.waiter)
+                self._wait(now, min(until, route.look_at))
+            elif self._is_outdated(now):
+                self._ask()
+            elif any(candidate.is_new(now) for candidate in route.candidates):
+                self._wait(now, now + LOOK_INTERVAL)
+            else:
+                message.finish(self._unreachable())
+
+    def _wait(self, now: float, until: float) -> None:
+        message = self._message
+        if message.state is State.QUEUED:  # closing the client may have ended it
+            message.waiter.wait(max(0, min(until, message.deadline) - now))
+
+    def _is_outdated(self, now: float) -> bool:
+        """Whether the matchmaker could know better, and can be asked."""
+        message, listing = self._message, self._route.listing
+        assert listing is not None
+        return (
+            listing.since < message.since - LOOK_INTERVAL
+            and self._client.directory.failure is None
+            and now < message.since + SILENCE
+        )
+
+    def _await_room(self, now: float) -> None:
+        """All that are there have refused it; they tell when there is room."""
+        message = self._message
+        if not message.refused:
+            return  # news have come meanwhile
+        if self._busy_until <= message.since:
+            self._busy_until = now + BUSY_PAUSE * random.uniform(1, 2)
+        if now < self._busy_until:
+            self._wait(now, self._busy_until)
+        else:
+            self._busy_until = 0.0
+            self._client.withdraw(message)
+
+    # -- why it has failed -------------------------------------------------------
+
+    def _fail(self, now: float) -> None:
+        message, route = self._message, self._route
+        if message.state is State.DONE:
+            return
+        if self._client.closed or route.listing is None:
+            self._fail_if_blind(now)
+        elif route.listens():
+            message.finish(
+                exceptions.MessagingTimeout(
+                    f"{message}: the time was up before it could be sent"
+                )
+                if not message.refused
+                else errors.DeliveryError(
+                    f"{message}: the servers took no more messages within"
+                    f" {now - message.since:.1f} s"
+                )
+            )
+        else:
+            message.finish(self._unreachable())
+
+    def _unreachable(self) -> Exception:
+        message, candidates = self._message, self._route.candidates
+        directory = self._client.directory
+        hints = [each.peer.failure for each in candidates if each.peer.failure][:3]
+        if directory.failure is not None:
+            hints.append(str(directory.failure))
+        if directory.away([each.peer.up for each in candidates]):
+            reason = "; ".join(hints) or "none has registered"
+            return errors.BusUnavailable(f"{message}: there is no proxy: {reason}")
+        hint = f" ({'; '.join(hints)})" if hints else ""
+        return errors.TargetUnreachable(f"{message}: nobody listens there{hint}")
+
+
+class FanningOut(_Way):
+    """The way to all servers of a topic."""
+
+    _message: Fanout
+
+    def run(self) -> None:
+        """Go it until all that are there have the message, or miss it."""
+        client, message = self._client, self._message
+        while not self._look_up():
+            if message.state is State.DONE:
+                return
+        unreached = self._send()
+        if message.state is not State.DONE and not client.closed:
+            self._await_confirmations()
+        if unreached:
+            message.error = errors.DeliveryError(
+                f"{message}: {len(unreached)} of {len(self._route.candidates)}"
+                " listeners could not be reached within"
+                f" {time.monotonic() - message.since:.1f} s"
+            )
+        client.missed.note(self._route.topic, message.missed)
+
+    def _look_up(self) -> bool:
+        """Find out who is there now; whether that is done."""
+        client, message, route = self._client, self._message, self._route
+        self._ask()
+        now = time.monotonic()
+        client.routes.refresh(route, now)
+        listing, failure = route.listing, client.directory.failure
+        if listing is not None and (listing.since >= message.since or failure):
+            return True
+        self._fail_if_blind(now)
+        return False
+
+    def _send(self) -> list[Candidate]:
+        """Send it to each as soon as that is connected.
+
+        :returns: those that there was no time for
+        """
+        client, message = self._client, self._message
+        pending = list(self._route.candidates)
+        while not client.closed:
+            now = time.monotonic()
+            ready, others = connected(pending)
+            pending = [
+                each
+                for each in others
+                if each.may_come(message.since, client.connected_at, now)
+            ]
+            over = not pending or now >= message.deadline
+            if ready or over:
+                client.transmit(message, ready, more=not over)
+            if over:
+                break
+            client.connect(each.peer for each in pending)
+            message.waiter.wait(min(SILENCE, max(0, message.deadline - now)))
+            if len(pending) > 1:
+                time.sleep(GATHERING)
+        return pending
+
+    def _await_confirmations(self) -> None:
+        """Wait for who is quick: that is whoever is not stuck."""
+        message = self._message
+        until = min(message.deadline, time.monotonic() + SETTLING)
+        while message.waits() and time.monotonic() < until:
+            if all(each.peer.silent for each in list(message.held.values())):
+                break
+            self._client.sleep(message, until)
+        for each in list(message.held.values()):
+            each.peer.silent = True
