@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import zmq
 import zmq.auth
 from oslo_messaging.exceptions import ConfigurationError
 
+from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.zmq import keys
 
 
@@ -84,15 +88,53 @@ def test_names_lead_nowhere_else(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keys_that_come_and_go_are_noticed(tmp_path: Path) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The monotonic time of `keys`, to be set."""
+    now = [1000.0]
+    monkeypatch.setattr(keys, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    yield now
+
+
+def test_keys_that_come_and_go_are_noticed(tmp_path: Path, clock: list[float]) -> None:
     read = keys.Keys(keys.make(tmp_path / "here", "here").own.path.parent)
     there = keys.make(tmp_path / "there", "there")
     assert not read.knows(there.own.public)
     copy = tmp_path / "here" / "there.key"
     copy.write_bytes(there.public_path.read_bytes())
+    clock[0] += keys.FRESH
     assert read.knows(there.own.public)
     copy.unlink()
+    clock[0] += keys.FRESH
     assert not read.knows(there.own.public)
+
+
+def test_directories_are_looked_at_once_a_second(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many connect: looking at a thousand files takes its time."""
+    own = keys.make(tmp_path, "host").own
+    read = keys.Keys(tmp_path)
+    looks = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looks.append(path) or scandir(path))
+    for _ in range(1000):
+        assert read.knows(own.public)
+        clock[0] += keys.FRESH / 100
+    assert 9 <= len(looks) <= 11
+
+
+def test_directories_that_have_gone_are_mentioned_once(
+    tmp_path: Path, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    own = keys.make(tmp_path / "keys", "host").own
+    read = keys.Keys(tmp_path / "keys")
+    (tmp_path / "keys").rename(tmp_path / "elsewhere")
+    for _ in range(10):
+        clock[0] += keys.FRESH
+        assert read.knows(own.public)
+    assert logs.flush(60)
+    assert caplog.text.count("are used on") == 1
 
 
 def test_files_that_are_no_keys_are_passed_over(
@@ -103,6 +145,7 @@ def test_files_that_are_no_keys_are_passed_over(
     (tmp_path / "half.key").write_text('curve\n    public-key = "half')
     read = keys.Keys(tmp_path)
     assert read.knows(own.public)
+    assert logs.flush(60)
     assert "empty.key is passed over" in caplog.text
     assert "half.key is passed over" in caplog.text
 

@@ -83,6 +83,11 @@ class Turns:
         with self._lock:
             self._callers -= 1
 
+    @property
+    def crowded(self) -> bool:
+        """Whether several threads wait, or are about to."""
+        return self._callers > 1
+
     def lead(self) -> bool:
         """Take the turn to read, for a thread that has been alone for a while.
 

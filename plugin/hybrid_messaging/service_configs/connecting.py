@@ -501,7 +501,7 @@ def _zmq(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float) 
     if url.hosts:
         _tcp(url, host, options, timeout)
     with zmq_matchmaker(url, [host], options, timeout) as found:
-        found.news([])
+        found.write([], 1, new=False)
         found.read([_CLIENT])
     return ""
 

@@ -8,7 +8,9 @@ it, and watches its own deadlines.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,15 +21,16 @@ from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.zmq import keys, wire
 from hybrid_messaging.drivers.zmq.directory import Directory
 from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
+from hybrid_messaging.drivers.zmq.names import Found, Names
 from hybrid_messaging.drivers.zmq.options import too_large
 from hybrid_messaging.drivers.zmq.peer import Candidate, Peer
 from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory
 from hybrid_messaging.drivers.zmq.routes import Routes
 from hybrid_messaging.drivers.zmq.sending import FanningOut, Missed, Sending
-from hybrid_messaging.drivers.zmq.sockets import CALLERS_READ, Event, Socket, resolve
+from hybrid_messaging.drivers.zmq.sockets import Event, Socket
 
-#: A thread that has sent alone so many times in a row reads for itself.
-LONE_SENDINGS = 4
+#: Seconds that an address of a server may take that has more of them.
+FIRST_ADDRESS = 2.0
 #: Seconds between two looks for connections that nobody uses.
 SWEEP_INTERVAL = 10.0
 #: How many connections are begun in one go, before others get the socket.
@@ -66,10 +69,9 @@ class Client:
         self._out: dict[int, Message] = {}
         #: what is being sent; a thread each
         self._sending: set[Message] = set()
-        #: messages sent since two threads did at once
-        self._alone = 0
         self._sweep_at = time.monotonic() + SWEEP_INTERVAL
         self._closed = False
+        self._names = Names()
         self._socket = Socket(
             "zmq-client", options, own_keys, self._on_frames, self._on_event
         )
@@ -100,19 +102,17 @@ class Client:
 
     def _while_sending(self, message: Message, run: Callable[[], None]) -> bytes | None:
         self._check_size(message)
-        sending = self._sending
-        sending.add(message)
-        self._alone = 0 if len(sending) > 1 else self._alone + 1
+        self._sending.add(message)
+        self._socket.begin()
         try:
             run()
         finally:
-            sending.discard(message)
+            self._socket.end()
+            self._sending.discard(message)
             if message.held or message.refused:
                 # refused by others before, late for a fanout, or the thread has been
                 # torn away
                 self.withdraw(message)
-            if sending:
-                self._socket.step_in()
         if message.error is not None:
             raise message.error
         return message.reply
@@ -127,16 +127,7 @@ class Client:
 
         :param until: monotonic time at which to look up anyway
         """
-        if (
-            CALLERS_READ
-            and self._alone >= LONE_SENDINGS
-            and message.waits()
-            and self._socket.read_while(message, until)
-        ):
-            if len(self._sending) > 1:
-                self._socket.catch_up()
-            return
-        message.waiter.wait(until - time.monotonic())
+        self._socket.wait(message, until)
 
     def transmit(
         self, message: Message, candidates: list[Candidate], more: bool = False
@@ -171,15 +162,15 @@ class Client:
     def connect(self, peers: Iterable[Peer]) -> None:
         """Begin to connect to those that are not connected."""
         now = time.monotonic()
-        found = []
+        wanted = []
         for peer in {peer for peer in peers if peer.may_connect(now)}:
             try:
                 keys.agree(self._keys, peer.key)
-                found.append((peer, resolve(peer.endpoint)))
-            except (OSError, ValueError) as error:
+                wanted.append(peer)
+            except ValueError as error:
                 self._socket.do(peer.failed, f"{peer.endpoint}: {error}")
-        for first in range(0, len(found), _BATCH):
-            self._socket.do(self._connect, found[first : first + _BATCH])
+        for first in range(0, len(wanted), _BATCH):
+            self._socket.do(self._begin_to_connect, wanted[first : first + _BATCH])
 
     @property
     def options(self) -> Any:
@@ -329,32 +320,47 @@ class Client:
         if message.wants_news():
             self._socket.wake(message)
 
-    def _connect(self, found: list[tuple[Peer, str]]) -> None:
+    def _begin_to_connect(self, peers: list[Peer]) -> None:
         now = time.monotonic()
-        for peer, address in found:
-            if peer.may_connect(now) and self._may_have(peer, address):
-                peer.address = address
-                peer.routing_id = b"%x" % next(self._routing_ids)
-                try:
-                    self._socket.connect(address, peer.routing_id, peer.key)
-                except zmq.ZMQError as error:
-                    peer.failed(f"{peer.endpoint}: {error}")
-                else:
-                    peer.connecting()
-                    self._by_address[address] = peer
-                    self._by_routing_id[peer.routing_id] = peer
+        for peer in peers:
+            if peer.may_connect(now):
+                peer.connecting()
+                then = functools.partial(self._socket.do, self._on_addresses, peer)
+                self._names.find(peer.endpoint, then)
 
-    def _may_have(self, peer: Peer, address: str) -> bool:
-        """Whether nobody else is connected to an address: ZeroMQ connects once."""
-        other = self._by_address.get(address)
-        if other is None:
-            return True
-        if other.up:
-            peer.failed(f"{address} is connected as {other.endpoint} already")
-            return False
-        # a name that is outdated, or has the wrong key, does not keep it for itself
-        self._lose(other, f"{address} is {peer.endpoint} now")
-        return True
+    def _on_addresses(self, peer: Peer, found: Found) -> None:
+        # the one that has served before comes first
+        peer.addresses = sorted(found.addresses, key=lambda each: each != peer.address)
+        self._connect(peer, found.failure)
+
+    def _connect(self, peer: Peer, failure: str) -> None:
+        """Try the next of a peer's addresses.
+
+        :param failure: what has become of the one before
+        """
+        while peer.addresses:
+            address = peer.addresses.pop(0)
+            other = self._by_address.get(address)
+            if other is not None and other.up:
+                # ZeroMQ connects once to each
+                failure = f"{address} is connected as {other.endpoint} already"
+                continue
+            if other is not None:
+                # a name that is outdated, or has the wrong key, does not keep it
+                self._lose(other, f"{address} is {peer.endpoint} now")
+            routing_id = b"%x" % next(self._routing_ids)
+            longest = FIRST_ADDRESS if peer.addresses else math.inf
+            try:
+                self._socket.connect(address, routing_id, peer.key, longest)
+            except zmq.ZMQError as error:
+                failure = str(error)
+                continue
+            peer.address, peer.routing_id = address, routing_id
+            self._by_address[address] = peer
+            self._by_routing_id[routing_id] = peer
+            return
+        peer.failed(f"{peer.endpoint}: {failure}")
+        self._tell_all()
 
     def _on_event(self, event: Event) -> None:
         peer = self._by_address.get(event["endpoint"].decode())
@@ -366,7 +372,8 @@ class Client:
         elif peer.up:
             self._lose(peer, "it has gone")
         else:
-            self._lose(peer, self._no_connection(peer, event["event"]))
+            self._disconnect(peer)
+            self._connect(peer, self._no_connection(peer, event["event"]))
         self._tell_all()
 
     def _no_connection(self, peer: Peer, event: int) -> str:
@@ -382,10 +389,13 @@ class Client:
             return f"it does not have the secret key to {peer.key}"
         return "no connection"
 
-    def _lose(self, peer: Peer, reason: str) -> None:
+    def _disconnect(self, peer: Peer) -> None:
         self._socket.disconnect(peer.address)
         self._by_address.pop(peer.address, None)
         self._by_routing_id.pop(peer.routing_id, None)
+
+    def _lose(self, peer: Peer, reason: str) -> None:
+        self._disconnect(peer)
         peer.failed(f"{peer.endpoint}: {reason}")
         ids, peer.ids = peer.ids, set()
         for id in ids:

@@ -8,7 +8,6 @@ the matchmaker is away, what was found before remains.
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import threading
@@ -16,23 +15,29 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq.matchmaker import (
     Entry,
     Matchmaker,
     MatchmakerAway,
+    MatchmakerRefuses,
     Reading,
     Record,
 )
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 #: Seconds between two looks at whether servers have come or gone.
 WATCH_INTERVAL = 1.0
 #: Seconds for which a topic that nobody has asked for is still watched.
 WATCHED = 300.0
+#: Seconds before another attempt to reach a matchmaker that is away.
+RETRY_INTERVAL = 0.25
 #: Seconds that a registration, or its end, may take before it is left to later.
 PATIENCE = 5.0
+#: Seconds that the end of registrations may take when the directory is closed.
+FAREWELL = 1.0
 #: Seconds for which servers are believed to be there that a matchmaker has forgotten
 #: together with everything else: they write themselves down again meanwhile.
 BELIEVED = 10.0
@@ -72,6 +77,17 @@ class Listing:
         #: monotonic time at which somebody last wanted to know
         self.used = since
 
+    def is_outdated(self, version: str, epoch: str) -> bool:
+        """Whether there is more to be known.
+
+        :param version, epoch: those of the matchmaker
+        """
+        return (
+            version != self.version
+            or epoch != self.epoch
+            or time.monotonic() >= self.believed_until
+        )
+
 
 class Directory:
     """A process' view of its matchmaker.
@@ -95,8 +111,13 @@ class Directory:
         self._unwritten: set[Entry] = set()
         self._unremoved: set[Entry] = set()
         self._written: list[Waiter] = []
+        #: in which all of our own was written
         self._epoch: str | None = None
         self._followers: tuple[Callable[[], None], ...] = ()
+        #: monotonic times of what is done next
+        self._watch_at = self._renew_at = 0.0
+        #: whether the matchmaker has refused what was to be written the last time
+        self._refused = False
         self._wake = Waiter()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -104,15 +125,14 @@ class Directory:
     # -- any thread ----------------------------------------------------------
 
     def known(self, topic: str) -> Listing | None:
-        """Who serves a topic, as far as is known; None if nobody has asked yet."""
+        """Who serves a topic, as far as is known; None if nobody has asked for long."""
         return self._listings.get(topic)
 
     def ask(self, topic: str, waiter: Waiter) -> None:
         """Look again, and wake the waiter when that is done or has failed."""
         with self._lock:
             self._asked.setdefault(topic, []).append(waiter)
-        self._start()
-        self._wake.wake()
+        self._begin()
 
     def follow(self, follower: Callable[[], None]) -> None:
         """Call somebody, in the directory's thread, whenever it has looked."""
@@ -160,19 +180,32 @@ class Directory:
         """Wait until what is to be written has been, or is known not to be."""
         waiter = Waiter()
         with self._lock:
+            if self._closing:
+                return
             self._written.append(waiter)
-        self._start()
-        self._wake.wake()
+        self._begin()
         if not waiter.wait(PATIENCE):
             LOG.warning("%s: no answer, trying on", self._matchmaker)
 
     def close(self) -> None:
-        """Let go of everything."""
-        self._closing = True
+        """Tell that our servers are there no more, and let go of everything.
+
+        What the matchmaker does not hear by itself in a moment, it has to find out.
+        """
+        with self._lock:
+            self._closing = True
+            self._unremoved.update(self._own)
+            self._own.clear()
+            self._unwritten.clear()
+            thread = self._thread
         self._wake.wake()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(PATIENCE)
+        if (
+            thread is not None
+            and thread is not threading.current_thread()
+            and self._unremoved
+            and self.failure is None
+        ):
+            thread.join(FAREWELL)
 
     def after_fork(self) -> None:
         """In a child: this directory is the parent's."""
@@ -180,43 +213,49 @@ class Directory:
         self._lock = threading.Lock()
         self._matchmaker.after_fork()
 
-    def _start(self) -> None:
+    def _begin(self) -> None:
+        """Have the directory's thread do what there is to do."""
         if self._thread is None:
             with self._lock:
                 if self._thread is None and not self._closing:
-                    self._thread = threading.Thread(
+                    thread = threading.Thread(
                         target=self._run, name="zmq-directory", daemon=True
                     )
-                    self._thread.start()
+                    thread.start()
+                    self._thread = thread
+        self._wake.wake()
 
     # -- its own thread ------------------------------------------------------
 
     def _run(self) -> None:
-        watch_at = renew_at = 0.0
-        while True:
-            now = time.monotonic()
+        closing = False
+        while not closing:
+            closing = self._closing  # what was left to do until then is done once more
             try:
                 self._write()
                 self._read()
-                if now >= renew_at:
-                    renew_at = now + self._options.zmq_target_update
-                    self._renew(new=False)
-                if now >= watch_at:
-                    watch_at = now + WATCH_INTERVAL * random.uniform(0.8, 1)
-                    self._watch()
+                self._watch()
                 self._is_there()
             except MatchmakerAway as error:
                 self._is_away(error)
             except Exception as error:
                 LOG.exception("The matchmaker failed unexpectedly")
                 self._is_away(MatchmakerAway(f"{type(error).__name__}: {error}"))
-            if self._closing:
-                break
-            self._tell_followers()
-            if self.failure is not None:
-                watch_at = time.monotonic() + WATCH_INTERVAL
-            self._wake.wait(watch_at - time.monotonic())
+            if not self._closing:
+                self._tell_followers()
+            self._pause()
+        self._wake_all()
         self._matchmaker.close()
+
+    def _pause(self) -> None:
+        if self.failure is not None:
+            self._watch_at = time.monotonic() + WATCH_INTERVAL
+            # callers that ask again at once keep nobody busy
+            until = time.monotonic() + RETRY_INTERVAL
+            while not self._closing and time.monotonic() < until:
+                self._wake.wait(until - time.monotonic())
+        if not (self._closing or self._asked or self._written):
+            self._wake.wait(self._watch_at - time.monotonic())
 
     def _tell_followers(self) -> None:
         for follower in self._followers:
@@ -229,7 +268,7 @@ class Directory:
         if self.failure is not None:
             LOG.info("%s is there again", self._matchmaker)
             self.failure = None
-            self._epoch = None  # whatever it has forgotten is written again
+            self._renew_at = 0.0  # it may be another one, which does not know all
 
     def _is_away(self, error: MatchmakerAway) -> None:
         if self.failure is None:
@@ -238,6 +277,9 @@ class Directory:
                 error,
             )
         self.failure = error
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         with self._lock:
             asked, self._asked = self._asked, {}
             written, self._written = self._written, []
@@ -250,15 +292,53 @@ class Directory:
             new, gone = list(self._unwritten), list(self._unremoved)
         try:
             if new:
-                self._matchmaker.write(new, self._options.zmq_target_expire, new=True)
+                self._tell(new, new=True)
             if gone:
                 self._matchmaker.remove(gone)
-            with self._lock:
-                self._unwritten.difference_update(new)
-                self._unremoved.difference_update(gone)
+                self._is_taken(self._unremoved, gone)
+        except MatchmakerRefuses as error:
+            self._is_refused(error)
         finally:
             for waiter in waiters:
                 waiter.wake()
+
+    def _renew(self) -> None:
+        """Write all of our own again."""
+        with self._lock:
+            own = list(self._own)
+        self._renew_at = time.monotonic() + WATCH_INTERVAL
+        try:
+            self._tell(own, new=False)
+        except MatchmakerRefuses as error:
+            self._is_refused(error)
+
+    def _tell(self, entries: list[Entry], new: bool) -> None:
+        if entries:
+            expire = self._options.zmq_target_expire
+            epoch = self._matchmaker.write(entries, expire, new)
+            self._is_taken(self._unwritten, entries)
+        with self._lock:
+            whole = self._own.issubset(entries)
+        if whole:
+            self._renew_at = time.monotonic() + self._options.zmq_target_update
+            if entries:
+                self._epoch = epoch
+
+    def _is_taken(self, unsettled: set[Entry], entries: list[Entry]) -> None:
+        with self._lock:
+            unsettled.difference_update(entries)
+        if self._refused:
+            self._refused = False
+            LOG.info("%s takes registrations again", self._matchmaker)
+
+    def _is_refused(self, error: MatchmakerRefuses) -> None:
+        if not self._refused:
+            self._refused = True
+            LOG.warning(
+                "The matchmaker takes no registrations; new clients may not find the"
+                " servers of this process; trying on: %s",
+                error,
+            )
 
     def _read(self) -> None:
         with self._lock:
@@ -277,28 +357,25 @@ class Directory:
         for topic, reading in self._matchmaker.read(topics).items():
             self._listings[topic] = Listing(reading, now, self._listings.get(topic))
 
-    def _renew(self, new: bool) -> None:
-        with self._lock:
-            own = list(self._own)
-        if own:
-            self._matchmaker.write(own, self._options.zmq_target_expire, new)
-
     def _watch(self) -> None:
-        recently = time.monotonic() - WATCHED
+        now = time.monotonic()
+        if now >= self._renew_at:
+            self._renew()
+        if now < self._watch_at and self.failure is None:
+            return
+        self._watch_at = now + WATCH_INTERVAL * random.uniform(0.8, 1)
         for topic, listing in list(self._listings.items()):
-            if listing.used < recently:
+            if listing.used < now - WATCHED:
                 del self._listings[topic]
-        if not self._listings and not self._own:
+        if not self._listings and not self._own and self.failure is None:
             return
         news = self._matchmaker.news(list(self._listings))
-        if news.epoch != self._epoch:
-            self._renew(new=True)
-            self._epoch = news.epoch
+        if self._own and news.epoch != self._epoch:
+            self._renew()
         self._look_up(
             [
                 topic
                 for topic, version in news.versions.items()
-                if version != self._listings[topic].version
-                or time.monotonic() >= self._listings[topic].believed_until
+                if self._listings[topic].is_outdated(version, news.epoch)
             ]
         )

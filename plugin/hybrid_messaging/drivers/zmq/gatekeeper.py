@@ -8,8 +8,6 @@ which there is one for each context; a domain says which socket was connected to
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import selectors
 import threading
@@ -19,9 +17,11 @@ from typing import Any
 import zmq
 from zmq.utils import z85
 
+from hybrid_messaging.drivers import logs
+from hybrid_messaging.drivers.zmq import libzmq
 from hybrid_messaging.drivers.zmq.keys import Keys
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 _ADDRESS = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
@@ -42,6 +42,7 @@ class Gatekeeper:
         self._socket: Any = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(_ADDRESS)
+        self._handle = libzmq.handle(self._socket)
         self._ends = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(
             target=self._serve, name="zmq-gatekeeper", daemon=True
@@ -68,12 +69,21 @@ class Gatekeeper:
             selector.register(self._socket.getsockopt(zmq.FD), selectors.EVENT_READ)
             selector.register(self._ends, selectors.EVENT_READ)
             while True:
-                # its descriptor is signalled at edges: empty it before waiting
-                with contextlib.suppress(zmq.Again):
-                    while True:
-                        self._on_request(self._socket.recv_multipart(zmq.NOBLOCK))
+                try:
+                    self._take()
+                except zmq.ZMQError:
+                    LOG.exception("Nobody gets in any more whose key is to be seen")
+                    return
                 if any(key.fd == self._ends for key, _ in selector.select()):
                     return
+
+    def _take(self) -> None:
+        # its descriptor is signalled at edges: empty it before waiting
+        while frames := self._handle.receive():
+            try:
+                self._on_request(frames)
+            except Exception:
+                LOG.exception("A client gets no answer, as its key cannot be looked at")
 
     def _on_request(self, frames: list[bytes]) -> None:
         routing_id, empty, version, request_id, domain, address, _, mechanism, *rest = (

@@ -10,11 +10,11 @@ with whoever has the secret of one of the *.key files there.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +22,13 @@ import zmq
 import zmq.auth
 from oslo_messaging.exceptions import ConfigurationError
 
-LOG = logging.getLogger(__name__)
+from hybrid_messaging.drivers import logs
+
+LOG = logs.get(__name__)
 
 PUBLIC, SECRET = ".key", ".key_secret"
+#: Seconds after which the directory is looked at again, if it has to be.
+FRESH = 1.0
 #: What a file may be called, so that no name leads out of the directory.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 #: A key as ZeroMQ writes it: 32 bytes in Z85 (https://rfc.zeromq.org/spec/32/).
@@ -57,17 +61,31 @@ class Keys:
         self.own = _own(directory)
         self._seen: object = None
         self._known: dict[bytes, str] = {}
+        #: why the directory could not be read the last time
+        self._failure = ""
+        #: monotonic time until which it counts as unchanged
+        self._fresh_until = 0.0
+        self._look()
 
     def knows(self, public: bytes) -> bool:
-        """Whether a public key is in the directory, as that is now."""
+        """Whether a public key is in the directory, now or less than FRESH ago."""
+        if time.monotonic() >= self._fresh_until:
+            self._look()
+        return public in self._known
+
+    def _look(self) -> None:
+        # first: others who come meanwhile need not look, too
+        self._fresh_until = time.monotonic() + FRESH
         try:
             found = sorted(_look(self.directory))
             if found != self._seen:
                 self._known = _read(self.directory, [name for name, *_ in found])
                 self._seen = found
+            self._failure = ""
         except OSError as error:
-            LOG.warning("%s; the keys known from before are used on", error)
-        return public in self._known
+            if str(error) != self._failure:
+                LOG.warning("%s; the keys known from before are used on", error)
+            self._failure = str(error)
 
     def agree(self, public: str) -> None:
         """See whether a server may be connected to.

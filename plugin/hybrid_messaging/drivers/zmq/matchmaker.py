@@ -2,19 +2,24 @@
 """Where it is written down who serves what: in Redis, or in a file.
 
 In Redis, the servers of a topic are a sorted set, in which each has as its score
-the time, by Redis' clock, until which it counts as present. A counter per topic
-tells that servers have come or gone, so that clients need not read the set to
-find out; a random word tells whether Redis still is the one that it was.
+the time, by Redis' clock, until which it is to be kept. Servers renew that, remove
+those that have not, and have Redis forget the set when nobody renews anything in it
+any more. A counter per topic tells that servers have come or gone, so that clients
+need not read the set to find out; a random word tells whether Redis still is the one
+that it was. Clients write nothing.
+
+Redis forgets by its own clock. If somebody sets that, nothing there can be relied on
+until the servers have written again, just as after a loss of everything.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import logging
+import time
 import uuid
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, unquote
@@ -25,7 +30,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-LOG = logging.getLogger(__name__)
+from hybrid_messaging.drivers import logs
+from hybrid_messaging.drivers.zmq import names, wire
+
+LOG = logs.get(__name__)
 
 DEFAULT_PORTS = {"redis": 6379, "sentinel": 26379}
 _PREFIX = "hybrid-messaging:zmq:"
@@ -34,10 +42,22 @@ SERVERS = f"{_PREFIX}servers:"
 _EPOCH = f"{_PREFIX}epoch"
 #: Seconds after which the counter of a topic that nobody serves is forgotten.
 _FORGET = 24 * 3600
+#: Seconds by which Redis' clock may differ from what was to be expected.
+_STEP = 1.0
+#: Characters of the longest host name, and of a public key.
+_LONGEST_HOST, _KEY = 255, 40
+#: What Redis says of a key that holds something else.
+_NO_SET = "WRONGTYPE"
+#: What stands for bytes that are no UTF-8.
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class MatchmakerAway(Exception):
     """The matchmaker cannot be asked, for the reason in the text."""
+
+
+class MatchmakerRefuses(MatchmakerAway):
+    """The matchmaker lets nobody write, for the reason in the text."""
 
 
 class Record(NamedTuple):
@@ -72,7 +92,7 @@ class Reading(NamedTuple):
 class News(NamedTuple):
     """What tells that something has changed."""
 
-    #: changes if everything that was written is gone
+    #: changes if what was written before may be gone
     epoch: str
     #: change if servers have come or gone, by topic
     versions: Mapping[str, str]
@@ -81,17 +101,19 @@ class News(NamedTuple):
 class Matchmaker(Protocol):
     """What directories ask of a matchmaker.
 
-    Every method raises MatchmakerAway. Topics are names as `topic` makes them.
+    Every method raises MatchmakerAway, those that write MatchmakerRefuses as well.
+    Topics are names as `topic` makes them.
     """
 
     def assigned(self, name: str, server: str) -> Record | None:
         """Return what a server has to be, if that is not up to it."""
 
-    def write(self, entries: Sequence[Entry], expire: int, new: bool) -> None:
-        """Tell that servers are there.
+    def write(self, entries: Sequence[Entry], expire: int, new: bool) -> str:
+        """Tell that servers are there. Clients hear of it if that was not known.
 
         :param expire: seconds until they are forgotten
-        :param new: clients are to hear of it
+        :param new: clients are to hear of it anyway
+        :returns: the epoch, as in News, in which it was written
         """
 
     def remove(self, entries: Sequence[Entry]) -> None:
@@ -163,6 +185,43 @@ class _SentinelPool(_Remembers, SentinelConnectionPool):
     pass
 
 
+class _Clock:
+    """Notices when the clock of Redis is set, by comparing it with our own."""
+
+    def __init__(self) -> None:
+        #: how far Redis' clock is ahead of ours: at least, and at most
+        self._ahead: tuple[float, float] | None = None
+        #: how many times it has been set
+        self.steps = 0
+
+    def see(self, shown: float, before: float, after: float) -> None:
+        """Take note of what Redis' clock shows.
+
+        :param shown: seconds since 1970
+        :param before: monotonic time at which Redis was asked
+        :param after: monotonic time at which it had answered
+        """
+        least, most = shown - after, shown - before
+        if self._ahead is not None:
+            former_least, former_most = self._ahead
+            if least > former_most + _STEP or most < former_least - _STEP:
+                self.steps += 1
+        self._ahead = least, most
+
+
+class _Asked(NamedTuple):
+    """What Redis has answered."""
+
+    #: seconds since 1970
+    now: float
+    #: which Redis keeps as long as its memory
+    word: str
+    #: of the topics, in their order
+    versions: list[str]
+    #: of the topics, in their order; an exception for what cannot be read
+    servers: list[Any]
+
+
 class RedisMatchmaker:
     """Redis, or whichever Redis the Sentinels say is the master.
 
@@ -191,6 +250,7 @@ class RedisMatchmaker:
             "socket_connect_timeout": timeout,
             "retry": Retry(NoBackoff(), 1),
             "decode_responses": True,
+            "encoding_errors": "replace",
         }
         self._tls = _tls(options, ca_file)
         account = url.hosts[0] if url.hosts else None
@@ -204,6 +264,11 @@ class RedisMatchmaker:
             "password": options.sentinel_password,
         }
         self._client: redis.Redis | None = None
+        self._clock = _Clock()
+        #: topics whose servers have changed, of which clients have not been told yet
+        self._untold: set[str] = set()
+        #: what is no server, by topic, as it was last mentioned
+        self._damaged: dict[str, list[str]] = {}
 
     def __str__(self) -> str:
         kind = "Sentinel" if self._sentinel else "Redis"
@@ -234,74 +299,147 @@ class RedisMatchmaker:
                 self._client = redis.Redis(connection_pool=pool)
         return self._client
 
-    def _run(self, pipe: Any) -> list[Any]:
+    def _pipe(self) -> Any:
+        return self._redis().pipeline(transaction=False)
+
+    def _try(self, pipe: Any) -> list[Any]:
+        """What each command has come to; exceptions for those that were refused."""
         try:
-            result: list[Any] = pipe.execute()
+            result: list[Any] = pipe.execute(raise_on_error=False)
         except (redis.RedisError, OSError) as error:
             raise MatchmakerAway(f"{self}: {error}") from error
         return result
 
-    def _pipe(self) -> Any:
-        return self._redis().pipeline(transaction=False)
+    def _check(
+        self, result: list[Any], refused: type[MatchmakerAway] = MatchmakerAway
+    ) -> list[Any]:
+        """See that no command was refused."""
+        for each in result:
+            if isinstance(each, Exception):
+                raise refused(f"{self}: {each}") from each
+        return result
 
-    def _now(self) -> float:
-        try:
-            seconds, microseconds = self._redis().time()
-        except (redis.RedisError, OSError) as error:
-            raise MatchmakerAway(f"{self}: {error}") from error
-        return float(seconds) + microseconds / 1e6
+    def _ask(self, topics: Sequence[str], read: bool = False) -> _Asked:
+        """Ask for all that tells of changes.
+
+        :param read: and for the servers
+        """
+        pipe = self._pipe()
+        pipe.time()
+        # the counters first: what changes in between is seen as news later
+        pipe.mget([_EPOCH, *map(_version, topics)])
+        for name in topics if read else ():
+            pipe.zrange(_servers(name), 0, -1)
+        before = time.monotonic()
+        first, second, *found = self._try(pipe)
+        after = time.monotonic()
+        (seconds, microseconds), (word, *versions) = self._check([first, second])
+        now = seconds + microseconds / 1e6
+        self._clock.see(now, before, after)
+        return _Asked(now, word or "", [each or "" for each in versions], found)
+
+    def _epoch(self, word: str) -> str:
+        return f"{word}/{self._clock.steps}"
 
     def assigned(self, name: str, server: str) -> Record | None:
         return None
 
-    def write(self, entries: Sequence[Entry], expire: int, new: bool) -> None:
-        now = self._now()
+    def write(self, entries: Sequence[Entry], expire: int, new: bool) -> str:
+        asked = self._ask(())
+        topics = list(dict.fromkeys(name for name, _ in entries))
+        if new:
+            self._untold.update(topics)
+        word = uuid.uuid4().hex
         pipe = self._pipe()
+        pipe.set(_EPOCH, word, nx=True)
         for name, record in entries:
-            pipe.zadd(_servers(name), {json.dumps(record): now + expire})
-        for name in {name for name, _ in entries}:
+            pipe.zadd(_servers(name), {json.dumps(record): asked.now + expire})
+        begun, *added = written = self._try(pipe)
+        self._untold.update(
+            name for (name, _), count in zip(entries, added, strict=True) if count == 1
+        )
+        self._keep(topics, expire, written, asked.now)
+        self._tell()
+        return self._epoch(asked.word or (word if begun else ""))
+
+    def _keep(
+        self, topics: list[str], expire: int, written: list[Any], now: float
+    ) -> None:
+        """Have Redis keep the topics' servers, and forget those that are overdue.
+
+        A Redis that is full takes no renewals, so that all are overdue there; what
+        it has it can keep.
+        """
+        full = any(isinstance(each, Exception) for each in written)
+        pipe = self._pipe()
+        for name in topics:
+            pipe.expire(_servers(name), expire)
+        for name in () if full else topics:
             pipe.zremrangebyscore(_servers(name), "-inf", now)
-            pipe.expire(_servers(name), 2 * expire)
-            if new:
-                pipe.incr(_version(name))
+        kept = self._try(pipe)
+        self._check([*written, *kept], MatchmakerRefuses)
+        removed = kept[len(topics) :]
+        self._untold.update(
+            name for name, count in zip(topics, removed, strict=True) if count
+        )
+
+    def _tell(self) -> None:
+        """Have clients hear of changes; if this fails, the next one does."""
+        pipe = self._pipe()
+        for name in self._untold:
+            pipe.incr(_version(name))
             pipe.expire(_version(name), _FORGET)
-        self._run(pipe)
+        self._check(self._try(pipe), MatchmakerRefuses)
+        self._untold.clear()
 
     def remove(self, entries: Sequence[Entry]) -> None:
         pipe = self._pipe()
         for name, record in entries:
             pipe.zrem(_servers(name), json.dumps(record))
-            pipe.incr(_version(name))
-            pipe.expire(_version(name), _FORGET)
-        self._run(pipe)
+            self._untold.add(name)
+        self._check(self._try(pipe), MatchmakerRefuses)
+        self._tell()
 
     def read(self, topics: Sequence[str]) -> dict[str, Reading]:
-        pipe = self._pipe()
-        _ask_epoch(pipe)
-        pipe.time()
-        for name in topics:
-            # the counter first: what changes in between is seen as news later
-            pipe.get(_version(name))
-            pipe.zrange(_servers(name), 0, -1, withscores=True)
-        _, epoch, (seconds, _), *found = self._run(pipe)
+        asked = self._ask(topics, read=True)
+        epoch = self._epoch(asked.word)
         return {
-            name: Reading(
-                found[2 * number] or "",
-                tuple(_records(found[2 * number + 1], float(seconds))),
-                epoch,
+            name: Reading(version, self._records(name, found), epoch)
+            for name, version, found in zip(
+                topics, asked.versions, asked.servers, strict=True
             )
-            for number, name in enumerate(topics)
         }
 
+    def _records(self, name: str, found: Any) -> tuple[Record, ...]:
+        """The servers among what a topic's set holds.
+
+        :param found: also an exception, if it could not be read
+        """
+        records, damaged = [], []
+        if isinstance(found, Exception):
+            if not str(found).startswith(_NO_SET):
+                self._check([found])
+            found = [str(found)]
+        for text in sorted(found):
+            try:
+                records.append(_record(name, text))
+            except (TypeError, ValueError, RecursionError):
+                damaged.append(text)
+        if damaged and damaged != self._damaged.get(name):
+            LOG.warning(
+                "%s: passed over what is no server of %s, %d times; the first: %.200r",
+                self,
+                name,
+                len(damaged),
+                damaged[0],
+            )
+        self._damaged[name] = damaged
+        return tuple(records)
+
     def news(self, topics: Sequence[str]) -> News:
-        pipe = self._pipe()
-        _ask_epoch(pipe)
-        pipe.mget([_EPOCH, *map(_version, topics)])
-        _, _, (epoch, *versions) = self._run(pipe)
-        return News(
-            epoch,
-            {name: found or "" for name, found in zip(topics, versions, strict=True)},
-        )
+        asked = self._ask(topics)
+        versions = dict(zip(topics, asked.versions, strict=True))
+        return News(self._epoch(asked.word), versions)
 
     def topics(self) -> list[str]:
         try:
@@ -314,7 +452,7 @@ class RedisMatchmaker:
         pipe = self._pipe()
         for name in topics:
             pipe.delete(_servers(name), _version(name))
-        self._run(pipe)
+        self._check(self._try(pipe), MatchmakerRefuses)
 
     def close(self) -> None:
         client, self._client = self._client, None
@@ -331,12 +469,6 @@ class RedisMatchmaker:
             self._client = None
 
 
-def _ask_epoch(pipe: Any) -> None:
-    """Ask for the word that Redis keeps as long as its memory, or give it one."""
-    pipe.set(_EPOCH, uuid.uuid4().hex, nx=True)
-    pipe.get(_EPOCH)
-
-
 def _servers(name: str) -> str:
     return f"{SERVERS}{name}"
 
@@ -345,18 +477,24 @@ def _version(name: str) -> str:
     return f"{_PREFIX}version:{name}"
 
 
-def _records(found: Iterable[tuple[str, float]], now: float) -> Iterable[Record]:
-    for text, until in found:
-        if until < now:
-            continue
-        try:
-            record = Record(*json.loads(text))
-            if all(isinstance(part, str) for part in record):
-                yield record
-                continue
-        except (TypeError, ValueError):
-            pass
-        LOG.warning("The matchmaker holds something that is no server: %.200s", text)
+def _record(name: str, text: str) -> Record:
+    """Read what a topic's set holds.
+
+    :param name: of the topic
+    :raises TypeError, ValueError, RecursionError: it is no server
+    """
+    record = Record(*json.loads(text))
+    if not all(isinstance(part, str) for part in record) or _REPLACEMENT in text:
+        raise TypeError("not of text")
+    host, _ = names.parse(record.endpoint)
+    if (
+        len(host) > _LONGEST_HOST
+        or len(record.key) not in (0, _KEY)
+        or "/" in record.process
+        or len(record.address(name)) > wire.LONGEST_ADDRESS
+    ):
+        raise ValueError("not what a server writes")
+    return record
 
 
 def wants_tls(options: Any, ca_file: str) -> bool:
@@ -377,6 +515,10 @@ def _tls(options: Any, ca_file: str) -> dict[str, Any]:
         "ssl_certfile": options.ssl_cert_file or None,
         "ssl_keyfile": options.ssl_key_file or None,
     }
+
+
+#: The epoch of what nobody but people writes.
+_STATIC = "static"
 
 
 class StaticMatchmaker:
@@ -419,7 +561,7 @@ class StaticMatchmaker:
                 )
             exchange, name, server, address, *key = columns
             # nothing here tells processes apart that have had the same port
-            record = Record(server, f"tcp://{address}", "static", *key)
+            record = Record(server, f"tcp://{address}", _STATIC, *key)
             found.setdefault(topic(self._vhost, exchange, name), []).append(record)
         return found
 
@@ -432,25 +574,27 @@ class StaticMatchmaker:
             f" {' '.join(unquote(part) for part in name.split('/')[1:])}"
         )
 
-    def write(self, entries: Sequence[Entry], expire: int, new: bool) -> None:
-        pass
+    def write(self, entries: Sequence[Entry], expire: int, new: bool) -> str:
+        return _STATIC
 
     def remove(self, entries: Sequence[Entry]) -> None:
         pass
 
     def read(self, topics: Sequence[str]) -> dict[str, Reading]:
-        found = self._read()
+        version, found = self._version(), self._read()
         return {
-            name: Reading("static", tuple(found.get(name, ())), "static")
+            name: Reading(version, tuple(found.get(name, ())), _STATIC)
             for name in topics
         }
 
     def news(self, topics: Sequence[str]) -> News:
+        return News(_STATIC, dict.fromkeys(topics, self._version()))
+
+    def _version(self) -> str:
         try:
-            epoch = str(self._path.stat().st_mtime_ns)
+            return str(self._path.stat().st_mtime_ns)
         except OSError as error:
             raise MatchmakerAway(f"{self}: {error}") from error
-        return News("static", dict.fromkeys(topics, epoch))
 
     def topics(self) -> list[str]:
         return sorted(self._read())

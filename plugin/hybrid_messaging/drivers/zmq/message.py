@@ -40,7 +40,6 @@ class Message:
         "error",
         "held",
         "kind",
-        "leader",
         "monitor_interval",
         "monitor_until",
         "name",
@@ -84,8 +83,6 @@ class Message:
         self.reply: bytes | None = None
         self.error: Exception | None = None
         self.waiter = Waiter()
-        #: the thread that waits for it, while that reads from the socket by itself
-        self.leader: int | None = None
 
     def __str__(self) -> str:
         return f"{self.name} to {self.target}"

@@ -37,6 +37,7 @@ class Peer:
     __slots__ = (
         "_pause",
         "address",
+        "addresses",
         "endpoint",
         "failure",
         "ids",
@@ -53,8 +54,11 @@ class Peer:
     def __init__(self, endpoint: str, key: str) -> None:
         self.endpoint = endpoint
         self.key = key
-        #: the same without names, as ZeroMQ reports on it
+        #: the same without names, as ZeroMQ reports on it: the one that is tried, or
+        #: that has served before
         self.address = ""
+        #: what is to be tried after it
+        self.addresses: list[str] = []
         self.link = Link.DOWN
         self.routing_id = b""
         #: ids of the messages that it has and has not answered

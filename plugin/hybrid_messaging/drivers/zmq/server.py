@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 import zmq
 
 from hybrid_messaging.drivers import bodies
+from hybrid_messaging.drivers.zmq import names, wire
 from hybrid_messaging.drivers.zmq import options as zmq_options
-from hybrid_messaging.drivers.zmq import wire
 from hybrid_messaging.drivers.zmq.backlog import Backlog, Entry, Key, State
 from hybrid_messaging.drivers.zmq.directory import Directory
 from hybrid_messaging.drivers.zmq.keys import Keys
 from hybrid_messaging.drivers.zmq.matchmaker import Record
-from hybrid_messaging.drivers.zmq.sockets import Socket, resolve
+from hybrid_messaging.drivers.zmq.sockets import Socket
 
 LOG = logging.getLogger(__name__)
 
@@ -114,12 +114,12 @@ class Server:
         tries = min(len(span), self._options.rpc_zmq_bind_port_retries)
         for port in random.sample(span, tries):
             try:
-                self._socket.bind(_endpoint(address, port))
+                self._socket.bind(names.endpoint(address, port))
             except zmq.ZMQError as error:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise
             else:
-                self._endpoint = _endpoint(zmq_options.host(self._options), port)
+                self._endpoint = names.endpoint(zmq_options.host(self._options), port)
                 self._warn_if_exposed(self._endpoint, address)
                 return
         raise zmq.ZMQError(
@@ -137,7 +137,8 @@ class Server:
             assert self._endpoint is not None
             return Record(listener.server, self._endpoint, self._process, self._key)
         if assigned.endpoint not in self._bound:
-            address = resolve(assigned.endpoint)
+            host, port = names.parse(assigned.endpoint)
+            address = names.endpoint(names.look_up(host)[0], port)
             self._socket.run(lambda: self._socket.bind(address))
             self._bound.add(assigned.endpoint)
             self._warn_if_exposed(address, urlsplit(address).hostname or "")
@@ -297,10 +298,6 @@ class Server:
         if now >= self._quiet_until:
             self._quiet_until = now + _QUIET
             LOG.warning("%s: ignored what is no request", self._endpoint)
-
-
-def _endpoint(host: str, port: int) -> str:
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 def _is_loopback(address: str) -> bool:

@@ -7,43 +7,40 @@ has to be asked for messages after every use, or the signal of one that arrived
 meanwhile is lost. So whoever uses the socket also takes what has arrived.
 
 One thread of the socket's own waits for messages. A caller that has been alone
-for a while waits by itself, which saves a hand-over between threads per call.
+for a while waits by itself (`hybrid_messaging.drivers.turns`).
 """
 
 from __future__ import annotations
 
 import _socket
 import contextlib
-import logging
 import math
 import os
 import select
 import selectors
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import zmq
 from oslo_utils import eventletutils
 from zmq.utils.monitor import parse_monitor_message
 
+from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.combining import CombiningLock
+from hybrid_messaging.drivers.turns import REST, Turns
 from hybrid_messaging.drivers.waiter import Waiter
-from hybrid_messaging.drivers.zmq import wire
+from hybrid_messaging.drivers.zmq import libzmq, names, wire
+from hybrid_messaging.drivers.zmq.contexts import contexts
 from hybrid_messaging.drivers.zmq.gatekeeper import Gatekeeper
 from hybrid_messaging.drivers.zmq.keys import Keys
-from hybrid_messaging.drivers.zmq.libzmq import Handle
 from hybrid_messaging.drivers.zmq.message import Message
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
-#: Seconds after which the socket's own thread waits again when callers do not.
-PARKING = 0.25
 #: Greenlets may not wait for the same descriptor twice, and switch cheaply.
 CALLERS_READ = not eventletutils.is_monkey_patched("thread")
 #: Messages that are taken in one go, before others get the lock.
@@ -51,9 +48,12 @@ _BATCH = 64
 #: ZeroMQ would connect again by itself, to whatever is there by then, and send what
 #: is left over: seconds, as good as never.
 _NEVER = 24 * 3600
+#: Seconds between two attempts of the socket's own thread after one that has failed.
+_PAUSE = 1.0
 
 _EVENTS = (
-    zmq.Event.HANDSHAKE_SUCCEEDED
+    zmq.Event.CONNECTED
+    | zmq.Event.HANDSHAKE_SUCCEEDED
     | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
     | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
     | zmq.Event.HANDSHAKE_FAILED_AUTH
@@ -63,57 +63,8 @@ _EVENTS = (
 )
 
 Event = Mapping[str, Any]
+_Wait = Callable[[int | None], Iterable[tuple[int, int]]]
 
-
-class _Contexts:
-    """The ZeroMQ context of this process, while somebody uses it."""
-
-    def __init__(self) -> None:
-        #: of processes that this one is a child of: theirs to end
-        self._inherited: list[zmq.Context[Any] | Gatekeeper | None] = []
-        self._start()
-
-    def _start(self) -> None:
-        self._lock = threading.Lock()
-        self._context: zmq.Context[Any] | None = None
-        self._gatekeeper: Gatekeeper | None = None
-        self._users = 0
-
-    def borrow(self) -> zmq.Context[Any]:
-        with self._lock:
-            if self._context is None:
-                self._context = zmq.Context()
-                self._context.set(zmq.MAX_SOCKETS, 65536)
-            self._users += 1
-            return self._context
-
-    def gatekeeper(self) -> Gatekeeper:
-        """Who answers for the sockets of the context; somebody uses that."""
-        with self._lock:
-            if self._gatekeeper is None:
-                assert self._context is not None
-                self._gatekeeper = Gatekeeper(self._context)
-            return self._gatekeeper
-
-    def give_back(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users:
-                return
-            context, self._context = self._context, None
-            gatekeeper, self._gatekeeper = self._gatekeeper, None
-        if gatekeeper is not None:
-            gatekeeper.close()
-        if context is not None:
-            context.term()  # waits for what lingers
-
-    def after_fork(self) -> None:
-        self._inherited += [self._context, self._gatekeeper]
-        self._start()
-
-
-_contexts = _Contexts()
-os.register_at_fork(after_in_child=_contexts.after_fork)
 
 #: Sockets of processes that this one is a child of: never to be collected here.
 _inherited: list[Socket] = []
@@ -149,31 +100,30 @@ class Socket:
         self._afterwards = afterwards
         self._lock = CombiningLock(self._take)
         self._closing = False
-        #: what tells the descriptors of our connections from others
-        self._connections: set[tuple[str, int]] = set()
+        self._connect_timeout: float = options.connect_timeout
+        #: the descriptors of connections that we have made, by their addresses
+        self._connections: dict[str, int] = {}
+        #: the ports of connections that others have made to us
         self._ports: set[int] = set()
         self._guarded_by: Gatekeeper | None = None
-        # Who holds the turn waits on the descriptor.
-        self._turn = threading.Lock()
-        # A caller has waited there since the socket's own thread last looked.
-        self._led = False
-        #: what a caller waits for who waits there
+        self._turns = Turns(self._wake_own, self._wake_leader)
+        #: what the caller that reads waits for, and its thread
         self._awaited: Message | None = None
-        #: whether messages may be there that nobody has been told of
+        self._leader: int | None = None
+        #: messages may be there that ZeroMQ's descriptor does not tell of any more
         self._untaken = False
-        self._parked = Waiter()
         self._monitor: Any = None
-        context = _contexts.borrow()
+        context = contexts.borrow()
         with contextlib.ExitStack() as undo:
-            undo.callback(_contexts.give_back)
+            undo.callback(contexts.give_back)
             self._socket: Any = context.socket(zmq.ROUTER)
             undo.callback(self._socket.close, linger=0)
-            self._handle = Handle(self._socket)
+            self._handle = libzmq.handle(self._socket)
             _configure(self._socket, options)
             if on_event is not None:
-                self._monitor = self._socket.get_monitor_socket(_EVENTS)
+                self._monitor = _monitor(context, self._socket)
                 undo.callback(self._monitor.close, linger=0)
-                self._monitor_handle = Handle(self._monitor)
+                self._monitor_handle = libzmq.handle(self._monitor)
             self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._nudges = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             undo.pop_all()
@@ -222,51 +172,53 @@ class Socket:
             function(*arguments)
 
     def wake(self, message: Message) -> None:
-        """Wake the thread that waits for a message."""
-        leader = message.leader
-        if leader == threading.get_ident():
-            return  # it is awake
-        message.waiter.wake()
-        if leader is not None:
-            _signal(self._nudges)
+        """Wake the thread that waits for a message; called with the lock held."""
+        if message is not self._awaited:
+            message.waiter.wake()
+        elif self._leader != threading.get_ident():
+            message.waiter.wake()
+            self._turns.nudge()
 
-    def read_while(self, message: Message, until: float) -> bool:
-        """Wait in the calling thread, instead of being woken by the one that reads.
+    def begin(self) -> None:
+        """A thread is about to send something and to wait for the answer."""
+        self._turns.begin()
 
-        More may have come with the answer, and is taken by the next use of the socket.
-        If others wait as well, call `catch_up` for them.
+    def end(self) -> None:
+        """The thread waits no longer."""
+        self._turns.end()
 
-        :param until: monotonic time at which the caller wants to look up
-        :returns: False if another thread does so already
+    def wait(self, message: Message, until: float) -> None:
+        """Wait in the calling thread until something is said about a message.
+
+        A thread that is alone reads by itself, and leaves what has come with its
+        answer to the next use of the socket.
+
+        :param until: monotonic time at which the caller wants to look up anyway
         """
-        if not self._turn.acquire(blocking=False):
-            return False
+        if CALLERS_READ and message.waits() and self._turns.lead():
+            self._read_while(message, until)
+        else:
+            self._turns.follow()
+            message.waiter.wait(until - time.monotonic())
+
+    def _read_while(self, message: Message, until: float) -> None:
         try:
-            self._led = True
-            # before looking at the message: see wake()
-            message.leader = threading.get_ident()
-            self._awaited = message
+            self._leader = threading.get_ident()
+            self._awaited = message  # before looking at it: see wake()
             while message.waits() and not self._closing:
+                if self._untaken:
+                    self.do(_nothing)
+                    continue
                 pause = until - time.monotonic()
                 if pause <= 0:
                     break
                 for descriptor, _ in self._wait_leading(math.ceil(pause * 1000)):
                     self._on_ready(descriptor)
         finally:
-            self._awaited = message.leader = None
-            self._turn.release()
-        return True
-
-    def catch_up(self) -> None:
-        """Take what a caller has left there as it had its answer."""
-        if self._untaken:
+            self._awaited = None
+            self._turns.leave()
+        if self._untaken and self._turns.crowded:
             self.do(_nothing)
-
-    def step_in(self) -> None:
-        """Have the socket's own thread wait again: there is more than one caller."""
-        if self._led:
-            self._led = False
-            self._parked.wake()
 
     def close(self, linger: float) -> None:
         """Let go of everything.
@@ -278,49 +230,68 @@ class Socket:
         self.run(self._end)
         if threading.current_thread() is not self._thread:
             self._thread.join()
-        with self._turn:  # a caller that still waited has looked up
-            if self._monitor is not None:
-                self._socket.disable_monitor()
-                self._monitor.close(linger=0)
-            self._socket.close(linger=int(linger * 1000))
-            self._close_descriptors()
+        self._turns.finish()
+        if self._monitor is not None:
+            libzmq.uninterrupted(self._socket.disable_monitor)
+            self._monitor.close(linger=0)
+        self._socket.close(linger=int(linger * 1000))
+        self._close_descriptors()
         if self._guarded_by is not None:
             self._guarded_by.leave(self._domain)
-        _contexts.give_back()
+        contexts.give_back()
 
     def _end(self) -> None:
         self._closing = True
-        _signal(self._wakes)
-        _signal(self._nudges)
-        self._parked.wake()
+        self._turns.call()
 
     def after_fork(self) -> None:
         """In a child: this socket is the parent's; it is only kept from harm."""
         _inherited.append(self)
         self._closing = True
         self._close_connections()
-        self._lock = CombiningLock(lambda: None)
+        self._lock = CombiningLock(_nothing)
+        self._turns = Turns(_nothing, _nothing)
         self._close_descriptors()
 
     def _close_connections(self) -> None:
         """In a child: let the peers notice when the parent ends."""
+        made = {
+            descriptor: address for address, descriptor in self._connections.items()
+        }
         for entry in list(Path("/proc/self/fd").iterdir()):
+            descriptor = int(entry.name)
             try:
                 # not socket.socket, which eventlet makes non-blocking: most of
                 # these are not ours
-                found = _socket.socket(fileno=int(entry.name))
+                found = _socket.socket(fileno=descriptor)
             except OSError:
                 continue  # not a socket
-            ours = False
-            with contextlib.suppress(OSError):  # not connected
-                if found.family in (_socket.AF_INET, _socket.AF_INET6):
-                    ours = found.getsockname()[1] in self._ports
-                    ip, port = found.getpeername()[:2]
-                    ip = ip.removeprefix("::ffff:")  # IPv4 through an IPv6 socket
-                    ours = ours or (ip, port) in self._connections
-            descriptor = found.detach()
+            ours = self._is_ours(found, made.get(descriptor))
+            found.detach()
             if ours:
                 os.close(descriptor)
+
+    def _is_ours(self, found: _socket.socket, connected_to: str | None) -> bool:
+        """Whether a socket of the process is one of this socket's connections.
+
+        :param connected_to: the address of the connection that has its descriptor
+        """
+        if (
+            found.family not in (_socket.AF_INET, _socket.AF_INET6)
+            or found.type != _socket.SOCK_STREAM
+        ):
+            return False
+        # the kernel gives nobody else the port of a socket that listens
+        if found.getsockname()[1] in self._ports:
+            return True
+        if connected_to is None:
+            return False
+        try:
+            ip, port = found.getpeername()[:2]
+        except OSError:
+            return False  # the descriptor has come into other hands
+        # IPv4 through an IPv6 socket
+        return connected_to == names.endpoint(ip.removeprefix("::ffff:"), port)
 
     def _close_descriptors(self) -> None:
         for descriptor in (self._wakes, self._nudges):
@@ -336,26 +307,34 @@ class Socket:
         """
         self._handle.send(routing_id, frame)
 
-    def connect(self, address: str, routing_id: bytes, server_key: str) -> None:
+    def connect(
+        self,
+        address: str,
+        routing_id: bytes,
+        server_key: str,
+        longest: float = math.inf,
+    ) -> None:
         """Begin to connect; what becomes of it is an event.
 
         :param address: tcp://ip:port
         :param server_key: the public key that is expected there, with keys
+        :param longest: seconds that it may take, if less than the option allows
         :raises zmq.ZMQError: there is no such address
         """
+        seconds = min(self._connect_timeout, longest)
+        self._socket.setsockopt(zmq.CONNECT_TIMEOUT, _milliseconds(seconds))
         if self._keys is not None:
             self._socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.own.public)
             self._socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.own.secret)
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.encode())
         self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, routing_id)
         self._socket.connect(address)
-        self._connections.add(_address(address))
 
     def disconnect(self, address: str) -> None:
         """End a connection, with all that was to be sent over it."""
-        self._connections.discard(_address(address))
+        self._connections.pop(address, None)
         with contextlib.suppress(zmq.ZMQError):
-            self._socket.disconnect(address)
+            libzmq.uninterrupted(self._socket.disconnect, address)
 
     def bind(self, address: str) -> None:
         """Take connections.
@@ -364,7 +343,7 @@ class Socket:
         :raises zmq.ZMQError: that is not possible
         """
         if self._keys is not None:
-            self._guarded_by = _contexts.gatekeeper()
+            self._guarded_by = contexts.gatekeeper()
             self._guarded_by.guard(self._domain, self._keys)
             self._socket.setsockopt(zmq.CURVE_SERVER, 1)
             self._socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.own.secret)
@@ -372,36 +351,52 @@ class Socket:
             # nobody gets in if the gatekeeper cannot be asked
             self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         self._socket.bind(address)
-        self._ports.add(_address(address)[1])
+        self._ports.add(names.parse(address)[1])
 
     def _take(self) -> None:
+        """Take what has arrived, or say that there is more of it."""
         if self._closing:
             return
         awaited = self._awaited
-        self._untaken = False
         for _ in range(_BATCH):
             if awaited is not None and not awaited.waits():
                 self._untaken = True  # there may be more: let the caller go on first
                 return
-            frames = self._handle.receive()
-            if frames is None:
+            if not self._take_one():
+                self._untaken = False
                 return
-            try:
-                self._on_frames(frames)
-            except Exception:
-                LOG.exception("A message was lost")
-        _signal(self._wakes)
+        # before they are called: they look at it before they wait
+        self._untaken = True
+        self._turns.nudge()
+        self._turns.call()
+
+    def _take_one(self) -> bool:
+        frames = self._handle.receive()
+        if frames is None:
+            return False
+        try:
+            self._on_frames(frames)
+        except Exception:
+            LOG.exception("A message was lost")
+        return True
 
     def look_at_events(self) -> None:
         """Hear what has become of connections."""
-        assert self._on_event is not None
         while frames := self._monitor_handle.receive():
             event = parse_monitor_message(frames)
-            self._take()  # what came before the end of a connection
+            while self._take_one():  # what came before the end of a connection
+                pass
             try:
-                self._on_event(event)
+                self._on_monitored(event)
             except Exception:
                 LOG.exception("An event was lost")
+
+    def _on_monitored(self, event: Event) -> None:
+        assert self._on_event is not None
+        if event["event"] == zmq.Event.CONNECTED:
+            self._connections[event["endpoint"].decode()] = event["value"]
+        else:
+            self._on_event(event)
 
     # -- the socket's own thread, or a caller that reads --------------------------
 
@@ -416,37 +411,38 @@ class Socket:
                 os.eventfd_read(descriptor)
             self.do(_nothing)
 
+    def _wake_own(self) -> None:
+        _signal(self._wakes)
+
+    def _wake_leader(self) -> None:
+        _signal(self._nudges)
+
     def _serve(self) -> None:
         wait = _waiting_for(*self._descriptors, self._wakes)
         while not self._closing:
-            if self._led:
-                self._parked.wait(PARKING)
-                self._led = self._turn.locked()
-                continue
-            for descriptor, _ in wait(None):
-                # If a caller reads, leave it to that one. Said before it is
-                # known: it may stop right now, and step_in() must see it.
-                self._led = True
-                if self._turn.acquire(blocking=False):
-                    self._led = False
-                    try:
-                        self._on_ready(descriptor)
-                    finally:
-                        self._turn.release()
+            try:
+                if self._turns.watches(REST) and not self._closing:
+                    self._watch(wait)
+            except Exception:
+                LOG.exception("%s failed and goes on", self._thread.name)
+                time.sleep(_PAUSE)
 
-
-def _address(endpoint: str) -> tuple[str, int]:
-    parts = urlsplit(endpoint)
-    return parts.hostname or "", parts.port or 0
+    def _watch(self, wait: _Wait) -> None:
+        if self._untaken:
+            self.do(_nothing)
+        for descriptor, _ in wait(None):
+            if self._turns.take():
+                try:
+                    self._on_ready(descriptor)
+                finally:
+                    self._turns.done()
 
 
 def _nothing() -> None:
     pass
 
 
-def _waiting_for(
-    *descriptors: int,
-) -> Callable[[int | None], Iterable[tuple[int, int]]]:
+def _waiting_for(*descriptors: int) -> _Wait:
     """A function that waits for descriptors to become readable.
 
     It takes the time that it may wait, in milliseconds or None for ever.
@@ -476,6 +472,21 @@ def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
 
 
+def _monitor(context: zmq.Context[Any], raw: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """Have a socket tell what becomes of its connections.
+
+    ZeroMQ's own thread waits for room to tell an event, and all connections of the
+    process with it: so there is always room.
+    """
+    address = f"inproc://monitor-{uuid.uuid4().hex}"
+    libzmq.uninterrupted(raw.monitor, address, _EVENTS)
+    monitor = context.socket(zmq.PAIR)
+    monitor.setsockopt(zmq.RCVHWM, 0)
+    monitor.setsockopt(zmq.LINGER, 0)
+    monitor.connect(address)
+    return monitor
+
+
 def _configure(raw: zmq.Socket[bytes], options: Any) -> None:
     raw.setsockopt(zmq.ROUTER_MANDATORY, 1)  # do not drop, but say so
     raw.setsockopt(zmq.LINGER, 0)
@@ -483,7 +494,6 @@ def _configure(raw: zmq.Socket[bytes], options: Any) -> None:
     raw.setsockopt(zmq.RCVHWM, 0)
     raw.setsockopt(zmq.IPV6, 1)
     raw.setsockopt(zmq.RECONNECT_IVL, _milliseconds(_NEVER))
-    raw.setsockopt(zmq.CONNECT_TIMEOUT, _milliseconds(options.connect_timeout))
     raw.setsockopt(zmq.HANDSHAKE_IVL, _milliseconds(options.connect_timeout))
     raw.setsockopt(zmq.MAXMSGSIZE, options.max_message_size + wire.OVERHEAD)
     if options.idle_timeout:
@@ -491,17 +501,3 @@ def _configure(raw: zmq.Socket[bytes], options: Any) -> None:
         raw.setsockopt(zmq.HEARTBEAT_TIMEOUT, _milliseconds(options.idle_timeout))
         # the peer lets go of us as soon as we of it
         raw.setsockopt(zmq.HEARTBEAT_TTL, _milliseconds(options.idle_timeout))
-
-
-def resolve(endpoint: str) -> str:
-    """An endpoint with the address of its host: ZeroMQ would block on names.
-
-    :raises OSError: the host has no address
-    :raises ValueError: it is no endpoint
-    """
-    parts = urlsplit(endpoint)
-    if parts.scheme != "tcp" or not parts.hostname or not parts.port:
-        raise ValueError("no endpoint")
-    found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
-    ip = str(found[0][4][0])
-    return f"tcp://[{ip}]:{parts.port}" if ":" in ip else f"tcp://{ip}:{parts.port}"
