@@ -6,16 +6,16 @@ from __future__ import annotations
 import logging
 import os
 import random
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import oslo_messaging
@@ -23,13 +23,14 @@ import pytest
 import zmq
 from tests.functional.matchmakers import Redis
 from tests.functional.routers import HOST, free_port
-from tests.functional.rpc import Rpc
+from tests.functional.rpc import PATIENCE, Rpc
 from tests.functional.service import Service
 from tests.functional.waiting import Stopwatch, until
 from tests.functional.worker import ROOT, Worker
 
-from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.zmq import matchmaker, wire
+from hybrid_messaging.drivers import errors, turns
+from hybrid_messaging.drivers.zmq import matchmaker, sockets, wire
+from hybrid_messaging.drivers.zmq.contexts import contexts
 from hybrid_messaging.drivers.zmq.message import Message
 from hybrid_messaging.drivers.zmq.sockets import Socket
 
@@ -204,33 +205,173 @@ def test_every_call_of_many_threads_is_executed_once(rpc: Rpc) -> None:
     assert sorted(value for service in services for value in service.seen) == values
 
 
-def test_what_a_lone_caller_leaves_in_the_socket_is_taken(rpc: Rpc) -> None:
-    """It goes on with its reply, though more has arrived with that."""
-    driver: Any = rpc.transport()._driver
+# -- who reads -----------------------------------------------------------------
+
+
+class Pipe:
+    """A socket of the driver, and a peer that can fill it at once.
+
+    They are connected within the process, where what is sent has arrived.
+    """
+
+    def __init__(
+        self, rpc: Rpc, on_frames: Callable[[list[bytes]], None], **how: Any
+    ) -> None:
+        driver: Any = rpc.default._driver
+        context = contexts.borrow()
+        self.own = Socket("zmq-test", driver._options, None, on_frames, **how)
+        self.own.run(lambda: self.own._socket.bind("inproc://test"))
+        self.peer = context.socket(zmq.DEALER)
+        self.peer.setsockopt(zmq.SNDHWM, 0)
+        self.peer.connect("inproc://test")
+
+    def fill(self, count: int) -> None:
+        """Send so many messages."""
+        for number in range(count):
+            self.peer.send(b"%d" % number)
+
+    def __enter__(self) -> Pipe:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.peer.close(linger=0)
+        self.own.close(0)
+        contexts.give_back()
+
+
+def awaited(rpc: Rpc) -> Any:
+    """A message that waits for its answer."""
+    made = Message(wire.CALL, "question", rpc.topic, b"", PATIENCE)
+    made.left()
+    made.held[0] = made  # type: ignore[assignment]  # somebody has it
+    return made
+
+
+MANY = 500
+
+
+@pytest.mark.parametrize("filled_by", ["another thread", "the one that reads"])
+def test_a_lone_caller_gets_its_answer_behind_many(rpc: Rpc, filled_by: str) -> None:
+    """However many messages there are to be read at once, somebody reads on."""
+    message = awaited(rpc)
     seen: list[bytes] = []
-    awaited = Message(wire.CALL, "question", rpc.topic, b"", 30)
-    awaited.left()
 
     def take(frames: list[bytes]) -> None:
         seen.append(frames[-1])
-        awaited.finish(reply=frames[-1])
+        if frames[-1] == b"more":
+            pipe.fill(MANY)
+        if len(seen) >= MANY:
+            message.held.clear()
+            message.was_taken(b"")
+            pipe.own.wake(message)
 
-    own = Socket("zmq-test", driver._options, None, take)
-    # what has arrived at once, which nobody can see to from outside
-    arrived = [[b"peer", b"reply"], [b"peer", b"more"]]
-    handle: Any = SimpleNamespace(receive=lambda: arrived.pop(0) if arrived else None)
+    with Pipe(rpc, take) as pipe:
+        for _ in range(turns.LONE_SENDINGS):
+            pipe.own.begin()
+            pipe.own.end()
 
-    def wait_for_reply() -> None:
-        own._handle, own._awaited = handle, awaited
+        def call() -> None:
+            pipe.own.begin()
+            pipe.own.wait(message, time.monotonic() + 60)
+            pipe.own.end()
 
+        caller = threading.Thread(target=call)
+        with Stopwatch() as watch:
+            caller.start()
+            until(lambda: pipe.own._awaited, "it waits on the socket")
+            if filled_by == "another thread":
+                pipe.own.run(lambda: pipe.fill(MANY))
+            else:
+                pipe.peer.send(b"more")
+            caller.join()
+        assert not message.waits()
+        assert watch.seconds < 30
+
+
+def test_what_a_lone_caller_leaves_is_taken_for_others(rpc: Rpc) -> None:
+    """It goes on with its answer, though more has arrived with that."""
+    message = awaited(rpc)
+    seen: list[bytes] = []
+
+    def take(frames: list[bytes]) -> None:
+        seen.append(frames[-1])
+        message.held.clear()
+        message.was_taken(b"")
+        pipe.own.wake(message)
+
+    with Pipe(rpc, take) as pipe:
+        for _ in range(turns.LONE_SENDINGS):
+            pipe.own.begin()
+            pipe.own.end()
+        pipe.own.begin()
+        caller = threading.Thread(
+            target=pipe.own.wait, args=(message, time.monotonic() + 60)
+        )
+        caller.start()
+        until(lambda: pipe.own._awaited, "it waits on the socket")
+        pipe.own.begin()  # another one comes
+        pipe.own.run(lambda: pipe.fill(2))
+        caller.join()
+        until(lambda: seen == [b"0", b"1"], "both are taken")
+
+
+def test_answers_come_before_the_end_of_their_connection(rpc: Rpc) -> None:
+    """However many of them have arrived with it."""
+    driver: Any = rpc.default._driver
+    order: list[str] = []
+    own = Socket(
+        "zmq-test",
+        driver._options,
+        None,
+        lambda frames: order.append("message"),
+        lambda event: order.append(event["event"].name),
+    )
+    context: zmq.Context[Any] = zmq.Context()
     try:
-        own.run(wait_for_reply)
-        assert seen == [b"reply"]
-        own._awaited = None
-        own.catch_up()
-        assert seen == [b"reply", b"more"]
+        with context:
+            server = context.socket(zmq.ROUTER)
+            port = server.bind_to_random_port(f"tcp://{HOST}")
+            own.run(lambda: own.connect(f"tcp://{HOST}:{port}", b"1", ""))
+            until(lambda: order, "it is connected")
+            own.run(lambda: own.send(b"1", b"hello"))
+            client, _ = server.recv_multipart()
+
+            def answer_and_go() -> None:
+                for _ in range(MANY):
+                    server.send_multipart([client, b"answer"])
+                server.close(linger=60_000)
+                # the event can be seen from here, and the messages came before it
+                assert select.select([own._descriptors[1]], [], [], 60)[0]
+
+            own.run(answer_and_go)
+            until(lambda: "DISCONNECTED" in order, "it has gone")
     finally:
         own.close(0)
+    assert order.index("DISCONNECTED") == 1 + MANY
+
+
+def test_calls_go_on_at_once_when_others_have_gone(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of calling threads falls from two to one, again and again."""
+    # a rest that is not ended in time lasts longer than the calls may take
+    monkeypatch.setattr(turns, "REST", 1000.0)
+    monkeypatch.setattr(sockets, "REST", 1000.0)
+    rpc.server(workers=4)
+    client = rpc.client(timeout=60)
+    for _ in range(20):
+        for _ in range(turns.LONE_SENDINGS + 1):
+            client.call({}, "name")
+        other = threading.Thread(target=client.call, args=({}, "name"))
+        long = threading.Thread(
+            target=client.call, args=({}, "sleep"), kwargs={"seconds": 0.02}
+        )
+        long.start()
+        other.start()
+        client.call({}, "sleep", seconds=0.01)
+        other.join()
+        client.call({}, "name")
+        long.join()
 
 
 # -- what is left behind -----------------------------------------------------
@@ -285,7 +426,7 @@ def test_children_do_not_hide_that_their_parent_is_gone(rpc: Rpc) -> None:
     """A child that lives on has inherited its parent's sockets."""
     code = """
 import os, sys, time
-from tests.functional.rpc import Rpc
+from tests.functional.rpc import PATIENCE, Rpc
 
 rpc = Rpc(os.environ["WORKER_URL"])
 rpc.server(topic=os.environ["TOPIC"])
@@ -328,3 +469,114 @@ def test_worker_that_has_ended_is_not_called(rpc: Rpc) -> None:
         rpc.client(rpc.transport(restart_timeout=0)).call({}, "name")
     with pytest.raises(errors.TargetUnreachable, match="nobody listens"):
         client.call({}, "name")
+
+
+def run(code: str, **environment: str) -> str:
+    """Run Python code in a process of its own; what it has printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    return done.stdout.strip()
+
+
+def test_closing_waits_for_no_events(rpc: Rpc) -> None:
+    """More connections end than anybody has read of; nor does anything else wait."""
+    code = """
+import faulthandler, os, socket
+from hybrid_messaging.drivers.zmq.sockets import Socket
+from tests.functional.rpc import Rpc
+
+faulthandler.dump_traceback_later(120, exit=True)  # also if Python stands still
+driver = Rpc(os.environ["WORKER_URL"]).transport()._driver
+own = Socket("zmq-test", driver._options, None, lambda _: None, lambda _: None)
+with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+
+        def connect():
+            for number in range(5000):
+                address = "tcp://%s:%d" % nobody.getsockname()
+                own.connect(address, b"%x" % (number + 1), "")
+                own.disconnect(address)
+            own.connect("tcp://%s:%d" % listening.getsockname(), b"last", "")
+            listening.settimeout(30)
+            try:
+                listening.accept()
+                print("all have been tried")
+            except TimeoutError:
+                print("something waits")
+
+        own.run(connect)
+        own.close(0)
+print("closed")
+"""
+    assert run(code, WORKER_URL=rpc.url) == "all have been tried\nclosed"
+
+
+def test_children_close_only_what_is_the_drivers(rpc: Rpc) -> None:
+    code = """
+import os, socket
+from tests.functional.rpc import Rpc
+from tests.functional.test_zmq_sockets import address
+
+rpc = Rpc(os.environ["WORKER_URL"])
+rpc.server()
+assert rpc.client().call({}, "name") == "one"
+listens = address(rpc)
+with socket.socket(type=socket.SOCK_DGRAM) as same, socket.socket() as other:
+    same.bind(listens)
+    # on another server that the driver is connected to as well
+    other.connect((listens[0], int(os.environ["WORKER_PORT"])))
+    rpc.client(topic=os.environ["WORKER_TOPIC"]).call({}, "name")
+    child = os.fork()
+    if child == 0:
+        closed = []
+        for each in (same, other):
+            try:
+                os.fstat(each.fileno())
+            except OSError:
+                closed.append(each)
+        os._exit(len(closed))
+    print("closed:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os._exit(0)
+"""
+    rpc.server()
+    port = str(address(rpc)[1])
+    printed = run(code, WORKER_URL=rpc.url, WORKER_PORT=port, WORKER_TOPIC=rpc.topic)
+    assert printed == "closed: 0"
+
+
+def test_forks_that_python_is_not_told_of(rpc: Rpc) -> None:
+    """As uWSGI makes them: the child's first call works, and so do the parent's."""
+    code = """
+import ctypes, os, signal
+from tests.functional.rpc import Rpc
+
+rpc = Rpc(os.environ["WORKER_URL"])
+client = rpc.client(timeout=60, topic=os.environ["WORKER_TOPIC"])
+for _ in range(10):
+    client.call({}, "name")
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    signal.alarm(100)
+    names = [client.call({}, "name") for _ in range(3)]
+    client.cast({}, "echo", value="from the child")
+    os._exit(0 if names == ["one"] * 3 else 1)
+for _ in range(3):
+    print(client.call({}, "name"))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(client.call({}, "name"), flush=True)
+os._exit(0)
+"""
+    service = Service()
+    rpc.server(service)
+    printed = run(code, WORKER_URL=rpc.url, WORKER_TOPIC=rpc.topic)
+    assert printed.split() == ["one", "one", "one", "0", "one"]
+    until(lambda: service.seen == ["from the child"], "its cast has arrived")
