@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import oslo_messaging
@@ -20,8 +26,8 @@ from tests.functional.service import Service
 from tests.functional.waiting import Stopwatch, until
 from tests.functional.worker import Worker
 
-from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.zmq import matchmaker
+from hybrid_messaging.drivers import errors, logs
+from hybrid_messaging.drivers.zmq import directory, matchmaker
 
 MakeRedis = Callable[..., Redis]
 
@@ -193,6 +199,237 @@ def test_fanouts_reach_servers_that_redis_has_forgotten(redis: Redis, rpc: Rpc) 
     until(lambda: service.seen == [1, 2], "it has arrived")
 
 
+# -- Redis takes no writes ---------------------------------------------------
+
+
+def no_writes(redis: Redis, how: str) -> None:
+    with redis.client() as client:
+        if how == "full":
+            client.config_set("maxmemory", 1)
+        else:
+            client.config_set("min-replicas-to-write", 1)
+
+
+def writes(redis: Redis) -> None:
+    with redis.client() as client:
+        client.config_set("maxmemory", 0)
+        client.config_set("min-replicas-to-write", 0)
+
+
+@pytest.mark.parametrize("how", ["full", "without replicas"])
+def test_new_clients_find_servers_where_nobody_can_write(
+    redis: Redis, rpc: Rpc, how: str
+) -> None:
+    rpc.server()
+    no_writes(redis, how)
+    assert rpc.client(retry=0).call({}, "name") == "one"
+
+
+def test_clients_need_no_right_to_write(redis: Redis, rpc: Rpc) -> None:
+    rpc.server()
+    with redis.client() as client:
+        client.execute_command(
+            "ACL SETUSER reader on >secret ~hybrid-messaging:* +@read +@connection"
+            " +time"
+        )
+    reader = rpc.transport(redis.url(username="reader", password="secret"))
+    assert rpc.client(reader, retry=0).call({}, "name") == "one"
+
+
+def test_servers_stay_known_to_a_redis_that_is_full(
+    redis: Redis, rpc: Rpc, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes no renewals; that is told once, and once that it does again."""
+    caplog.set_level(logging.INFO)
+    rpc.server(transport=rpc.transport(zmq_target_expire=3, zmq_target_update=1))
+    no_writes(redis, "full")
+    with redis.client() as client:
+        key = f"hybrid-messaging:zmq:servers:/openstack/{rpc.topic}"
+        ((_, due),) = client.zrange(key, 0, -1, withscores=True)
+        until(lambda: client.time()[0] > due + 2, "it is overdue")
+        assert servers(redis, rpc.topic)
+        assert rpc.client(rpc.transport(), retry=0).call({}, "name") == "one"
+        writes(redis)
+        until(
+            lambda: client.zrange(key, 0, -1, withscores=True)[0][1] > due,
+            "it has been renewed",
+        )
+    until(lambda: "takes registrations again" in told(caplog), "that is told")
+    assert told(caplog).count("takes no registrations") == 1
+    assert told(caplog).count("takes registrations again") == 1
+
+
+def test_servers_register_once_redis_can_be_written(redis: Redis, rpc: Rpc) -> None:
+    no_writes(redis, "without replicas")
+    rpc.server()
+    assert servers(redis, rpc.topic) == []
+    writes(redis)
+    assert rpc.client().call({}, "name") == "one"
+
+
+# -- Redis says odd things ------------------------------------------------------
+
+
+def test_what_is_no_server_is_passed_over(
+    redis: Redis, rpc: Rpc, caplog: pytest.LogCaptureFixture
+) -> None:
+    rpc.server()
+    good = json.loads(servers(redis, rpc.topic)[0])
+    server, endpoint, process, _ = good
+    damaged = [
+        b"\xff\xfe",
+        b"[" * 100_000,
+        *(
+            json.dumps(each).encode()
+            for each in (
+                None,
+                {},
+                [server],
+                [server, endpoint, process, "", ""],
+                [server, endpoint, process, 1],
+                [server, endpoint, process, "short"],
+                [server, endpoint, f"{process}/", ""],
+                ["\ud800", endpoint, process, ""],
+                ["x" * 70_000, endpoint, process, ""],
+                [server, "tcp://host", process, ""],
+                [server, f"tcp://{'h' * 300}:1", process, ""],
+                [server, "tcp://[::1:1", process, ""],
+            )
+        ),
+    ]
+    with redis.client() as client:
+        key = f"hybrid-messaging:zmq:servers:/openstack/{rpc.topic}"
+        client.zadd(key, {each: 2**40 for each in damaged})
+    client = rpc.client()
+    fanout = rpc.client(fanout=True)
+    for _ in range(3):
+        assert client.call({}, "name") == "one"
+        fanout.cast({}, "echo", value=1)
+    assert told(caplog).count("no server") == 1
+    assert f"{len(damaged)} times" in told(caplog)
+
+
+def test_one_topic_that_is_damaged_harms_no_other(redis: Redis, rpc: Rpc) -> None:
+    rpc.server()
+    with redis.client() as client:
+        for kind in ("servers", "version"):
+            client.lpush(f"hybrid-messaging:zmq:{kind}:/openstack/{rpc.topic}-x", 1)
+    transport = rpc.transport(restart_timeout=0)
+    with pytest.raises(errors.TargetUnreachable):
+        rpc.client(transport, topic=f"{rpc.topic}-x").call({}, "name")
+    assert rpc.client(transport).call({}, "name") == "one"
+
+
+def test_clock_of_redis_that_is_set(
+    redis: Redis, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By minutes: to Redis, all registrations are out of date then.
+
+    It is our own clock that is set here, which comes to the same.
+    """
+    behind = 0.0
+    monkeypatch.setattr(
+        matchmaker,
+        "time",
+        SimpleNamespace(monotonic=lambda: time.monotonic() - behind),
+    )
+    service = Service()
+    slowly = rpc.transport(zmq_target_expire=1000, zmq_target_update=900)
+    rpc.server(service, transport=slowly)
+    fanout = rpc.client(rpc.transport(), fanout=True)
+    fanout.cast({}, "echo", value=1)
+    until(lambda: service.seen == [1], "it has arrived")
+    with redis.client() as client:
+        # both at once, as when the clock is set
+        behind = 1200.0
+        client.delete(f"hybrid-messaging:zmq:servers:/openstack/{rpc.topic}")
+    fanout.cast({}, "echo", value=2)
+    until(lambda: service.seen == [1, 2], "it has arrived")
+    until(lambda: servers(redis, rpc.topic), "the server is known again", 60)
+
+
+# -- what is told while Redis is away ------------------------------------------
+
+
+def told(caplog: pytest.LogCaptureFixture) -> str:
+    assert logs.flush(60)
+    return caplog.text
+
+
+def test_an_outage_is_told_once(
+    redis: Redis, rpc: Rpc, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    redis.stop()
+    for _ in range(3):
+        with pytest.raises(errors.BusUnavailable):
+            rpc.client(timeout=2).call({}, "name")
+    assert told(caplog).count("The matchmaker is away") == 1
+    assert "is there again" not in told(caplog)
+    redis.start()
+    until(lambda: "is there again" in told(caplog), "it is there again")
+    lines = [each for each in caplog.records if "directory" in each.name]
+    assert [each.levelname for each in lines] == ["WARNING", "INFO"]
+
+
+def test_many_callers_do_not_hammer_a_redis_that_is_away(rpc: Rpc) -> None:
+    attempts = []
+    with socket.create_server((HOST, 0)) as refusing:
+
+        def refuse() -> None:
+            while True:
+                try:
+                    connection, _ = refusing.accept()
+                except OSError:
+                    return
+                attempts.append(time.monotonic())
+                connection.close()
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        url = f"zmq://{HOST}:{refusing.getsockname()[1]}/"
+        client = rpc.client(rpc.transport(url), timeout=2)
+
+        def call(_: int) -> None:
+            with pytest.raises(errors.BusUnavailable):
+                client.call({}, "name")
+
+        with Stopwatch() as watch, ThreadPoolExecutor(20) as pool:
+            list(pool.map(call, range(20)))
+        refusing.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    # each attempt is made twice at most
+    assert len(attempts) <= 2 + 2 * watch.seconds / directory.RETRY_INTERVAL
+
+
+def test_ends_that_come_after_the_transport_wait_for_nobody(
+    redis: Redis, rpc: Rpc
+) -> None:
+    transport = rpc.transport()
+    running = [rpc.server(transport=transport, topic=f"{rpc.topic}-{n}") for n in "abc"]
+    transport.cleanup()
+    until(
+        lambda: not any(servers(redis, f"{rpc.topic}-{n}") for n in "abc"),
+        "they have gone in order",
+    )
+    redis.pause()
+    with Stopwatch() as watch:
+        for server in running:
+            server.stop()
+    redis.resume()
+    assert watch.seconds < 2 * directory.PATIENCE
+
+
+def test_closing_waits_for_no_redis(redis: Redis, rpc: Rpc) -> None:
+    transport = rpc.transport()
+    rpc.server(transport=transport)
+    redis.pause()
+    with Stopwatch() as watch:
+        transport.cleanup()
+    redis.resume()
+    assert watch.seconds < directory.PATIENCE
+
+
 # -- changes ---------------------------------------------------------------
 
 
@@ -228,6 +465,77 @@ def test_another_process_on_the_port_of_a_dead_one(redis: Redis, rpc: Rpc) -> No
         assert [client.call({}, "name") for _ in range(10)] == ["second"] * 10
         with pytest.raises(errors.TargetUnreachable):
             rpc.client(server="first").call({}, "name")
+
+
+def test_server_that_was_stopped_for_long_is_found_again(
+    redis: Redis, rpc: Rpc
+) -> None:
+    """By a client that knows the topic: its registration was over meanwhile."""
+    url = redis.url(zmq_target_expire=3, zmq_target_update=1, idle_timeout=2)
+    rpc.server(Service("stays"), name="stays", transport=rpc.transport(url))
+    client = rpc.client(rpc.transport(url), timeout=60)
+    with Worker(url, rpc.topic, "sleeps") as worker:
+        until(lambda: len(servers(redis, rpc.topic)) == 2, "both are known")
+        until(lambda: client.call({}, "name") == "sleeps", "both are called")
+        worker.signal(signal.SIGSTOP)
+        until(lambda: len(servers(redis, rpc.topic)) == 1, "it is forgotten", 60)
+        listing = lambda: rpc_listing(client, rpc.topic)  # noqa: E731
+        until(lambda: len(listing().records) == 1, "the client has heard of that", 60)
+        worker.signal(signal.SIGCONT)
+        until(lambda: client.call({}, "name") == "sleeps", "it is called again", 60)
+
+
+def rpc_listing(client: Any, topic: str) -> Any:
+    """What the process of a client knows of a topic."""
+    known = client.transport._driver._directory.known
+    return known(matchmaker.topic(None, "openstack", topic))
+
+
+# -- how servers are reached -------------------------------------------------
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Addresses by names; a name without any is one that nobody answers for."""
+    known: dict[str, list[str]] = {}
+    resolve = socket.getaddrinfo
+
+    def look_up(host: str, port: Any, *arguments: Any, **how: Any) -> Any:
+        if host not in known:
+            return resolve(host, port, *arguments, **how)
+        if not known[host]:
+            time.sleep(100)
+        return [each for ip in known[host] for each in resolve(ip, port, **how)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return known
+
+
+def test_names_that_take_long_keep_no_calls_waiting(
+    rpc: Rpc, tmp_path: Path, hosts: dict[str, list[str]]
+) -> None:
+    hosts.update(dead1=[], dead2=[], dead3=[])
+    file = tmp_path / "servers"
+    file.write_text(
+        f"openstack {rpc.topic} one {HOST}:{free_port()}\n"
+        + "".join(f"openstack {rpc.topic} {name} {name}:1\n" for name in hosts)
+    )
+    url = f"zmq+static:///?zmq_static_file={file}"
+    rpc.server(transport=rpc.transport(url))
+    client = rpc.client(rpc.transport(url))
+    with Stopwatch() as watch:
+        for _ in range(20):
+            assert client.call({}, "name") == "one"
+    assert watch.seconds < 60
+
+
+def test_all_addresses_of_a_name_are_tried(
+    redis: Redis, rpc: Rpc, hosts: dict[str, list[str]]
+) -> None:
+    """Its first one is of a kind that the server does not listen on."""
+    hosts["host.test"] = ["::1", "127.0.0.9", HOST]
+    rpc.server(transport=rpc.transport(redis.url(rpc_zmq_host="host.test")))
+    assert rpc.client().call({}, "name") == "one"
 
 
 def test_silent_server_is_given_up(redis: Redis, rpc: Rpc) -> None:

@@ -28,7 +28,7 @@ from tests.functional.service import Service
 from tests.functional.waiting import Stopwatch, until
 from tests.functional.worker import ROOT, Worker
 
-from hybrid_messaging.drivers import errors, turns
+from hybrid_messaging.drivers import errors, logs, turns
 from hybrid_messaging.drivers.zmq import matchmaker, sockets, wire
 from hybrid_messaging.drivers.zmq.contexts import contexts
 from hybrid_messaging.drivers.zmq.message import Message
@@ -313,6 +313,26 @@ def test_what_a_lone_caller_leaves_is_taken_for_others(rpc: Rpc) -> None:
         pipe.own.run(lambda: pipe.fill(2))
         caller.join()
         until(lambda: seen == [b"0", b"1"], "both are taken")
+
+
+def test_reading_goes_on_after_a_failure(
+    rpc: Rpc, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "_PAUSE", 0.01)
+    seen: list[bytes] = []
+    failures = [ValueError("something unforeseen")]
+
+    def fail() -> None:
+        if seen and failures:
+            raise failures.pop()
+
+    with Pipe(rpc, lambda frames: seen.append(frames[-1]), afterwards=fail) as pipe:
+        pipe.fill(1)
+        until(lambda: not failures, "it has failed")
+        pipe.fill(1)
+        until(lambda: len(seen) == 2, "it has gone on")
+    assert logs.flush(60)
+    assert "something unforeseen" in caplog.text
 
 
 def test_answers_come_before_the_end_of_their_connection(rpc: Rpc) -> None:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hybrid_messaging.drivers.zmq.directory import BELIEVED, Listing
-from hybrid_messaging.drivers.zmq.matchmaker import Reading, Record
+from hybrid_messaging.drivers.zmq.matchmaker import Clock, Reading, Record
 
 OLD = Record("old", "tcp://127.0.0.1:1", "a")
 NEW = Record("new", "tcp://127.0.0.1:2", "b")
@@ -34,3 +36,37 @@ def test_a_server_that_has_gone_is_gone() -> None:
 def test_what_has_not_changed_is_held_once() -> None:
     before = listing("one", 0, None, OLD, NEW)
     assert listing("one", 1, before, OLD, NEW).records is before.records
+
+
+def test_what_was_written_in_another_epoch_is_outdated() -> None:
+    """Also where the counter has come to the same number again."""
+    known = listing("one", 0, None, OLD)
+    assert not known.is_outdated("", "one")
+    assert known.is_outdated("1", "one")
+    assert known.is_outdated("", "two")
+
+
+@pytest.mark.parametrize("step", [120.0, -120.0, 2.0])
+def test_clocks_that_are_set_are_noticed(step: float) -> None:
+    clock = Clock()
+    for now in range(10):
+        clock.see(1e9 + now, now, now + 0.1)
+    assert clock.steps == 0
+    for now in range(10, 20):
+        clock.see(1e9 + now + step, now, now + 0.1)
+    assert clock.steps == 1
+
+
+def test_answers_that_take_long_are_no_steps() -> None:
+    clock = Clock()
+    for now, took in ((0, 0.0), (10, 9.0), (20, 0.1), (30, 5.0)):
+        # when Redis has looked at its clock is not known
+        clock.see(1e9 + now + took / 2, now, now + took)
+    assert clock.steps == 0
+
+
+def test_clocks_that_go_a_little_wrong_are_not_set() -> None:
+    clock = Clock()
+    for now in range(0, 100_000, 10):
+        clock.see(1e9 + now * 1.001, now, now)
+    assert clock.steps == 0

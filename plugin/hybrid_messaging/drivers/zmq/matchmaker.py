@@ -185,7 +185,7 @@ class _SentinelPool(_Remembers, SentinelConnectionPool):
     pass
 
 
-class _Clock:
+class Clock:
     """Notices when the clock of Redis is set, by comparing it with our own."""
 
     def __init__(self) -> None:
@@ -264,7 +264,7 @@ class RedisMatchmaker:
             "password": options.sentinel_password,
         }
         self._client: redis.Redis | None = None
-        self._clock = _Clock()
+        self._clock = Clock()
         #: topics whose servers have changed, of which clients have not been told yet
         self._untold: set[str] = set()
         #: what is no server, by topic, as it was last mentioned
