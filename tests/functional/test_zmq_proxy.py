@@ -28,7 +28,7 @@ from tests.functional.worker import ROOT, Worker
 from tests.functional.zmq_proxies import Proxy
 
 from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.zmq import matchmaker, wire
+from hybrid_messaging.drivers.zmq import directory, matchmaker, wire
 
 MakeProxy = Callable[..., Proxy]
 #: Seconds that a loss may take to become known, on a busy machine.
@@ -385,6 +385,32 @@ def test_strangers_change_nothing(
     assert client.call({}, "echo", value="still there") == "still there"
     assert service.seen == ["still there"]
     assert status(capsys, redis)[1][0]["waiting"] == 0
+
+
+def test_targets_that_nobody_serves_are_not_watched_without_bound(
+    redis: Redis, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reaches a proxy without keys may ask for what he likes."""
+    monkeypatch.setattr(directory, "WATCHED_IN_VAIN", 5)
+    driver: Any = rpc.transport(redis.url())._driver
+    proxy = driver.proxy()
+    endpoint = proxy.start()
+    context: zmq.Context[Any] = zmq.Context()
+    try:
+        with context, context.socket(zmq.DEALER) as stranger:
+            stranger.setsockopt(zmq.LINGER, 0)
+            stranger.connect(endpoint)
+            for number in range(100):
+                topic = matchmaker.topic(None, "openstack", f"made-up-{number}")
+                address = f"none/{topic}/one".encode()
+                stranger.send(wire.request(wire.CALL, number, address, b"{}"))
+            for _ in range(100):
+                assert stranger.poll(20_000)
+                assert wire.read_answer(stranger.recv()).kind == wire.NOBODY
+        until(lambda: len(proxy.directory._listings) <= 5, "few are watched")
+        assert proxy.client.routes._routes == {}
+    finally:
+        proxy.stop()
 
 
 # -- what it costs -----------------------------------------------------------

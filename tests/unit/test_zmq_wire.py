@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,15 +14,31 @@ from hybrid_messaging.drivers.zmq import wire
 IDS = st.integers(0, 2**64 - 1)
 
 
-@given(st.sampled_from([wire.CALL, wire.CAST]), IDS, st.binary(), st.binary())
+@given(
+    st.sampled_from([wire.CALL, wire.CAST, wire.FANOUT, wire.WITHDRAW]),
+    IDS,
+    st.binary(),
+    st.binary(),
+    st.integers(0, wire.NO_TTL),
+)
 def test_requests_are_read_as_written(
-    kind: bytes, id: int, address: bytes, body: bytes
+    kind: bytes, id: int, address: bytes, body: bytes, ttl: int
 ) -> None:
-    frame = wire.request(kind, id, address, body)
-    assert wire.read_request(frame) == (kind, id, address, body)
+    frame = wire.request(kind, id, address, body, ttl)
+    assert wire.read_request(frame) == (kind, id, ttl, address, body)
 
 
-@given(st.sampled_from([wire.TAKEN, wire.REPLY, wire.NOBODY]), IDS, st.binary())
+@pytest.mark.parametrize(
+    ("seconds", "ttl"),
+    [(-1, 0), (0, 0), (1.5, 1500), (1e9, wire.NO_TTL), (math.inf, wire.NO_TTL)],
+)
+def test_times_fit_into_a_frame(seconds: float, ttl: int) -> None:
+    assert wire.ttl(seconds) == ttl
+
+
+@given(
+    st.sampled_from([wire.TAKEN, wire.REPLY, wire.NOBODY, wire.ROOM]), IDS, st.binary()
+)
 def test_answers_are_read_as_written(kind: bytes, id: int, body: bytes) -> None:
     assert wire.read_answer(wire.answer(kind, id, body)) == (kind, id, body)
 

@@ -153,7 +153,8 @@ class Client:
 
     def _tend(self) -> None:
         """The directory has looked who is there."""
-        self.routes.tend()
+        if self.routes.tend():
+            self._socket.do(self._tell_all)
         now = time.monotonic()
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_INTERVAL
@@ -341,7 +342,7 @@ class Client:
         while peer.addresses:
             address = peer.addresses.pop(0)
             other = self._by_address.get(address)
-            if other is not None and other.up:
+            if other is not None and other.up and not self.routes.is_outdated(other):
                 # ZeroMQ connects once to each
                 failure = f"{address} is connected as {other.endpoint} already"
                 continue

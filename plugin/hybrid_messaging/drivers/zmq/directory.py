@@ -32,6 +32,8 @@ LOG = logs.get(__name__)
 WATCH_INTERVAL = 1.0
 #: Seconds for which a topic that nobody has asked for is still watched.
 WATCHED = 300.0
+#: Topics without servers that are watched; the one asked for first is dropped first.
+WATCHED_IN_VAIN = 1000
 #: Seconds before another attempt to reach a matchmaker that is away.
 RETRY_INTERVAL = 0.25
 #: Seconds that a registration, or its end, may take before it is left to later.
@@ -357,6 +359,17 @@ class Directory:
         for topic, reading in self._matchmaker.read(topics).items():
             self._listings[topic] = Listing(reading, now, self._listings.get(topic))
 
+    def _forget_unused(self, now: float) -> None:
+        in_vain = []
+        for topic, listing in list(self._listings.items()):
+            if listing.used < now - WATCHED:
+                del self._listings[topic]
+            elif not listing.records:
+                in_vain.append(topic)
+        in_vain.sort(key=lambda topic: self._listings[topic].used)
+        for topic in in_vain[:-WATCHED_IN_VAIN]:
+            del self._listings[topic]
+
     def _watch(self) -> None:
         now = time.monotonic()
         if now >= self._renew_at:
@@ -364,9 +377,7 @@ class Directory:
         if now < self._watch_at and self.failure is None:
             return
         self._watch_at = now + WATCH_INTERVAL * random.uniform(0.8, 1)
-        for topic, listing in list(self._listings.items()):
-            if listing.used < now - WATCHED:
-                del self._listings[topic]
+        self._forget_unused(now)
         if not self._listings and not self._own and self.failure is None:
             return
         news = self._matchmaker.news(list(self._listings))

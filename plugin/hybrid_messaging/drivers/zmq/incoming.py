@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
-from hybrid_messaging.drivers import bodies, errors, oslo
+from hybrid_messaging.drivers import bodies, errors, logs, oslo
 from hybrid_messaging.drivers.listeners import HandOver, NotExecuted
 from hybrid_messaging.drivers.zmq import wire
 from hybrid_messaging.drivers.zmq.backlog import State
 from hybrid_messaging.drivers.zmq.server import Server
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 
 class Incoming(oslo.RpcIncomingMessage):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import time
 from enum import Enum, auto
+from typing import NamedTuple
 
 from hybrid_messaging.drivers.zmq.matchmaker import Record
 
@@ -137,20 +138,6 @@ class Candidate:
         """Whether a message can be sent to it."""
         return self.peer.up and (not self.absent or now >= self.retry_at)
 
-    def may_come(self, since: float, connected_at: float, now: float) -> bool:
-        """Whether it is likely to be connected soon, if it is not.
-
-        Not if an attempt has failed, nor if nobody has answered one for a while.
-
-        :param since: monotonic time after which that attempt was
-        :param connected_at: monotonic time at which somebody last answered one
-        """
-        peer = self.peer
-        if peer.tried >= since:
-            return False
-        began = now if peer.missed_since is None else peer.missed_since
-        return now < max(began, connected_at) + SETTLING
-
     def nobody(self) -> None:
         """Its process knows of no such listener."""
         self.absent = True
@@ -165,13 +152,35 @@ class Candidate:
         self.full = full
 
 
-def connected(candidates: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """Those that are connected, and the others.
+class Sorted(NamedTuple):
+    """The listeners of a fanout."""
 
-    In one look: who connects meanwhile is in one of the lists.
+    ready: list[Candidate]
+    #: those that are likely to be connected soon
+    pending: list[Candidate]
+    #: those that do not answer; the rest is not there
+    silent: list[Candidate]
+
+
+def sort(
+    candidates: list[Candidate], since: float, connected_at: float, now: float
+) -> Sorted:
+    """Sort listeners by whether a fanout can be sent to them.
+
+    :param since: monotonic time after which a failure to connect counts
+    :param connected_at: monotonic time at which the last connection was made
     """
-    up: list[Candidate] = []
-    others: list[Candidate] = []
+    found = Sorted([], [], [])
     for candidate in candidates:
-        (up if candidate.peer.up else others).append(candidate)
-    return up, others
+        peer = candidate.peer
+        # one look at each: it may be connected in the next moment
+        link, missed_since = peer.link, peer.missed_since
+        if link is Link.UP:
+            found.ready.append(candidate)
+        elif peer.tried >= since:
+            continue  # the attempt has failed
+        elif now < max(missed_since or now, connected_at) + SETTLING:
+            found.pending.append(candidate)
+        elif link is Link.CONNECTING:
+            found.silent.append(candidate)
+    return found

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import collections
 import importlib.metadata
-import logging
 import math
 import os
 import socket
@@ -26,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 import psutil
 from oslo_messaging import exceptions
 
-from hybrid_messaging.drivers import bodies, errors, oslo
+from hybrid_messaging.drivers import bodies, errors, logs, oslo
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq import wire
 from hybrid_messaging.drivers.zmq.backlog import REMEMBERED, Key, Refused
@@ -36,12 +35,12 @@ from hybrid_messaging.drivers.zmq.incoming import Inbox
 from hybrid_messaging.drivers.zmq.keys import Keys
 from hybrid_messaging.drivers.zmq.matchmaker import Record
 from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
-from hybrid_messaging.drivers.zmq.peer import SETTLING, Candidate, Peer, connected
+from hybrid_messaging.drivers.zmq.peer import SETTLING, Candidate, Peer, sort
 from hybrid_messaging.drivers.zmq.proxies import PROXIES, SPREAD
 from hybrid_messaging.drivers.zmq.routes import Route
 from hybrid_messaging.drivers.zmq.server import Server
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 #: Seconds between two looks at what waits for a server, if nothing happens.
 _TICK = 0.1
@@ -248,12 +247,10 @@ class Spread(_Passing, Fanout):
         client = self._proxy.client
         if self._pending is None:
             self._pending = self._route.candidates
-        ready, others = connected(self._pending)
-        self._pending = [
-            each
-            for each in others
-            if each.may_come(self.since, client.connected_at, now)
-        ]
+        ready, self._pending, silent = sort(
+            self._pending, self.since, client.connected_at, now
+        )
+        client.missed.note(self._route.topic, silent)
         over = not self._pending or now >= self.deadline
         if over:
             self._until = now + SETTLING

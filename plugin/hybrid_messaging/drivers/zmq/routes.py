@@ -11,6 +11,7 @@ from typing import Any
 
 from hybrid_messaging.drivers.patience import Patience
 from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.drivers.zmq import directory
 from hybrid_messaging.drivers.zmq.directory import Directory, Listing
 from hybrid_messaging.drivers.zmq.matchmaker import Record
 from hybrid_messaging.drivers.zmq.peer import Candidate, Link, Peer
@@ -20,6 +21,8 @@ from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory
 LOOK_INTERVAL = 0.2
 #: Seconds between two looks for servers of a route that are not connected.
 CONNECT_INTERVAL = 1.0
+#: Seconds between two looks at what the directory has learnt, at least.
+TEND_INTERVAL = 0.1
 #: Targets without listeners that are watched, so that it is known when one comes.
 WATCHED = 1000
 
@@ -89,11 +92,11 @@ class Routes:
     def __init__(
         self,
         options: Any,
-        directory: Directory | ProxiedDirectory,
+        known: Directory | ProxiedDirectory,
         connect: Callable[[Iterable[Peer]], None],
     ) -> None:
         self._options = options
-        self._directory = directory
+        self._directory = known
         self._connect = connect
         self._lock = threading.Lock()
         self._routes: dict[tuple[str, str | None], Route] = {}
@@ -102,6 +105,7 @@ class Routes:
         self._patience = Patience(options.restart_timeout)
         #: whether the matchmaker was away when last looked at
         self._blind = False
+        self._tend_at = 0.0
 
     def get(self, topic: str, server: str | None) -> Route:
         """Whom messages to this target can go to."""
@@ -118,27 +122,29 @@ class Routes:
         """Have a route know what the directory knows, as somebody sends there."""
         route.used = now
         self._refresh(route, now)
+        if route.listing is not None:
+            route.listing.used = now
         if now >= route.connect_at:
             # those that are not needed yet, too: they are to share the work
             route.connect_at = now + CONNECT_INTERVAL
             self.widen(route, now)
 
-    def _refresh(self, route: Route, now: float) -> None:
-        listing = self._directory.known(route.topic)
+    def _refresh(self, route: Route, now: float) -> bool:
+        """Returns whether somebody has come or gone."""
+        listing, before = self._directory.known(route.topic), route.listing
         if listing is None:
-            if route.listing is not None:
+            if before is not None:
                 # nobody has sent there for long: what is known is used meanwhile
                 self.look(route, now, Waiter())
-            return
-        listing.used = now
-        before = route.listing
+            return False
         if listing is before:
-            return
-        if (
+            return False
+        changed = (
             before is None
             or listing.version != before.version
             or listing.records != before.records
-        ):
+        )
+        if changed:
             with self._lock:
                 known = {each.record: each for each in route.candidates}
                 route.candidates = [
@@ -150,6 +156,7 @@ class Routes:
                 candidate.retry_at = 0.0
             route.connect_at = 0.0
         route.listing = listing
+        return changed
 
     def _candidate(self, route: Route, record: Record) -> Candidate:
         known = record.endpoint, record.key
@@ -180,14 +187,21 @@ class Routes:
 
     # -- patience ----------------------------------------------------------------
 
-    def missing(self, route: Route, now: float) -> float:
+    def missing(self, route: Route, now: float, began: float | None = None) -> float:
         """Note that nobody listens on a target.
 
-        :returns: monotonic time until which its callers wait
+        :param began: monotonic time at which the caller has made its call; None if it
+            makes none
+        :returns: monotonic time until which the caller waits
         """
         with self._lock:
             route.missing = True
-            return self._patience.missing(route, now)
+            return self._patience.missing(route, now, began)
+
+    def failed(self, route: Route) -> None:
+        """Note that a call has failed since nobody listens."""
+        with self._lock:
+            self._patience.failed(route, time.monotonic())
 
     def found(self, route: Route) -> None:
         """Note that somebody listens on a target."""
@@ -196,26 +210,37 @@ class Routes:
                 route.missing = False
                 self._patience.found(route)
 
-    def tend(self) -> None:
+    def tend(self) -> bool:
         """Learn who has come and gone, whether or not somebody asks.
 
         The directory's thread calls this whenever it has looked.
+
+        :returns: whether there is something that was not known
         """
         now = time.monotonic()
+        if now < self._tend_at:
+            return False
+        self._tend_at = now + TEND_INTERVAL
         self._forget_if_blind()
-        watched = 0
+        watched, news = 0, False
         routes = sorted(list(self._routes.values()), key=lambda each: -each.used)
         for route in routes:
             if route.listing is None:
                 continue
+            if route.missing and watched < WATCHED:
+                watched += 1
+                route.listing.used = now
+            elif route.used < now - directory.WATCHED:
+                continue
+            changed = self._refresh(route, now)
+            if changed or not route.listens():
+                self.widen(route, now)
+            news = news or changed
             if route.listens():
                 self.found(route)
-                continue
-            self.missing(route, now)
-            if watched < WATCHED:
-                watched += 1
-                self._refresh(route, now)
-                self.widen(route, now)
+            else:
+                self.missing(route, now)
+        return news
 
     def _forget_if_blind(self) -> None:
         """Servers that come while the matchmaker is away are told of only later."""
@@ -225,6 +250,14 @@ class Routes:
             self._blind = False
             with self._lock:
                 self._patience.forget()
+
+    def is_outdated(self, peer: Peer) -> bool:
+        """Whether none of a peer's listeners is there: its place is another's."""
+        return not any(
+            candidate.peer is peer and not candidate.absent
+            for route in list(self._routes.values())
+            for candidate in route.candidates
+        )
 
     # -- what nobody uses any more ---------------------------------------------------
 

@@ -15,7 +15,7 @@ from oslo_messaging import exceptions
 from hybrid_messaging.drivers import errors, logs
 from hybrid_messaging.drivers.zmq.directory import Directory
 from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
-from hybrid_messaging.drivers.zmq.peer import SETTLING, Candidate, Peer, connected
+from hybrid_messaging.drivers.zmq.peer import SETTLING, Candidate, Peer, sort
 from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory
 from hybrid_messaging.drivers.zmq.routes import LOOK_INTERVAL, Route, Routes
 
@@ -181,7 +181,8 @@ class Sending(_Way):
         elif route.listens():
             self._await_room(now)
         else:
-            until = routes.missing(route, now)
+            began = message.since if message.is_call else None
+            until = routes.missing(route, now, began)
             routes.widen(route, now)
             if now < until:
                 routes.look(route, now, message.waiter)
@@ -246,6 +247,8 @@ class Sending(_Way):
     def _unreachable(self) -> Exception:
         message, candidates = self._message, self._route.candidates
         directory = self._client.directory
+        if message.is_call:
+            self._client.routes.failed(self._route)
         hints = [each.peer.failure for each in candidates if each.peer.failure][:3]
         if directory.failure is not None:
             hints.append(str(directory.failure))
@@ -296,15 +299,14 @@ class FanningOut(_Way):
         :returns: those that there was no time for
         """
         client, message = self._client, self._message
+        missed: list[Candidate] = []
         pending = list(self._route.candidates)
         while not client.closed:
             now = time.monotonic()
-            ready, others = connected(pending)
-            pending = [
-                each
-                for each in others
-                if each.may_come(message.since, client.connected_at, now)
-            ]
+            ready, pending, silent = sort(
+                pending, message.since, client.connected_at, now
+            )
+            missed += silent
             over = not pending or now >= message.deadline
             if ready or over:
                 client.transmit(message, ready, more=not over)
@@ -314,6 +316,7 @@ class FanningOut(_Way):
             message.waiter.wait(min(SILENCE, max(0, message.deadline - now)))
             if len(pending) > 1:
                 time.sleep(GATHERING)
+        client.missed.note(self._route.topic, missed)
         return pending
 
     def _await_confirmations(self) -> None:

@@ -7,7 +7,6 @@ import collections
 import contextlib
 import errno
 import ipaddress
-import logging
 import random
 import threading
 import time
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 
 import zmq
 
-from hybrid_messaging.drivers import bodies
+from hybrid_messaging.drivers import bodies, logs
 from hybrid_messaging.drivers.zmq import names, wire
 from hybrid_messaging.drivers.zmq import options as zmq_options
 from hybrid_messaging.drivers.zmq.backlog import Backlog, Entry, Key, State
@@ -27,7 +26,7 @@ from hybrid_messaging.drivers.zmq.keys import Keys
 from hybrid_messaging.drivers.zmq.matchmaker import Record
 from hybrid_messaging.drivers.zmq.sockets import Socket
 
-LOG = logging.getLogger(__name__)
+LOG = logs.get(__name__)
 
 #: Seconds that answers may take to leave when the transport is closed.
 LINGER = 2.0

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom clients of `zmq` know, choose, wait for and give up."""
+
+from __future__ import annotations
+
+import time
+import types
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.drivers.zmq import peer as peers
+from hybrid_messaging.drivers.zmq import routes as zmq_routes
+from hybrid_messaging.drivers.zmq.directory import Listing
+from hybrid_messaging.drivers.zmq.matchmaker import MatchmakerAway, Reading, Record
+from hybrid_messaging.drivers.zmq.peer import Candidate, Link, Peer
+from hybrid_messaging.drivers.zmq.routes import Route, Routes
+
+OPTIONS = types.SimpleNamespace(restart_timeout=30, connections_per_topic=20)
+
+
+def record(name: str, process: str = "p") -> Record:
+    return Record(name, f"tcp://127.0.0.1:{5000 + ord(name[0])}", process)
+
+
+class Known:
+    """A directory that says what the test says."""
+
+    proxied = False
+
+    def __init__(self) -> None:
+        self.listings: dict[str, Listing] = {}
+        self.failure: MatchmakerAway | None = None
+        self.asked: list[str] = []
+
+    def ask(self, topic: str, waiter: Waiter) -> None:
+        self.asked.append(topic)
+
+    def says(self, version: str, *records: Record) -> None:
+        reading = Reading(version, records, "epoch")
+        former = self.listings.get("topic")
+        self.listings["topic"] = Listing(reading, time.monotonic(), former)
+
+    def known(self, topic: str) -> Listing | None:
+        return self.listings.get(topic)
+
+
+class World:
+    """Routes with a directory, and peers that are connected at once."""
+
+    def __init__(self) -> None:
+        self.directory: Any = Known()
+        self.routes = Routes(OPTIONS, self.directory, self._connect)
+
+    def _connect(self, found: Iterable[Peer]) -> None:
+        for each in found:
+            each.connected()
+
+    def route(self, server: str | None = None) -> Route:
+        route = self.routes.get("topic", server)
+        self.routes.refresh(route, time.monotonic())
+        return route
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(zmq_routes, "TEND_INTERVAL", 0)
+    return World()
+
+
+def test_what_has_not_changed_is_not_made_anew(world: World) -> None:
+    world.directory.says("1", record("a"), record("b"))
+    route = world.route()
+    before = list(route.candidates)
+    before[0].nobody()
+    world.directory.says("1", record("a"), record("b"))
+    assert world.route().candidates == before
+    assert not before[0].may_take(time.monotonic())
+    world.directory.says("2", record("a"), record("b"), record("c"))
+    assert world.route().candidates[:2] == before
+    # somebody has come: it may be the one that was not there
+    assert before[0].may_take(time.monotonic())
+    assert not before[0].listens
+
+
+def test_those_without_room_come_last_and_once(world: World) -> None:
+    world.directory.says("1", record("a"), record("b"))
+    route, now = world.route(), time.monotonic()
+    full, other = route.candidates
+    full.answered(full=True)
+    assert {route.choose((), now) for _ in range(4)} == {other}
+    other.answered(full=True)
+    assert route.choose([other], now) is full
+    assert route.choose([full, other], now) is None
+    full.answered()
+    assert route.choose([full, other], now) is full
+
+
+def test_the_first_who_finds_nobody_sets_the_time_for_all(world: World) -> None:
+    world.directory.says("1")
+    route = world.route()
+    until = world.routes.missing(route, 100.0)
+    assert until == 130
+    assert world.routes.missing(route, 120.0) == 130
+    world.routes.found(route)
+    assert world.routes.missing(route, 140.0) == 170
+
+
+def test_absence_is_noted_while_nobody_calls(world: World) -> None:
+    world.directory.says("1", record("a"))
+    route = world.route()
+    world.routes.tend()
+    assert route.listens()
+    assert not route.missing
+    world.directory.says("2")
+    assert world.routes.tend()
+    assert route.missing
+    world.directory.says("3", record("a", "again"))
+    assert world.routes.tend()
+    assert route.listens()
+    assert not route.missing
+    assert not world.routes.tend()
+
+
+def test_missing_targets_are_watched_up_to_a_bound(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zmq_routes, "WATCHED", 2)
+    for name in ("x", "y", "z"):
+        reading = Reading("", (), "epoch")
+        world.directory.listings[name] = Listing(reading, 0, None)
+        route = world.routes.get(name, None)
+        world.routes.refresh(route, time.monotonic())
+        world.routes.missing(route, 0)
+        world.directory.listings[name].used = 0
+    world.routes.tend()
+    watched = {name for name, each in world.directory.listings.items() if each.used}
+    assert watched == {"y", "z"}
+
+
+def test_a_matchmaker_that_was_away_makes_all_wait_again(world: World) -> None:
+    world.directory.says("1")
+    route = world.route()
+    world.routes.missing(route, 0.0)
+    world.directory.failure = MatchmakerAway("away")
+    world.routes.tend()
+    assert world.routes.missing(route, 100.0) == 30
+    world.directory.failure = None
+    world.routes.tend()
+    assert world.routes.missing(route, time.monotonic()) > time.monotonic() + 29
+
+
+def test_a_listing_that_was_dropped_is_asked_for_again(world: World) -> None:
+    """What was known is used meanwhile."""
+    world.directory.says("1", record("a"))
+    before = list(world.route().candidates)
+    del world.directory.listings["topic"]
+    assert world.route().candidates == before
+    assert world.route().candidates == before
+    assert world.directory.asked == ["topic"]
+
+
+def test_a_peer_whose_listeners_are_all_absent_is_outdated(world: World) -> None:
+    world.directory.says("1", record("a"))
+    (candidate,) = world.route().candidates
+    assert not world.routes.is_outdated(candidate.peer)
+    candidate.nobody()
+    assert world.routes.is_outdated(candidate.peer)
+
+
+def test_what_nobody_uses_is_forgotten(world: World) -> None:
+    world.directory.says("1", record("a"))
+    route = world.route()
+    assert world.routes.sweep(route.used - 1) == []
+    assert world.routes.sweep(route.used + 1) == [route.candidates[0].peer]
+    assert world.routes.peers() == []
+    assert world.route() is not route
+
+
+# -- fanouts -----------------------------------------------------------------
+
+
+def candidate(link: Link, **what: Any) -> Candidate:
+    found = Candidate(record("a"), b"a", Peer("tcp://127.0.0.1:1", ""))
+    found.peer.link = link
+    for name, value in what.items():
+        setattr(found.peer, name, value)
+    return found
+
+
+def test_fanouts_wait_for_whom_they_may_reach() -> None:
+    now = time.monotonic()
+    long_ago = now - 10 * peers.SETTLING
+    ready = candidate(Link.UP)
+    new = candidate(Link.DOWN)
+    begun = candidate(Link.CONNECTING, missed_since=now)
+    dead = candidate(Link.DOWN, tried=now, missed_since=now)
+    silent = candidate(Link.CONNECTING, missed_since=long_ago)
+    gone = candidate(Link.DOWN, tried=long_ago, missed_since=long_ago)
+    everybody = [ready, new, begun, dead, silent, gone]
+    found = peers.sort(everybody, now - 1, long_ago, now)
+    assert found == ([ready], [new, begun], [silent])
+    # as long as others are being connected, the rest may only be late
+    found = peers.sort(everybody, now - 1, now, now)
+    assert found == ([ready], [new, begun, silent, gone], [])
