@@ -450,6 +450,8 @@ from tests.functional.rpc import PATIENCE, Rpc
 
 rpc = Rpc(os.environ["WORKER_URL"])
 rpc.server(topic=os.environ["TOPIC"])
+print("is there", flush=True)
+sys.stdin.readline()
 child = os.fork()
 if child == 0:
     time.sleep(100)
@@ -464,11 +466,15 @@ sys.stdin.read()
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert parent.stdin is not None
     assert parent.stdout is not None
+    parent.stdout.readline()
+    client = rpc.client()
+    assert client.call({}, "name") == "one"
+    parent.stdin.write("fork\n")
+    parent.stdin.flush()
     child = int(parent.stdout.readline())
     try:
-        client = rpc.client()
-        assert client.call({}, "name") == "one"
         call = threading.Thread(target=parent.kill)
         with Stopwatch() as watch, pytest.raises(oslo_messaging.MessagingTimeout):
             call.start()
