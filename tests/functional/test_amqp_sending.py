@@ -169,7 +169,7 @@ def test_a_cast_that_fails_is_withdrawn() -> None:
     kind = keeping()
     with Fake(kind) as fake, Rpc(fake.url) as rpc:
         client = rpc.client(rpc.transport(default_send_timeout=5))
-        with pytest.raises(MessagingTimeout, match="it was withdrawn"):
+        with pytest.raises(MessageDeliveryFailure, match="it was withdrawn"):
             client.cast({}, "echo", value=1)
         until(lambda: kind.withdrawn == kind.kept, "the router hears of it")
 

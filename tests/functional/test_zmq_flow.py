@@ -123,7 +123,7 @@ def test_a_cast_that_finds_no_room_in_time_is_not_executed(
 ) -> None:
     service, _ = full(rpc, pool)
     late = rpc.client(rpc.transport(default_send_timeout=5))
-    with pytest.raises(errors.DeliveryError, match="took no more messages") as caught:
+    with pytest.raises(errors.DeliveryError, match="nobody had room") as caught:
         late.cast({}, "echo", value="late")
     assert not isinstance(caught.value, errors.TargetUnreachable)
     service.gate.set()

@@ -116,15 +116,15 @@ TIMEOUT = oslo_messaging.MessagingTimeout
         ("call", errors.MessageRefused("too large"), True),
         ("call", TIMEOUT("no reply within 3 s"), False),
         ("call", TIMEOUT("no reply within 3 s; it has not begun"), True),
-        ("call", errors.DeliveryError("the listeners took no more messages"), True),
+        ("call", errors.ServersBusy("nobody had room for it"), True),
         ("call", errors.ServerLost("gone; it may have acted on it"), False),
         ("cast", TIMEOUT("no confirmation within 3 s"), True),
         ("cast", TIMEOUT("no confirmation; the server may yet act on it"), False),
-        ("cast", errors.DeliveryError("the listeners took no more messages"), True),
+        ("cast", errors.ServersBusy("nobody had room for it"), True),
         ("cast", errors.BusLost("lost, the server may have acted on it"), False),
         ("cast", ValueError(), False),
         ("fanout", errors.TargetUnreachable("nobody"), True),
-        ("fanout", errors.DeliveryError("some have not taken it"), False),
+        ("fanout", errors.FanoutIncomplete("some have not taken it"), False),
     ],
 )
 def test_which_errors_promise_that_nothing_is_executed(

@@ -24,7 +24,12 @@ EVENT = "hybrid.bench"
 HELLO_TIMEOUT = 5.0
 HELLO_PATIENCE = 60.0
 
-_NOT_BEGUN = (errors.TargetUnreachable, errors.BusUnavailable, errors.MessageRefused)
+_NOT_BEGUN = (
+    errors.TargetUnreachable,
+    errors.ServersBusy,
+    errors.BusUnavailable,
+    errors.MessageRefused,
+)
 
 
 def not_begun(kind: str, error: Exception) -> bool:
@@ -40,7 +45,7 @@ def not_begun(kind: str, error: Exception) -> bool:
     if kind == "fanout" or " may " in text:
         return False
     return isinstance(error, oslo_messaging.MessagingTimeout) and (
-        kind == "cast" or type(error) is errors.DeliveryError or "not begun" in text
+        kind == "cast" or "not begun" in text
     )
 
 

@@ -95,7 +95,7 @@ class Hosts:
         self._progress(f"waiting for {self._count} hosts …")
         deadline = time.monotonic() + PATIENCE
         while True:
-            with contextlib.suppress(oslo_messaging.MessageDeliveryFailure):
+            with contextlib.suppress(oslo_messaging.MessagingException):
                 self._line.to(HOSTS).cast({}, "announce", controller=self._name)
             with self._changed:
                 if self._changed.wait_for(

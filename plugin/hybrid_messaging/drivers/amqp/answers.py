@@ -135,7 +135,7 @@ class Answers:
                 message = answer.message
                 self._outbox.cancel(
                     answer,
-                    errors.TargetUnreachable(
+                    errors.CastUnreachable(
                         f"The {message.name} to {message.target} found no taker within"
                         f" {time.monotonic() - answer.since:.0f} s"
                     ),

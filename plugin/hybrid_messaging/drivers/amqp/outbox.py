@@ -370,9 +370,11 @@ class Outbox:
                 " broker (set [oslo_messaging_notifications] transport_url)"
             )
         refusal = outgoing.route.refusal
-        return errors.TargetUnreachable(
+        return errors.make(
+            errors.TargetUnreachable,
+            outgoing.message.is_call,
             f"{outgoing.message.name} to {self.where(outgoing)}: nobody listens there"
-            f"{f' ({refusal})' if refusal else ''}{hint}"
+            f"{f' ({refusal})' if refusal else ''}{hint}",
         )
 
     # -- on the way out ----------------------------------------------------------
@@ -623,7 +625,7 @@ class Outbox:
         self, outgoing: Outgoing, error: type[errors.DeliveryError], why: str
     ) -> None:
         text = f"{outgoing.message.name} to {self.where(outgoing)}: {why}"
-        self._end(outgoing, error(text))
+        self._end(outgoing, errors.make(error, outgoing.message.is_call, text))
 
     def _end(self, outgoing: Outgoing, error: Exception | None = None) -> None:
         outgoing.finish(error)

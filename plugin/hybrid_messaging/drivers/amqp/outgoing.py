@@ -50,6 +50,11 @@ class Message(NamedTuple):
     retry: int | None = None
 
     @property
+    def is_call(self) -> bool:
+        """Somebody waits for a reply to it."""
+        return self.id is not None
+
+    @property
     def large(self) -> bool:
         return self.body is not None and len(self.body) >= LARGE
 

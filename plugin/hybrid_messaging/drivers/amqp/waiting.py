@@ -198,11 +198,11 @@ class _Wait:
                 f"{self._what()}: no connection {within}: {outbox.reason}"
             )
         if outgoing.state is State.SENT:
-            if outgoing.message.id is not None:
-                why = f"no reply {within}"
-            else:
-                why = f"nobody had room for it {within}; it was withdrawn"
-            return exceptions.MessagingTimeout(f"{self._what()}: {why}")
+            if outgoing.message.is_call:
+                return exceptions.MessagingTimeout(f"{self._what()}: no reply {within}")
+            return errors.CastUntaken(
+                f"{self._what()}: nobody had room for it {within}; it was withdrawn"
+            )
         if not outbox.has_return(outgoing.message):
             return errors.MessageRefused(
                 f"{self._what()}: the bus has not given an address for the reply"
@@ -210,4 +210,8 @@ class _Wait:
             )
         if outbox.knows_of_nobody(outgoing, now):
             return outbox.unreachable(outgoing)
-        return errors.DeliveryError(f"{self._what()}: nobody had room for it {within}")
+        return errors.make(
+            errors.ServersBusy,
+            outgoing.message.is_call,
+            f"{self._what()}: nobody had room for it {within}",
+        )

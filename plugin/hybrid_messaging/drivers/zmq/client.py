@@ -439,8 +439,10 @@ class Client:
 
 
 def _lost(message: Message, endpoint: str) -> errors.DeliveryError:
-    return errors.ServerLost(
-        f"{message}: the server at {endpoint} is gone; it may have acted on it"
+    return errors.make(
+        errors.ServerLost,
+        message.is_call,
+        f"{message}: the server at {endpoint} is gone; it may have acted on it",
     )
 
 

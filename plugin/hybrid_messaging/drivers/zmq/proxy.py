@@ -266,7 +266,7 @@ class Spread(_Passing, Fanout):
             for each in held:
                 each.peer.silent = True
             self._proxy.client.give_up(
-                self, errors.DeliveryError("some have not taken it")
+                self, errors.CastUnconfirmed("some have not taken it")
             )
 
     def withdraw(self) -> None:

@@ -157,10 +157,13 @@ class Sending(_Way):
         message, now = self._message, time.monotonic()
         if now >= message.deadline:
             took = f"within {now - message.since:.1f} s"
-            if message.is_call:
-                reason = f"no reply {took}"
-            else:
-                reason = f"no confirmation {took}; the server may yet act on it"
+            if not message.is_call:
+                unconfirmed = errors.CastUnconfirmed(
+                    f"{message}: no confirmation {took}; the server may yet act on it"
+                )
+                self._client.give_up(message, unconfirmed)
+                return
+            reason = f"no reply {took}"
         elif message.monitor_until is not None and now >= message.monitor_until:
             reason = (
                 f"no sign of life from the server within {message.monitor_interval:g} s"
@@ -231,15 +234,13 @@ class Sending(_Way):
         if self._client.closed or route.listing is None:
             self._fail_if_blind(now)
         elif route.listens():
+            why = (
+                f"nobody had room for it within {now - message.since:.1f} s"
+                if message.refused
+                else "the time was up before it could be sent"
+            )
             message.finish(
-                exceptions.MessagingTimeout(
-                    f"{message}: the time was up before it could be sent"
-                )
-                if not message.refused
-                else errors.DeliveryError(
-                    f"{message}: the servers took no more messages within"
-                    f" {now - message.since:.1f} s"
-                )
+                errors.make(errors.ServersBusy, message.is_call, f"{message}: {why}")
             )
         else:
             message.finish(self._unreachable())
@@ -256,7 +257,11 @@ class Sending(_Way):
             reason = "; ".join(hints) or "none has registered"
             return errors.BusUnavailable(f"{message}: there is no proxy: {reason}")
         hint = f" ({'; '.join(hints)})" if hints else ""
-        return errors.TargetUnreachable(f"{message}: nobody listens there{hint}")
+        return errors.make(
+            errors.TargetUnreachable,
+            message.is_call,
+            f"{message}: nobody listens there{hint}",
+        )
 
 
 class FanningOut(_Way):
@@ -274,7 +279,7 @@ class FanningOut(_Way):
         if message.state is not State.DONE and not client.closed:
             self._await_confirmations()
         if unreached:
-            message.error = errors.DeliveryError(
+            message.error = errors.FanoutIncomplete(
                 f"{message}: {len(unreached)} of {len(self._route.candidates)}"
                 " listeners could not be reached within"
                 f" {time.monotonic() - message.since:.1f} s"
