@@ -469,6 +469,21 @@ def test_another_process_on_the_port_of_a_dead_one(redis: Redis, rpc: Rpc) -> No
             rpc.client(server="first").call({}, "name")
 
 
+def test_clients_that_were_idle_for_long_hear_of_new_servers(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has watched the topic for them meanwhile."""
+    monkeypatch.setattr(directory, "WATCHED", 0.5)
+    rpc.server(name="one")
+    client = rpc.client()
+    assert client.call({}, "name") == "one"
+    until(lambda: rpc_listing(client, rpc.topic) is None, "it is watched no more")
+    monkeypatch.undo()
+    rpc.server(name="two")
+    assert rpc_listing(client, rpc.topic) is None
+    until(lambda: client.call({}, "name") == "two", "the new one is called, too")
+
+
 def test_server_that_was_stopped_for_long_is_found_again(
     redis: Redis, rpc: Rpc
 ) -> None:

@@ -433,7 +433,9 @@ class RedisMatchmaker:
                 len(damaged),
                 damaged[0],
             )
-        self._damaged[name] = damaged
+        self._damaged.pop(name, None)
+        if damaged:
+            self._damaged[name] = damaged
         return tuple(records)
 
     def news(self, topics: Sequence[str]) -> News:

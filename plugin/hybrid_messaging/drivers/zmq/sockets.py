@@ -101,8 +101,8 @@ class Socket:
         self._lock = CombiningLock(self._take)
         self._closing = False
         self._connect_timeout: float = options.connect_timeout
-        #: the descriptors of connections that we have made, by their addresses
-        self._connections: dict[str, int] = {}
+        #: the descriptors of connections that we make, by their addresses
+        self._connections: dict[str, int | None] = {}
         #: the ports of connections that others have made to us
         self._ports: set[int] = set()
         self._guarded_by: Gatekeeper | None = None
@@ -329,6 +329,7 @@ class Socket:
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.encode())
         self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, routing_id)
         self._socket.connect(address)
+        self._connections[address] = None
 
     def disconnect(self, address: str) -> None:
         """End a connection, with all that was to be sent over it."""
@@ -393,8 +394,10 @@ class Socket:
 
     def _on_monitored(self, event: Event) -> None:
         assert self._on_event is not None
+        address = event["endpoint"].decode()
         if event["event"] == zmq.Event.CONNECTED:
-            self._connections[event["endpoint"].decode()] = event["value"]
+            if address in self._connections:  # and has not been ended since
+                self._connections[address] = event["value"]
         else:
             self._on_event(event)
 
