@@ -192,7 +192,7 @@ def marked(method: str, **more: Any) -> bytes:
     body = json.dumps({"request": {"method": "echo", "args": {"value": method}}})
     return codec.encode(
         body,
-        id=method,
+        id=method[:20],
         reply_to="somewhere",
         marks=codec.mark([SETTLES_WITH_REPLY]),
         **more,
@@ -288,6 +288,32 @@ def test_a_call_that_has_waited_for_too_long_is_not_executed(service: Service) -
         assert router.outcomes[short] == RELEASED
         assert router.outcomes[patient] == ACCEPTED
     assert service.seen == ["first", "patient"]
+
+
+def test_messages_that_are_aborted_cost_no_credit() -> None:
+    """As those are whose sender dies in the middle of them."""
+
+    class Aborting(FakeRouter):
+        aborted = 0
+
+        def pump(self) -> None:
+            way = self.way
+            while way is not None and self.aborted < 9 and way.credit > 0:
+                self.aborted += 1
+                delivery = way.send(marked("x" * 400_000))
+                assert delivery is not None
+                self.endpoint.written(self.socket.send(self.endpoint.output()))
+                way.forget(delivery)
+                self.flush()
+            if self.aborted == 9:
+                super().pump()
+
+    last = marked("last")
+    kind = type("Router", (Aborting,), {"requests": [(last, False)], "made": []})
+    with Fake(kind) as fake, Rpc(fake.url) as rpc:
+        rpc.server(transport=rpc.transport(rpc_server_credit=3))
+        until(lambda: kind.made and kind.made[0].replies, "the last is answered", FAR)
+        assert kind.made[0].replies[0].correlation_id == "last"
 
 
 # -- servers that stop ---------------------------------------------------------------
@@ -489,6 +515,24 @@ def test_a_reply_that_is_too_large_becomes_an_error(
         client.call({}, "book", size=100_000)
     (line,) = complaints(caplog)
     assert "its caller gets this error instead" in line
+
+
+def test_a_reply_that_the_bus_does_not_take_becomes_an_error() -> None:
+    class Narrow(FakeRouter):
+        def confirm(self, link: Link) -> None:
+            if isinstance(link, Receiver):
+                link.pn.max_message_size = 10_000
+            super().confirm(link)
+
+    call = marked("x" * 20_000)
+    kind = type("Router", (Narrow,), {"requests": [(call, False)], "made": []})
+    with Fake(kind) as fake, Rpc(fake.url) as rpc:
+        rpc.server()
+        until(lambda: kind.made and kind.made[0].replies, "it is answered", FAR)
+        (reply,) = kind.made[0].replies
+        assert "the limit is 10000" in json.loads(reply.body)["failure"]
+        until(lambda: kind.made[0].outcomes, "it is settled")
+        assert kind.made[0].outcomes[call] == ACCEPTED
 
 
 def test_exceptions_of_any_kind_end_their_calls_at_once(rpc: Rpc) -> None:
