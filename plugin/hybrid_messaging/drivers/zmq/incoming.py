@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from hybrid_messaging.drivers import bodies, errors, logs, oslo
+from hybrid_messaging.drivers import bodies, errors, forks, logs, oslo
 from hybrid_messaging.drivers.listeners import HandOver, NotExecuted
 from hybrid_messaging.drivers.zmq import wire
 from hybrid_messaging.drivers.zmq.backlog import State
@@ -93,6 +93,7 @@ class Inbox:
         return f"{self.topic}/{self.server}"
 
     def start(self) -> None:
+        forks.notice()
         self.server_side.add(self)
 
     def stop(self) -> None:
@@ -100,6 +101,7 @@ class Inbox:
 
         Casts have been confirmed: the service executes them before it ends.
         """
+        forks.notice()
         if self.server_side.forked:
             return
         self.server_side.remove(self)
