@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.functional.peer import Peer
+from tests.functional.rpc import Rpc
+from tests.functional.service import Service
+from tests.functional.waiting import until
 
+from hybrid_messaging.drivers import errors
 from hybrid_messaging.protocol.endpoint import ACCEPTED
 from hybrid_messaging.router import config, server
 from hybrid_messaging.router.server import Router
@@ -157,4 +162,43 @@ def test_a_caller_that_takes_no_replies_delays_the_end_for_a_moment_only(
     running.stop()
     assert _ended(other).startswith(FORCED)
     assert delivery not in other.outcomes
+    running.wait()
+
+
+# -- as services see it ----------------------------------------------------------
+
+
+@pytest.fixture
+def rpc(running: Running) -> Iterator[Rpc]:
+    with Rpc(f"amqp://127.0.0.1:{running.port}/") as talk:
+        yield talk
+
+
+def test_a_call_in_flight_has_its_answer(
+    patient: None, running: Running, rpc: Rpc
+) -> None:
+    service = Service()
+    rpc.server(service)
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(rpc.client(timeout=FAR).call, {}, "wait", value=5)
+        until(lambda: service.seen, "the server works on it", FAR)
+        running.stop()
+        until(lambda: running.router.closing, "the router is told to stop", FAR)
+        service.gate.set()
+        assert call.result(FAR) == 5
+    running.wait()
+
+
+def test_a_call_that_is_not_answered_in_time_has_lost_its_bus_not_its_server(
+    impatient: None, running: Running, rpc: Rpc
+) -> None:
+    service = Service()
+    rpc.server(service)
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(rpc.client(timeout=FAR).call, {}, "wait")
+        until(lambda: service.seen, "the server works on it", FAR)
+        running.stop()
+        with pytest.raises(errors.BusLost, match="shutting down"):
+            call.result(FAR)
+        service.gate.set()
     running.wait()

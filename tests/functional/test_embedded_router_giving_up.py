@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from oslo_messaging import MessagingTimeout
 from tests.functional.peer import Peer, text
 from tests.functional.routers import Router
+from tests.functional.rpc import Rpc
+from tests.functional.service import Service
+from tests.functional.waiting import until
 
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import (
@@ -154,6 +159,32 @@ def test_what_waits_for_credit_goes_with_its_sender(
     _send(peer, peer.sender(None), "b", to)
     assert other.accept(slow) == "b"
     assert "internal error" not in own_bus.log()
+
+
+def test_calls_given_up_behind_a_busy_server_are_not_executed(own_bus: Router) -> None:
+    """Callers that wait have used up its credit; the calls of others are held."""
+    service = Service()
+    with Rpc(own_bus.url()) as rpc, ThreadPoolExecutor(20) as pool:
+        rpc.server(service, transport=rpc.transport(rpc_server_credit=1), workers=1)
+        patient, hasty = rpc.client(timeout=FAR), rpc.client(timeout=1)
+
+        def forwarded() -> int:
+            rows = own_bus.addresses(rpc.topic).values()
+            return sum(int(row["deliveriesEgress"]) for row in rows)
+
+        waiting = []
+        for value in range(2):
+            waiting.append(pool.submit(patient.call, {}, "wait", value=value))
+            until(lambda: forwarded() == len(waiting), "the server has it", FAR)
+        given_up = [
+            pool.submit(hasty.call, {}, "wait", value=value) for value in range(2, 12)
+        ]
+        for call in given_up:
+            assert isinstance(call.exception(FAR), MessagingTimeout)
+        service.gate.set()
+        assert [call.result(FAR) for call in waiting] == [0, 1]
+        assert patient.call({}, "echo", value="last") == "last"
+    assert service.seen == [0, 1, "last"]
 
 
 # -- too late --------------------------------------------------------------------
