@@ -563,6 +563,16 @@ def test_a_message_withdrawn_before_it_is_sent_is_never_told(pair: Pair) -> None
     assert (sender.unsettled, receiver.credit, sender.credit) == (1, 1, 1)
 
 
+def test_a_message_sent_settled_may_have_any_other_state(pair: Pair) -> None:
+    sender, _ = pair.link()
+    delivery = sender.pn.delivery("tag")
+    sender.pn.stream(b"data")
+    delivery.update(delivery.ACCEPTED)
+    delivery.settle()
+    pair.pump()
+    assert pair.b.messages == [(None, b"data")]
+
+
 def test_a_message_withdrawn_while_the_window_is_closed_is_not_sent_as_settled(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -873,8 +873,8 @@ class Endpoint:
 
 
 def _withdrawn(delivery: Any) -> bool:
-    """A settled delivery was settled later than sent: senders tell no outcome then."""
-    return lib.pn_delivery_remote_state(delivery) in _STATES
+    """A settled delivery bears the mark of `_withdraw()`."""
+    return bool(lib.pn_delivery_remote_state(delivery) == lib.PN_RELEASED)
 
 
 def _outcome(delivery: Any, state: int) -> Outcome:
