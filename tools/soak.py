@@ -125,6 +125,7 @@ def table(outcome: soak.Outcome) -> Iterator[str]:
     ):
         told = ", ".join(f"{what} {number}" for what, number in sorted(counts.items()))
         yield f"{title}: {told or 'none'}"
+    yield from outcome.broken
     if outcome.hung:
         yield f"did not end: {', '.join(outcome.hung)}"
     yield "every promise was kept" if outcome.kept else "promises were broken"

@@ -10,7 +10,14 @@ import pytest
 
 from hybrid_messaging.bench.ledger import Encoded, Ledger
 from hybrid_messaging.bench.producer import not_begun
-from hybrid_messaging.bench.verdict import Books, Killing, Verdict, every, judge
+from hybrid_messaging.bench.verdict import (
+    Books,
+    Killing,
+    Verdict,
+    every,
+    executed_by,
+    judge,
+)
 from hybrid_messaging.drivers import errors
 
 
@@ -94,6 +101,17 @@ def test_a_fanout_that_a_server_has_missed() -> None:
         due={"a": 0b011, "b": 0b111},
     )
     assert verdict.missed == {"a": 1} and verdict.kept
+
+
+def test_who_has_executed_a_message() -> None:
+    received = {"a": ledger([0, 2], "call"), "b": ledger([2], "call")}
+    books = Books([], [], [], received)
+    assert executed_by(books, "c", "call", 0) == ["a"]
+    assert executed_by(books, "c", "call", 1) == []
+    assert executed_by(books, "c", "call", 2) == ["a", "b"]
+    assert (
+        executed_by(books, "d", "call", 0) == executed_by(books, "c", "cast", 0) == []
+    )
 
 
 @pytest.mark.parametrize(("turn", "wanted"), [(0, [0, 5]), (3, [3]), (4, [4, 9])])

@@ -7,6 +7,7 @@ import itertools
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ EVENT = "hybrid.bench"
 #: Seconds for one attempt to reach the servers before a measurement, and for all.
 HELLO_TIMEOUT = 5.0
 HELLO_PATIENCE = 60.0
+#: So many exceptions are remembered that promise that a message is not executed.
+REFUSALS = 10_000
 
 _NOT_BEGUN = (
     errors.TargetUnreachable,
@@ -62,6 +65,8 @@ class Producer:
         self._numbers = {kind: itertools.count() for kind in assignment.mix}
         self._errors: dict[str, int] = {}
         self._overdue = 0
+        # what was promised lately: kind, number, when, and in which words
+        self._refusals: deque[tuple[str, int, float, str]] = deque(maxlen=REFUSALS)
         self._begun, self._succeeded, self._refused = (
             Ledger(assignment.ledger_dir(what))
             for what in ("begun", "succeeded", "refused")
@@ -193,6 +198,7 @@ class Producer:
             self._errors[what] = self._errors.get(what, 0) + 1
             if not_begun(kind, error):
                 self._refused.tick(name, kind, number)
+                self._refusals.append((kind, number, self._clock.now(), str(error)))
         else:
             self._sending.note(kind, begin, self._clock.now())
             self._succeeded.tick(name, kind, number)
@@ -211,6 +217,7 @@ class Producer:
             "failing": self._failing.encode(),
             "errors": dict(self._errors),
             "overdue": self._overdue,
+            "refusals": list(self._refusals),
         }
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ from hybrid_messaging.bench.verdict import (
     Killing,
     Verdict,
     every,
+    executed_by,
     judge,
     without,
 )
@@ -108,12 +109,14 @@ class Outcome:
     :param kinds: by kind of message
     :param disturbances: how often each has happened
     :param errors: what clients were told, and how often
+    :param broken: promises that were not kept, in words; the last ones of each client
     :param hung: clients that did not end
     """
 
     kinds: dict[str, Verdict]
     disturbances: dict[str, int]
     errors: dict[str, int]
+    broken: list[str]
     hung: list[str]
 
     @property
@@ -238,7 +241,19 @@ class _Soak:
         for name in list(self.serving):
             self._leave(name)
             self._stop(name)
-        return Outcome(self._verdicts(), self._happened, errors, hung)
+        books = self._books()
+        executed = {
+            kind: ledger.total(kind, books.received.values())[0] for kind in RPC_KINDS
+        }
+        broken = [
+            f"{moment - timing.start:.1f} s after the start, {name}, {kind} {number}, "
+            f"executed by {', '.join(executed_by(books, name, kind, number))}: {text}"
+            for name, report in reports.items()
+            for kind, number, moment, text in report["refusals"]
+            if executed[kind].get(name, 0) >> number & 1
+        ]
+        verdicts = self._verdicts(books)
+        return Outcome(verdicts, self._happened, errors, broken, hung)
 
     def _await_clients(self, names: list[str]) -> list[str]:
         deadline = time.monotonic() + self._setup.timeout + END_GRACE
@@ -358,13 +373,15 @@ class _Soak:
     def _clients_ledger(self, what: str) -> Encoded:
         return [row for item in self.clients for row in _read(item, what)]
 
-    def _verdicts(self) -> dict[str, Verdict]:
+    def _books(self) -> Books:
         # what clients have ticked off was ticked off by servers before
         succeeded, refused, begun = (
             self._clients_ledger(what) for what in ("succeeded", "refused", "begun")
         )
         received = {item.name: _read(item, "received") for item in self._all}
-        books = Books(begun, succeeded, refused, received)
+        return Books(begun, succeeded, refused, received)
+
+    def _verdicts(self, books: Books) -> dict[str, Verdict]:
         return {
             kind: judge(kind, books, self._killings, self._due)
             for kind in RPC_KINDS
@@ -377,7 +394,7 @@ class _Soak:
             f"{item.succeeded} of {item.begun} {kind}s ({item.refused} refused,"
             f" {item.unknown} open or unknown, {item.duplicated} twice,"
             f" {item.broken} refused and executed)"
-            for kind, item in self._verdicts().items()
+            for kind, item in self._verdicts(self._books()).items()
         ]
         return f"{minutes:.1f} min, {sum(self._happened.values())} disturbances: " + (
             "; ".join(parts)

@@ -121,6 +121,15 @@ def judge(
     return verdict
 
 
+def executed_by(books: Books, client: str, kind: str, number: int) -> list[str]:
+    """The server processes that have executed a message."""
+    return [
+        process
+        for process, received in books.received.items()
+        if total(kind, [received])[0].get(client, 0) >> number & 1
+    ]
+
+
 def count(numbers: Numbers) -> int:
     """How many messages there are."""
     return sum(bits.bit_count() for bits in numbers.values())
