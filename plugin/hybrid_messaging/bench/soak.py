@@ -327,6 +327,8 @@ class _Soak:
         seconds = self._random.uniform(*self._setup.hang)
         self._wait(seconds, self._clock.now() + seconds)
         self._crew.resume(process)
+        now = self._clock.now() - self._timing["start"]
+        self._tell(f"{name} goes on, {now:.1f} s after the start")
 
     def _restart(self, name: str) -> None:
         self._stop(name)
