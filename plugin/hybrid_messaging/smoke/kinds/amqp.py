@@ -11,7 +11,7 @@ from hybrid_messaging.engines import EngineError, broker
 from hybrid_messaging.engines.amqp_management import Management
 from hybrid_messaging.service_configs import connecting
 from hybrid_messaging.smoke.bus import Bus
-from hybrid_messaging.smoke.kinds import Inventory
+from hybrid_messaging.smoke.kinds import RESTART_TIMEOUT, Inventory
 from hybrid_messaging.smoke.run import Run
 
 #: Seconds for each step of a connection.
@@ -41,8 +41,8 @@ DROPS_FIRST = False
 
 
 def query(role: str, configured: bool) -> Mapping[str, str]:
-    """See `hybrid_messaging.smoke.kinds.Kind`; no server of a run restarts."""
-    return {} if configured else {"restart_timeout": "2"}
+    """See `hybrid_messaging.smoke.kinds.Kind`."""
+    return {"restart_timeout": str(RESTART_TIMEOUT)}
 
 
 def grace(bus: Bus) -> float | None:

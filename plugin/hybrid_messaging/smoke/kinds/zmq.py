@@ -11,7 +11,7 @@ from hybrid_messaging.drivers.zmq import matchmaker
 from hybrid_messaging.engines import HOST, EngineError
 from hybrid_messaging.service_configs import connecting
 from hybrid_messaging.smoke.bus import Bus
-from hybrid_messaging.smoke.kinds import Inventory
+from hybrid_messaging.smoke.kinds import RESTART_TIMEOUT, Inventory
 from hybrid_messaging.smoke.run import Run
 
 #: Seconds for each answer of the matchmaker.
@@ -38,7 +38,8 @@ DROPS_FIRST = False
 
 def query(role: str, configured: bool) -> Mapping[str, str]:
     """See `hybrid_messaging.smoke.kinds.Kind`; all processes are on this host."""
-    return {} if configured else {"rpc_zmq_bind_address": HOST}
+    wanted = {"restart_timeout": str(RESTART_TIMEOUT)}
+    return wanted if configured else wanted | {"rpc_zmq_bind_address": HOST}
 
 
 def grace(bus: Bus) -> float | None:
