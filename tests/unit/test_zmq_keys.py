@@ -71,6 +71,25 @@ def test_many_that_make_keys_at_once_get_the_same(tmp_path: Path) -> None:
     assert sorted(contents(tmp_path)) == ["host.key", "host.key_secret"]
 
 
+def test_both_keys_that_somebody_has_just_made_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look for a secret key and that for a public one."""
+    look, looks = keys._has_secret, []
+
+    def look_too_early(directory: Path) -> bool:
+        looks.append(look(directory))
+        if len(looks) == 1:
+            monkeypatch.setattr(keys, "_has_secret", look)
+            keys.make(directory, "host")
+        return looks[-1]
+
+    monkeypatch.setattr(keys, "_has_secret", look_too_early)
+    made = keys.make(tmp_path, "host")
+    assert made.known == ["host"]
+    assert looks == [False]
+
+
 def test_public_keys_of_others_are_not_overwritten(tmp_path: Path) -> None:
     keys.make(tmp_path / "theirs", "host")
     (tmp_path / "ours").mkdir()

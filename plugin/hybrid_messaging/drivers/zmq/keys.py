@@ -233,10 +233,11 @@ def make(directory: Path, name: str) -> Made:
             f"{name!r} cannot be the name of a key: use letters, digits and . _ @ -"
         )
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = not any(path.suffix == SECRET for path in directory.iterdir())
+    new = not _has_secret(directory)
     if new:
         public_path = directory / f"{name}{PUBLIC}"
-        if public_path.exists():
+        # somebody who makes both at the same time writes the secret one first
+        if public_path.exists() and not _has_secret(directory):
             raise ConfigurationError(
                 f"{public_path} is there, without its secret key: it is that of another"
                 " host, or the secret is lost. Choose another --name, or remove it"
@@ -264,6 +265,10 @@ def make(directory: Path, name: str) -> Made:
             f"{public_path} has another key than {own.path}: remove the wrong one"
         )
     return Made(own, public_path, new, sorted(known.values()))
+
+
+def _has_secret(directory: Path) -> bool:
+    return any(path.suffix == SECRET for path in directory.iterdir())
 
 
 def _write(path: Path, text: str, mode: int) -> None:
