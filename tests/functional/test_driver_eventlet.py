@@ -142,7 +142,7 @@ left = len(outbox._calls) + len(outbox._sent)
 """
 _ZMQ_LEFT = """
 sending = transport._driver._client
-left = len(sending._sending) + sum(len(peer.sent) for peer in sending._peers.values())
+left = len(sending._sending) + len(sending._out)
 """
 
 

@@ -204,7 +204,6 @@ class Directory:
         if (
             thread is not None
             and thread is not threading.current_thread()
-            and self._unremoved
             and self.failure is None
         ):
             thread.join(FAREWELL)

@@ -231,7 +231,10 @@ class Sending(_Way):
         message, route = self._message, self._route
         if message.state is State.DONE:
             return
-        if self._client.closed or route.listing is None:
+        if message.deadline <= message.since:
+            reason = "its timeout of 0 s is over at once; it was not sent"
+            message.finish(exceptions.MessagingTimeout(f"{message}: {reason}"))
+        elif self._client.closed or route.listing is None:
             self._fail_if_blind(now)
         elif route.listens():
             why = (
