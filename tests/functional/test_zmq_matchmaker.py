@@ -555,6 +555,21 @@ def test_all_addresses_of_a_name_are_tried(
     assert rpc.client().call({}, "name") == "one"
 
 
+def test_another_name_for_the_port_of_a_dead_one(redis: Redis, rpc: Rpc) -> None:
+    """The connection that the dead one's name leads to is not in the way."""
+    port = free_port()
+    range_ = {"rpc_zmq_min_port": port, "rpc_zmq_max_port": port}
+    client = rpc.client()
+    with Worker(
+        redis.url(rpc_zmq_host="localhost", **range_), rpc.topic, "first"
+    ) as first:
+        assert client.call({}, "name") == "first"
+        first.kill()
+    with Worker(redis.url(rpc_zmq_host=HOST, **range_), rpc.topic, "second"):
+        assert len(servers(redis, rpc.topic)) == 2
+        assert [client.call({}, "name") for _ in range(10)] == ["second"] * 10
+
+
 def test_silent_server_is_given_up(redis: Redis, rpc: Rpc) -> None:
     """Its host has vanished: nothing closes its connection."""
     with Worker(rpc.url, rpc.topic) as worker:
