@@ -23,7 +23,7 @@ from tests.functional.service import Service
 from tests.functional.waiting import until
 from tests.functional.worker import Worker
 
-from hybrid_messaging.drivers import logs
+from hybrid_messaging.drivers import errors, logs
 from hybrid_messaging.drivers.amqp import outbox
 from hybrid_messaging.drivers.amqp.answers import _Answer
 from hybrid_messaging.drivers.amqp.incoming import Inbox, Stage
@@ -96,7 +96,7 @@ def test_casts_beyond_the_room_of_a_server_wait_and_are_not_executed_later(
     client.cast({}, "wait", value="first")
     until(lambda: service.seen, "the worker is busy")
     cast: list[int] = []
-    with pytest.raises(MessagingTimeout):
+    with pytest.raises(errors.ServersBusy):
         for number in range(20):
             client.cast({}, "echo", value=number)
             cast.append(number)
