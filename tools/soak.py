@@ -20,8 +20,9 @@ Every message has a number, which clients and servers tick off. These break a pr
                 executed them
     twice       executed more than once
     broken      executed, though its sender was told that it is not: TargetUnreachable,
-                BusUnavailable, MessageRefused; a cast that has run out of time; a call
-                that has run out of time and says that it has not begun
+                ServersBusy, BusUnavailable, MessageRefused; a cast that has run out of
+                time and does not say that a server may have acted; a call that has run
+                out of time and says that it has not begun
 
 These do not: casts that a server had confirmed and not begun when it was killed, at
 most its credit each time (killed); and fanouts that a server which listened all the
