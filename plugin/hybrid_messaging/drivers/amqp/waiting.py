@@ -200,8 +200,9 @@ class _Wait:
         if outgoing.state is State.SENT:
             if outgoing.message.is_call:
                 return exceptions.MessagingTimeout(f"{self._what()}: no reply {within}")
-            return errors.CastUntaken(
-                f"{self._what()}: nobody had room for it {within}; it was withdrawn"
+            return errors.CastUnconfirmed(
+                f"{self._what()}: no confirmation {within}; it was withdrawn, but a"
+                " server that hangs may have it and act on it later"
             )
         if not outbox.has_return(outgoing.message):
             return errors.MessageRefused(
