@@ -24,8 +24,8 @@ from tests.functional.waiting import Stopwatch, until
 from tests.functional.worker import ROOT, Worker
 
 from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.amqp.outbox import Route
 from hybrid_messaging.drivers.amqp.outgoing import Outgoing
+from hybrid_messaging.drivers.amqp.route import Route
 from hybrid_messaging.protocol.endpoint import Endpoint, Link
 
 MEGABYTE = 1024 * 1024

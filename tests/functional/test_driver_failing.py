@@ -347,6 +347,22 @@ def test_killed_bus_fails_its_calls_at_once(own_bus: Router, own_rpc: Rpc) -> No
 
 
 @pytest.mark.routed
+def test_a_bus_that_ends_in_order_is_no_lost_server(
+    own_bus: Router, own_rpc: Rpc
+) -> None:
+    """Its server lives on: an instance must not end in ERROR for that."""
+    with Worker(own_bus.url(), own_rpc.topic) as worker:
+        client = own_rpc.client()
+        assert client.call({}, "name") == "worker"
+        calls = [Background(client, "sleep", seconds=5, value=n) for n in range(5)]
+        worker.until("begins", 4)
+        own_bus.stop()
+        for number, call in enumerate(calls):
+            if call.result() != number:  # a router may let it be answered first
+                assert_clean(call.result(), errors.BusLost, "the router at amqp://")
+
+
+@pytest.mark.routed
 def test_messages_wait_for_a_bus_that_restarts(own_bus: Router, own_rpc: Rpc) -> None:
     service = Service()
     own_rpc.server(service)

@@ -4,7 +4,8 @@
 driver        what oslo.messaging calls
 incoming      what a service gets: requests, notifications, their listeners
 bus           the lasting side: connects, reconnects, and holds these together:
-outbox          what is sent: a route for each address, and the replies
+outbox          what is sent, and the replies
+route           one address that we send to, and the messages that wait for it
 answers         the replies of a server on their way
 outgoing        a message that is sent, and where it is
 waiting         the threads that wait for what becomes of it

@@ -32,10 +32,12 @@ def refusal(target: Any) -> str | None:
         name = getattr(target, part)
         if name is None:
             continue
+        if not isinstance(name, str):
+            return f"the name of the {part} is no text: {name!r:.80}"
         try:
             size = len(name) if name.isascii() else len(name.encode())
         except UnicodeEncodeError:
-            return f"the name of the {part} {name!r:.80} is no Unicode text"
+            return f"the name of the {part} is no text: {name!r:.80}"
         if size > LONGEST_NAME:
             return (
                 f"the name of the {part} {name!r:.40}… has {size} bytes,"

@@ -147,14 +147,15 @@ OPTIONS = [
         "default_send_timeout",
         default=30,
         min=5,
-        help="Seconds that a cast, or a call without a timeout, may take to be"
-        " handed over.",
+        help="Seconds that a cast may take to be handed to a server that has room for"
+        " it, and that a call without a timeout may take.",
     ),
     cfg.IntOpt(
         "default_notify_timeout",
         default=30,
         min=5,
-        help="Seconds that a notification may take to be handed to the broker.",
+        help="Seconds that a notification may take to be handed to the broker, however"
+        " often it may be sent again.",
     ),
     cfg.IntOpt(
         "default_sender_link_timeout",

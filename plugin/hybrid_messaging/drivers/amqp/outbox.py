@@ -6,7 +6,6 @@ All methods are called with the bus' lock held, but for those that say otherwise
 
 from __future__ import annotations
 
-import collections
 import itertools
 import time
 import uuid
@@ -20,6 +19,7 @@ from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.failures import AuthenticationFailed
 from hybrid_messaging.drivers.amqp.line import Line
 from hybrid_messaging.drivers.amqp.outgoing import Message, Outgoing, State
+from hybrid_messaging.drivers.amqp.route import Route
 from hybrid_messaging.drivers.patience import Patience
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import (
@@ -41,113 +41,6 @@ _APART = "apart"
 
 #: Seconds before a reply address that the bus has detached is asked for again.
 REPLIES_DELAY = 1.0
-#: A router that has confirmed a link grants its credit within this, if anybody
-#: listens: seconds before its silence means that nobody does.
-SETTLING = 0.25
-
-
-class Route:
-    """A link to an address, while there is one, and the queue in front of it."""
-
-    __slots__ = (
-        "_outbox",
-        "address",
-        "attached",
-        "blind",
-        "key",
-        "known",
-        "link",
-        "queue",
-        "refusal",
-        "target",
-        "used",
-        "vacant",
-    )
-
-    def __init__(self, outbox: Outbox, key: Hashable, target: Hashable) -> None:
-        self._outbox = outbox
-        self.key = key
-        #: what patience knows it by
-        self.target = target
-        self.address = ""
-        self.link: Sender | None = None
-        #: the peer has confirmed the link
-        self.attached = False
-        #: monotonic time since which the peer grants nothing on a link that was
-        #: not used up; None once it does
-        self.vacant: float | None = None
-        #: monotonic time from which on that means that nobody listens
-        self.known = 0.0
-        self.queue: collections.deque[Outgoing] = collections.deque()
-        self.used = time.monotonic()
-        #: its credit was used by messages whose fate nobody is told: they may be
-        #: with somebody who is slow
-        self.blind = False
-        #: why the peer did not want the last link
-        self.refusal = ""
-
-    @property
-    def open(self) -> bool:
-        """A message could be sent right now."""
-        link = self.link
-        return link is not None and self.attached and link.credit > 0
-
-    def deserted(self, since: float) -> float | None:
-        """From when on it is certain that nobody listens.
-
-        :param since: monotonic time since which a message has waited for credit
-        :returns: monotonic time; None while nothing points to it
-        """
-        link = self.link
-        if link is None or not self.attached or self.blind:
-            return None
-        if link.credit > 0 or link.unsettled > 0:
-            return None
-        return self.known if self.vacant is not None else since + SETTLING
-
-    @property
-    def idle(self) -> bool:
-        """Nothing is under way here."""
-        return not self.queue and (self.link is None or self.link.unsettled == 0)
-
-    def attach(self, link: Sender, address: str) -> None:
-        """Take a link that was opened to the route's address."""
-        self.address = address
-        self.link = link
-        link.context = self
-
-    def detach(self) -> None:
-        """Close the link."""
-        if self.link is not None:
-            self.link.close()
-        self.lost()
-
-    def lost(self) -> None:
-        """The link is gone."""
-        self.link = None
-        self.attached = False
-        self.vacant = None
-        self.blind = False
-
-    def on_open(self) -> None:
-        self.attached = True
-        self.vacant = time.monotonic()
-        self.known = self.vacant + SETTLING
-        self._outbox.on_credit(self)
-
-    def on_close(self, condition: str) -> None:
-        self.lost()
-        self.refusal = condition
-        self._outbox.route_lost(self, condition)
-
-    def on_flow(self) -> None:
-        self._outbox.on_credit(self)
-        if self.link is not None and self.link.draining:
-            # nobody wants it any more
-            self.blind = False
-            self.vacant = self.known = time.monotonic()
-            self.link.drained()
-            self._outbox.on_desertion(self)
 
 
 class Replies:
@@ -517,7 +410,7 @@ class Outbox:
         ):
             self._attach_replies(self._line)
 
-    def route_lost(self, route: Route, condition: str) -> None:
+    def on_route_lost(self, route: Route, condition: str) -> None:
         """The peer has detached, or refused, the link to an address."""
         for delivery, outgoing in list(self._sent.items()):
             if outgoing.route is route:

@@ -14,8 +14,9 @@ from typing import Any
 from oslo_messaging import exceptions
 
 from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.amqp.outbox import SETTLING, Outbox
+from hybrid_messaging.drivers.amqp.outbox import Outbox
 from hybrid_messaging.drivers.amqp.outgoing import Outgoing, State
+from hybrid_messaging.drivers.amqp.route import SETTLING
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.turns import Turns
 

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One address that we send to: its link, and the messages that wait for it."""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Hashable
+from typing import Protocol
+
+from hybrid_messaging.drivers.amqp.outgoing import Outgoing
+from hybrid_messaging.protocol.endpoint import Sender
+
+#: A router that has confirmed a link grants its credit within this, if anybody
+#: listens: seconds before its silence means that nobody does.
+SETTLING = 0.25
+
+
+class Events(Protocol):
+    """Who is told what the peer does with a route's link."""
+
+    def on_credit(self, route: Route) -> None:
+        """The peer may have granted credit: somebody listens."""
+
+    def on_desertion(self, route: Route) -> None:
+        """The peer has taken the credit back: the last listener has left."""
+
+    def on_route_lost(self, route: Route, condition: str) -> None:
+        """The peer has detached, or refused, the link to an address."""
+
+
+class Route:
+    """A link to an address, while there is one, and the queue in front of it."""
+
+    __slots__ = (
+        "_events",
+        "address",
+        "attached",
+        "blind",
+        "key",
+        "known",
+        "link",
+        "queue",
+        "refusal",
+        "target",
+        "used",
+        "vacant",
+    )
+
+    def __init__(self, events: Events, key: Hashable, target: Hashable) -> None:
+        self._events = events
+        self.key = key
+        #: what patience knows it by
+        self.target = target
+        self.address = ""
+        self.link: Sender | None = None
+        #: the peer has confirmed the link
+        self.attached = False
+        #: monotonic time since which the peer grants nothing on a link that was
+        #: not used up; None once it does
+        self.vacant: float | None = None
+        #: monotonic time from which on that means that nobody listens
+        self.known = 0.0
+        self.queue: collections.deque[Outgoing] = collections.deque()
+        self.used = time.monotonic()
+        #: its credit was used by messages whose fate nobody is told: they may be
+        #: with somebody who is slow
+        self.blind = False
+        #: why the peer did not want the last link
+        self.refusal = ""
+
+    @property
+    def open(self) -> bool:
+        """A message could be sent right now."""
+        link = self.link
+        return link is not None and self.attached and link.credit > 0
+
+    def deserted(self, since: float) -> float | None:
+        """From when on it is certain that nobody listens.
+
+        :param since: monotonic time since which a message has waited for credit
+        :returns: monotonic time; None while nothing points to it
+        """
+        link = self.link
+        if link is None or not self.attached or self.blind:
+            return None
+        if link.credit > 0 or link.unsettled > 0:
+            return None
+        return self.known if self.vacant is not None else since + SETTLING
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way here."""
+        return not self.queue and (self.link is None or self.link.unsettled == 0)
+
+    def attach(self, link: Sender, address: str) -> None:
+        """Take a link that was opened to the route's address."""
+        self.address = address
+        self.link = link
+        link.context = self
+
+    def detach(self) -> None:
+        """Close the link."""
+        if self.link is not None:
+            self.link.close()
+        self.lost()
+
+    def lost(self) -> None:
+        """The link is gone."""
+        self.link = None
+        self.attached = False
+        self.vacant = None
+        self.blind = False
+
+    def on_open(self) -> None:
+        self.attached = True
+        self.vacant = time.monotonic()
+        self.known = self.vacant + SETTLING
+        self._events.on_credit(self)
+
+    def on_close(self, condition: str) -> None:
+        self.lost()
+        self.refusal = condition
+        self._events.on_route_lost(self, condition)
+
+    def on_flow(self) -> None:
+        self._events.on_credit(self)
+        if self.link is not None and self.link.draining:
+            # nobody wants it any more
+            self.blind = False
+            self.vacant = self.known = time.monotonic()
+            self.link.drained()
+            self._events.on_desertion(self)
