@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 import select
+import selectors
 import socket
 import threading
 import time
@@ -165,6 +166,10 @@ def test_a_blocked_socket_is_read_although_a_lone_caller_has_left(
                 connection._blocked = True
                 monkeypatch.setattr(connection, "flush", lambda: None)
             connection._turns.call()
+            selector, sock = connection._selector, connection._socket
+            assert selector is not None and sock is not None
+            while not selector.get_key(sock).events & selectors.EVENT_WRITE:
+                time.sleep(0.01)
             peer.sendall(b"AMQP")
             assert heard.wait(60)
 

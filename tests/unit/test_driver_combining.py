@@ -97,3 +97,15 @@ def test_a_thread_that_is_torn_away_leaves_a_lock_that_works() -> None:
         lock.leave(torn_away)
     lock.leave(done.append, "work")
     assert done == ["after", "work", "after"]
+
+
+def test_a_child_does_without_those_who_held_the_lock() -> None:
+    done: list[str] = []
+    lock = CombiningLock(lambda: None)
+    lock._lock.acquire()  # by a thread that is not here any more
+    lock.leave(done.append, "the parent's")
+    lock.renew()
+    with lock:
+        pass
+    lock.leave(done.append, "the child's")
+    assert done == ["the child's"]

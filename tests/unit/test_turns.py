@@ -210,6 +210,20 @@ def test_the_end_waits_for_the_caller_that_reads(
     assert not shared.lead()
 
 
+def test_another_socket_may_be_read_by_callers_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "LONE_SENDINGS", 0)
+    shared = Turns(lambda: None, lambda: None)
+    shared.begin()
+    shared.finish()
+    shared.anew()
+    assert shared.lead()
+    shared.leave()
+    shared.end()
+    assert not shared._callers  # who has waited all along is counted once
+
+
 def test_a_nudge_reaches_only_a_caller_that_waits_on_the_socket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
