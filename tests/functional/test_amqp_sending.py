@@ -21,6 +21,7 @@ from tests.functional.routers import Router
 from tests.functional.rpc import Rpc
 from tests.functional.service import Service
 from tests.functional.waiting import Stopwatch, until
+from tests.functional.worker import Worker
 
 from hybrid_messaging.drivers import errors, logs
 from hybrid_messaging.drivers.amqp import outbox, route
@@ -64,6 +65,18 @@ def test_credit_that_is_taken_back_says_that_nobody_listens() -> None:
             return False
 
         until(gone, "nobody listens any more")
+
+
+def test_the_time_counts_from_when_the_last_listener_left(rpc: Rpc) -> None:
+    """The router says so, also where nobody asks."""
+    client = rpc.client(rpc.transport(restart_timeout=10), timeout=60)
+    with Worker(rpc.url, rpc.topic) as worker:
+        assert client.call({}, "name") == "worker"
+        worker.kill()
+    time.sleep(7)
+    with Stopwatch() as watch, pytest.raises(errors.TargetUnreachable):
+        client.call({}, "name")
+    assert watch.seconds < 8
 
 
 def test_credit_wakes_those_who_wait_for_it() -> None:
