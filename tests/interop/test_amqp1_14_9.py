@@ -203,22 +203,22 @@ def test_missing_heartbeats_end_a_call(
     assert failed.value.seconds < PATIENCE / 2
 
 
-def test_only_the_old_client_waits_for_nobody(
+def test_only_the_new_client_knows_that_nobody_listens(
     pair: Pair, topic: str, serve: Serve
 ) -> None:
-    """An old server on the topic does not make a call to another one wait."""
+    """An old server on the topic does not stand in for another one."""
     serve(pair["old"])
-    with pytest.raises(Failed) as first:  # for as long as a server takes to restart
-        pair["new"].call(topic, "echo", 1, server="nobody")
-    assert "TargetUnreachable" in first.value.kinds
-    for target in ({"server": "nobody"}, {"server": "nobody", "monitor": 3}):
-        with pytest.raises(Failed) as fast:
-            pair["new"].call(topic, "echo", 1, **target)
-        assert "TargetUnreachable" in fast.value.kinds
-        assert fast.value.seconds < PATIENCE / 4
-    with pytest.raises(Failed) as fast:
+    for more in ({}, {"monitor": 3}):
+        with pytest.raises(Failed) as known:
+            pair["new"].call(topic, "echo", 1, server="nobody", timeout=2, **more)
+        assert "TargetUnreachable" in known.value.kinds
+    with pytest.raises(Failed) as known:
         pair["new"].cast(topic, "echo", 1, server="nobody")
-    assert "TargetUnreachable" in fast.value.kinds
+    assert "TargetUnreachable" in known.value.kinds
+    with pytest.raises(Failed) as gone:
+        pair["new"].call(topic, "echo", 1, server="nobody")
+    assert "TargetUnreachable" in gone.value.kinds
+    assert gone.value.seconds < PATIENCE / 4
     with pytest.raises(Failed) as slow:
         pair["old"].call(topic, "echo", 1, server="nobody", timeout=4)
     assert slow.value.kinds[0] == "MessagingTimeout"
@@ -255,6 +255,6 @@ def test_between_new_ones_it_does_not(
         mortal.kill()
         with pytest.raises(Failed) as failed:
             call()
-    assert failed.value.kinds[0] == "ServerLost", str(failed.value)
+    assert "ServerLost" in failed.value.kinds, str(failed.value)
     # far from the timeout, on a machine that has a lot else to do as well
     assert failed.value.seconds < PATIENCE / 2
