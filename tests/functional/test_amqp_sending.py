@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import math
 import os
+import queue
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import oslo_messaging
@@ -35,6 +38,27 @@ class RouterPeer(Peer):
     """A router that a test plays."""
 
     product = "hybrid-messaging-router"
+
+
+class Obedient(Peer):
+    """Does what a test asks for, in its own thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.asked: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        super().__init__(connection)
+
+    def run(self) -> None:
+        self.socket.settimeout(0.02)
+        while not self.endpoint.closed and not self.endpoint.finished:
+            while not self.asked.empty():
+                self.asked.get()()
+            self.flush()
+            with contextlib.suppress(TimeoutError):
+                if data := self.socket.recv(1 << 16):
+                    self.endpoint.receive(data)
+                else:
+                    self.endpoint.end_of_input()
+        self.endpoint.abandon()
 
 
 # -- who is there ------------------------------------------------------------
@@ -82,7 +106,8 @@ def test_the_time_counts_from_when_the_last_listener_left(rpc: Rpc) -> None:
 def test_credit_wakes_those_who_wait_for_it() -> None:
     """Long before they would look again, or their patience ends."""
 
-    class Late(RouterPeer):
+    class Late(Obedient):
+        product = RouterPeer.product
         credit = 0
 
         def on_link_open(self, link: Link) -> None:
@@ -105,8 +130,7 @@ def test_credit_wakes_those_who_wait_for_it() -> None:
         until(lambda: late, "the link is attached")
         time.sleep(4 * route.SETTLING)  # all of them know that nobody listens
         peer, link = late[0]
-        link.grant(5)
-        peer.flush()
+        peer.asked.put(lambda: link.grant(5))
         for thread in threads:
             thread.join(60)
         assert len(ended) == 5
@@ -118,18 +142,15 @@ def test_a_broker_without_credit_has_no_room_and_is_waited_for(
 ) -> None:
     """Its disk is full, say: that nobody listened would be no reason."""
 
-    class Alarmed(Peer):
+    class Alarmed(Obedient):
         product = "RabbitMQ"
         credit = 0
 
         def on_link_open(self, link: Link) -> None:
             super().on_link_open(link)
             if isinstance(link, Receiver):
-                threading.Timer(1, self.relax, [link]).start()
-
-        def relax(self, link: Receiver) -> None:
-            link.grant(10)
-            self.flush()
+                relax = lambda: link.grant(10)  # noqa: E731
+                threading.Timer(1, self.asked.put, [relax]).start()
 
     with Fake(Alarmed) as fake, Rpc(fake.url) as rpc:
         transport = rpc.transport(restart_timeout=0)
@@ -201,6 +222,38 @@ def test_a_fanout_waits_for_no_listener_behind_a_router() -> None:
         for number in range(3):
             rpc.client(fanout=True).cast({}, "echo", value=number)
         until(lambda: kind.kept == [None] * 3, "all have arrived, settled")
+
+
+def test_a_fanout_reaches_who_comes_in_this_moment() -> None:
+    """The news of a listener may be on its way; the sender does not wait for it."""
+
+    class Deserted(Obedient):
+        product = RouterPeer.product
+        credit = 0
+
+        def on_link_open(self, link: Link) -> None:
+            super().on_link_open(link)
+            if isinstance(link, Receiver):
+                deserted.append((self, link))
+
+    deserted: list[tuple[Deserted, Receiver]] = []
+    with Fake(Deserted) as fake, Rpc(fake.url) as rpc:
+        client = rpc.client(fanout=True)
+        client.cast({}, "echo", value="to nobody")
+        peer, link = deserted[0]
+        deadline = time.monotonic() + 60
+        while not any(b"in time" in data for data in peer.messages):
+            assert time.monotonic() < deadline
+            client.cast({}, "echo", value="in time")
+            peer.asked.put(lambda: link.grant(1))
+
+
+def test_fanouts_to_nobody_are_not_kept_for_long(rpc: Rpc) -> None:
+    client = rpc.client(fanout=True)
+    for number in range(20):
+        client.cast({}, "echo", value=number)
+    sending = rpc.default._driver._bus("sending")
+    until(lambda: not sending.outbox.has_queued(), "they are dropped")
 
 
 # -- messages and names that cannot be sent ----------------------------------

@@ -39,6 +39,8 @@ RELAY = "relay"
 #: Marks the routes of messages that go by a link in a session of its own.
 _APART = "apart"
 
+#: Seconds that a fanout to nobody is kept: a listener that has just come shall get it.
+LINGERING = 1.0
 #: Seconds before a reply address that the bus has detached is asked for again.
 REPLIES_DELAY = 1.0
 
@@ -246,12 +248,29 @@ class Outbox:
     def give_up(self, outgoing: Outgoing) -> None:
         """End a message that nobody listens to; for a fanout, that is no error."""
         message = outgoing.message
-        if message.fanout and not outgoing.route.refusal:
+        route: Route = outgoing.route
+        if message.fanout and not route.refusal:
             self.cancel(outgoing, None)
+            self._linger(route, message)
             return
         if message.id is not None:
             self._patience.failed(message.key, time.monotonic())
         self.cancel(outgoing, self.unreachable(outgoing))
+
+    def _linger(self, route: Route, message: Message) -> None:
+        """Send a fanout after all, if somebody listens soon: news may be on its way.
+
+        Nobody waits for that, and it does not outlast the connection.
+        """
+        late = Outgoing(message._replace(retry=0))
+        late.route = route
+        route.queue.append(late)
+
+        def drop() -> None:
+            if late.state is State.QUEUED:
+                self.cancel(late, None)
+
+        self._duties.later(LINGERING, drop)
 
     def unreachable(self, outgoing: Outgoing) -> Exception:
         """Why a message fails that nobody listens to."""
