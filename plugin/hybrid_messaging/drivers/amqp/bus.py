@@ -54,6 +54,10 @@ Side = Literal["sending", "listening"]
 #: Seconds that closing waits for the peer's good-bye, and for the thread.
 FAREWELL = 2.0
 
+#: Connections of processes that this one is a child of. A thread that is not here may
+#: have been at work on their C objects: these are never to be freed here.
+_inherited: list[Connection] = []
+
 
 class Bus:
     """A connection that is kept up.
@@ -138,6 +142,7 @@ class Bus:
         self.lock.renew()
         if self._connection is not None:
             self._connection.close_after_fork()
+            _inherited.append(self._connection)
             self._connection = None
         self.subscriptions.lost()
         self.outbox.close()
