@@ -502,7 +502,7 @@ def test_bus_that_ends_the_session_of_a_reply_address() -> None:
                 super().on_link_open(link)
 
     with Fake(Ending) as fake, Rpc(fake.url) as rpc:
-        with pytest.raises(MessagingTimeout):
+        with pytest.raises(errors.DeliveryError):
             rpc.client(timeout=2).call({}, "name")
         until(lambda: casts(rpc.client()), "casts get through")
         assert fake.connections == 1
