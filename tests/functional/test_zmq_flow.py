@@ -7,6 +7,7 @@ All of it straight, and through a proxy.
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -204,6 +205,27 @@ def test_a_fanout_passes_over_a_listener_without_room(
         ]
         assert len(mentioned) == 1
         assert "stuck at tcp://" in mentioned[0]
+
+
+def test_a_listener_that_hangs_holds_up_one_fanout(
+    rpc: Rpc, pool: ThreadPoolExecutor
+) -> None:
+    other = Service("other")
+    rpc.server(other, name="other")
+    fanout = rpc.client(rpc.transport(idle_timeout=LONG), fanout=True)
+    with Worker(rpc.url, rpc.topic) as worker:
+        fanout.cast({}, "echo", value="first")
+        worker.until("begins", "first")
+        worker.signal(signal.SIGSTOP)
+        with Stopwatch() as watch:
+            for value in range(15):
+                fanout.cast({}, "echo", value=value)
+        # two seconds, instead of two for each
+        assert watch.seconds < 20
+        assert other.seen == ["first", *range(15)]
+        worker.signal(signal.SIGCONT)
+        for value in range(15):
+            worker.until("begins", value)
 
 
 # -- a server that stops ---------------------------------------------------------

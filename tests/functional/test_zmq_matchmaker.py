@@ -565,9 +565,14 @@ def test_another_name_for_the_port_of_a_dead_one(redis: Redis, rpc: Rpc) -> None
     ) as first:
         assert client.call({}, "name") == "first"
         first.kill()
-    with Worker(redis.url(rpc_zmq_host=HOST, **range_), rpc.topic, "second"):
-        assert len(servers(redis, rpc.topic)) == 2
-        assert [client.call({}, "name") for _ in range(10)] == ["second"] * 10
+    driver: Any = rpc.default._driver
+    transport = rpc.transport(redis.url(rpc_zmq_host=HOST, **range_))
+    rpc.server(topic=f"{rpc.topic}-other", transport=transport)
+    peers = driver._client.routes.peers
+    until(lambda: [each.up for each in peers()] == [True], "the old name leads there")
+    rpc.server(Service("second"), transport=transport)
+    assert len(servers(redis, rpc.topic)) == 2
+    assert [client.call({}, "name") for _ in range(10)] == ["second"] * 10
 
 
 def test_silent_server_is_given_up(redis: Redis, rpc: Rpc) -> None:

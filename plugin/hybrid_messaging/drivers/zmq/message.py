@@ -182,7 +182,12 @@ class Fanout(Message):
         self._look_whether_done()
 
     def _look_whether_done(self) -> None:
-        if not self.held and not self.more and self.state is State.SENT:
+        # who has left another one unconfirmed is not waited for again
+        if (
+            self.state is State.SENT
+            and not self.more
+            and all(each.peer.silent for each in self.held.values())
+        ):
             self.finish()
 
     def withdrawn_from(self) -> dict[int, Candidate]:

@@ -29,6 +29,7 @@ OPTIONS = [
         "idle_timeout",
         default=10.0,
         min=0,
+        max=6553,  # what libzmq can tell its peer
         help="The heartbeat: after so many seconds without a sign of life a"
         " connection counts as lost. 0: never.",
     ),

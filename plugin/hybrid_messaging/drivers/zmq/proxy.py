@@ -260,10 +260,9 @@ class Spread(_Passing, Fanout):
             client.transmit(self, ready, more=not over)
 
     def _await_confirmations(self, now: float) -> None:
-        held = list(self.held.values())
-        if now >= self._until or all(each.peer.silent for each in held):
+        if now >= self._until:
             # one that is slow or silent does not keep the sender for ever
-            for each in held:
+            for each in list(self.held.values()):
                 each.peer.silent = True
             self._proxy.client.give_up(
                 self, errors.CastUnconfirmed("some have not taken it")
@@ -279,6 +278,8 @@ class Spread(_Passing, Fanout):
     def finish(
         self, error: Exception | None = None, reply: bytes | None = None
     ) -> None:
+        if self.held:
+            self._proxy.client.withdraw(self)
         self._proxy.client.missed.note(self._route.topic, self.missed)
         if self._pending:
             number, all = len(self._pending), len(self._route.candidates)

@@ -332,8 +332,6 @@ class FanningOut(_Way):
         message = self._message
         until = min(message.deadline, time.monotonic() + SETTLING)
         while message.waits() and time.monotonic() < until:
-            if all(each.peer.silent for each in list(message.held.values())):
-                break
             self._client.sleep(message, until)
         for each in list(message.held.values()):
             each.peer.silent = True
