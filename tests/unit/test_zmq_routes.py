@@ -205,3 +205,24 @@ def test_fanouts_wait_for_whom_they_may_reach() -> None:
     # as long as others are being connected, the rest may only be late
     found = peers.sort(everybody, now - 1, now, now)
     assert found == ([ready], [new, begun, silent, gone], [])
+
+
+def test_who_has_more_to_answer_gets_less(world: World) -> None:
+    world.directory.says("1", record("a"), record("b"), record("c"))
+    route = world.route()
+    for candidate in route.candidates:
+        candidate.peer.connected()
+    hangs = route.candidates[0]
+    chosen: list[Candidate] = []
+    for id in range(60):
+        candidate = route.choose((), time.monotonic())
+        assert candidate is not None
+        chosen.append(candidate)
+        candidate.peer.ids.add(id)
+        if candidate is not hangs:  # which is slow as well: one at a time
+            candidate.peer.ids = set(list(candidate.peer.ids)[-1:])
+    assert chosen.count(hangs) < 4
+    for candidate in route.candidates:
+        candidate.peer.ids.clear()
+    now = time.monotonic()
+    assert len({route.choose((), now) for _ in range(3)}) == 3  # in turn

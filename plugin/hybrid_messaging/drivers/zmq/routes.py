@@ -68,18 +68,28 @@ class Route:
     def choose(self, refused: Collection[Candidate], now: float) -> Candidate | None:
         """The next in turn of those that are connected; those with room first.
 
+        Of two that have not answered everything, the one with less to answer: so a
+        server that is slow or hangs gets little more.
+
         :param refused: those that had no room for the message
         """
-        candidates, full = self.candidates, None
+        candidates = self.candidates
+        next = full = None
         for _ in candidates:
             self.turn = turn = (self.turn + 1) % len(candidates)
             candidate = candidates[turn]
             if candidate.may_take(now):
                 if not candidate.full:
-                    return candidate
-                if full is None and candidate not in refused:
+                    waits = len(candidate.peer.ids)
+                    if next is None and waits:
+                        next = candidate
+                    elif next is None or waits < len(next.peer.ids):
+                        return candidate
+                    else:
+                        return next
+                elif full is None and candidate not in refused:
                     full = candidate
-        return full
+        return next or full
 
 
 class Routes:
