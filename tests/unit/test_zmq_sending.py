@@ -11,11 +11,12 @@ import pytest
 
 from hybrid_messaging.drivers import errors, logs
 from hybrid_messaging.drivers.waiter import Waiter
+from hybrid_messaging.drivers.zmq import peer as peers
 from hybrid_messaging.drivers.zmq import sending, wire
 from hybrid_messaging.drivers.zmq.directory import Listing
 from hybrid_messaging.drivers.zmq.matchmaker import Reading, Record
 from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
-from hybrid_messaging.drivers.zmq.peer import Candidate, Peer
+from hybrid_messaging.drivers.zmq.peer import Candidate, Link, Peer
 from hybrid_messaging.drivers.zmq.routes import Route
 
 
@@ -95,6 +96,33 @@ def test_a_fanout_whose_time_is_up_says_how_many_it_has_not_reached() -> None:
     assert 0 < left < 100
     assert isinstance(message.error, errors.DeliveryError)
     assert f"{left} of 100 listeners could not be reached" in str(message.error)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_who_does_not_answer_is_missed_and_the_first_time_told(
+    before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "STANDSTILL", 0.2)
+    listeners = [listener(number) for number in range(3)]
+    for each in listeners[:2]:
+        each.peer.connected()
+    silent = listeners[2].peer
+    silent.link = Link.CONNECTING
+    if before:
+        silent.missed_since = time.monotonic() - 60
+    else:
+        monkeypatch.setattr(Carrier, "connect", lambda carrier, found: begin(silent))
+    carrier, message = fan_out(listeners, 0, 60)
+    assert carrier.sent == listeners[:2]
+    if before:
+        assert message.error is None
+    else:
+        assert "1 of 3 listeners could not be reached" in str(message.error)
+
+
+def begin(peer: Peer) -> None:
+    if peer.missed_since is None:
+        peer.missed_since = time.monotonic()
 
 
 def test_those_that_miss_fanouts_are_named_once_in_a_while(

@@ -12,6 +12,9 @@ from hybrid_messaging.drivers.zmq.matchmaker import Record
 
 #: Seconds within which a server that is there is connected, on a good network.
 SETTLING = 2.0
+#: Seconds without a single new connection after which a fanout waits no longer for
+#: those that are being made: longer, since a thousand at once take their time.
+STANDSTILL = 5.0
 #: Seconds before a second attempt to connect, and the longest pause.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 #: Seconds before a listener is asked again of which its process does not know.
@@ -179,7 +182,7 @@ def sort(
             found.ready.append(candidate)
         elif peer.tried >= since:
             continue  # the attempt has failed
-        elif now < max(missed_since or now, connected_at) + SETTLING:
+        elif now < max(missed_since or now, connected_at) + STANDSTILL:
             found.pending.append(candidate)
         elif link is Link.CONNECTING:
             found.silent.append(candidate)

@@ -304,17 +304,23 @@ class FanningOut(_Way):
     def _send(self) -> list[Candidate]:
         """Send it to each as soon as that is connected.
 
+        One that does not answer is mentioned. If it was not tried before this message,
+        the sender has to know as well: the whole network may be slow.
+
         :returns: those that there was no time for
         """
         client, message = self._client, self._message
         missed: list[Candidate] = []
+        unreached: list[Candidate] = []
         pending = list(self._route.candidates)
         while not client.closed:
             now = time.monotonic()
             ready, pending, silent = sort(
                 pending, message.since, client.connected_at, now
             )
-            missed += silent
+            for each in silent:
+                known = (each.peer.missed_since or now) < message.since
+                (missed if known else unreached).append(each)
             over = not pending or now >= message.deadline
             if ready or over:
                 client.transmit(message, ready, more=not over)
@@ -325,7 +331,7 @@ class FanningOut(_Way):
             if len(pending) > 1:
                 time.sleep(GATHERING)
         client.missed.note(self._route.topic, missed)
-        return pending
+        return unreached + pending
 
     def _await_confirmations(self) -> None:
         """Wait for who is quick: that is whoever is not stuck."""
