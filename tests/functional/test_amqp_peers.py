@@ -15,7 +15,7 @@ from typing import Any
 import oslo_messaging
 import psutil
 import pytest
-from oslo_messaging import MessageDeliveryFailure, MessagingException, MessagingTimeout
+from oslo_messaging import MessageDeliveryFailure, MessagingException
 from tests.functional.fakes import Fake, Peer, Proxy, hear
 from tests.functional.routers import Router
 from tests.functional.rpc import Rpc
@@ -421,7 +421,7 @@ def test_a_released_message_holds_up_nobody() -> None:
         client = rpc.client(rpc.transport(default_send_timeout=5))
 
         def fail() -> None:
-            with pytest.raises(MessagingTimeout):
+            with pytest.raises(errors.DeliveryError):
                 client.cast({}, "echo", value="unwanted")
 
         failing = threading.Thread(target=fail)
