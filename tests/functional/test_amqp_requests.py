@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from tests.functional.waiting import until
 from tests.functional.worker import Worker
 
 from hybrid_messaging.drivers import errors, logs
-from hybrid_messaging.drivers.amqp import outbox
+from hybrid_messaging.drivers.amqp import bus, outbox, subscription
 from hybrid_messaging.drivers.amqp.answers import _Answer
 from hybrid_messaging.drivers.amqp.incoming import Inbox, Stage
 from hybrid_messaging.drivers.amqp.outgoing import SETTLES_WITH_REPLY
@@ -589,3 +590,21 @@ def test_servers_that_stop_after_their_transport_do_so_at_once(rpc: Rpc) -> None
         server.stop()
         server.listener.cleanup()
     assert time.monotonic() - begin < 5  # ten times DRAIN_TIMEOUT, if each waits
+
+
+def test_a_server_that_starts_does_not_outlast_its_transport(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus has accepted the connection, and says nothing."""
+    monkeypatch.setattr(subscription, "SUBSCRIBE_TIMEOUT", 300)
+    monkeypatch.setattr(bus, "FAREWELL", 300)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        transport = rpc.transport(f"amqp://127.0.0.1:{silent.getsockname()[1]}/")
+        starting = threading.Thread(
+            target=rpc.server, kwargs={"transport": transport}, daemon=True
+        )
+        starting.start()
+        with silent.accept()[0]:
+            transport.cleanup()
+            starting.join(60)
+    assert not starting.is_alive()

@@ -73,6 +73,16 @@ def test_fanout_reaches_every_server(rpc: Rpc) -> None:
     assert all(each.seen == ["all", "again"] for each in services)
 
 
+def test_fanout_reaches_servers_of_one_name(rpc: Rpc) -> None:
+    """As a service has them that listens twice in one process."""
+    transport = rpc.transport()
+    services = [Service(), Service()]
+    for service in services:
+        rpc.server(service, transport=transport)
+    rpc.client(fanout=True).cast({}, "echo", value="all")
+    until(lambda: [each.seen for each in services] == [["all"], ["all"]], "both")
+
+
 def test_fanout_to_nobody_is_no_error(rpc: Rpc) -> None:
     with Stopwatch() as watch:
         rpc.client(fanout=True).cast({}, "echo", value="hello?")

@@ -122,7 +122,9 @@ class Bus:
             if self._closing:
                 return
             self._closing = True
-            self._closing_by = time.monotonic() + FAREWELL
+            # a peer that has not opened the connection says no good-bye either
+            patience = FAREWELL if self.outbox.connected else 0
+            self._closing_by = time.monotonic() + patience
             self.subscriptions.close()
             self.outbox.close()
             if self._connection is not None:

@@ -279,6 +279,8 @@ class Subscription:
         for source in self.sources:
             source.detach()
         self.sources = []
+        self.ready.wake()
+        self.ended.wake()
 
     # -- inside --------------------------------------------------------------------
 
@@ -310,6 +312,7 @@ class Subscriptions:
         self._start = start
         self._lock = lock
         self._line: Line | None = None
+        self._closed = False
         self._subscriptions: list[Subscription] = []
 
     def __bool__(self) -> bool:
@@ -322,6 +325,8 @@ class Subscriptions:
         """Attach a subscription now, if the bus is up, and whenever it is."""
         self._start()
         with self._lock:
+            if self._closed:
+                return
             self._subscriptions.append(subscription)
             if self._line is not None:
                 subscription.up(self._line)
@@ -370,6 +375,7 @@ class Subscriptions:
 
     def close(self) -> None:
         """Nothing will be received any more."""
+        self._closed = True
         for subscription in self._subscriptions:
             subscription.detach()
         self._subscriptions.clear()

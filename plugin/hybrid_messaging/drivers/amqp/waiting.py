@@ -212,8 +212,9 @@ class _Wait:
             )
         if outbox.knows_of_nobody(outgoing, now):
             return outbox.unreachable(outgoing)
+        why = f"nobody had room for it {within}"
+        if self._deadline <= outgoing.since:
+            why = "there was no time to send it"
         return errors.make(
-            errors.ServersBusy,
-            outgoing.message.is_call,
-            f"{self._what()}: nobody had room for it {within}",
+            errors.ServersBusy, outgoing.message.is_call, f"{self._what()}: {why}"
         )

@@ -100,20 +100,30 @@ class _Way:
         left = message.deadline - time.monotonic()
         message.waiter.wait(max(0, min(SILENCE, left)))
 
+    def _fail_if_closed(self) -> bool:
+        """Fail if nothing is to be sent any more."""
+        if self._client.closed:
+            self._unavailable("the transport is closed")
+        return self._client.closed
+
     def _fail_if_blind(self, now: float) -> bool:
         """Fail if there is no way to learn who is there."""
+        if self._fail_if_closed():
+            return True
         client, message = self._client, self._message
         failure = client.directory.failure
-        if client.closed:
-            reason = "the transport is closed"
-        elif now >= message.deadline or (failure and message.retry == 0):
+        if now >= message.deadline or (failure and message.retry == 0):
             reason = f"no server known within {now - message.since:.1f} s: " + str(
                 failure or "no answer from the matchmaker"
             )
         else:
             return False
-        message.finish(errors.BusUnavailable(f"{message}: {reason}"))
+        self._unavailable(reason)
         return True
+
+    def _unavailable(self, reason: str) -> None:
+        message = self._message
+        message.finish(errors.BusUnavailable(f"{message}: {reason}"))
 
 
 class Sending(_Way):
@@ -279,6 +289,8 @@ class FanningOut(_Way):
             if message.state is State.DONE:
                 return
         unreached = self._send()
+        if unreached and self._fail_if_closed():
+            return
         if message.state is not State.DONE and not client.closed:
             self._await_confirmations()
         if unreached:

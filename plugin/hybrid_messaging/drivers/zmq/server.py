@@ -11,7 +11,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -267,30 +267,34 @@ class Server:
             return
         if key in self._unwanted:
             return
-        listener = self._listener(request.address)
-        if listener is None:
+        listeners = self._takers(request)
+        if not listeners:
             self._elsewhere(routing_id, request)
             return
         try:
             body = bodies.read_request(request.body)
         except bodies.MalformedBody as error:
-            LOG.warning("Refused a request on %s: %s", listener, error)
+            LOG.warning("Refused a request on %s: %s", listeners[0], error)
             self.answer(routing_id, wire.REFUSED, request.id, str(error).encode())
             return
-        listener.take(routing_id, request, body)
+        for listener in listeners:
+            listener.take(routing_id, request, body)
 
     def _nobody(self, routing_id: bytes, request: wire.Request) -> None:
         self.answer(routing_id, wire.NOBODY, request.id)
 
-    def _listener(self, address: bytes) -> Listener | None:
-        listeners = self._listeners.get(address)
+    def _takers(self, request: wire.Request) -> Sequence[Listener]:
+        """All listeners of an address for a fanout, otherwise the next in turn."""
+        listeners = self._listeners.get(request.address)
         if not listeners:
-            return None
+            return ()
+        if request.kind == wire.FANOUT:
+            return tuple(listeners)
         try:
             listeners.rotate()
-            return listeners[0]
+            return (listeners[0],)
         except IndexError:  # it has just been removed
-            return None
+            return ()
 
     def _mention_stranger(self) -> None:
         now = time.monotonic()
