@@ -309,3 +309,19 @@ def test_a_peer_cannot_write_lines_into_the_log(router: Router) -> None:
     peer_lines = [line for line in router.log().splitlines() if "forged" in line]
     assert len(peer_lines) >= 2
     assert all("connection " in line and len(line) < 1000 for line in peer_lines)
+
+
+def test_a_listener_that_was_stuck_is_waited_for_again(
+    router: Router, peer: Peer, other: Peer, stuck: Peer
+) -> None:
+    late = stuck.receiver(MULTICAST)
+    receiver = other.receiver(MULTICAST, credit=1000)
+    _fan_out(peer, other, receiver, CAPACITY + 1, settled=True)
+    assert _missed(router, stuck) == {f"M{MULTICAST}": 1}
+    late.grant(1000)
+    for number in range(CAPACITY):
+        assert stuck.accept(late) == str(number)
+    _fan_out(peer, other, receiver, 2 * CAPACITY, settled=True)
+    for number in range(2 * CAPACITY):
+        assert stuck.accept(late) == str(number)
+    assert _missed(router, stuck) == {f"M{MULTICAST}": 1}

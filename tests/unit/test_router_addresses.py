@@ -143,8 +143,18 @@ class _Listener:
             origin.queued()
         return self.room != "none"
 
+    def slows(self) -> bool:
+        return self.room == "soon"
+
     def miss(self) -> None:
         self.missed += 1
+
+
+def test_a_listener_that_is_slow_is_waited_for() -> None:
+    slow, other = _Listener("soon"), _Listener("credit")
+    _, forwarded = _multicast(other, slow)
+    assert not forwarded
+    assert not other.got and not slow.missed
 
 
 def _multicast(*listeners: _Listener) -> tuple[_Sender, bool]:

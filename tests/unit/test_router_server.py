@@ -19,7 +19,7 @@ from tests.functional.peer import Peer
 
 from hybrid_messaging.cli.router import Router as Command
 from hybrid_messaging.router import __main__ as main
-from hybrid_messaging.router import config, program, server
+from hybrid_messaging.router import config, links, program, server
 from hybrid_messaging.router.connection import MAX_LINKS, Connection
 from hybrid_messaging.router.management import Management
 
@@ -35,7 +35,12 @@ def serve() -> Iterator[Serve]:
 
         def start(**listener: Any) -> int:
             terms = config.Listener(port=0, **listener)
-            router = server.Router(config.RouterConfig(listeners=(terms,)))
+            router = server.Router(
+                config.RouterConfig(
+                    listeners=(terms,),
+                    addresses=(config.AddressRule("to/all", "multicast"),),
+                )
+            )
             router.table.put(Management(router))
             thread = threading.Thread(target=router.run)
             thread.start()
@@ -439,3 +444,43 @@ def _messages() -> Iterator[None]:
     before = logger.level, logger.propagate, list(logger.handlers)
     yield
     logger.level, logger.propagate, logger.handlers = before
+
+
+# -- multicasts --------------------------------------------------------------
+
+
+def test_a_burst_reaches_listeners_that_are_slower(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for what becomes of it, and there is room for a tenth of it."""
+    monkeypatch.setattr(links, "SLOW", 60)
+    port = serve(link_capacity=10)
+    with Peer(port) as peer, Peer(port) as other:
+        receiver = other.receiver("to/all")
+        sender = peer.sender("to/all")
+        sent, got = 0, []
+        while len(got) < 100:
+            while sent < 100 and sender.credit > 0:
+                peer.send(sender, str(sent), settled=True)
+                sent += 1
+            other.grant(receiver, 1)
+            got.append(other.accept(receiver))
+            peer.step(0.001)
+    assert got == [str(number) for number in range(100)]
+
+
+def test_who_takes_nothing_holds_up_a_burst_once(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "SLOW", 0.2)
+    port = serve(link_capacity=10)
+    with Peer(port) as peer, Peer(port) as other, Peer(port) as stuck:
+        stuck.receiver("to/all")
+        receiver = other.receiver("to/all", credit=1000)
+        sender = peer.sender("to/all")
+        for number in range(100):
+            peer.until(lambda: sender.credit > 0, "credit", 60)
+            peer.send(sender, str(number), settled=True)
+        assert [other.accept(receiver) for _ in range(100)] == [
+            str(number) for number in range(100)
+        ]

@@ -51,6 +51,9 @@ class Takes(Protocol):
         :param since: monotonic time since which it has waited; None: it has not
         """
 
+    def slows(self) -> bool:
+        """It has no room for a message, and may have some in a moment."""
+
     def miss(self) -> None:
         """It has not got a message that others have."""
 
@@ -266,8 +269,9 @@ _GRAVITY = {
 class Multicast(Address):
     """Every consumer with room gets each message.
 
-    A consumer without room misses what others take: one that is stuck must not stop
-    the rest. An unsettled message waits where nobody has room.
+    A consumer that is full and slow is waited for, for a moment: a burst reaches all.
+    One that is stuck misses what others take: it must not stop the rest. An unsettled
+    message waits where nobody has room.
     """
 
     distribution = "multicast"
@@ -276,6 +280,9 @@ class Multicast(Address):
         self, data: bytes, origin: Delivery | None, since: float | None = None
     ) -> bool:
         """Hand a message to every consumer that has room."""
+        for consumer in self.consumers:
+            if consumer.slows():
+                return False
         fanout = None if origin is None else Fanout(origin)
         missed = [
             consumer

@@ -33,6 +33,11 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds that a relay link waits for busy consumers before it passes over them.
 PATIENCE = 2.0
+#: A consumer that is full holds a multicast up as long as, in so many seconds, it
+#: takes at least this part of what may wait for it. Else it misses what others get,
+#: until half of what waits for it is gone.
+SLOW = 1.0
+PROGRESS = 1 / 4
 #: Seconds between two log lines about what one consumer misses.
 MISSED_PAUSE = 60.0
 #: Seconds between two looks for messages that need not wait any longer.
@@ -200,12 +205,10 @@ class Producer:
     def look_after(self, now: float) -> None:
         """Return what has waited too long for a consumer."""
         held = self.held
-        if held is None:
+        if held is None or self.retry():
             return
         if self.address is None and now - held.since >= PATIENCE:
             held.address.stalled = True
-            self.give_up()
-        elif held.deadline <= now:
             self.give_up()
 
     def close(self) -> None:
@@ -273,9 +276,12 @@ class Consumer:
     """
 
     __slots__ = (
+        "_full_since",
         "_largest",
         "_owner",
+        "_passed_over",
         "_settles",
+        "_taken",
         "_tell_at",
         "_tidy_at",
         "address",
@@ -314,6 +320,11 @@ class Consumer:
         self._settles = link.pn.remote_snd_settle_mode != link.pn.SND_SETTLED
         self._largest = link.max_message_size
         self._tell_at = self._tidy_at = 0.0
+        #: monotonic time at which it was found full, and what it has taken since
+        self._full_since: float | None = None
+        self._taken = 0
+        #: multicasts do not wait for it
+        self._passed_over = False
 
     def ready(self) -> bool:
         """A message can be sent at once."""
@@ -366,6 +377,21 @@ class Consumer:
             origin.context = self
         return True
 
+    def slows(self) -> bool:
+        """It has no room, and is only slow: others wait with it for a moment."""
+        if self._has_room() or self._passed_over:
+            return False
+        if self._tidy() and self._has_room():
+            return False
+        now = time.monotonic()
+        if self._full_since is not None and now < self._full_since + SLOW:
+            return True
+        if self._full_since is None or self._taken >= self.capacity * PROGRESS:
+            self._full_since, self._taken = now, 0
+            return True
+        self._passed_over = True
+        return False
+
     def _has_room(self) -> bool:
         return len(self.queue) < self.capacity and self.budget.may_queue
 
@@ -405,6 +431,9 @@ class Consumer:
                 item = queue.popleft()
                 self.budget.queued(-len(item.data))
                 self._send_queued(item, now)
+                self._taken += 1
+            if 2 * len(queue) <= self.capacity:
+                self._full_since, self._passed_over = None, False
         if self.address.waiting:
             self.address.pump()
         if self.link.draining and not self.queue:
