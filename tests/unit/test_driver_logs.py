@@ -108,3 +108,31 @@ def test_a_child_writes_its_own_lines(handler: Handler) -> None:
         written = logs.flush(PLENTY)
         os._exit(0 if written and len(handler.records) == 2 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_a_library_logs_in_a_thread_of_a_driver_is_written_elsewhere(
+    handler: Handler,
+) -> None:
+    library = logging.getLogger(f"{__name__}.library.connection")
+    logging.getLogger(f"{__name__}x.library").info("not adopted")
+    logs.adopt(__name__)
+    writers: list[str] = []
+    handler.act = lambda record: writers.append(threading.current_thread().name)
+
+    def log(own: bool) -> None:
+        if own:
+            logs.own_thread()
+        try:
+            raise ValueError("no good")
+        except ValueError:
+            library.exception("lost %s", ["a"])
+
+    for own in (True, False):
+        thread = threading.Thread(target=log, args=(own,), name="logs")
+        thread.start()
+        thread.join(PLENTY)
+        assert logs.flush(PLENTY)
+    assert writers == ["driver-log", "logs"]
+    assert [record.getMessage() for record in handler.records] == ["lost ['a']"] * 2
+    assert "no good" in logging.Formatter().format(handler.records[0])
+    library.filters.clear()

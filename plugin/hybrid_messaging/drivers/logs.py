@@ -5,7 +5,8 @@ A handler may send over the transport that has something to log: oslo.log's
 publish_errors does, and oslo.messaging's LoggingNotificationHandler. In a thread
 that holds a driver's lock, that would wait for itself; in one that reads or
 reconnects, it would wait for what that thread is about to do. So no driver calls a
-handler in its own threads or in those of its callers.
+handler in its own threads or in those of its callers. What libraries log in threads
+of a driver goes the same way, if the driver has adopted their loggers.
 """
 
 from __future__ import annotations
@@ -98,6 +99,14 @@ class Writer:
 _writer = Writer()
 
 
+def _settle(record: logging.LogRecord, failure: Any) -> None:
+    """Make a line text: a handler that keeps its records is to keep no connections."""
+    record.msg, record.args = record.getMessage(), None
+    record.exc_info = None
+    if failure:
+        record.exc_text = "".join(traceback.format_exception(*failure)).rstrip()
+
+
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]
 else:  # Python 3.10 knows it without brackets only
@@ -121,10 +130,7 @@ class Logger(_Adapter):
         record = logger.makeRecord(
             logger.name, level, path, line, msg, args, None, function
         )
-        # as text: a handler that keeps its records is to keep no connections
-        record.msg, record.args = record.getMessage(), None
-        if failure:
-            record.exc_text = "".join(traceback.format_exception(*failure)).rstrip()
+        _settle(record, failure)
         _writer.write(logger, record)
 
     def process(
@@ -132,6 +138,41 @@ class Logger(_Adapter):
     ) -> tuple[Any, MutableMapping[str, Any]]:
         """Change nothing."""
         return msg, kwargs
+
+
+_thread = threading.local()
+
+
+def own_thread() -> None:
+    """Mark the calling thread as one of a driver."""
+    _thread.own = True
+
+
+class _Adopted(logging.Filter):
+    """Has lines of a library that come from threads of drivers written elsewhere."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is to be written here and now."""
+        if not getattr(_thread, "own", False):
+            return True
+        _settle(record, record.exc_info)
+        _writer.write(self._logger, record)
+        return False
+
+
+def adopt(name: str) -> None:
+    """Have another thread write what a library logs in threads of drivers.
+
+    :param name: the library's, whose modules have been imported
+    """
+    for found, logger in list(logging.root.manager.loggerDict.items()):
+        ours = f"{found}.".startswith(f"{name}.")
+        if ours and isinstance(logger, logging.Logger):
+            logger.addFilter(_Adopted(logger))
 
 
 def get(name: str) -> Logger:

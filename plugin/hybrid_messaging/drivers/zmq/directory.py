@@ -229,6 +229,7 @@ class Directory:
     # -- its own thread ------------------------------------------------------
 
     def _run(self) -> None:
+        logs.own_thread()
         closing = False
         while not closing:
             closing = self._closing  # what was left to do until then is done once more

@@ -34,6 +34,7 @@ from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.zmq import names, wire
 
 LOG = logs.get(__name__)
+logs.adopt("redis")
 
 DEFAULT_PORTS = {"redis": 6379, "sentinel": 26379}
 _PREFIX = "hybrid-messaging:zmq:"
