@@ -30,6 +30,9 @@ class Told:
     def __init__(self) -> None:
         self.events: list[str] = []
 
+    def on_attach(self, route: Route) -> None:
+        self.events.append("attach")
+
     def on_credit(self, route: Route) -> None:
         if route.open:
             route.vacant = None
@@ -65,10 +68,11 @@ def test_nothing_is_known_before_the_peer_has_confirmed_the_link(route: Route) -
 
 
 def test_a_link_without_credit_says_after_a_while_that_nobody_listens(
-    route: Route,
+    route: Route, told: Told
 ) -> None:
     before = time.monotonic()
     route.on_open()
+    assert told.events == ["attach", "credit"]
     certain = route.deserted(0)
     assert certain is not None
     assert before + SETTLING <= certain <= time.monotonic() + SETTLING

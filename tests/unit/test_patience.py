@@ -40,6 +40,16 @@ def test_the_oldest_is_forgotten_first() -> None:
     assert waiting.until(2) == 32
 
 
+def test_what_the_bus_knows_of_a_departure_counts_more_than_what_was_seen() -> None:
+    waiting = Patience(30)
+    waiting.deserted("a", 40)  # before anybody has asked
+    assert waiting.missing("a", 100) == 70
+    waiting.deserted("a", 90)  # it was there in the meantime
+    assert waiting.missing("a", 100) == 120
+    waiting.found("a")
+    assert waiting.missing("a", 200) == 230
+
+
 def test_calls_that_follow_each_other_fail_one_at_a_time() -> None:
     waiting = Patience(30)
     assert waiting.missing("a", 100, began=100) == 130

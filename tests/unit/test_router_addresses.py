@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from hybrid_messaging.protocol.endpoint import (
 )
 from hybrid_messaging.router.addresses import AddressTable, Fanout, Origin, canonical
 from hybrid_messaging.router.config import OPENSTACK_ADDRESSES, AddressRule
+from hybrid_messaging.router.departures import LONGEST_NAME, MOST, Departures
 
 RULES = (
     AddressRule("openstack.org/om/rpc/multicast", "multicast"),
@@ -98,6 +100,47 @@ def test_an_unused_address_is_forgotten_but_not_its_counters() -> None:
     assert (table.messages_in, table.messages_out) == (3, 5)
     table.discard(address)
     assert table.messages_in == 3
+
+
+# -- who has left, and when ---------------------------------------------------------
+
+
+def test_it_is_remembered_when_the_last_consumer_has_left() -> None:
+    table, (one, two) = AddressTable(), (_Listener("none"), _Listener("none"))
+    address = table.obtain("a")
+    assert table.deserted_for(address) is None  # nobody has ever listened
+    table.add_consumer(address, one)
+    table.add_consumer(address, two)
+    table.remove_consumer(address, one)
+    assert table.deserted_for(address) is None
+    before = time.monotonic()
+    table.remove_consumer(address, two)
+    table.discard(address)
+    deserted_for = table.deserted_for(table.obtain("/a"))
+    assert deserted_for is not None
+    assert 0 <= deserted_for <= time.monotonic() - before
+    table.add_consumer(table.obtain("a"), one)
+    assert table.deserted_for(table.obtain("a")) is None
+
+
+def test_addresses_that_nobody_asks_for_again_are_not_remembered() -> None:
+    table, listener = AddressTable(), _Listener("none")
+    for address in (table.invent(), table.obtain("a" * (LONGEST_NAME + 1))):
+        table.add_consumer(address, listener)
+        table.remove_consumer(address, listener)
+        assert table.deserted_for(address) is None
+
+
+def test_the_address_that_was_deserted_first_is_forgotten_first() -> None:
+    departures = Departures()
+    for number in range(MOST):
+        departures.note(str(number), number)
+    departures.clear("0")
+    departures.note("0", MOST)  # it was there again
+    departures.note("new", MOST + 1)
+    assert departures.moment("1") is None
+    assert departures.moment("0") == MOST
+    assert departures.moment("2") == 2
 
 
 # -- multicasts: who decides, and when --------------------------------------------

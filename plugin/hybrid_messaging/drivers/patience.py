@@ -57,16 +57,30 @@ class Patience:
             it makes none: a cast may fail at any time
         :returns: monotonic time until which the caller waits
         """
-        absence = self._missing.get(target)
-        if absence is None:
-            absence = self._missing[target] = _Absence(moment)
-            if len(self._missing) > MOST:
-                del self._missing[next(iter(self._missing))]
+        absence = self._absence(target, moment)
         until = absence.since + self.seconds
         if began is None:
             return until
         # what fails after this call has begun does not hold it up any longer
         return max(until, min(absence.failed, began) + PACE)
+
+    def deserted(self, target: Hashable, moment: float) -> None:
+        """Note when a target has lost its last listener, as the bus knows it.
+
+        That counts, whenever this process has first seen that nobody was there:
+        somebody may have come and left since.
+
+        :param moment: monotonic time
+        """
+        self._absence(target, moment).since = moment
+
+    def _absence(self, target: Hashable, moment: float) -> _Absence:
+        absence = self._missing.get(target)
+        if absence is None:
+            absence = self._missing[target] = _Absence(moment)
+            if len(self._missing) > MOST:
+                del self._missing[next(iter(self._missing))]
+        return absence
 
     def failed(self, target: Hashable, moment: float) -> None:
         """Note that a call to a missing target has failed."""

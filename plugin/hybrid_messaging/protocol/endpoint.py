@@ -178,6 +178,11 @@ class Link:
         return self.pn.name
 
     @property
+    def remote_properties(self) -> dict[str, Any]:
+        """The properties of the peer's attach, with plain strings as keys."""
+        return _properties(self.pn)
+
+    @property
     def credit(self) -> int:
         return 0 if self.closed else lib.pn_link_credit(self.raw)
 
@@ -570,13 +575,7 @@ class Endpoint:
     @property
     def remote_properties(self) -> dict[str, Any]:
         """The properties of the peer's Open, with plain strings as keys."""
-        try:
-            found: Any = self.connection.remote_properties
-        except Exception:  # whatever a stranger's bytes lead to
-            found = None
-        if not isinstance(found, dict):
-            return {}
-        return {str(key): value for key, value in found.items()}
+        return _properties(self.connection)
 
     @property
     def relays_anonymously(self) -> bool:
@@ -870,6 +869,16 @@ class Endpoint:
         if not self.closed:
             self.closed = True
             self.handler.on_close(self, reason)
+
+
+def _properties(pn: proton.Connection | proton.Link) -> dict[str, Any]:
+    try:
+        found: Any = pn.remote_properties
+    except Exception:  # whatever a stranger's bytes lead to
+        found = None
+    if not isinstance(found, dict):
+        return {}
+    return {str(key): value for key, value in found.items()}
 
 
 def _withdrawn(delivery: Any) -> bool:

@@ -51,7 +51,6 @@ _FUNCTIONS = (
     "pn_session_head",
     "pn_session_next",
     "pn_session_outgoing_bytes",
-    "pn_link_open",
     "pn_link_credit",
     "pn_link_unsettled",
     "pn_link_queued",

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
 from hybrid_messaging.protocol.endpoint import RELEASED, Delivery, Outcome
 from hybrid_messaging.protocol.proton_c import lib
 from hybrid_messaging.router.config import AddressRule
+from hybrid_messaging.router.departures import Departures
 
 
 class Gives(Protocol):
@@ -323,6 +325,7 @@ class AddressTable:
         }
         self._default = _DISTRIBUTIONS[default]
         self._addresses: dict[str, Address] = {}
+        self._departures = Departures()
         self._retired_in = 0
         self._retired_out = 0
         #: messages that arrived settled, how often a message found no taker, or a
@@ -367,6 +370,25 @@ class AddressTable:
         """Add an address."""
         self._addresses[address.name] = address
         return address
+
+    def add_consumer(self, address: Address, consumer: Takes) -> None:
+        """Attach a consumer to an address."""
+        self._departures.clear(address.name)
+        address.add_consumer(consumer)
+
+    def remove_consumer(self, address: Address, consumer: Takes) -> None:
+        """Detach a consumer from an address; if it was the last, remember when."""
+        address.remove_consumer(consumer)
+        if address.shared and not address.consumers:
+            self._departures.note(address.name, time.monotonic())
+
+    def deserted_for(self, address: Address) -> float | None:
+        """For how long an address has had no consumer.
+
+        :returns: seconds; None: it has one, never had one, or that was too long ago
+        """
+        moment = self._departures.moment(address.name)
+        return None if moment is None else time.monotonic() - moment
 
     def close(self) -> None:
         """Ask for nothing new: only replies are to come in from now on."""

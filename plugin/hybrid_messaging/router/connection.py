@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import proton
 
+from hybrid_messaging.protocol import desertion
 from hybrid_messaging.protocol.endpoint import (
     ANONYMOUS_RELAY,
     MAX_MESSAGE,
@@ -21,7 +22,6 @@ from hybrid_messaging.protocol.endpoint import (
     Receiver,
     Sender,
 )
-from hybrid_messaging.protocol.proton_c import lib
 from hybrid_messaging.router import PRODUCT, VERSION
 from hybrid_messaging.router.addresses import Address, AddressTable
 from hybrid_messaging.router.budget import Budget
@@ -309,7 +309,7 @@ class Connection(Handler):
         consumer = Consumer(self, self.budget, link, address, table, capacity)
         link.context = consumer
         self.consumers.add(consumer)
-        address.add_consumer(consumer)
+        table.add_consumer(address, consumer)
         return None
 
     def _add_producer(self, link: Receiver) -> tuple[str, str] | None:
@@ -324,6 +324,9 @@ class Connection(Handler):
         if target.address:
             address = table.obtain(target.address)
             link.pn.target.address = target.address
+            deserted_for = table.deserted_for(address)
+            if deserted_for is not None:
+                link.pn.properties = desertion.encode(deserted_for)
         link.pn.max_message_size = MAX_MESSAGE
         _answer(link)
         capacity = self.terms.listener.link_capacity
@@ -374,4 +377,4 @@ def _answer(link: Link) -> None:
     # distribution mode, durability or a time of expiry (AMQP 1.0, part 3, 3.5). The
     # other one is the peer's to describe.
     link.pn.snd_settle_mode = link.pn.remote_snd_settle_mode
-    lib.pn_link_open(link.raw)
+    link.pn.open()

@@ -487,7 +487,7 @@ class Consumer:
         """The link has gone, and what was sent on it and is not settled is lost."""
         lost = self.link.deliveries
         queue, self.queue = self.queue, deque()
-        self.address.remove_consumer(self)
+        self.table.remove_consumer(self.address, self)
         for delivery in lost:
             _conclude(delivery.context, RECEIVER_LOST)
         for item in queue:

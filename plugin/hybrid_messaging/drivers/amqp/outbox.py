@@ -21,7 +21,7 @@ from hybrid_messaging.drivers.amqp.line import Line
 from hybrid_messaging.drivers.amqp.outgoing import Message, Outgoing, State
 from hybrid_messaging.drivers.amqp.route import Route
 from hybrid_messaging.drivers.patience import Patience
-from hybrid_messaging.protocol import codec
+from hybrid_messaging.protocol import codec, desertion
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
     MAX_MESSAGE,
@@ -350,6 +350,14 @@ class Outbox:
             self.drain(route)
 
     # -- what the peer says ------------------------------------------------------
+
+    def on_attach(self, route: Route) -> None:
+        """The peer has confirmed a link; a router may say when its listeners left."""
+        if self._line is None or not self._line.routing or route.link is None:
+            return
+        seconds = desertion.decode(route.link.remote_properties)
+        if seconds is not None:
+            self._patience.deserted(route.target, time.monotonic() - seconds)
 
     def on_credit(self, route: Route) -> None:
         """The peer may have granted credit: somebody listens."""

@@ -19,6 +19,9 @@ SETTLING = 0.25
 class Events(Protocol):
     """Who is told what the peer does with a route's link."""
 
+    def on_attach(self, route: Route) -> None:
+        """The peer has confirmed the link, and may know more of its address."""
+
     def on_credit(self, route: Route) -> None:
         """The peer may have granted credit: somebody listens."""
 
@@ -116,6 +119,7 @@ class Route:
         self.attached = True
         self.vacant = time.monotonic()
         self.known = self.vacant + SETTLING
+        self._events.on_attach(self)
         self._events.on_credit(self)
 
     def on_close(self, condition: str) -> None:
