@@ -9,10 +9,8 @@ from hybrid_messaging.drivers.patience import Patience
 
 def test_patience_counts_from_the_first_look_and_is_shared() -> None:
     waiting = Patience(30)
-    assert waiting.until("a") is None
     assert waiting.missing("a", 100) == 130
     assert waiting.missing("a", 125) == 130
-    assert waiting.until("a") == 130
     assert waiting.missing("b", 125) == 155
 
 
@@ -21,7 +19,6 @@ def test_a_listener_ends_it() -> None:
     waiting.missing("a", 100)
     waiting.found("a")
     waiting.found("never missed")
-    assert waiting.until("a") is None
     assert waiting.missing("a", 200) == 230
 
 
@@ -29,15 +26,16 @@ def test_the_loss_of_the_bus_ends_it() -> None:
     waiting = Patience(30)
     waiting.missing("a", 100)
     waiting.forget()
-    assert waiting.until("a") is None
+    assert waiting.missing("a", 200) == 230
 
 
 def test_the_oldest_is_forgotten_first() -> None:
     waiting = Patience(30)
     for number in range(patience.MOST + 2):
         waiting.missing(number, number)
-    assert waiting.until(0) is waiting.until(1) is None
-    assert waiting.until(2) == 32
+    newest = patience.MOST + 1
+    assert waiting.missing(2, newest) == 32
+    assert waiting.missing(0, newest) == waiting.missing(1, newest) == newest + 30
 
 
 def test_what_the_bus_knows_of_a_departure_counts_more_than_what_was_seen() -> None:

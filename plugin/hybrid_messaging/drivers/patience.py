@@ -44,7 +44,7 @@ class Patience:
     """
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+        self._seconds = seconds
         self._missing: dict[Hashable, _Absence] = {}
 
     def missing(
@@ -58,7 +58,7 @@ class Patience:
         :returns: monotonic time until which the caller waits
         """
         absence = self._absence(target, moment)
-        until = absence.since + self.seconds
+        until = absence.since + self._seconds
         if began is None:
             return until
         # what fails after this call has begun does not hold it up any longer
@@ -91,14 +91,6 @@ class Patience:
     def found(self, target: Hashable) -> None:
         """Note that somebody listens on a target."""
         self._missing.pop(target, None)
-
-    def until(self, target: Hashable) -> float | None:
-        """Return the monotonic time until which callers wait.
-
-        :returns: None if the target is not known to be without listeners
-        """
-        absence = self._missing.get(target)
-        return None if absence is None else absence.since + self.seconds
 
     def forget(self) -> None:
         """Note that the bus was lost: what was seen there says nothing any more."""

@@ -35,8 +35,6 @@ class Waiter:
         """
         if timeout is None:
             return self._lock.acquire()
-        return (
-            self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
-            if (timeout > 0)
-            else self._lock.acquire(blocking=False)
-        )
+        if timeout > 0:
+            return self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+        return self._lock.acquire(blocking=False)

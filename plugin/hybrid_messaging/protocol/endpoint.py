@@ -106,7 +106,7 @@ NO_OUTCOME = Outcome(0)
 
 
 class Handler(Protocol):
-    """What an endpoint tells its owner, from within receive(), tick() and flush()."""
+    """What an endpoint tells its owner, from within its own methods."""
 
     def on_open(self, endpoint: Endpoint) -> None:
         """The peer has opened the connection."""
@@ -741,7 +741,6 @@ class Endpoint:
             self._drop(link, delivery)
             return True
         size = lib.pn_delivery_pending(delivery)
-        data = b""
         if size <= MAX_FRAME:
             lib.pn_link_recv(raw, self._input_at, size)
             data = ctypes.string_at(self._input_at, size)

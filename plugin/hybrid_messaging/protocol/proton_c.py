@@ -7,8 +7,8 @@ microsecond. In a process with other busy threads that costs up to a switch
 interval (5 ms) per function, tens of which make a message. Called through
 ctypes with the lock held, a function costs 0.2 µs however busy the rest is.
 
-Objects are addresses (int) here; `address()` and `wrap()` lead from
-python-qpid-proton's objects to them and back.
+Objects are addresses (int) here; `address()` leads from
+python-qpid-proton's objects to them, and `wrap_…()` back.
 """
 
 from __future__ import annotations

@@ -24,9 +24,7 @@ from oslo_utils import eventletutils
 
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.amqp import failures, security
-from hybrid_messaging.drivers.amqp.failures import (
-    ConnectionFailed,
-)
+from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.turns import Turns

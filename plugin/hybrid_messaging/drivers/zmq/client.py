@@ -173,10 +173,6 @@ class Client:
         for first in range(0, len(wanted), _BATCH):
             self._socket.do(self._begin_to_connect, wanted[first : first + _BATCH])
 
-    @property
-    def options(self) -> Any:
-        return self._options
-
     def connected(self) -> int:
         """To how many processes there is a connection."""
         return sum(peer.up for peer in self.routes.peers())
