@@ -31,7 +31,7 @@ MAY_SEND = {
     "workers",
 }
 #: Parts whose modules import each other one way, for type checks as well.
-ONE_WAY = {"drivers/amqp", "drivers/zmq", "protocol", "router"}
+ONE_WAY = {"drivers", "protocol", "router"}
 #: What each part of the package may import of the others. The drivers and the
 #: router are imported by services and run beside them: they bring nothing along.
 MAY_IMPORT = {

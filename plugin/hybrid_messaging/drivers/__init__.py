@@ -1,2 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The oslo.messaging drivers: all that a service imports of this package."""
+"""The oslo.messaging drivers: all that a service imports of this package.
+
+amqp/       `amqp://`
+zmq/        `zmq://`
+opts        the options of both
+
+Both use:
+
+oslo        oslo.messaging's driver interface; imported nowhere else
+bodies      requests, notifications and replies as JSON text
+errors      why a message did not get through: what callers catch
+timeouts    the times that callers give, checked
+patience    how long callers wait for a target that nobody listens on
+listeners   what oslo.messaging's servers get from a driver
+turns       which thread reads a socket
+combining   a lock whose holder does the work of others, too
+waiter      one thread waits, another wakes it
+forks       gives up in a child process what is its parent's
+logs        log lines, written by a thread of their own
+"""

@@ -53,13 +53,13 @@ class CombiningLock:
         self._catch_up()
 
     def renew(self) -> None:
-        """In a child of a fork: who holds the lock is not here, nor is its work."""
+        """Start anew in a child of a fork: the lock and the work are its parent's."""
         self._lock = threading.Lock()
         self._work.clear()
 
     def _catch_up(self) -> None:
-        # Whoever finds the lock taken has left its work before it looked; the
-        # holder looks for work after it let go: one of the two sees the other.
+        # A thread that finds the lock taken has left its work before it looked. The
+        # holder looks for work after it has let go. So one of the two does the work.
         while self._work and self._lock.acquire(blocking=False):
             try:
                 self._do_work()

@@ -103,7 +103,7 @@ class PollingListener(oslo.PollStyleListener):
     def stop(self) -> None:
         self._inbox.stop()
         self._stopped = True
-        self._messages.put(None)  # wakes who waits for messages
+        self._messages.put(None)  # wakes a thread that waits in poll()
 
     def cleanup(self) -> None:
         self._inbox.cleanup()

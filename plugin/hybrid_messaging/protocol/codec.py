@@ -382,6 +382,6 @@ def peek_ttl(data: bytes) -> float | None:
             return None
         fields, _ = _fields(data, at)
     except (IndexError, struct.error, ValueError, TypeError):
-        return None  # whoever reads it will say so
+        return None  # the receiver will say so
     ttl = fields[2] if len(fields) > 2 else None
     return ttl / 1000 if type(ttl) is int and ttl >= 0 else None

@@ -6,8 +6,8 @@ objects. Transfers and dispositions are frequent, so they go straight to
 qpid-proton's C functions (`proton_c`): its Python wrappers for events and
 deliveries cost several times the encoding they wrap.
 
-An endpoint is not thread-safe: whoever shares one between threads holds a
-lock around every call.
+An endpoint is not thread-safe: threads that share one hold a lock around every
+call.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Handler(Protocol):
     def on_withdrawn(self, delivery: Delivery) -> None:
         """The peer has settled a delivery of its own before we did.
 
-        One that it settles before `on_message` has told of it never is told.
+        One that it settles before `on_message` could tell of it is not told at all.
         """
 
 
@@ -217,8 +217,8 @@ class Link:
         self._deliveries.clear()
 
     def _let_go(self) -> None:
-        # Here and now: whoever drops its last reference to us later may be in
-        # another thread, and qpid-proton must not free a link there.
+        # Here and now: the last reference to us may be dropped in another thread, and
+        # qpid-proton must not free a link there.
         self.closed = True
         self._pn = self.session = None
 
@@ -552,7 +552,7 @@ class Endpoint:
     def abandon(self) -> None:
         """Free all that qpid-proton keeps; no other call may follow.
 
-        Freed in the thread that calls this, whoever still refers to parts of it.
+        Freed in the thread that calls this, even if others still refer to parts of it.
         """
         self.closed = True
         self._partial.clear()

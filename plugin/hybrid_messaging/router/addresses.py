@@ -57,7 +57,7 @@ class Takes(Protocol):
         """It has no room for a message, and may have some in a moment."""
 
     def miss(self) -> None:
-        """It has not got a message that others have."""
+        """Note that it has missed a message that others have."""
 
 
 class Address:
@@ -198,8 +198,8 @@ class Dynamic(Address):
 class Fanout:
     """The one outcome of a message that goes to several consumers.
 
-    Those decide that have it. A copy that still waits for credit delays the outcome
-    only as long as nobody else has one.
+    The consumers that have it decide. A copy that still waits for credit delays the
+    outcome only as long as nobody else has one.
     """
 
     __slots__ = ("_outcome", "_waiting", "_with", "copies", "origin", "state")

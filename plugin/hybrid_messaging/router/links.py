@@ -396,9 +396,9 @@ class Consumer:
         return len(self.queue) < self.capacity and self.budget.may_queue
 
     def _has_enough(self) -> bool:
-        """The peer is to decide on some copies of multicasts before it gets more.
+        """The peer gets no more copies of multicasts before it decides on some.
 
-        Else one that never does would use up the credit of those who send them.
+        One that never does would otherwise use up the credit of their senders.
         """
         return 2 * self.link.unsettled >= self.capacity
 

@@ -11,7 +11,7 @@ outgoing        a message that is sent, and where it is
 waiting         the threads that wait for what becomes of it
 subscription    the addresses that a listener receives from
 duties          what is to be done later
-outages         what the log says of them
+outages         what the log says when a connection goes or comes
 connection    one connection to one host, from its handshakes to its end
 line          what is known of a connection that is up
 failures      why there is none, in words

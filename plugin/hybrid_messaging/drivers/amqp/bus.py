@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lasting side of a transport: it connects, and connects again.
 
-One thread reads. Every other thread that has something to send does so itself,
-under the lock, and sleeps only for what it needs: an outcome or a reply. So a
-call costs one hand-over between threads on each side, not one per step.
+Every thread that has something to send does so itself, under the lock, and sleeps
+only for what it needs: an outcome or a reply. One thread reads: that of the bus, or a
+caller that is alone (`hybrid_messaging.drivers.turns`). So a call costs one hand-over
+between threads on each side at the most, not one per step.
 
 What goes through the bus is the business of its parts: the outbox for what is
 sent, the subscriptions for what is received. They get what they need, not the
@@ -301,7 +302,7 @@ class Bus:
 
 
 def _properties() -> dict[str, Any]:
-    """How we introduce ourselves, for whoever looks at the bus' connections."""
+    """The properties of our Open, by which people know this process on the bus."""
     return {
         "product": "hybrid-messaging",
         "process": Path(sys.argv[0] if sys.argv else sys.executable).name,

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One connection to one host, from its handshakes to its end.
 
-A connection never comes back: what outlives it is the bus' business. All
-methods but `connect`, `serve` and `read_while` are called with the bus' lock
-held, by whichever thread has something to say; `serve` runs in the bus' own
-thread.
+A connection never comes back: what outlives it is the bus' business. `connect` and
+`serve` run in the bus' own thread, `read_while` in that of a caller. The comments say
+which of the other methods are called with the bus' lock held.
 """
 
 from __future__ import annotations
@@ -255,11 +254,7 @@ class Connection:
             self._turns.leave()
         return not self._closing
 
-    def due_by(self, moment: float) -> None:
-        """The owner's next duty is due by then; called with the lock held."""
-        if moment < self._due:
-            self._due = moment
-            self._turns.call()
+    # -- in the thread that reads ----------------------------------------
 
     def _read(self) -> bool:
         """Read a chunk; return whether there was one."""
@@ -282,7 +277,7 @@ class Connection:
                 if self._pin is None or self._is_pinned(self._pin):
                     self.flush()
             except Exception as error:
-                # whoever reads, it is the connection that fails of this
+                # the connection fails of this, and not the thread that has read
                 LOG.exception("%s has said something unexpected", self.host)
                 self._failure = f"has said something unexpected ({error})"
                 self._end_soon()
@@ -319,6 +314,12 @@ class Connection:
         return failures.of_ending(self.host, self._failure, reason)
 
     # -- in any thread, with the lock held -------------------------------
+
+    def due_by(self, moment: float) -> None:
+        """The owner's next duty is due by then."""
+        if moment < self._due:
+            self._due = moment
+            self._turns.call()
 
     def flush(self) -> None:
         """Hand what the endpoint has to say to the network, without waiting."""

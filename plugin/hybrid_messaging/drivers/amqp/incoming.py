@@ -272,7 +272,7 @@ class Inbox:
         self._desk = desk
         self._kind = kind
         self._hand_over = hand_over
-        #: Who takes a message out of here decides on it: set.remove() is one step.
+        #: The thread that takes a message out decides on it: set.remove() is atomic.
         self._waiting: set[Incoming] = set()
         #: messages that have not begun, by what became of them
         self.dropped: collections.Counter[Stage] = collections.Counter()

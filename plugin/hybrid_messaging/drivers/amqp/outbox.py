@@ -39,7 +39,7 @@ RELAY = "relay"
 #: Marks the routes of messages that go by a link in a session of its own.
 _APART = "apart"
 
-#: Seconds that a fanout to nobody is kept: a listener that has just come shall get it.
+#: Seconds that a fanout without listeners is kept, for one that has just come.
 LINGERING = 1.0
 #: Seconds before a reply address that the bus has detached is asked for again.
 REPLIES_DELAY = 1.0
@@ -150,7 +150,7 @@ class Outbox:
         """End a message that its sender does not want to wait for any longer.
 
         If the peer has it and has not said what became of it, it is withdrawn:
-        settled, so that nobody executes it who has not begun.
+        settled, so that a server that has not begun does not execute it.
         """
         route: Route | None = outgoing.route
         if route is not None and outgoing.state is State.QUEUED:

@@ -17,7 +17,7 @@ SETTLING = 0.25
 
 
 class Events(Protocol):
-    """Who is told what the peer does with a route's link."""
+    """Is told what the peer does with a route's link."""
 
     def on_attach(self, route: Route) -> None:
         """The peer has confirmed the link, and may know more of its address."""
@@ -66,8 +66,8 @@ class Route:
         self.known = 0.0
         self.queue: collections.deque[Outgoing] = collections.deque()
         self.used = time.monotonic()
-        #: its credit was used by messages whose fate nobody is told: they may be
-        #: with somebody who is slow
+        #: the last message was pre-settled: that there is no credit may mean that a
+        #: listener is slow, and not that there is none
         self.blind = False
         #: why the peer did not want the last link
         self.refusal = ""

@@ -165,8 +165,8 @@ def _sasl(
     connection: proton.Connection,
 ) -> None:
     sasl = transport.sasl()
-    # As with every other transport URL, whoever wants the password encrypted
-    # on the wire switches TLS on.
+    # As with every other transport URL, the password is encrypted on the wire only
+    # where TLS is switched on.
     sasl.allow_insecure_mechs = True
     if options.sasl_config_dir:
         sasl.config_path(options.sasl_config_dir)

@@ -146,7 +146,7 @@ class _Wait:
             if now >= gives_up or not outgoing.may_retry():
                 outbox.give_up(outgoing)
                 return
-        self._waiting.pause(outgoing, 0)  # who has read has left a wake-up
+        self._waiting.pause(outgoing, 0)  # uses up the wake-up of its return
         self._waiting.pause(outgoing, min(self._pause, gives_up - now))
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         self._look_up = time.monotonic() + SETTLING

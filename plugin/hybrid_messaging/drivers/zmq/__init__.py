@@ -4,20 +4,22 @@
 driver      what oslo.messaging calls
 incoming    what a service gets: requests, and the inbox of a listener
 server      the listening side: one socket, bound, for all listeners
-backlog     what waits for services to begin it, and who waits for room
+backlog     requests that services have not begun, and senders that wait for room
 client      the sending side: one socket, connected to every server in use
-sending     a thread's way with one message, to one server or to all
+sending     how a thread sends one message, to one server or to all
 message     a message on its way
-routes      whom messages can go to, and how long they wait for somebody
+routes      the listeners that messages can go to, and how long they wait for one
 peer        a server's process and its listeners, as clients see them
 sockets     one ZeroMQ socket that the threads of a process share
+contexts    the ZeroMQ context of this process
 libzmq      sends and receives messages, quickly
+names       the addresses of host names
 wire        what is in the frames
 keys        CURVE keys in a directory
-gatekeeper  who may connect
-proxy       what passes messages on, in a process of its own
-proxies     how clients find and use that
-directory   who serves which topic, kept up to date
-matchmaker  where that is written down: Redis, or a file
+gatekeeper  admits clients by their keys
+proxy       passes messages on, in a separate process
+proxies     how clients find and use proxies
+directory   the servers of each topic, kept up to date
+matchmaker  where servers register: Redis, or a file
 options     [oslo_messaging_zmq], [matchmaker_redis]
 """

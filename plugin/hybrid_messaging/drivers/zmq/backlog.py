@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The requests of a process that its services have not begun, and room for more.
 
-Who finds no room is remembered, and is told when there is some: nobody has to ask
-again and again.
+A sender that finds no room is remembered, and is told when there is some: it need not
+ask again and again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Hashable, Iterator
 from enum import Enum, auto
 from typing import Protocol
 
-#: Who has sent a request, and its id there.
+#: The routing id of the client that has sent a request, and its id there.
 Key = tuple[bytes, int]
 
-#: How many of those that found no room are remembered, for each listener.
+#: How many requests that found no room are remembered, for each listener.
 REMEMBERED = 1000
 
 
@@ -45,7 +45,7 @@ class Entry(Protocol):
 
 
 class Refused:
-    """Those that found no room, in order; of too many the first are forgotten."""
+    """Requests that found no room, in order; of too many, the first is forgotten."""
 
     def __init__(self) -> None:
         self._keys: dict[Key, int] = {}
@@ -64,7 +64,7 @@ class Refused:
         self._keys.pop(key, None)
 
     def pop(self, number: int, size: float) -> list[Key]:
-        """Those whose turn it is, and forget them.
+        """Return those whose turn it is, and forget them.
 
         :param number: how many may come
         :param size: how many bytes they may bring; one may always
@@ -96,7 +96,7 @@ class Backlog:
         self._bytes = 0
         #: by the listener that had no room
         self._refused: dict[Hashable, Refused] = {}
-        #: those for whose bytes the process had no room
+        #: those for whose bytes there was no room in the process
         self._oversized = Refused()
 
     def add(self, entry: Entry, remember: bool) -> bool:

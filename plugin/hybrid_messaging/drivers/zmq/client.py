@@ -152,7 +152,7 @@ class Client:
         self._socket.do(self._withdraw, message)
 
     def _tend(self) -> None:
-        """The directory has looked who is there."""
+        """Learn from the directory which servers have come or gone."""
         if self.routes.tend():
             self._socket.do(self._tell_all)
         now = time.monotonic()

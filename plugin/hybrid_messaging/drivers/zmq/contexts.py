@@ -40,7 +40,7 @@ class Contexts:
             return self._context
 
     def gatekeeper(self) -> Gatekeeper:
-        """Return who answers for the sockets of the context, for one of its users."""
+        """Return the gatekeeper of the context, for one of its users."""
         with self._lock:
             if self._gatekeeper is None:
                 assert self._context is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process knows of who serves which topic, and what it tells of itself.
+"""The servers of each topic, as far as a process knows, and the listeners of its own.
 
 One thread speaks with the matchmaker. Everybody else looks at what it has last
 found, or waits for it to look again: what many want at once is asked once. While
@@ -40,13 +40,13 @@ RETRY_INTERVAL = 0.25
 PATIENCE = 5.0
 #: Seconds that the end of registrations may take when the directory is closed.
 FAREWELL = 1.0
-#: Seconds for which servers are believed to be there that a matchmaker has forgotten
-#: together with everything else: they write themselves down again meanwhile.
+#: Seconds for which servers count as registered that a matchmaker has forgotten
+#: together with everything else: they register again meanwhile.
 BELIEVED = 10.0
 
 
 class Listing:
-    """Who serves a topic."""
+    """The servers of a topic."""
 
     __slots__ = (
         "__weakref__",
@@ -62,7 +62,7 @@ class Listing:
     def __init__(self, reading: Reading, since: float, former: Listing | None) -> None:
         self.version = reading.version
         self.epoch = reading.epoch
-        #: servers of whom only the matchmaker's former memory has known
+        #: servers that the matchmaker has known before it lost its memory
         self.believed: tuple[Record, ...] = ()
         #: monotonic time
         self.believed_until = math.inf
@@ -127,7 +127,7 @@ class Directory:
     # -- any thread ----------------------------------------------------------
 
     def known(self, topic: str) -> Listing | None:
-        """Who serves a topic, as far as is known; None if nobody has asked for long."""
+        """Return the known servers of a topic; None if nobody has asked for long."""
         return self._listings.get(topic)
 
     def ask(self, topic: str, waiter: Waiter) -> None:
@@ -149,21 +149,21 @@ class Directory:
             )
 
     def away(self, connected: list[bool]) -> bool:
-        """Whether it is not for want of a server that nobody takes a message.
+        """Whether a message fails for want of proxies, and not of a server.
 
-        :param connected: whether each of those is that it could go to
+        :param connected: of each listener that it could go to, whether it is connected
         """
         return False
 
     def assigned(self, topic: str, server: str) -> Record | None:
-        """What a server has to be, if that is not up to it.
+        """Return the record that the matchmaker prescribes for a server, if it does.
 
         :raises MatchmakerAway: that cannot be found out
         """
         return self._matchmaker.assigned(topic, server)
 
     def register(self, entries: Iterable[Entry]) -> None:
-        """Tell that servers are there, now and until they are gone."""
+        """Register servers, and renew that until they are unregistered."""
         with self._lock:
             self._own.update(entries)
             self._unwritten.update(entries)
@@ -171,7 +171,7 @@ class Directory:
         self._settle()
 
     def unregister(self, entries: Iterable[Entry]) -> None:
-        """Tell that servers are there no more."""
+        """Unregister servers."""
         with self._lock:
             self._own.difference_update(entries)
             self._unwritten.difference_update(entries)
@@ -190,9 +190,9 @@ class Directory:
             LOG.warning("%s: no answer, trying on", self._matchmaker)
 
     def close(self) -> None:
-        """Tell that our servers are there no more, and let go of everything.
+        """Unregister our servers, and let go of everything.
 
-        What the matchmaker does not hear by itself in a moment, it has to find out.
+        If the matchmaker does not answer in a moment, the registrations expire.
         """
         with self._lock:
             self._closing = True
@@ -264,7 +264,7 @@ class Directory:
             try:
                 follower()
             except Exception:
-                LOG.exception("Who follows the matchmaker failed")
+                LOG.exception("A follower of the directory failed")
 
     def _is_there(self) -> None:
         if self.failure is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may connect: answers what ZeroMQ asks about the keys of clients.
+"""Admits clients by their keys: answers what ZeroMQ asks about them.
 
 Source: ZAP, https://rfc.zeromq.org/spec/27/, and for CURVE
 https://rfc.zeromq.org/spec/25/. ZeroMQ asks over a socket within the process, of
@@ -54,11 +54,11 @@ class Gatekeeper:
         self._trusting[domain] = keys
 
     def leave(self, domain: bytes) -> None:
-        """A socket is no more."""
+        """Forget a socket."""
         self._trusting.pop(domain, None)
 
     def close(self) -> None:
-        """Let go of everything: it is no more to be asked."""
+        """Answer no more, and let go of everything."""
         os.eventfd_write(self._ends, 1)
         self._thread.join()
         os.close(self._ends)
@@ -72,7 +72,7 @@ class Gatekeeper:
                 try:
                     self._take()
                 except zmq.ZMQError:
-                    LOG.exception("Nobody gets in any more whose key is to be seen")
+                    LOG.exception("No client with a key can connect any more")
                     return
                 if any(key.fd == self._ends for key, _ in selector.select()):
                     return

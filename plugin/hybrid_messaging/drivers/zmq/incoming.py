@@ -76,6 +76,7 @@ class Incoming(oslo.RpcIncomingMessage):
 class Inbox:
     """Takes the requests of one listener, as long as it has room for them.
 
+    :param server_side: gets the requests
     :param topic: its name in the directory
     :param server: the listener's own name
     :param hand_over: called with every request

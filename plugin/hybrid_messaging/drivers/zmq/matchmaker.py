@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where it is written down who serves what: in Redis, or in a file.
+"""Where servers register for their topics, and clients find them: Redis, or a file.
 
 In Redis, the servers of a topic are a sorted set, in which each has as its score
 the time, by Redis' clock, until which it is to be kept. Servers renew that, remove
@@ -82,7 +82,7 @@ Entry = tuple[str, Record]
 
 
 class Reading(NamedTuple):
-    """Who serves a topic."""
+    """The servers of a topic."""
 
     version: str
     records: tuple[Record, ...]
@@ -107,21 +107,21 @@ class Matchmaker(Protocol):
     """
 
     def assigned(self, name: str, server: str) -> Record | None:
-        """Return what a server has to be, if that is not up to it."""
+        """Return the record that is prescribed for a server, if one is."""
 
     def write(self, entries: Sequence[Entry], expire: int, new: bool) -> str:
-        """Tell that servers are there. Clients hear of it if that was not known.
+        """Register servers, or renew that. Clients hear of those that are new.
 
         :param expire: seconds until they are forgotten
-        :param new: clients are to hear of it anyway
+        :param new: clients are to hear of all of them
         :returns: the epoch, as in News, in which it was written
         """
 
     def remove(self, entries: Sequence[Entry]) -> None:
-        """Tell that servers are there no more."""
+        """Unregister servers."""
 
     def read(self, topics: Sequence[str]) -> dict[str, Reading]:
-        """Return who serves some topics."""
+        """Return the servers of some topics."""
 
     def news(self, topics: Sequence[str]) -> News:
         """Return what tells whether to read them again."""
@@ -166,7 +166,7 @@ def make(url: Any, options: Any, redis_options: Any) -> Matchmaker:
 
 
 class _Remembers:
-    """What connection pools of redis-py do not tell: their connections."""
+    """Remembers a pool's connections, which redis-py's pools do not tell."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.made: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -525,12 +525,11 @@ _STATIC = "static"
 
 
 class StaticMatchmaker:
-    """A file that people write: who serves what, and where, for ever.
+    """A file in which people write which servers there are, and where.
 
     Every line has an exchange, a topic, a server and host:port, each as it would
     stand in a URL, and the public key if there is one; lines that start with # are
-    comments. Servers listen where the
-    file says, so a line is for one process.
+    comments. Servers listen where the file says, so a line is for one process.
 
     :param path: the file
     :param vhost: of the transport URL; the file is for one

@@ -76,9 +76,9 @@ class Message:
             None if monitor_interval is None else self.since + monitor_interval
         )
         self.state = State.QUEUED
-        #: who has it, by the ids that it has there: several for a fanout
+        #: the listeners that have it, by its ids there; several for a fanout
         self.held: dict[int, Candidate] = {}
-        #: who had no room for it, by its ids there
+        #: the listeners that had no room for it, by its ids there
         self.refused: dict[int, Candidate] = {}
         self.reply: bytes | None = None
         self.error: Exception | None = None
@@ -95,7 +95,7 @@ class Message:
     def ttl(self) -> int:
         """How long its sender waits for it, in the milliseconds of a request."""
         if self.kind == wire.CAST:
-            return wire.NO_TTL  # whoever confirms it executes it
+            return wire.NO_TTL  # a server that confirms it executes it
         return wire.ttl(self.deadline - time.monotonic())
 
     def waits(self) -> bool:
@@ -147,7 +147,7 @@ class Message:
         self.state = State.DONE
 
     def withdrawn_from(self) -> dict[int, Candidate]:
-        """Who is to be told, by their ids, when its sender waits no longer."""
+        """The listeners to be told that its sender has given up, by its ids there."""
         return self.held | self.refused
 
 
@@ -176,13 +176,13 @@ class Fanout(Message):
         self._look_whether_done()
 
     def was_lost(self, error: errors.DeliveryError) -> None:
-        self._look_whether_done()  # who is not there does not miss it
+        self._look_whether_done()  # a server that has gone does not miss it
 
     def was_taken(self, body: bytes) -> None:
         self._look_whether_done()
 
     def _look_whether_done(self) -> None:
-        # who has left another one unconfirmed is not waited for again
+        # a server that has left another one unconfirmed is not waited for
         if (
             self.state is State.SENT
             and not self.more

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The addresses behind the names of hosts, found out while nobody waits.
 
-A name server that is away keeps whoever asks it waiting for seconds per name. So
-names are looked up in threads that do nothing else, and what was found is used on
-until something newer is known.
+A name server that is away takes seconds to fail, for each name. So names are looked
+up in threads that do nothing else, and what was found is used on until something newer
+is known.
 """
 
 from __future__ import annotations

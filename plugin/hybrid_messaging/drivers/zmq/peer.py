@@ -22,7 +22,7 @@ ABSENCE = 1.0
 
 
 class Link(Enum):
-    """What there is between us and a peer."""
+    """The state of the connection to a peer."""
 
     DOWN = auto()
     CONNECTING = auto()
@@ -147,7 +147,7 @@ class Candidate:
         self.retry_at = time.monotonic() + ABSENCE
 
     def answered(self, full: bool = False) -> None:
-        """It has said something else.
+        """It has answered, and not that nobody listens there.
 
         :param full: it has no room
         """

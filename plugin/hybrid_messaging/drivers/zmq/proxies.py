@@ -23,12 +23,12 @@ SPREAD = "*/"
 
 
 def everybody(topic: str) -> str:
-    """Whoever serves a topic, as the target of a message to a proxy."""
+    """The target of a message that a proxy passes on to all servers of a topic."""
     return SPREAD + topic
 
 
 class ProxiedDirectory:
-    """A directory according to which all servers are where the proxies are.
+    """A directory that has, for each server, the endpoints of the proxies.
 
     :param directory: the true one
     """

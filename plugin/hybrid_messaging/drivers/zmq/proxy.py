@@ -305,7 +305,7 @@ class Proxy:
 
     :param options: the [oslo_messaging_zmq] group
     :param keys: for CURVE; None: without
-    :param directory: of its own
+    :param directory: nobody else uses it
     """
 
     def __init__(self, options: Any, keys: Keys | None, directory: Directory) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom the messages of a process can go to, and how long they wait for somebody."""
+"""The listeners that messages can go to, and how long they wait for one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WATCHED = 1000
 
 
 class Route:
-    """Whom messages of a topic, or to one of its servers, can go to.
+    """The listeners that messages to a topic, or to one of its servers, can go to.
 
     :param topic: its name in the directory
     :param server: None for any
@@ -118,7 +118,7 @@ class Routes:
         self._tend_at = 0.0
 
     def get(self, topic: str, server: str | None) -> Route:
-        """Whom messages to this target can go to."""
+        """Return the route of messages to this target."""
         key = (topic, server)
         return self._routes.get(key) or self._routes.setdefault(key, Route(*key))
 
@@ -126,7 +126,7 @@ class Routes:
         """All peers that are known."""
         return list(self._peers.values())
 
-    # -- who is there ----------------------------------------------------------
+    # -- the listeners -----------------------------------------------------------
 
     def refresh(self, route: Route, now: float) -> None:
         """Have a route know what the directory knows, as somebody sends there."""
@@ -221,7 +221,7 @@ class Routes:
                 self._patience.found(route)
 
     def tend(self) -> bool:
-        """Learn who has come and gone, whether or not somebody asks.
+        """Learn which servers have come or gone, also where no message waits for them.
 
         The directory's thread calls this whenever it has looked.
 

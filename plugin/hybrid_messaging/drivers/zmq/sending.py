@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thread's way with one message: to one server, or to all of a topic."""
+"""How a thread sends one message: to one server, or to all of a topic."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Missed:
 
 
 class _Way:
-    """What both ways have in common."""
+    """What sending to one server and to all have in common."""
 
     def __init__(self, client: Carrier, message: Message, route: Route) -> None:
         self._client = client
@@ -107,7 +107,7 @@ class _Way:
         return self._client.closed
 
     def _fail_if_blind(self, now: float) -> bool:
-        """Fail if there is no way to learn who is there."""
+        """Fail if the servers cannot be found out, or not in time."""
         if self._fail_if_closed():
             return True
         client, message = self._client, self._message
@@ -127,7 +127,7 @@ class _Way:
 
 
 class Sending(_Way):
-    """The way to one server."""
+    """Sends a message to one server."""
 
     def __init__(self, client: Carrier, message: Message, route: Route) -> None:
         super().__init__(client, message, route)
@@ -135,10 +135,10 @@ class Sending(_Way):
         self._busy_until = 0.0
 
     def run(self) -> None:
-        """Go it until the message is over."""
+        """Send the message, again if it comes back, until it is over."""
         client, message, route = self._client, self._message, self._route
         while message.state is not State.DONE:
-            # the time before the look: what it has not seen counts from then on
+            # taken before the look, so that what happens during it counts as later
             now = time.monotonic()
             client.routes.refresh(route, now)
             if client.closed or now >= message.deadline:
@@ -278,12 +278,12 @@ class Sending(_Way):
 
 
 class FanningOut(_Way):
-    """The way to all servers of a topic."""
+    """Sends a message to all servers of a topic."""
 
     _message: Fanout
 
     def run(self) -> None:
-        """Go it until all that are there have the message, or miss it."""
+        """Send the message until all that listen have it, or have missed it."""
         client, message = self._client, self._message
         while not self._look_up():
             if message.state is State.DONE:
@@ -302,7 +302,7 @@ class FanningOut(_Way):
         client.missed.note(self._route.topic, message.missed)
 
     def _look_up(self) -> bool:
-        """Find out who is there now; whether that is done."""
+        """Find out the servers of now; tell whether they are known."""
         client, message, route = self._client, self._message, self._route
         self._ask()
         now = time.monotonic()
@@ -346,7 +346,7 @@ class FanningOut(_Way):
         return unreached + pending
 
     def _await_confirmations(self) -> None:
-        """Wait for who is quick: that is whoever is not stuck."""
+        """Wait a moment: a server that does not confirm by then is stuck."""
         message = self._message
         until = min(message.deadline, time.monotonic() + SETTLING)
         while message.waits() and time.monotonic() < until:

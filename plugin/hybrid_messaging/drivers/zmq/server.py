@@ -35,7 +35,7 @@ _QUIET = 60.0
 
 
 class Listener(Hashable, Protocol):
-    """Who takes the requests of a target."""
+    """Takes the requests of a target."""
 
     #: its name in the directory
     topic: str
@@ -240,8 +240,8 @@ class Server:
     # -- whichever thread has used the socket, without its lock ------------------
 
     def _deliver(self) -> None:
-        # Who finds another one at it has brought its own before it looked; that one
-        # looks for more after it has let go.
+        # A thread that finds another one at it has brought its requests before it
+        # looked. The other one looks for more after it has let go.
         while self._arrived and self._delivering.acquire(blocking=False):
             try:
                 while self._arrived:
@@ -300,7 +300,7 @@ class Server:
         now = time.monotonic()
         if now >= self._quiet_until:
             self._quiet_until = now + _QUIET
-            LOG.warning("%s: ignored what is no request", self._endpoint)
+            LOG.warning("%s: ignored a message that is no request", self._endpoint)
 
 
 def _is_loopback(address: str) -> bool:

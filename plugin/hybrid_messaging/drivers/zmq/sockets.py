@@ -4,7 +4,7 @@
 A ZeroMQ socket may be used by one thread at a time; a lock sees to that. Waiting
 is done without it, on the socket's descriptor, which ZeroMQ signals at edges: it
 has to be asked for messages after every use, or the signal of one that arrived
-meanwhile is lost. So whoever uses the socket also takes what has arrived.
+meanwhile is lost. So a thread that uses the socket also takes what has arrived.
 
 One thread of the socket's own waits for messages. A caller that has been alone
 for a while waits by itself (`hybrid_messaging.drivers.turns`).
@@ -130,7 +130,7 @@ class Socket:
         self._descriptors = []
         for each in filter(None, (self._socket, self._monitor)):
             self._descriptors.append(int(each.getsockopt(zmq.FD)))
-            each.getsockopt(zmq.EVENTS)  # only who has looked once is signalled
+            each.getsockopt(zmq.EVENTS)  # ZeroMQ signals only after a first look
         if CALLERS_READ:
             self._wait_leading = _waiting_for(*self._descriptors, self._nudges)
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -493,7 +493,7 @@ def _monitor(context: zmq.Context[Any], raw: zmq.Socket[bytes]) -> zmq.Socket[by
 def _configure(raw: zmq.Socket[bytes], options: Any) -> None:
     raw.setsockopt(zmq.ROUTER_MANDATORY, 1)  # do not drop, but say so
     raw.setsockopt(zmq.LINGER, 0)
-    # nothing is held back in here: who has something under way waits for it
+    # without a limit: senders wait for what they have under way
     raw.setsockopt(zmq.RCVHWM, 0)
     raw.setsockopt(zmq.IPV6, 1)
     raw.setsockopt(zmq.RECONNECT_IVL, _milliseconds(_NEVER))
