@@ -32,6 +32,8 @@ MAY_SEND = {
 }
 #: Parts whose modules import each other one way, for type checks as well.
 ONE_WAY = {"drivers", "protocol", "router"}
+#: Packages whose docstrings list their modules.
+LISTING = {"drivers", "drivers/amqp", "drivers/zmq", "protocol", "router"}
 #: What each part of the package may import of the others. The drivers and the
 #: router are imported by services and run beside them: they bring nothing along.
 MAY_IMPORT = {
@@ -143,6 +145,20 @@ def test_modules_of_a_part_import_each_other_one_way() -> None:
             for name, path in files.items()
         }
     ).prepare()
+
+
+def test_packages_that_list_their_modules_list_all_of_them() -> None:
+    missing = []
+    for package in sorted(LISTING):
+        folder = PACKAGE / package
+        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+        listed = set(re.findall(r"\w+", text))
+        missing += [
+            relative(path)
+            for path in folder.glob("*.py")
+            if path.stem not in listed and not path.stem.startswith("__")
+        ]
+    assert not missing
 
 
 def test_one_module_knows_the_driver_interface_of_oslo_messaging() -> None:

@@ -1,2 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AMQP 1.0 as driver and router both need it."""
+"""AMQP 1.0 as driver and router both need it.
+
+endpoint    one end of a connection, fed with bytes, without a socket
+codec       messages to bytes and back
+pieces      large messages on their way out, handed over in pieces
+reassembly  messages of which not everything has arrived
+proton_c    qpid-proton's C functions, called quickly
+"""
