@@ -10,11 +10,9 @@ Several hosts are alternatives, tried in turn. Every option of
 from __future__ import annotations
 
 import threading
-import types
 from collections.abc import Callable
 from typing import Any
 
-from oslo_config import cfg
 from oslo_messaging.target import Target
 
 from hybrid_messaging.drivers import bodies, errors, forks, logs, oslo, timeouts
@@ -48,14 +46,8 @@ class AmqpDriver(oslo.BaseDriver):
         allowed_remote_exmods: list[str] | None = None,
     ) -> None:
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
-        # oslo.config keeps what is set in the group: one for each configuration
-        own = cfg.OptGroup(amqp_options.GROUP.name, amqp_options.GROUP.title)
-        conf.register_opts(amqp_options.OPTIONS, group=own)
-        proxy = oslo.ConfigOptsProxy(conf, url, amqp_options.GROUP.name)
-        # A copy: asking oslo.config takes longer than encoding a message.
-        group = proxy.oslo_messaging_amqp
-        self._options = types.SimpleNamespace(
-            **{option.dest: group[option.dest] for option in amqp_options.OPTIONS}
+        self._options = oslo.read_options(
+            conf, url, amqp_options.GROUP, amqp_options.OPTIONS
         )
         kinds = self._options.pre_settled
         if isinstance(kinds, str):  # in the URL, where an option stands once

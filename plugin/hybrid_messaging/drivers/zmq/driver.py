@@ -13,11 +13,9 @@ from one to the other. Every option of [oslo_messaging_zmq] may stand in the que
 from __future__ import annotations
 
 import threading
-import types
 from typing import Any
 from urllib.parse import quote
 
-from oslo_config import cfg
 from oslo_messaging.exceptions import ConfigurationError, InvalidTarget
 from oslo_messaging.target import Target
 
@@ -54,20 +52,10 @@ class ZmqDriver(oslo.BaseDriver):
         allowed_remote_exmods: list[str] | None = None,
     ) -> None:
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
-        # oslo.config keeps what is set in the group: one for each configuration
-        for group, options in (
-            (zmq_options.GROUP, zmq_options.OPTIONS),
-            (zmq_options.REDIS_GROUP, zmq_options.REDIS_OPTIONS),
-        ):
-            conf.register_opts(options, group=cfg.OptGroup(group.name, group.title))
-        proxy = oslo.ConfigOptsProxy(conf, url, zmq_options.GROUP.name)
-        # A copy: asking oslo.config takes longer than encoding a message.
-        self._options = types.SimpleNamespace(
-            **{
-                option.dest: proxy.oslo_messaging_zmq[option.dest]
-                for option in zmq_options.OPTIONS
-            }
+        self._options = oslo.read_options(
+            conf, url, zmq_options.GROUP, zmq_options.OPTIONS
         )
+        oslo.register_options(conf, zmq_options.REDIS_GROUP, zmq_options.REDIS_OPTIONS)
         # what is wrong with the configuration shows now
         self._keys = keys.load(self._options.zmq_key_directory)
         found = self._open_matchmaker()
