@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who reads a socket: its own thread, or a caller that would only wait for it.
+"""Which thread reads a socket: its own, or a caller that would only wait for it.
 
 A caller that is alone reads its answer by itself, which saves two hand-overs
 between threads per call. As soon as several threads wait, the socket's own thread
@@ -123,7 +123,7 @@ class Turns:
         self._call(rests)
 
     def follow(self) -> None:
-        """See that somebody reads, before the thread waits for what that one does."""
+        """See that another thread reads, before this one waits for what that does."""
         # Without the lock: who leaves sees in _callers that we are here.
         if self._state is State.RESTING:
             with self._lock:

@@ -442,7 +442,7 @@ class Endpoint:
         self._unfinished: dict[Sender, None] = {}
         self._partial = Reassembly()
         self._session: proton.Session | None = None
-        #: those that links are in
+        #: the sessions that links are in
         self._sessions: dict[Any, _Session] = {}
         self._remote_sessions = 0
         self._names = itertools.count()

@@ -91,7 +91,7 @@ class Pace:
         self._delays = delays(*self._settings)
 
     def hurry(self) -> None:
-        """Cut the pause short that is on: somebody waits for the bus."""
+        """Cut the present pause short: somebody waits for the bus."""
         if not self._hurried:
             self._hurried = True
             self._bell.wake()

@@ -102,10 +102,10 @@ class Incoming(oslo.RpcIncomingMessage):
         self.inbox.drop(self, Stage.WITHDRAWN)
 
     def heartbeat(self) -> None:
-        """Only a call has somebody who waits for signs of life."""
+        """Do nothing: only a call has a caller that waits for signs of life."""
 
     def reply(self, reply: Any = None, failure: Any = None) -> None:
-        """Only a call has somebody who waits for a reply."""
+        """Do nothing: only a call has a caller that waits for a reply."""
 
 
 class Notification(Incoming):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection that is up, as those see it who send and receive on it."""
+"""A connection that is up, as senders and receivers on it see it."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Message(NamedTuple):
 
     @property
     def is_reply(self) -> bool:
-        """It goes to an address that the peer has given to somebody who waits."""
+        """It goes to the reply address of a caller."""
         return isinstance(self.target, str)
 
 

@@ -36,7 +36,7 @@ class Life(Enum):
 
 
 class Receives(Protocol):
-    """Who gets what arrives on the links; called with the bus' lock held."""
+    """Gets what arrives on the links; called with the bus' lock held."""
 
     def on_arrived(
         self, source: Source, delivery: Delivery | None, data: bytes

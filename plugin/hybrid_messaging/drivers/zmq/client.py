@@ -65,7 +65,7 @@ class Client:
         self._by_routing_id: dict[bytes, Peer] = {}
         self._ids = itertools.count()
         self._routing_ids = itertools.count(1)
-        #: messages that somebody has, or had no room for, by their ids there
+        #: messages that a listener has, or had no room for, by their ids there
         self._out: dict[int, Message] = {}
         #: what is being sent; a thread each
         self._sending: set[Message] = set()
@@ -148,7 +148,7 @@ class Client:
         self._socket.do(self._give_up, message, error)
 
     def withdraw(self, message: Message) -> None:
-        """Tell those that have a message, or had no room for it, that it is over."""
+        """Tell the listeners that have a message, or had no room for it, to drop it."""
         self._socket.do(self._withdraw, message)
 
     def _tend(self) -> None:
@@ -161,7 +161,7 @@ class Client:
             self._socket.do(self._sweep, now)
 
     def connect(self, peers: Iterable[Peer]) -> None:
-        """Begin to connect to those that are not connected."""
+        """Begin to connect to the peers that are not connected."""
         now = time.monotonic()
         wanted = []
         for peer in {peer for peer in peers if peer.may_connect(now)}:
@@ -200,7 +200,7 @@ class Client:
     ) -> None:
         if message.state is not State.LEAVING:
             return  # its time was up first
-        self._socket.look_at_events()  # do not send to whom has just gone
+        self._socket.look_at_events()  # do not send to a peer that has just gone
         if isinstance(message, Fanout):
             message.more = more
         back = []
@@ -413,7 +413,7 @@ class Client:
         return _lost(message, peer.endpoint)
 
     def _tell_all(self) -> None:
-        """Something has changed for those that wait for a server."""
+        """Wake the threads that wait for a server: something has changed."""
         for message in list(self._sending):
             if message.wants_news():
                 self._socket.wake(message)

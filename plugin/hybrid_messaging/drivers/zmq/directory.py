@@ -76,7 +76,7 @@ class Listing:
             self.records = former.records  # held once, however many look at it
         #: monotonic time at which the matchmaker was asked
         self.since = since
-        #: monotonic time at which somebody last wanted to know
+        #: monotonic time at which this was last of use
         self.used = since
 
     def is_outdated(self, version: str, epoch: str) -> bool:
@@ -137,12 +137,12 @@ class Directory:
         self._begin()
 
     def follow(self, follower: Callable[[], None]) -> None:
-        """Call somebody, in the directory's thread, whenever it has looked."""
+        """Call a function, in the directory's thread, whenever it has looked."""
         with self._lock:
             self._followers += (follower,)
 
     def unfollow(self, follower: Callable[[], None]) -> None:
-        """Call somebody no more."""
+        """Call a function no more."""
         with self._lock:
             self._followers = tuple(
                 each for each in self._followers if each != follower

@@ -36,7 +36,7 @@ class Gatekeeper:
     """
 
     def __init__(self, context: zmq.Context[Any]) -> None:
-        #: whom a socket trusts, by its domain
+        #: the keys that a socket trusts, by its domain
         self._trusting: dict[bytes, Keys] = {}
         self._quiet_until = 0.0
         self._socket: Any = context.socket(zmq.ROUTER)
@@ -50,7 +50,7 @@ class Gatekeeper:
         self._thread.start()
 
     def guard(self, domain: bytes, keys: Keys) -> None:
-        """Let those connect to a socket whose public keys are known."""
+        """Let clients with known public keys connect to a socket."""
         self._trusting[domain] = keys
 
     def leave(self, domain: bytes) -> None:

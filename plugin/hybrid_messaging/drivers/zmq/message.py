@@ -103,7 +103,7 @@ class Message:
         return self.state is State.SENT or self.state is State.LEAVING
 
     def wants_news(self) -> bool:
-        """Its sender waits for somebody to be there."""
+        """Its sender waits for a listener."""
         return self.state is State.QUEUED
 
     # -- what has become of it, with the socket's lock held ------------------------
@@ -131,7 +131,7 @@ class Message:
             self.monitor_until = time.monotonic() + self.monitor_interval
 
     def was_lost(self, error: errors.DeliveryError) -> None:
-        """Who had it is gone."""
+        """The server that had it is gone."""
         self.finish(error)
 
     def was_taken(self, body: bytes) -> None:

@@ -159,9 +159,9 @@ class Sorted(NamedTuple):
     """The listeners of a fanout."""
 
     ready: list[Candidate]
-    #: those that are likely to be connected soon
+    #: likely to be connected soon
     pending: list[Candidate]
-    #: those that do not answer; the rest is not there
+    #: do not answer; listeners in none of the three are not there
     silent: list[Candidate]
 
 

@@ -48,8 +48,8 @@ _TICK = 0.1
 _IDLE = 1.0
 #: Seconds that what is under way may take when the proxy is stopped.
 DRAIN = 10.0
-#: Seconds without a request after which clients know that it is being stopped, and
-#: those after which they have nowhere else to go.
+#: Seconds without a request after which all clients know that it is being stopped, and
+#: after which those that still ask have nowhere else to go.
 QUIET, CROWDED = 1.5, 3.0
 
 #: Seconds that the matchmaker, and a proxy, may take to tell their status.
@@ -72,7 +72,7 @@ class _Passing(Message):
     :param proxy: who passes it on
     :param routing_id: of the client
     :param request: as it has come
-    :param route: to whom it may go
+    :param route: where it may go
     """
 
     def __init__(
@@ -222,9 +222,9 @@ class Spread(_Passing, Fanout):
         self, proxy: Proxy, routing_id: bytes, request: wire.Request, route: Route
     ) -> None:
         super().__init__(proxy, routing_id, request, route)
-        #: those that are not yet connected
+        #: listeners that are not yet connected
         self._pending: list[Candidate] | None = None
-        #: monotonic time until which those that have it may take it
+        #: monotonic time until which the listeners that have it may confirm it
         self._until = math.inf
 
     def step(self, now: float) -> bool:
@@ -322,7 +322,7 @@ class Proxy:
         self._counts = collections.Counter(dict.fromkeys(_COUNTED.values(), 0))
         self._loads: dict[Peer, _Load] = {}
         self._passing: dict[Key, Forward | Spread] = {}
-        #: those for which their servers had no room
+        #: requests for which their servers had no room
         self._refused: dict[Key, Forward] = {}
         self._searching: set[Forward | Spread] = set()
         self._stopping = False

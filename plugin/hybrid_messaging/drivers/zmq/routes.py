@@ -51,7 +51,7 @@ class Route:
         self.server = server
         self.listing: Listing | None = None
         self.candidates: list[Candidate] = []
-        #: monotonic time at which those without a connection are looked at
+        #: monotonic time at which listeners without a connection are looked at
         self.connect_at = 0.0
         #: monotonic time before which the matchmaker need not be asked again
         self.look_at = 0.0
@@ -62,7 +62,7 @@ class Route:
         self.turn = 0
 
     def listens(self) -> bool:
-        """Whether somebody is there, as far as is known."""
+        """Whether somebody listens, as far as is known."""
         return any(candidate.listens for candidate in self.candidates)
 
     def choose(self, refused: Collection[Candidate], now: float) -> Candidate | None:
@@ -129,7 +129,7 @@ class Routes:
     # -- the listeners -----------------------------------------------------------
 
     def refresh(self, route: Route, now: float) -> None:
-        """Have a route know what the directory knows, as somebody sends there."""
+        """Bring a route up to date with the directory, as somebody sends there."""
         route.used = now
         self._refresh(route, now)
         if route.listing is not None:
@@ -140,7 +140,7 @@ class Routes:
             self.widen(route, now)
 
     def _refresh(self, route: Route, now: float) -> bool:
-        """Returns whether somebody has come or gone."""
+        """Returns whether a listener has come or gone."""
         listing, before = self._directory.known(route.topic), route.listing
         if listing is None:
             if before is not None:

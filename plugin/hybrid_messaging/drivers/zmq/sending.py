@@ -131,7 +131,7 @@ class Sending(_Way):
 
     def __init__(self, client: Carrier, message: Message, route: Route) -> None:
         super().__init__(client, message, route)
-        #: monotonic time at which those that had no room are asked again
+        #: monotonic time at which listeners that had no room are asked again
         self._busy_until = 0.0
 
     def run(self) -> None:
@@ -319,7 +319,7 @@ class FanningOut(_Way):
         One that does not answer is mentioned. If it was not tried before this message,
         the sender has to know as well: the whole network may be slow.
 
-        :returns: those that there was no time for
+        :returns: the listeners that there was no time for
         """
         client, message = self._client, self._message
         missed: list[Candidate] = []
