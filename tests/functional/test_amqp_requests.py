@@ -97,7 +97,7 @@ def test_casts_beyond_the_room_of_a_server_wait_and_are_not_executed_later(
     client.cast({}, "wait", value="first")
     until(lambda: service.seen, "the worker is busy")
     cast: list[int] = []
-    with pytest.raises(errors.ServersBusy):
+    with pytest.raises(errors.CastUnconfirmed):
         for number in range(20):
             client.cast({}, "echo", value=number)
             cast.append(number)
