@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 from typing import Any
 
 import proton
@@ -86,3 +88,19 @@ def test_the_interpreter_is_given_away_while_a_peer_authenticates(
     used.clear()
     server.receive(data)
     assert set(used) == {"locked" if opened else "unlocked"}
+
+
+def test_what_connections_refer_to_outlives_the_end_of_the_process() -> None:
+    """Their threads go on until the very end."""
+    code = """
+import atexit
+atexit.register(lambda: print(marker in cproton.retained_objects))
+import cproton
+from hybrid_messaging.protocol import proton_c
+marker = object()
+cproton.retained_objects.add(marker)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "True\n", done.stderr

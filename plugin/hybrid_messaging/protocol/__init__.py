@@ -5,5 +5,6 @@ endpoint    one end of a connection, fed with bytes, without a socket
 codec       messages to bytes and back
 pieces      large messages on their way out, handed over in pieces
 reassembly  messages of which not everything has arrived
+desertion   how a router says that all listeners of an address have left
 proton_c    qpid-proton's C functions, called quickly
 """

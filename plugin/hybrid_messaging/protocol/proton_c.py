@@ -13,15 +13,21 @@ python-qpid-proton's objects to them, and `wrap_…()` back.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import types
 from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
+import cproton
 import proton
 from cproton_ffi import ffi
 from cproton_ffi import lib as _cffi
+
+# At exit, python-qpid-proton frees what C objects refer to. A thread that still
+# serves a connection then aborts the process. The process ends all the same.
+atexit.unregister(cproton.clear_retained_objects)
 
 
 class Tag(ctypes.Structure):

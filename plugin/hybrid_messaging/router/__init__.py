@@ -2,7 +2,8 @@
 """A small AMQP 1.0 router for one host, for development and for gate jobs.
 
 From the bottom up: `config` reads its configuration, `security` sets up TLS and
-SASL, `addresses` decide which consumer gets a message, `budget` counts what waits
+SASL, `departures` remember when addresses lost their last consumer, `addresses`
+decide which consumer gets a message, `budget` counts what waits
 for or of a peer, `links` are a peer's producers and consumers, `connection` speaks
 with one peer, `server` waits for the sockets, `management` answers questions about
 all of it, `program` makes it a process. `quoting` makes what peers say fit for a
