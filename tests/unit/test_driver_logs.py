@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -111,11 +113,14 @@ def test_a_child_writes_its_own_lines(handler: Handler) -> None:
 
 
 def test_what_a_library_logs_in_a_thread_of_a_driver_is_written_elsewhere(
-    handler: Handler,
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = logging.getLogger(f"{__name__}.library.connection")
-    logging.getLogger(f"{__name__}x.library").info("not adopted")
-    logs.adopt(__name__)
+    name = f"{__name__}.library"
+    for module in (name, f"{name}.connection", f"{name}x"):
+        monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+    logs.adopt(name)
+    library = logging.getLogger(f"{name}.connection")
+    assert not logging.getLogger(f"{name}x").filters
     writers: list[str] = []
     handler.act = lambda record: writers.append(threading.current_thread().name)
 

@@ -169,9 +169,10 @@ def adopt(name: str) -> None:
 
     :param name: the library's, whose modules have been imported
     """
-    for found, logger in list(logging.root.manager.loggerDict.items()):
-        ours = f"{found}.".startswith(f"{name}.")
-        if ours and isinstance(logger, logging.Logger):
+    # by module: some make their logger when they first have something to log
+    for module in list(sys.modules):
+        if f"{module}.".startswith(f"{name}."):
+            logger = logging.getLogger(module)
             logger.addFilter(_Adopted(logger))
 
 
