@@ -61,7 +61,7 @@ class Stage:
 
     purpose: str
     commands: Callable[[Sequence[str]], list[Command]]
-    limit: float = 1500
+    limit: float = 2400
     preparation: Command | None = None
     beside: bool = False
 
