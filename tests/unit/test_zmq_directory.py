@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from hybrid_messaging.drivers.zmq import directory
 from hybrid_messaging.drivers.zmq.directory import BELIEVED, Listing
 from hybrid_messaging.drivers.zmq.matchmaker import Clock, Reading, Record
 
@@ -31,6 +32,30 @@ def test_a_matchmaker_that_has_lost_its_memory_is_not_believed_at_once() -> None
 def test_a_server_that_has_gone_is_gone() -> None:
     before = listing("one", 0, None, OLD, NEW)
     assert listing("one", 1, before, NEW).records == (NEW,)
+
+
+def test_since_when_servers_are_away() -> None:
+    before = listing("one", 5, None, OLD)
+    assert before.absent_since("never seen") == 5
+    gone = listing("one", 20, before, NEW)
+    same = listing("one", 30, gone, NEW)
+    assert same.absent_since("old") == 20
+    assert same.absent_since("never seen") == 5
+    back = listing("one", 40, same, OLD, NEW)
+    assert listing("one", 50, back, NEW).absent_since("old") == 50
+    # what was before a loss of memory says nothing
+    assert listing("two", 60, back).absent_since("never seen") == 60
+
+
+def test_of_too_many_departures_the_first_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(directory, "DEPARTURES", 2)
+    many = [Record(f"s{n}", "tcp://127.0.0.1:1", "a") for n in range(4)]
+    found = listing("one", 0, None, *many)
+    for moment in range(1, 5):
+        found = listing("one", moment, found, *many[moment:])
+    assert [found.absent_since(f"s{n}") for n in range(4)] == [2, 2, 3, 4]
 
 
 def test_what_has_not_changed_is_held_once() -> None:

@@ -226,3 +226,18 @@ def test_who_has_more_to_answer_gets_less(world: World) -> None:
         candidate.peer.ids.clear()
     now = time.monotonic()
     assert len({route.choose((), now) for _ in range(3)}) == 3  # in turn
+
+
+def test_of_many_dead_servers_only_the_first_is_waited_for(world: World) -> None:
+    world.directory.says("1", record("a"))
+    now = time.monotonic()
+    assert world.routes.missing(world.route("dead"), now) > now + 20
+    later = now + 3600  # the topic has been known all the time
+    assert world.routes.missing(world.route("dead too"), later) < later
+    # it may have come while nobody could see that
+    world.directory.failure = MatchmakerAway("away")
+    world.routes.tend()
+    world.directory.failure = None
+    world.routes.tend()
+    now = time.monotonic()
+    assert world.routes.missing(world.route("dead three"), now) > now + 20

@@ -43,6 +43,8 @@ FAREWELL = 1.0
 #: Seconds for which servers count as registered that a matchmaker has forgotten
 #: together with everything else: they register again meanwhile.
 BELIEVED = 10.0
+#: Servers of a topic that have left and are remembered; the oldest is forgotten first.
+DEPARTURES = 1000
 
 
 class Listing:
@@ -50,6 +52,8 @@ class Listing:
 
     __slots__ = (
         "__weakref__",
+        "_begun",
+        "_left",
         "believed",
         "believed_until",
         "epoch",
@@ -78,6 +82,32 @@ class Listing:
         self.since = since
         #: monotonic time at which this was last of use
         self.used = since
+        #: monotonic time since which changes have been followed, and at which servers
+        #: have left since then
+        self._begun = since
+        self._left: dict[str, float] = {}
+        if former is not None and former.epoch == reading.epoch:
+            self._follow(former)
+
+    def _follow(self, former: Listing) -> None:
+        self._begun, self._left = former._begun, former._left
+        if self.records is former.records:
+            return
+        here = {record.server for record in self.records}
+        gone = {record.server for record in former.records} - here
+        left = {name: when for name, when in self._left.items() if name not in here}
+        left |= dict.fromkeys(gone, self.since)
+        while len(left) > DEPARTURES:
+            # of those that are forgotten it is known no longer
+            self._begun = left.pop(next(iter(left)))
+        self._left = left
+
+    def absent_since(self, server: str) -> float:
+        """Return the monotonic time since which a server that is not here is away.
+
+        One that was never seen has been away for as long as the topic is known.
+        """
+        return self._left.get(server, self._begun)
 
     def is_outdated(self, version: str, epoch: str) -> bool:
         """Whether there is more to be known.

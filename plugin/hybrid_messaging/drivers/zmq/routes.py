@@ -115,6 +115,8 @@ class Routes:
         self._patience = Patience(options.restart_timeout)
         #: whether the matchmaker was away when last looked at
         self._blind = False
+        #: monotonic time at which it was there again
+        self._sighted_at = 0.0
         self._tend_at = 0.0
 
     def get(self, topic: str, server: str | None) -> Route:
@@ -204,9 +206,14 @@ class Routes:
             makes none
         :returns: monotonic time until which the caller waits
         """
+        moment = now
+        if route.server is not None and not route.candidates and route.listing:
+            # of many dead servers of a topic, the first one asked is waited for
+            away_since = max(route.listing.absent_since(route.server), self._sighted_at)
+            moment = min(now, away_since)
         with self._lock:
             route.missing = True
-            return self._patience.missing(route, now, began)
+            return self._patience.missing(route, moment, began)
 
     def failed(self, route: Route) -> None:
         """Note that a call has failed since nobody listens."""
@@ -258,6 +265,7 @@ class Routes:
             self._blind = True
         elif self._blind:
             self._blind = False
+            self._sighted_at = time.monotonic()
             with self._lock:
                 self._patience.forget()
 
