@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import oslo_messaging
@@ -206,6 +207,21 @@ def test_a_cast_that_fails_is_withdrawn() -> None:
         with pytest.raises(MessageDeliveryFailure, match="it was withdrawn"):
             client.cast({}, "echo", value=1)
         until(lambda: kind.withdrawn == kind.kept, "the router hears of it")
+
+
+def test_a_bus_that_hangs_is_not_taken_for_one_where_nobody_listens() -> None:
+    """Its credit was used up by what was withdrawn."""
+    kind = keeping()
+    kind.credit = 2
+    with Fake(kind) as fake, Rpc(fake.url) as rpc:
+        client = rpc.client(rpc.transport(default_send_timeout=5, restart_timeout=0))
+        with ThreadPoolExecutor(2) as pool:
+            casts = [pool.submit(client.cast, {}, "echo", value=n) for n in range(2)]
+            for cast in casts:
+                assert isinstance(cast.exception(60), errors.CastUnconfirmed)
+        with pytest.raises(errors.ServersBusy):
+            client.cast({}, "echo", value=2)
+    assert len(kind.kept) == 2
 
 
 def test_a_call_that_fails_is_withdrawn() -> None:

@@ -161,6 +161,8 @@ class Outbox:
         if delivery is not None and self._sent.pop(delivery, None) is not None:
             assert isinstance(delivery.link, Sender)
             delivery.link.forget(delivery)
+            if route is not None:
+                route.blind = True
             self.flush()
         outgoing.finish(error)
 

@@ -66,8 +66,8 @@ class Route:
         self.known = 0.0
         self.queue: collections.deque[Outgoing] = collections.deque()
         self.used = time.monotonic()
-        #: the last message was pre-settled: that there is no credit may mean that a
-        #: listener is slow, and not that there is none
+        #: the last message was pre-settled, or was withdrawn: that there is no credit
+        #: may mean that a listener is slow, and not that there is none
         self.blind = False
         #: why the peer did not want the last link
         self.refusal = ""
