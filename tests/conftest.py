@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests need."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _written_log_lines() -> Iterator[None]:
+    """A thread writes the drivers' log lines: no other test is to see them."""
+    yield
+    logs = sys.modules.get("hybrid_messaging.drivers.logs")
+    if logs is not None:
+        logs.flush(60)
