@@ -398,3 +398,25 @@ def test_a_server_that_has_just_gone_is_waited_for(
 def test_who_has_less_time_is_told_that_nobody_listens(rpc: Rpc) -> None:
     with pytest.raises(errors.TargetUnreachable, match="nobody listens"):
         rpc.client(timeout=1).call({}, "name")
+
+
+def test_a_listener_that_stops_says_so_to_those_who_have_called(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they sent to a process that ends would be lost."""
+    if "use_router_proxy" in rpc.url:
+        pytest.skip("the proxy is the client")
+    server_side = rpc.transport()
+    server = rpc.server(transport=server_side)
+    transport = rpc.transport()
+    assert rpc.client(transport).call({}, "name") == "one"
+    directory = server_side._driver._directory
+    monkeypatch.setattr(directory, "unregister", lambda entries: None)
+    (candidate,) = {
+        candidate
+        for route in transport._driver._client.routes._routes.values()
+        for candidate in route.candidates
+    }
+    assert not candidate.absent
+    server.stop()
+    until(lambda: candidate.absent, "it has said so")

@@ -10,6 +10,7 @@ import sys
 import uuid
 from typing import Any
 
+import oslo_context.context
 import pytest
 from oslo_messaging.rpc.client import RemoteError
 
@@ -233,3 +234,9 @@ def test_malformed_replies_are_refused(body: Any) -> None:
 def test_failures_that_tell_little_are_remote_errors(told: dict[str, Any]) -> None:
     with pytest.raises(RemoteError):
         bodies.read_reply(json.dumps({"failure": json.dumps(told)}), [])
+
+
+def test_a_context_may_be_an_object_that_makes_a_dictionary() -> None:
+    context = oslo_context.context.RequestContext(user_id="me")
+    read = bodies.read_request(bodies.request({"method": "ping"}, context))
+    assert read.context["user"] == "me"

@@ -40,11 +40,17 @@ class Request(NamedTuple):
 
 def request(
     message: dict[str, Any],
-    context: dict[str, Any],
+    context: Any,
     call_monitor_timeout: float | None = None,
     envelope: bool = False,
 ) -> str:
-    """A request or, with an envelope, a notification."""
+    """A request or, with an envelope, a notification.
+
+    :param context: a dictionary, or what makes one: callers without a serializer give
+        their context as it is, and the `rabbit` driver takes it
+    """
+    if hasattr(context, "to_dict"):
+        context = context.to_dict()
     data = {
         "request": oslo.serialize_msg(message) if envelope else message,
         "context": context,

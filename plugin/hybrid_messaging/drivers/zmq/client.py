@@ -261,8 +261,11 @@ class Client:
             answer = wire.read_answer(frame)
         except ValueError:
             return  # a stranger, or a server that has lost its mind
-        message = self._out.get(answer.id)
         peer = self._by_routing_id.get(routing_id)
+        if answer.kind == wire.GONE and peer is not None:
+            self.routes.gone(peer, answer.body)
+            return
+        message = self._out.get(answer.id)
         if message is None or peer is None:
             return  # nobody waits for it any longer
         peer.silent = False

@@ -269,6 +269,13 @@ class Routes:
             with self._lock:
                 self._patience.forget()
 
+    def gone(self, peer: Peer, address: bytes) -> None:
+        """A process has said that nobody listens any more on one of its addresses."""
+        for route in list(self._routes.values()):
+            for candidate in route.candidates:
+                if candidate.peer is peer and candidate.address == address:
+                    candidate.nobody()
+
     def is_outdated(self, peer: Peer) -> bool:
         """Whether none of a peer's listeners is there: its place is another's."""
         return not any(

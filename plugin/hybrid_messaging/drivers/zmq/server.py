@@ -30,6 +30,8 @@ LOG = logs.get(__name__)
 
 #: Seconds that answers may take to leave when the transport is closed.
 LINGER = 2.0
+#: Clients that are told when a listener stops.
+MOST_CLIENTS = 10_000
 #: Seconds in which a stranger's messages are mentioned once.
 _QUIET = 60.0
 
@@ -78,6 +80,8 @@ class Server:
         self._process = uuid.uuid4().hex
         #: listeners by the addresses that requests name; several take turns
         self._listeners: dict[bytes, collections.deque[Listener]] = {}
+        #: routing ids of those who have sent something
+        self._clients: set[bytes] = set()
         self._records: dict[Listener, Record] = {}
         self._arrived: collections.deque[list[bytes]] = collections.deque()
         #: requests whose withdrawal has arrived and is not yet delivered
@@ -178,6 +182,8 @@ class Server:
         # they ask again, and hear that nobody is there
         self._tell_room(self.backlog.close(listener))
         if not listeners:
+            # before the process ends with what they would send to it
+            self._socket.do(self._tell_gone, address)
             self._directory.unregister([(listener.topic, record)])
 
     def begin(self, entry: Entry) -> bool:
@@ -212,8 +218,19 @@ class Server:
 
     # -- with the socket's lock --------------------------------------------------
 
+    def _tell_gone(self, address: bytes) -> None:
+        frame = wire.answer(wire.GONE, 0, address)
+        for routing_id in list(self._clients):
+            try:
+                self._socket.send(routing_id, frame)
+            except zmq.ZMQError:  # it has gone, or takes nothing
+                self._clients.discard(routing_id)
+
     def _on_frames(self, frames: list[bytes]) -> None:
         self._arrived.append(frames)
+        self._clients.add(frames[0])
+        if len(self._clients) > MOST_CLIENTS:
+            self._clients.pop()
         if frames[-1][1:2] == wire.WITHDRAW:
             # what has come before it and was not yet delivered need not be
             with contextlib.suppress(wire.MalformedFrame):

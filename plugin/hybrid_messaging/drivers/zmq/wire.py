@@ -48,7 +48,10 @@ ROOM = b"O"
 REFUSED = b"E"
 
 _REQUESTS = frozenset({CALL, CAST, FANOUT, WITHDRAW})
-_ANSWERS = frozenset({TAKEN, REPLY, ALIVE, LOST, NOBODY, BUSY, ROOM, REFUSED})
+#: Not an answer to a request: nobody listens any more on the address that is the body.
+GONE = b"G"
+
+_ANSWERS = frozenset({GONE, TAKEN, REPLY, ALIVE, LOST, NOBODY, BUSY, ROOM, REFUSED})
 _REQUEST = struct.Struct("!BcQIH")
 _ANSWER = struct.Struct("!BcQ")
 
