@@ -17,8 +17,10 @@ SETTLING = 2.0
 STANDSTILL = 5.0
 #: Seconds before a second attempt to connect, and the longest pause.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-#: Seconds before a listener is asked again of which its process does not know.
-ABSENCE = 1.0
+#: Seconds before a listener is asked again of which its process does not know. When it
+#: comes back, the matchmaker knows at once; until then its process is likely to end,
+#: and what is sent to it in that moment may have been executed, as far as we know.
+ABSENCE = 10.0
 
 
 class Link(Enum):
@@ -144,7 +146,7 @@ class Candidate:
     def nobody(self) -> None:
         """Its process knows of no such listener."""
         self.absent = True
-        self.retry_at = time.monotonic() + ABSENCE
+        self.retry_at = time.monotonic() + ABSENCE * random.uniform(1, 1.5)
 
     def answered(self, full: bool = False) -> None:
         """It has answered, and not that nobody listens there.
