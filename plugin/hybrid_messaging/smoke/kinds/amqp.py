@@ -42,7 +42,7 @@ DROPS_FIRST = False
 
 def query(role: str, configured: bool) -> Mapping[str, str]:
     """See `hybrid_messaging.smoke.kinds.Kind`."""
-    return {"restart_timeout": str(RESTART_TIMEOUT)}
+    return {} if configured else {"restart_timeout": str(RESTART_TIMEOUT)}
 
 
 def grace(bus: Bus) -> float | None:

@@ -38,8 +38,12 @@ DROPS_FIRST = False
 
 def query(role: str, configured: bool) -> Mapping[str, str]:
     """See `hybrid_messaging.smoke.kinds.Kind`; all processes are on this host."""
-    wanted = {"restart_timeout": str(RESTART_TIMEOUT)}
-    return wanted if configured else wanted | {"rpc_zmq_bind_address": HOST}
+    if configured:
+        return {}
+    return {
+        "restart_timeout": str(RESTART_TIMEOUT),
+        "rpc_zmq_bind_address": HOST,
+    }
 
 
 def grace(bus: Bus) -> float | None:
