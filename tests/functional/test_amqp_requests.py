@@ -580,7 +580,10 @@ def test_a_server_stops_inside_its_endpoint_and_starts_again(rpc: Rpc) -> None:
         assert client.call({}, "name") == "one"
 
 
-def test_servers_that_stop_after_their_transport_do_so_at_once(rpc: Rpc) -> None:
+def test_servers_that_stop_after_their_transport_do_so_at_once(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "DRAIN_TIMEOUT", 2 * FAR)
     transport = rpc.transport()
     servers = [rpc.server(name=f"server-{n}", transport=transport) for n in range(10)]
     assert rpc.client(server="server-3").call({}, "name") == "server-3"
@@ -589,7 +592,7 @@ def test_servers_that_stop_after_their_transport_do_so_at_once(rpc: Rpc) -> None
     for server in servers:
         server.stop()
         server.listener.cleanup()
-    assert time.monotonic() - begin < 5  # ten times DRAIN_TIMEOUT, if each waits
+    assert time.monotonic() - begin < FAR
 
 
 def test_a_server_that_starts_does_not_outlast_its_transport(
