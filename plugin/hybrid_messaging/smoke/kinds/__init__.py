@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from hybrid_messaging.smoke.bus import Bus
     from hybrid_messaging.smoke.run import Run
 
-#: Seconds that a run waits for servers of a target that has none: its own servers
-#: do not restart, and whoever runs it waits for the result.
+#: Seconds that a run without a service's configuration waits for servers of a target
+#: that has none. Its own servers do not restart, and somebody waits for the result.
 RESTART_TIMEOUT = 2
 
 #: By scheme, without what follows a `+` in it.
