@@ -42,6 +42,9 @@ PARTING = 5.0
 REAL_SERVICES = "tests/functional/real_services"
 #: Sleeps most of its two minutes.
 OSLO_SUITE = "tests/functional/test_oslo_suite.py"
+#: Arguments for pytest where tests mostly wait, each for servers of its module's own:
+#: more run at a time than there are cores.
+AT_A_TIME = ("--numprocesses=4", "--dist=loadfile")
 
 Command = Sequence[str | Path]
 
@@ -61,7 +64,7 @@ class Stage:
 
     purpose: str
     commands: Callable[[Sequence[str]], list[Command]]
-    limit: float = 2400
+    limit: float = 1200
     preparation: Command | None = None
     beside: bool = False
 
@@ -151,6 +154,7 @@ STAGES = {
         "driver, router, commands with real engines",
         measured(
             "functional",
+            *AT_A_TIME,
             "tests/functional",
             f"--ignore={REAL_SERVICES}",
             f"--ignore={OSLO_SUITE}",

@@ -126,6 +126,7 @@ class Peer(Handler):
         settled: bool = False,
     ) -> Delivery | None:
         """Send a message; the caller has looked at the credit."""
+        assert sender.credit > 0, f"no credit for {sender.name}"
         delivery = sender.send(codec.encode(body, to=to), settled)
         if delivery is not None:
             delivery.context = self  # so that withdrawals are told

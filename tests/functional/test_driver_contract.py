@@ -228,7 +228,8 @@ def test_transport_options_are_accepted(rpc: Rpc) -> None:
 @pytest.mark.parametrize("method", ["call", "cast"])
 def test_undeliverable_is_what_it_is_called_elsewhere(rpc: Rpc, method: str) -> None:
     options = oslo_messaging.TransportOptions(at_least_once=True)
-    client = rpc.client(transport_options=options)
+    transport = rpc.transport(restart_timeout=0.5)
+    client = rpc.client(transport, transport_options=options)
     with pytest.raises(oslo_messaging.MessageUndeliverable, match=rpc.topic):
         getattr(client, method)({}, "name")
 

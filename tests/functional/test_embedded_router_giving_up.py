@@ -279,6 +279,13 @@ def test_messages_broken_off_cost_no_credit(peer: Peer, other: Peer) -> None:
         peer.endpoint.written(peer.socket.send(view))
         sender.forget(delivery)
         peer.step(0)
+    peer.until(lambda: sender.credit > 0, "credit")
     last = peer.send(sender, "whole")
+
+    def arrives() -> bool:
+        peer.step(0)  # the session's window may have been used up
+        return bool(other.messages[receiver])
+
+    other.until(arrives, "it arrives", FAR)
     assert other.accept(receiver) == "whole"
     assert peer.outcome(last) == ACCEPTED

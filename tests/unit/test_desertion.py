@@ -134,5 +134,7 @@ def test_only_routers_are_believed(routing: bool, counts: bool) -> None:
     said = {desertion.PROPERTY: proton.ulong(3_600_000)}
     route.link = SimpleNamespace(remote_properties=said)  # type: ignore[assignment]
     outbox.on_attach(route)
-    until = outbox._patience.missing("target", time.monotonic())
-    assert (until < time.monotonic()) == counts
+    now = time.monotonic()
+    until = outbox._patience.until("target", now, now, is_call=False)
+    assert (until < now) == counts
+    assert (route.known > 0) == counts

@@ -57,7 +57,12 @@ RETIRED = {
     "pre_settled": ["rpc-cast", "rpc-reply"],
 }
 #: Those whose default was a defect.
-CHANGED = {"connection_retry_interval_max", "idle_timeout", "pre_settled"}
+CHANGED = {
+    "connection_retry_interval_max",
+    "default_send_timeout",
+    "idle_timeout",
+    "pre_settled",
+}
 ADDED = {"restart_timeout", "connect_timeout"}
 
 DEFAULTS = {option.dest: option.default for option in options.OPTIONS}
@@ -119,7 +124,7 @@ def driver(query: str = "") -> AmqpDriver:
 
 
 def test_entry_point_leads_to_the_driver() -> None:
-    assert driver()._options.restart_timeout == 30.0
+    assert driver()._options.restart_timeout == 60.0
 
 
 def test_options_in_the_url_win() -> None:
@@ -132,7 +137,7 @@ def test_options_in_the_url_win() -> None:
     assert options.ssl is True
     assert options.pseudo_vhost is False
     assert options.sasl_mechanisms == "PLAIN EXTERNAL"
-    assert options.default_send_timeout == 30
+    assert options.default_send_timeout == 60
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_what_cannot_be_removed_expires() -> None:
 class TestConfiguration:
     def test_defaults_without_files(self) -> None:
         conf = run.Run("amqp://h/", "rabbit://h/").conf()
-        assert conf.oslo_messaging_amqp.restart_timeout == 30
+        assert conf.oslo_messaging_amqp.restart_timeout == 60
         # what oslo.messaging has on the global object only
         assert conf.oslo_messaging_metrics.metrics_enabled is False
 
@@ -80,7 +80,7 @@ class TestConfiguration:
         file.write_text("[oslo_messaging_amqp]\nrestart_timeout = 7\n")
         run.Run("amqp://h/", "rabbit://h/", (str(file),)).conf()
         conf = run.Run("amqp://h/", "rabbit://h/").conf()
-        assert conf.oslo_messaging_amqp.restart_timeout == 30
+        assert conf.oslo_messaging_amqp.restart_timeout == 60
 
     def test_bad_files_are_refused_as_the_service_would(self, tmp_path: Path) -> None:
         file = tmp_path / "nova.conf"

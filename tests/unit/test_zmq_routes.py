@@ -70,6 +70,12 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World()
 
 
+def until(world: World, route: Route, now: float) -> float:
+    """Until when a cast waits that finds nobody there now."""
+    message: Any = types.SimpleNamespace(since=now, is_call=False)
+    return world.routes.until(route, message, now)
+
+
 def test_what_has_not_changed_is_not_made_anew(world: World) -> None:
     world.directory.says("1", record("a"), record("b"))
     route = world.route()
@@ -101,11 +107,10 @@ def test_those_without_room_come_last_and_once(world: World) -> None:
 def test_the_first_who_finds_nobody_sets_the_time_for_all(world: World) -> None:
     world.directory.says("1")
     route = world.route()
-    until = world.routes.missing(route, 100.0)
-    assert until == 130
-    assert world.routes.missing(route, 120.0) == 130
+    assert until(world, route, 100.0) == 130
+    assert until(world, route, 120.0) == 130
     world.routes.found(route)
-    assert world.routes.missing(route, 140.0) == 170
+    assert until(world, route, 140.0) == 170
 
 
 def test_absence_is_noted_while_nobody_calls(world: World) -> None:
@@ -146,10 +151,10 @@ def test_a_matchmaker_that_was_away_makes_all_wait_again(world: World) -> None:
     world.routes.missing(route, 0.0)
     world.directory.failure = MatchmakerAway("away")
     world.routes.tend()
-    assert world.routes.missing(route, 100.0) == 30
+    assert until(world, route, 100.0) == 30
     world.directory.failure = None
     world.routes.tend()
-    assert world.routes.missing(route, time.monotonic()) > time.monotonic() + 29
+    assert until(world, route, time.monotonic()) > time.monotonic() + 29
 
 
 def test_a_listing_that_was_dropped_is_asked_for_again(world: World) -> None:
@@ -231,13 +236,13 @@ def test_who_has_more_to_answer_gets_less(world: World) -> None:
 def test_of_many_dead_servers_only_the_first_is_waited_for(world: World) -> None:
     world.directory.says("1", record("a"))
     now = time.monotonic()
-    assert world.routes.missing(world.route("dead"), now) > now + 20
+    assert until(world, world.route("dead"), now) > now + 20
     later = now + 3600  # the topic has been known all the time
-    assert world.routes.missing(world.route("dead too"), later) < later
+    assert until(world, world.route("dead too"), later) < later
     # it may have come while nobody could see that
     world.directory.failure = MatchmakerAway("away")
     world.routes.tend()
     world.directory.failure = None
     world.routes.tend()
     now = time.monotonic()
-    assert world.routes.missing(world.route("dead three"), now) > now + 20
+    assert until(world, world.route("dead three"), now) > now + 20

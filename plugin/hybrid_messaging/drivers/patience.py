@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long callers wait for the servers of a target that nobody listens on.
 
-A server that restarts is back within half a minute, and its callers should not
-notice. A server that is gone for good should not cost each caller half a minute.
-So patience belongs to the target: it begins when a target is first found without
-listeners, all callers of the target share it, and once it has run out, they fail
-at once until somebody listens again.
+A server that restarts is back within a minute, and its callers should not notice.
+A server that is gone for good should not cost each caller a minute. So patience
+belongs to the target: it begins when a target is first found without listeners,
+all callers of the target share it, and once it has run out, they fail at once
+until somebody listens again.
+
+A request that informs fifty agents, all of them dead, should not wait for each in
+turn. So when a thread has just waited for one target in vain, its next casts do not
+wait for others.
 
 Services that start ask again as soon as a call has failed, without a pause: Nova's
 do until a conductor answers. Such a loop would do nothing else, and fill the log.
@@ -15,12 +19,15 @@ So a call fails no earlier than `PACE` seconds after the one before it.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Hashable
 
 #: Missing targets that are remembered; the oldest is forgotten first.
 MOST = 10_000
 #: Seconds between two calls to a missing target that fail, if they follow each other.
 PACE = 1.0
+#: Seconds that a thread has between two casts which belong to the same request.
+SAME_REQUEST = 1.0
 
 
 class _Absence:
@@ -32,6 +39,13 @@ class _Absence:
         self.since = since
         #: monotonic time at which a call has last failed
         self.failed = -math.inf
+
+
+class _Thread(threading.local):
+    """What one thread has gone through."""
+
+    #: monotonic time at which it has last waited in vain with a cast
+    waited = -math.inf
 
 
 class Patience:
@@ -46,23 +60,28 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._missing: dict[Hashable, _Absence] = {}
+        self._thread = _Thread()
 
-    def missing(
-        self, target: Hashable, moment: float, began: float | None = None
-    ) -> float:
+    def missing(self, target: Hashable, moment: float) -> None:
         """Note that nobody listens on a target.
 
         :param moment: monotonic time at which that was seen; the first one counts
-        :param began: monotonic time at which the caller has made its call; None if
-            it makes none: a cast may fail at any time
-        :returns: monotonic time until which the caller waits
         """
-        absence = self._absence(target, moment)
-        until = absence.since + self._seconds
-        if began is None:
-            return until
-        # what fails after this call has begun does not hold it up any longer
-        return max(until, min(absence.failed, began) + PACE)
+        self._absence(target, moment)
+
+    def until(
+        self, target: Hashable, moment: float, began: float, is_call: bool
+    ) -> float:
+        """Return until when this thread waits for somebody to listen on a target.
+
+        :param moment: monotonic time at which nobody was seen there; the first counts
+        :param began: monotonic time at which the thread has begun to call or cast
+        """
+        until = self._absence(target, moment).since + self._seconds
+        if is_call:
+            # what fails after this call has begun does not hold it up any longer
+            return max(until, min(self._missing[target].failed, began) + PACE)
+        return min(until, began) if self._goes_on(began) else until
 
     def deserted(self, target: Hashable, moment: float) -> None:
         """Note when a target has lost its last listener, as the bus knows it.
@@ -82,11 +101,23 @@ class Patience:
                 del self._missing[next(iter(self._missing))]
         return absence
 
-    def failed(self, target: Hashable, moment: float) -> None:
-        """Note that a call to a missing target has failed."""
+    def failed(
+        self, target: Hashable, moment: float, began: float, is_call: bool
+    ) -> None:
+        """Note that this thread has failed to reach a missing target.
+
+        :param moment: monotonic time
+        :param began: monotonic time at which the thread has begun to call or cast
+        """
         absence = self._missing.get(target)
-        if absence is not None:
+        if absence is not None and is_call:
             absence.failed = moment
+        if not is_call and (moment - began > SAME_REQUEST or self._goes_on(began)):
+            self._thread.waited = moment
+
+    def _goes_on(self, began: float) -> bool:
+        """Whether a cast belongs to a request that has waited in vain already."""
+        return began - self._thread.waited < SAME_REQUEST
 
     def found(self, target: Hashable) -> None:
         """Note that somebody listens on a target."""

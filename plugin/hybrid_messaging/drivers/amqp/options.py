@@ -13,7 +13,7 @@ OPTIONS = [
     # -- servers that are away: new in this driver --
     cfg.FloatOpt(
         "restart_timeout",
-        default=30.0,
+        default=60.0,
         min=0,
         help="For how many seconds calls and casts wait for the servers of a target"
         " that nobody listens on, counted from the moment when this process first"
@@ -143,9 +143,10 @@ OPTIONS = [
         min=5,
         help="Seconds that a server tries to send a reply.",
     ),
+    # 30 in the retired driver: services that restart may need longer
     cfg.IntOpt(
         "default_send_timeout",
-        default=30,
+        default=60,
         min=5,
         help="Seconds that a cast may take to be handed to a server that has room for"
         " it, and that a call without a timeout may take.",

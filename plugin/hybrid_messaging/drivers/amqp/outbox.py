@@ -244,8 +244,9 @@ class Outbox:
         if message.fanout:
             return now
         since = outgoing.route.vacant or now
-        began = None if message.id is None else outgoing.since
-        return self._patience.missing(message.key, since, began)
+        return self._patience.until(
+            message.key, since, outgoing.since, message.is_call
+        )
 
     def give_up(self, outgoing: Outgoing) -> None:
         """End a message that nobody listens to; for a fanout, that is no error."""
@@ -255,8 +256,6 @@ class Outbox:
             self.cancel(outgoing, None)
             self._linger(route, message)
             return
-        if message.id is not None:
-            self._patience.failed(message.key, time.monotonic())
         self.cancel(outgoing, self.unreachable(outgoing))
 
     def _linger(self, route: Route, message: Message) -> None:
@@ -275,10 +274,14 @@ class Outbox:
         self._duties.later(LINGERING, drop)
 
     def unreachable(self, outgoing: Outgoing) -> Exception:
-        """Why a message fails that nobody listens to."""
+        """Why a message fails that nobody listens to; the next one may fail sooner."""
+        message = outgoing.message
+        self._patience.failed(
+            message.key, time.monotonic(), outgoing.since, message.is_call
+        )
         hint = ""
         line = self._line
-        if outgoing.message.service == "notify" and line is not None and line.routing:
+        if message.service == "notify" and line is not None and line.routing:
             hint = (
                 "; the peer is a router, which stores nothing: notifications need a"
                 " broker (set [oslo_messaging_notifications] transport_url)"
@@ -286,8 +289,8 @@ class Outbox:
         refusal = outgoing.route.refusal
         return errors.make(
             errors.TargetUnreachable,
-            outgoing.message.is_call,
-            f"{outgoing.message.name} to {self.where(outgoing)}: nobody listens there"
+            message.is_call,
+            f"{message.name} to {self.where(outgoing)}: nobody listens there"
             f"{f' ({refusal})' if refusal else ''}{hint}",
         )
 
@@ -360,6 +363,7 @@ class Outbox:
         seconds = desertion.decode(route.link.remote_properties)
         if seconds is not None:
             self._patience.deserted(route.target, time.monotonic() - seconds)
+            route.settled()
 
     def on_credit(self, route: Route) -> None:
         """The peer may have granted credit: somebody listens."""
@@ -433,7 +437,7 @@ class Outbox:
 
     def _replies_again(self) -> None:
         if self._line is not None and any(
-            outgoing.message.id is not None
+            outgoing.message.is_call
             for route in self._routes.values()
             for outgoing in route.queue
         ):

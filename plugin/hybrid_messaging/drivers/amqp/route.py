@@ -91,6 +91,10 @@ class Route:
             return None
         return self.known if self.vacant is not None else since + SETTLING
 
+    def settled(self) -> None:
+        """The peer has said that nobody listens: there is no doubt any more."""
+        self.known = time.monotonic()
+
     @property
     def idle(self) -> bool:
         """Nothing is under way here."""

@@ -18,7 +18,7 @@ OPTIONS = [
     # -- failing: new in this driver --
     cfg.FloatOpt(
         "restart_timeout",
-        default=30.0,
+        default=60.0,
         min=0,
         help="How many seconds calls and casts wait for a server to appear on a"
         " target, from the moment when nobody was found there: a server that restarts"
@@ -41,7 +41,7 @@ OPTIONS = [
     ),
     cfg.IntOpt(
         "default_send_timeout",
-        default=30,
+        default=60,
         min=5,
         help="Seconds that a cast, or a call without a timeout, may take to be"
         " handed over.",

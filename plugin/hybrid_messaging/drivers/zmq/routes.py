@@ -14,6 +14,7 @@ from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq import directory
 from hybrid_messaging.drivers.zmq.directory import Directory, Listing
 from hybrid_messaging.drivers.zmq.matchmaker import Record
+from hybrid_messaging.drivers.zmq.message import Message
 from hybrid_messaging.drivers.zmq.peer import Candidate, Link, Peer
 from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory
 
@@ -199,26 +200,33 @@ class Routes:
 
     # -- patience ----------------------------------------------------------------
 
-    def missing(self, route: Route, now: float, began: float | None = None) -> float:
-        """Note that nobody listens on a target.
-
-        :param began: monotonic time at which the caller has made its call; None if it
-            makes none
-        :returns: monotonic time until which the caller waits
-        """
-        moment = now
-        if route.server is not None and not route.candidates and route.listing:
-            # of many dead servers of a topic, the first one asked is waited for
-            away_since = max(route.listing.absent_since(route.server), self._sighted_at)
-            moment = min(now, away_since)
+    def missing(self, route: Route, now: float) -> None:
+        """Note that nobody listens on a target."""
+        moment = self._missing_since(route, now)
         with self._lock:
             route.missing = True
-            return self._patience.missing(route, moment, began)
+            self._patience.missing(route, moment)
 
-    def failed(self, route: Route) -> None:
-        """Note that a call has failed since nobody listens."""
+    def until(self, route: Route, message: Message, now: float) -> float:
+        """Return until when a message waits for somebody to listen on its target."""
+        moment = self._missing_since(route, now)
         with self._lock:
-            self._patience.failed(route, time.monotonic())
+            route.missing = True
+            return self._patience.until(route, moment, message.since, message.is_call)
+
+    def _missing_since(self, route: Route, now: float) -> float:
+        if route.server is None or route.candidates or route.listing is None:
+            return now
+        # of many dead servers of a topic, the first one asked is waited for
+        away_since = max(route.listing.absent_since(route.server), self._sighted_at)
+        return min(now, away_since)
+
+    def failed(self, route: Route, message: Message) -> None:
+        """Note that a message has failed since nobody listens."""
+        with self._lock:
+            self._patience.failed(
+                route, time.monotonic(), message.since, message.is_call
+            )
 
     def found(self, route: Route) -> None:
         """Note that somebody listens on a target."""

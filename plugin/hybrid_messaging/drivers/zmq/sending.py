@@ -194,8 +194,7 @@ class Sending(_Way):
         elif route.listens():
             self._await_room(now)
         else:
-            began = message.since if message.is_call else None
-            until = routes.missing(route, now, began)
+            until = routes.until(route, message, now)
             routes.widen(route, now)
             if now < until:
                 routes.look(route, now, message.waiter)
@@ -261,8 +260,7 @@ class Sending(_Way):
     def _unreachable(self) -> Exception:
         message, candidates = self._message, self._route.candidates
         directory = self._client.directory
-        if message.is_call:
-            self._client.routes.failed(self._route)
+        self._client.routes.failed(self._route, message)
         hints = [each.peer.failure for each in candidates if each.peer.failure][:3]
         if directory.failure is not None:
             hints.append(str(directory.failure))
