@@ -42,8 +42,8 @@ PARTING = 5.0
 REAL_SERVICES = "tests/functional/real_services"
 #: Sleeps most of its two minutes.
 OSLO_SUITE = "tests/functional/test_oslo_suite.py"
-#: Arguments for pytest where tests mostly wait, each for servers of its module's own:
-#: more run at a time than there are cores.
+#: Arguments for pytest where tests mostly wait: more run at a time than there are
+#: cores. The tests of a module share what it starts, and stay together.
 AT_A_TIME = ("--numprocesses=4", "--dist=loadfile")
 
 Command = Sequence[str | Path]
@@ -144,7 +144,7 @@ def coverage(_: Sequence[str]) -> list[Command]:
 STAGES = {
     "lint": Stage("ruff, mypy, shellcheck, bashate, reno", lint),
     "docs": Stage("the documentation builds without a warning", docs),
-    "unit": Stage("each module alone", measured("unit", "tests/unit")),
+    "unit": Stage("each module alone", measured("unit", *AT_A_TIME, "tests/unit")),
     "devstack": Stage(
         "the DevStack plugin, on a host that is played small",
         pytest("tests/devstack"),

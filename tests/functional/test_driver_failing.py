@@ -216,9 +216,7 @@ def test_killed_server_fails_its_call_at_once(rpc: Rpc, worker: Worker) -> None:
     assert call.ended_at - killed_at < AT_ONCE
 
 
-def test_many_calls_of_a_killed_server_fail_at_once(
-    rpc: Rpc, worker: Worker
-) -> None:
+def test_many_calls_of_a_killed_server_fail_at_once(rpc: Rpc, worker: Worker) -> None:
     client = rpc.client()
     client.call({}, "name")
     calls = [Background(client, "sleep", seconds=50) for _ in range(50)]

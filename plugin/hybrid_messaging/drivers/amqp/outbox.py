@@ -244,9 +244,7 @@ class Outbox:
         if message.fanout:
             return now
         since = outgoing.route.vacant or now
-        return self._patience.until(
-            message.key, since, outgoing.since, message.is_call
-        )
+        return self._patience.until(message.key, since, outgoing.since, message.is_call)
 
     def give_up(self, outgoing: Outgoing) -> None:
         """End a message that nobody listens to; for a fanout, that is no error."""
