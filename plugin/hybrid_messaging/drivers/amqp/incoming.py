@@ -126,7 +126,8 @@ class Notification(Incoming):
 
     def _settle(self, outcome: Outcome) -> None:
         self.source.settle(self.delivery, outcome)
-        self.source.free()
+        if self.source.free():
+            self.source.renew()
 
 
 class Request(Incoming):
@@ -186,12 +187,10 @@ class Request(Incoming):
             raise NotExecuted
         if not self.inbox.begin(self):
             raise NotExecuted
-        self.inbox.leave(self._begun)
-
-    def _begun(self) -> None:
-        self.source.free()
         if not self._settles_with_reply:
-            self.source.settle(self.delivery, ACCEPTED)
+            self.inbox.leave(self.source.settle, self.delivery, ACCEPTED)
+        if self.source.free():
+            self.inbox.leave(self.source.renew)
 
     def requeue(self) -> None:
         self.inbox.leave(self.inbox.drop, self, Stage.RETURNED, RELEASED)
@@ -339,7 +338,8 @@ class Inbox:
         incoming.ctxt, incoming.message = {}, {}
         if outcome is not None:
             incoming.source.settle(incoming.delivery, outcome)
-        incoming.source.free()
+        if incoming.source.free():
+            incoming.source.renew()
 
     # -- its subscription --------------------------------------------------------
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
@@ -63,6 +64,7 @@ class Source:
     __slots__ = (
         "_capacity",
         "_freed",
+        "_lot",
         "address",
         "life",
         "line",
@@ -79,8 +81,9 @@ class Source:
         self.address = address
         self.life = Life.OPENING
         self._capacity = capacity
-        #: credit to be granted with the next lot
-        self._freed = 0
+        #: credit is granted in lots, not one by one
+        self._lot = (capacity + 1) // 2
+        self._freed = itertools.count(1)
         self.link.context = self
 
     # -- what the peer does ----------------------------------------------------
@@ -111,13 +114,17 @@ class Source:
         """Let messages come."""
         self.link.grant(self._capacity)
 
-    def free(self) -> None:
-        """A message holds its credit no longer: let another one come."""
+    def free(self) -> bool:
+        """A message holds its credit no longer; needs no lock.
+
+        :returns: whether it is time to `renew`
+        """
+        return next(self._freed) % self._lot == 0
+
+    def renew(self) -> None:
+        """Grant the credit of a lot of messages: let others come."""
         if self.open:
-            self._freed += 1
-            if self._freed * 2 >= self._capacity:
-                self.link.grant(self._freed)
-                self._freed = 0
+            self.link.grant(self._lot)
 
     def settle(self, delivery: Delivery | None, outcome: Outcome) -> None:
         """Settle a message, unless that was done before or the link is gone."""
