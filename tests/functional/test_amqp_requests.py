@@ -562,24 +562,6 @@ class Mute(Exception):
 # -- services that end in ways of their own ------------------------------------------
 
 
-def test_a_server_stops_inside_its_endpoint_and_starts_again(rpc: Rpc) -> None:
-    class Ending(Service):
-        server: Any
-
-        def end(self, ctxt: Any) -> str:
-            self.server.stop()
-            return "stopped"
-
-    service = Ending()
-    service.server = server = rpc.server(service)
-    client = rpc.client()
-    for _ in range(2):
-        assert client.call({}, "end") == "stopped"
-        server.wait()
-        server.start()
-        assert client.call({}, "name") == "one"
-
-
 def test_servers_that_stop_after_their_transport_do_so_at_once(
     rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:

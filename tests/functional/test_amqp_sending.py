@@ -19,7 +19,7 @@ from typing import Any
 import oslo_messaging
 import proton
 import pytest
-from oslo_messaging import MessageDeliveryFailure, MessagingException, MessagingTimeout
+from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
 from tests.functional.fakes import Fake, Peer
 from tests.functional.routers import Router
 from tests.functional.rpc import Rpc
@@ -469,64 +469,6 @@ def test_one_line_for_an_outage_and_one_for_its_end(
                 " connection" in lines[0].getMessage()
             )
         assert "framing-error" not in caplog.text
-
-
-# -- logging -----------------------------------------------------------------
-
-
-class Publishing(logging.Handler):
-    """Sends every record over the transport that it is about."""
-
-    def __init__(self, client: oslo_messaging.RPCClient, level: int) -> None:
-        super().__init__(level)
-        self._client = client
-        self._inside = threading.local()
-        self.threads: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if getattr(self._inside, "busy", False):
-            return
-        self._inside.busy = True
-        self.threads.add(threading.current_thread().name)
-        try:
-            self._client.cast({}, "echo", value=record.getMessage())
-        except MessagingException:
-            pass
-        finally:
-            self._inside.busy = False
-
-
-@pytest.mark.parametrize("level", [logging.DEBUG, logging.WARNING])
-def test_records_that_are_sent_over_the_bus_hold_up_nobody(
-    own_bus: Router, own_rpc: Rpc, level: int
-) -> None:
-    own_rpc.server()
-    own_rpc.server(topic=f"{own_rpc.topic}-log")
-    transport = own_rpc.transport()
-    client = own_rpc.client(transport, timeout=60)
-    assert client.call({}, "name") == "one"
-    logger = logging.getLogger("hybrid_messaging.drivers")
-    before = logger.level
-    handler = Publishing(own_rpc.client(transport, topic=f"{own_rpc.topic}-log"), level)
-    logger.addHandler(handler)
-    logger.setLevel(level)
-    try:
-        own_bus.stop()
-        time.sleep(2)
-        own_bus.start()
-        with Stopwatch() as watch:
-            assert client.call({}, "name") == "one"
-        # a handler that the bus' own thread waits for holds it up for 30 seconds
-        assert watch.seconds < 20
-        sending = transport._driver._bus("sending")
-        sending.lock.leave(lambda: 1 / 0)  # logged by whoever does the work
-        assert client.call({}, "name") == "one"
-        until(lambda: handler.threads, "it was logged")
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-    assert "amqp-bus" not in handler.threads
-    assert threading.current_thread().name not in handler.threads
 
 
 # -- forks that Python is not told of ----------------------------------------

@@ -134,8 +134,9 @@ def test_exchange_defaults_to_control_exchange(rpc: Rpc) -> None:
     assert rpc.client(exchange="controlled").call({}, "name") == "one"
 
 
-def test_virtual_hosts_are_apart(bus: Bus, rpc: Rpc) -> None:
-    first, second = (rpc.transport(bus.url(vhost=name)) for name in ("first", "second"))
+@pytest.mark.parametrize("names", [("first", "second"), ("a", "a%2Fb")])
+def test_virtual_hosts_are_apart(bus: Bus, rpc: Rpc, names: tuple[str, str]) -> None:
+    first, second = (rpc.transport(bus.url(vhost=name)) for name in names)
     rpc.server(name="one", transport=first)
     rpc.server(name="two", transport=second)
     for name, transport in (("one", first), ("two", second)):
@@ -250,6 +251,49 @@ def test_large_messages_pass(rpc: Rpc) -> None:
     text = "0123456789abcdef" * (10 * 1024 * 1024 // 16)
     assert client.call({}, "echo", value=text) == text
     assert client.call({}, "size", value=text) == len(text)
+
+
+def test_a_server_stops_inside_its_endpoint_and_starts_again(rpc: Rpc) -> None:
+    class Ending(Service):
+        server: Any
+
+        def end(self, ctxt: Any) -> str:
+            self.server.stop()
+            return "stopped"
+
+    service = Ending()
+    service.server = server = rpc.server(service)
+    client = rpc.client()
+    for _ in range(2):
+        assert client.call({}, "end") == "stopped"
+        server.wait()
+        server.start()
+        assert client.call({}, "name") == "one"
+
+
+def test_endpoints_that_raise_what_is_no_exception_wear_out_no_server(
+    rpc: Rpc,
+) -> None:
+    """More of them than the server has credit, and threads."""
+
+    class Torn(BaseException):
+        """As GreenletExit and eventlet's Timeout are."""
+
+    class Leaving(Service):
+        def leave(self, ctxt: Any) -> None:
+            self.seen.append("left")
+            raise Torn
+
+    service = Leaving()
+    rpc.server(service, transport=rpc.transport(rpc_server_credit=20), workers=4)
+    client = rpc.client()
+    for _ in range(60):
+        client.cast({}, "leave")
+    until(lambda: len(service.seen) == 60, "all are executed")
+    assert client.call({}, "name") == "one"
+    with pytest.raises(oslo_messaging.MessagingTimeout):
+        rpc.client(timeout=1).call({}, "leave")
+    assert client.call({}, "name") == "one"
 
 
 def test_stopped_server_can_start_again(rpc: Rpc) -> None:
