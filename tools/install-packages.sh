@@ -121,6 +121,10 @@ function install {
     apt-get --quiet --yes --no-install-recommends \
         -o DPkg::Lock::Timeout=300 install "$@" || return
     for package in "${new[@]}"; do
+        # what was missing need not be what was asked for
+        if ! is_installed "$package"; then
+            continue
+        fi
         if type -P systemctl >/dev/null; then
             # shellcheck disable=SC2086  # several units
             systemctl disable ${UNITS[$package]} || return

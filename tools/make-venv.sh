@@ -9,7 +9,7 @@
 # What was done is remembered in the environment, so that a second run costs
 # nothing until setup.cfg, pyproject.toml or the Python changes.
 #
-# PYTHON  the interpreter to use, by default the first of python3, python3.13 …
+# PYTHON  the interpreter to use, by default the first of python3, python3.14 …
 #         python3.10 that is new enough
 
 set -o errexit -o nounset -o pipefail
@@ -30,7 +30,7 @@ sys.exit(not (SSL.present() and SASL.extended()))
 
 readonly BASE='
 import os, sys
-if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+if sys.version_info < (3, 10):
     sys.exit(1)
 print(os.path.realpath(sys._base_executable))
 '
@@ -44,15 +44,15 @@ function find_python {
     local candidate
     if [[ -n ${PYTHON:-} ]]; then
         base_python "$PYTHON" \
-            || die "PYTHON=$PYTHON is no Python from 3.10 to 3.13"
+            || die "PYTHON=$PYTHON is no Python 3.10 or newer"
         return
     fi
-    for candidate in python3 python3.{13,12,11,10}; do
+    for candidate in python3 python3.{14,13,12,11,10}; do
         if base_python "$candidate"; then
             return
         fi
     done
-    die "there is no Python from 3.10 to 3.13 ($(python3 --version 2>&1))." \
+    die "there is no Python 3.10 or newer ($(python3 --version 2>&1))." \
         "Install one, and name it: PYTHON=/path/to/python3.12 $0"
 }
 

@@ -108,20 +108,20 @@ def test_an_environment_of_somebody_else_is_left_alone(checkout: Path) -> None:
 def test_a_wrong_python_is_refused(checkout: Path) -> None:
     done = run(checkout / "tools/make-venv.sh", PYTHON="/bin/false")
     assert done.returncode == 1
-    assert "PYTHON=/bin/false is no Python from 3.10 to 3.13" in done.stdout
+    assert "PYTHON=/bin/false is no Python 3.10 or newer" in done.stdout
     assert not (checkout / ".venv").exists()
 
 
 def test_without_a_python_there_is_a_sentence(checkout: Path) -> None:
     (checkout / "bin").mkdir()
-    for version in ("", ".13", ".12", ".11", ".10"):
+    for version in ("", ".14", ".13", ".12", ".11", ".10"):
         old = checkout / f"bin/python3{version}"
         old.write_text("#!/bin/sh\n[ $1 = --version ] && echo Python 3.9.2\n")
         old.chmod(0o755)
     path = f"{checkout / 'bin'}:{os.environ['PATH']}"
     done = run(checkout / "tools/make-venv.sh", PATH=path, PYTHON="")
     assert done.returncode == 1
-    assert "there is no Python from 3.10 to 3.13 (Python 3.9.2)" in done.stdout
+    assert "there is no Python 3.10 or newer (Python 3.9.2)" in done.stdout
 
 
 # -- steps -------------------------------------------------------------

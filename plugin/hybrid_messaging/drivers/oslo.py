@@ -8,24 +8,34 @@ named here, so that a change in a release of oslo.messaging is met in one place.
 from __future__ import annotations
 
 import types
+from importlib import metadata
 from typing import Any
 
 from oslo_config import cfg
-from oslo_messaging._drivers.base import (
-    BaseDriver,
-    Listener,
-    PollStyleListener,
-    PollStyleListenerAdapter,
-    RpcIncomingMessage,
-    batch_poll_helper,
-)
-from oslo_messaging._drivers.common import (
-    ConfigOptsProxy,
-    deserialize_msg,
-    deserialize_remote_exception,
-    serialize_msg,
-    serialize_remote_exception,
-)
+
+try:
+    from oslo_messaging._drivers.base import (
+        BaseDriver,
+        Listener,
+        PollStyleListener,
+        PollStyleListenerAdapter,
+        RpcIncomingMessage,
+        batch_poll_helper,
+    )
+    from oslo_messaging._drivers.common import (
+        ConfigOptsProxy,
+        deserialize_msg,
+        deserialize_remote_exception,
+        serialize_msg,
+        serialize_remote_exception,
+    )
+except ImportError as error:
+    raise ImportError(
+        f"oslo.messaging {metadata.version('oslo.messaging')} no longer has what the"
+        f" drivers of hybrid-messaging {metadata.version('hybrid-messaging')} are built"
+        f" on ({error}). They are tested with its releases 16 to 18: install one of"
+        " these, or a newer hybrid-messaging."
+    ) from error
 
 __all__ = [
     "BaseDriver",
