@@ -101,6 +101,18 @@ def test_a_request_that_has_waited_for_one_target_does_not_wait_for_others() -> 
         waiting.failed(number, now + 0.1, began=now, is_call=False)
     later = now + 0.1 + patience.SAME_REQUEST
     assert cast(waiting, "b", later) == later + 60
+    # nor does the next request for the same targets
+    assert all(cast(waiting, number, later) <= later for number in range(50))
+
+
+def test_what_has_just_left_is_waited_for_by_the_next_request() -> None:
+    waiting = Patience(60)
+    waiting.missing("a", 100)
+    waiting.failed("a", 160, began=100, is_call=False)
+    waiting.missing("b", 150)  # it was seen to leave
+    assert cast(waiting, "b", 160.1) <= 160.1
+    waiting.failed("b", 160.1, began=160.1, is_call=False)
+    assert cast(waiting, "b", 170) == 210
 
 
 def test_a_request_that_has_not_waited_yet_does() -> None:

@@ -9,7 +9,7 @@ until somebody listens again.
 
 A request that informs fifty agents, all of them dead, should not wait for each in
 turn. So when a thread has just waited for one target in vain, its next casts do not
-wait for others.
+wait for others; and those of them that were never seen to have listeners count as gone.
 
 Services that start ask again as soon as a call has failed, without a pause: Nova's
 do until a conductor answers. Such a loop would do nothing else, and fill the log.
@@ -77,11 +77,15 @@ class Patience:
         :param moment: monotonic time at which nobody was seen there; the first counts
         :param began: monotonic time at which the thread has begun to call or cast
         """
-        until = self._absence(target, moment).since + self._seconds
+        goes_on = not is_call and self._goes_on(began)
+        # nobody knows since when a new one is missing: the next request is not to wait
+        # for what this one does not wait for
+        absence = self._absence(target, moment - self._seconds if goes_on else moment)
+        until = absence.since + self._seconds
         if is_call:
             # what fails after this call has begun does not hold it up any longer
-            return max(until, min(self._missing[target].failed, began) + PACE)
-        return min(until, began) if self._goes_on(began) else until
+            return max(until, min(absence.failed, began) + PACE)
+        return min(until, began) if goes_on else until
 
     def deserted(self, target: Hashable, moment: float) -> None:
         """Note when a target has lost its last listener, as the bus knows it.
