@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import proton
 from tests.functional.routers import HOST
@@ -95,7 +96,7 @@ class Peer(Handler):
     Use it as `Fake(Peer)`; an instance serves one connection.
     """
 
-    product = "fake"
+    product: Any = "fake"
     relays = False
     credit = 100
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from oslo_messaging import MessagingException
+from tests.functional import fakes
 from tests.functional.conftest import MakeRouter
 from tests.functional.fakes import Fake, Thrower
 from tests.functional.routers import Router, Settings, free_port
@@ -159,6 +160,19 @@ def test_a_bus_that_was_not_there_at_first(make_router: MakeRouter) -> None:
         assert watch.seconds < 15, "a server need not wait for the bus"
         router.start()
         assert calls_until_it_works(rpc.client()) == "one"
+
+
+def test_a_peer_that_says_too_much_about_itself_is_no_bus(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Talker(fakes.Peer):
+        product = list(range(100))
+
+    with Fake(Talker) as fake, Rpc(fake.url) as rpc:
+        client = rpc.client(timeout=3)
+        with pytest.raises(errors.BusUnavailable, match=r"too much .*64 values"):
+            client.call({}, "name")
+    assert "Traceback" not in caplog.text
 
 
 def test_peers_that_let_in_and_out_are_not_hammered() -> None:

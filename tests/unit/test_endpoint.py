@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import gc
 import random
+import struct
 import time
 import weakref
 from typing import Any
 
 import proton
 import pytest
+from tests import work
 
 from hybrid_messaging.protocol import endpoint as endpoint_module
 from hybrid_messaging.protocol import proton_c
@@ -23,6 +25,7 @@ from hybrid_messaging.protocol.endpoint import (
     RELEASED,
     Delivery,
     Endpoint,
+    Excessive,
     Link,
     Outcome,
     Receiver,
@@ -140,6 +143,73 @@ def test_properties_and_capabilities_arrive() -> None:
     assert pair.client.relays_anonymously
     assert not pair.server.relays_anonymously
     assert pair.server.remote_properties == {}
+
+
+@pytest.mark.parametrize(("pairs", "fits"), [(31, True), (32, False)])
+def test_properties_have_a_bounded_number_of_values(pairs: int, fits: bool) -> None:
+    said = {str(number): True for number in range(pairs)}
+
+    def setup(transport: proton.Transport, connection: proton.Connection) -> None:
+        connection.properties = said
+
+    client = Pair(setup=setup).client
+    if fits:
+        assert client.remote_properties == said
+    else:
+        with pytest.raises(Excessive, match="over 64 values"):
+            client.remote_properties  # noqa: B018
+
+
+def _open(field: int, value: bytes) -> bytes:
+    """A protocol header, and an Open with a value in one of its fields."""
+    fields = b"\xa1\x01x" + b"\x40" * (field - 1) + value
+    body = b"\x00\x53\x10\xd0" + struct.pack(">II", len(fields) + 4, field + 1) + fields
+    return b"AMQP\x00\x01\x00\x00" + struct.pack(">IBBH", len(body) + 8, 2, 0, 0) + body
+
+
+@pytest.mark.parametrize(
+    ("field", "name"), [(7, "relays_anonymously"), (9, "remote_properties")]
+)
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xf0" + struct.pack(">II", 5, 2**31 - 1) + b"\x40",
+        b"\xd0" + struct.pack(">II", 30_004, 30_000) + b"\x45" * 30_000,
+        b"\xd1" + struct.pack(">II", 30_004, 30_000) + b"\x40" * 30_000,
+    ],
+    ids=["lying array", "list", "map"],
+)
+def test_a_field_of_many_values_is_not_converted(
+    field: int, name: str, value: bytes
+) -> None:
+    server = Endpoint(Owner(), "server", server=True)
+    server.receive(_open(field, value))
+    assert server.opened
+
+    def convert() -> None:
+        with pytest.raises(Excessive):
+            getattr(server, name)
+
+    assert work.lines(convert) < 2000
+    assert work.allocated(convert) < 64 * 1024
+
+
+def test_nested_and_unreadable_properties_are_no_reason_to_fail() -> None:
+    server = Endpoint(Owner(), "server", server=True)
+    server.receive(_open(9, b"\xa1\x02\xff\xfe"))
+    assert server.remote_properties == {}
+    assert server.remote_product is None
+
+
+@pytest.mark.parametrize(
+    ("product", "read"),
+    [(proton.symbol("thing"), "thing"), ("thing", "thing"), (7, None), ([7], None)],
+)
+def test_the_product_is_a_text_or_unknown(product: Any, read: str | None) -> None:
+    def setup(transport: proton.Transport, connection: proton.Connection) -> None:
+        connection.properties = {proton.symbol("product"): product}
+
+    assert Pair(setup=setup).client.remote_product == read
 
 
 def test_a_close_is_answered(pair: Pair) -> None:

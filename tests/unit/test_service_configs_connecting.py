@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import proton
 import pytest
@@ -27,7 +28,7 @@ class Peer(Handler):
     :param vhost: the only virtual host that it has; None: any
     """
 
-    def __init__(self, product: str | None, vhost: str | None = None) -> None:
+    def __init__(self, product: Any, vhost: str | None = None) -> None:
         self._product = product
         self._vhost = vhost
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -75,7 +76,7 @@ class Peer(Handler):
 def peer() -> Iterator[Callable[..., Peer]]:
     made: list[Peer] = []
 
-    def make(product: str | None, vhost: str | None = None) -> Peer:
+    def make(product: Any, vhost: str | None = None) -> Peer:
         made.append(Peer(product, vhost))
         return made[-1]
 
@@ -113,6 +114,14 @@ def test_a_peer_without_a_name_may_be_anything(
     tmp_path: Path, peer: Callable[..., Peer]
 ) -> None:
     assert codes(check(tmp_path, peer(None))) == ["notifications-maybe-not-stored"]
+
+
+def test_a_peer_with_too_long_a_name_is_no_peer(
+    tmp_path: Path, peer: Callable[..., Peer]
+) -> None:
+    report = check(tmp_path, peer(list(range(100))))
+    assert codes(report)[0] == "protocol-error"
+    assert "over 64 values" in report.problems[0].message
 
 
 def test_a_virtual_host_that_the_broker_does_not_have(

@@ -38,11 +38,18 @@ MAX_APART = 32
 #: Incomplete messages of one connection beyond this many bytes end their link.
 MAX_MESSAGE = 128 * 1024 * 1024
 
+#: Values, keys included, that properties and capabilities may have together each.
+MAX_VALUES = 64
+
 #: So many times per idle timeout it is looked whether the peer is silent.
 LOOKS = 4
 
 #: Offered by a peer that forwards by each message's own `to` address.
 ANONYMOUS_RELAY = "ANONYMOUS-RELAY"
+
+
+class Excessive(ValueError):
+    """A peer has put more into a frame than is kept for it."""
 
 
 class Delivery:
@@ -179,8 +186,11 @@ class Link:
 
     @property
     def remote_properties(self) -> dict[str, Any]:
-        """The properties of the peer's attach, with plain strings as keys."""
-        return _properties(self.pn)
+        """The properties of the peer's attach, with plain strings as keys.
+
+        :raises Excessive: the peer's connection should end
+        """
+        return _properties(cproton.pn_link_remote_properties(self.pn._impl))
 
     @property
     def credit(self) -> int:
@@ -574,13 +584,35 @@ class Endpoint:
 
     @property
     def remote_properties(self) -> dict[str, Any]:
-        """The properties of the peer's Open, with plain strings as keys."""
-        return _properties(self.connection)
+        """The properties of the peer's Open, with plain strings as keys.
+
+        :raises Excessive: the peer's connection should end
+        """
+        return _properties(
+            cproton.pn_connection_remote_properties(self.connection._impl)
+        )
+
+    @property
+    def remote_product(self) -> str | None:
+        """What the peer's Open says that it is.
+
+        :raises Excessive: the peer's connection should end
+        """
+        product = self.remote_properties.get("product")
+        return str(product) if isinstance(product, str) else None
 
     @property
     def relays_anonymously(self) -> bool:
-        """The peer forwards messages of a sender without a target address."""
-        return ANONYMOUS_RELAY in (self.connection.remote_offered_capabilities or ())
+        """The peer forwards messages of a sender without a target address.
+
+        :raises Excessive: the peer's connection should end
+        """
+        offered = _convert(
+            cproton.pn_connection_remote_offered_capabilities(self.connection._impl)
+        )
+        return offered == ANONYMOUS_RELAY or (
+            isinstance(offered, proton.Array) and ANONYMOUS_RELAY in offered.elements
+        )
 
     # -- links ---------------------------------------------------------
 
@@ -870,14 +902,43 @@ class Endpoint:
             self.handler.on_close(self, reason)
 
 
-def _properties(pn: proton.Connection | proton.Link) -> dict[str, Any]:
-    try:
-        found: Any = pn.remote_properties
-    except Exception:  # whatever a stranger's bytes lead to
-        found = None
+def _properties(data: Any) -> dict[str, Any]:
+    found = _convert(data)
     if not isinstance(found, dict):
         return {}
     return {str(key): value for key, value in found.items()}
+
+
+def _convert(data: Any) -> Any:
+    """What a peer has said in a field of Open or Attach; None: nothing readable.
+
+    qpid-proton decodes such a field when it is asked for, and keeps what it has made
+    of it as long as the connection or link: up to 5 MB of a few bytes that claim to be
+    an array of many values. So it is asked only for what is needed.
+    """
+    if not data:
+        return None
+    values = proton.Data(data)
+    values.rewind()
+    count = depth = 0
+    while True:
+        if values.next():
+            count += 1
+            values.enter()
+            depth += 1
+        elif depth:
+            values.exit()
+            depth -= 1
+        else:
+            break
+        if count > MAX_VALUES:
+            raise Excessive(f"a field of open or attach has over {MAX_VALUES} values")
+    values.rewind()
+    try:
+        values.next()
+        return values.get_object()
+    except Exception:  # whatever a stranger's bytes lead to
+        return None
 
 
 def _withdrawn(delivery: Any) -> bool:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from hybrid_messaging.protocol.endpoint import Excessive
 from hybrid_messaging.router.addresses import AddressTable
 from hybrid_messaging.router.config import ConfigError, RouterConfig
 from hybrid_messaging.router.connection import CLOSE_TIMEOUT, Connection
@@ -174,6 +175,8 @@ class Router:
             action(connection)
         except UnicodeDecodeError:
             connection.fail("a name that is no UTF-8 text")
+        except Excessive as error:
+            connection.fail(str(error))
         except Exception:
             LOG.exception("%s: internal error", connection)
             connection.drop()

@@ -27,7 +27,7 @@ from hybrid_messaging.drivers.amqp import security
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.zmq import matchmaker
 from hybrid_messaging.drivers.zmq.matchmaker import Matchmaker
-from hybrid_messaging.protocol.endpoint import Endpoint, Handler
+from hybrid_messaging.protocol.endpoint import Endpoint, Excessive, Handler
 from hybrid_messaging.service_configs.transports import kind
 
 _CLIENT = "hybrid-messaging check"
@@ -279,7 +279,10 @@ def _amqp(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float)
     if lost or endpoint.closed:
         reason = endpoint.failure or lost or "it closed the connection"
         raise _amqp_error(endpoint, server, host.username, vhost, reason)
-    return str(endpoint.remote_properties.get("product") or "")
+    try:
+        return endpoint.remote_product or ""
+    except Excessive as error:
+        raise _protocol_error(server, "AMQP 1.0", error) from error
 
 
 def _open_session(endpoint: Endpoint, sock: socket.socket, deadline: float) -> None:

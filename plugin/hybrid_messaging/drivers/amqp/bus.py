@@ -251,7 +251,7 @@ class Bus:
 
     def on_open(self, endpoint: Endpoint) -> None:
         assert self._connection is not None
-        product = endpoint.remote_properties.get("product")
+        product = endpoint.remote_product
         line = Line(
             endpoint,
             Addressing(

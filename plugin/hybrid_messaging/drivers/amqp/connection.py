@@ -27,7 +27,7 @@ from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.turns import Turns
-from hybrid_messaging.protocol.endpoint import Endpoint, Handler
+from hybrid_messaging.protocol.endpoint import Endpoint, Excessive, Handler
 
 LOG = logs.get(__name__)
 
@@ -276,6 +276,9 @@ class Connection:
                     self.endpoint.end_of_input()
                 if self._pin is None or self._is_pinned(self._pin):
                     self.flush()
+            except Excessive as error:
+                self._failure = f"has said too much ({error})"
+                self._end_soon()
             except Exception as error:
                 # the connection fails of this, and not the thread that has read
                 LOG.exception("%s has said something unexpected", self.host)
