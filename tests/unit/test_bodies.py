@@ -13,6 +13,7 @@ from typing import Any
 import oslo_context.context
 import pytest
 from oslo_messaging.rpc.client import RemoteError
+from tests import work
 
 from hybrid_messaging.drivers import bodies
 
@@ -105,6 +106,28 @@ def test_what_json_does_not_know_becomes_text() -> None:
 def test_malformed_requests_are_refused(body: Any) -> None:
     with pytest.raises(bodies.MalformedBody):
         bodies.read_request(body)
+
+
+@pytest.mark.parametrize("member", ["[]", "{}", "0", '""', "[[[[[[[[]]]]]]]]", "[{}]"])
+def test_a_body_of_too_many_values_is_refused_before_they_are_built(
+    member: str,
+) -> None:
+    values = ",".join([member] * bodies.MAX_VALUES)
+    body = f'{{"request": {{"args": [{values}]}}}}'
+
+    def read() -> None:
+        with pytest.raises(bodies.MalformedBody, match="2,000,000 values"):
+            bodies.read_request(body)
+        with pytest.raises(bodies.MalformedBody, match="2,000,000 values"):
+            bodies.read_reply(body, [])
+
+    assert work.allocated(read) < 1 << 20
+
+
+def test_a_large_text_is_no_large_number_of_values() -> None:
+    text = "[words, and some more]" * 60_000 + "x" * bodies.MAX_VALUES
+    request = bodies.request({"method": "m", "args": {"text": text}}, {})
+    assert bodies.read_request(request).message["args"] == {"text": text}
 
 
 # -- replies -------------------------------------------------------------

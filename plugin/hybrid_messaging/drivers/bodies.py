@@ -19,6 +19,9 @@ from oslo_serialization import jsonutils
 
 from hybrid_messaging.drivers import oslo
 
+#: Values that a body may have, which is a hundred megabytes of memory at worst.
+MAX_VALUES = 2_000_000
+
 #: Characters that an error reply made of text keeps of each of its parts.
 TEXT_LIMIT = 16 * 1024
 
@@ -146,7 +149,12 @@ def _is_duration(value: Any) -> bool:
 def _object(body: Any) -> dict[str, Any]:
     try:
         # bytes are UTF-8; json.loads would look which encoding they have
-        data = _decode(body if isinstance(body, str) else str(body, "utf-8"))
+        text = body if isinstance(body, str) else str(body, "utf-8")
+        if len(text) > MAX_VALUES and sum(map(text.count, ",[{")) > MAX_VALUES:
+            raise MalformedBody(f"the body has more than {MAX_VALUES:,} values")
+        data = _decode(text)
+    except MalformedBody:
+        raise
     except (TypeError, ValueError, RecursionError) as error:
         raise MalformedBody(f"the body is no JSON text: {error}") from error
     if not isinstance(data, dict):
