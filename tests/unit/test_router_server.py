@@ -19,7 +19,7 @@ from tests.functional.peer import Peer
 
 from hybrid_messaging.cli.router import Router as Command
 from hybrid_messaging.router import __main__ as main
-from hybrid_messaging.router import config, links, program, server
+from hybrid_messaging.router import config, links, management, program, server
 from hybrid_messaging.router.connection import MAX_LINKS, Connection
 from hybrid_messaging.router.management import Management
 
@@ -194,7 +194,7 @@ def test_a_message_that_is_none_is_rejected(peer: Peer) -> None:
 
 
 def test_a_question_that_is_none_is_rejected(peer: Peer) -> None:
-    delivery = peer.sender("$management").send(b"\x00\x53\x77\xa1\x01\xff")
+    delivery = peer.sender("$management").send(b"\x00\x53\x73\xa1\x01\xff")
     outcome = peer.outcome(delivery)
     assert outcome.condition == "amqp:decode-error"
 
@@ -277,6 +277,33 @@ def test_a_query_may_ask_for_a_part(peer: Peer) -> None:
     assert part == everything[1:3]
 
 
+def test_an_answer_has_a_bounded_number_of_rows(peer: Peer) -> None:
+    wanted = management.PAGE + 10
+    links = [peer.endpoint.receiver(f"{ADDRESS}.{n}") for n in range(wanted)]
+    peer.until(lambda: peer.attached.issuperset(links), "all are attached")
+    page = _query(peer, "router.link", "name", count=10**6)
+    assert len(page) == management.PAGE
+    rest = _query(peer, "router.link", "name", offset=management.PAGE)
+    assert len(page + rest) >= wanted
+    assert not _query(peer, "router.link", "name", offset=2**63 - 1)
+
+
+def test_a_query_may_name_an_attribute_often(peer: Peer) -> None:
+    names = ["name", "identity"] * 100
+    assert _query(peer, "listener", *names)[0].keys() == {"name", "identity"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"attributeNames": ["name"] * 257}, {str(n): n for n in range(65)}],
+    ids=["names", "entries"],
+)
+def test_a_question_has_a_bounded_number_of_words(peer: Peer, body: Any) -> None:
+    question = proton.Message(properties={"operation": "QUERY"}, body=body)
+    delivery = peer.sender("$management").send(bytes(question.encode()))
+    assert peer.outcome(delivery).condition == "amqp:decode-error"
+
+
 def test_entities_are_read_by_identity_or_name(peer: Peer) -> None:
     found = _ask(peer, operation="READ", type="connection", identity="1")
     assert found.body["container"] == peer.endpoint.connection.container
@@ -305,6 +332,27 @@ def test_a_question_without_a_way_back_is_taken_all_the_same(peer: Peer) -> None
     question = proton.Message(properties={"operation": "QUERY"})
     delivery = peer.sender("$management").send(bytes(question.encode()))
     assert peer.outcome(delivery).accepted
+
+
+# -- too much ------------------------------------------------------------------
+
+
+def test_who_opens_with_too_many_properties_is_sent_away(
+    peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What qpid-proton has made of them is not kept: 5 MB of an array that lies."""
+    caplog.set_level(logging.INFO)
+
+    def setup(transport: proton.Transport, connection: proton.Connection) -> None:
+        connection.properties = {str(number): number for number in range(1000)}
+
+    talker = Peer(peer.socket.getpeername()[1], setup=setup)
+    talker.flush()
+    _ends(_blocking(talker.socket))
+    talker.vanish()
+    peer.round_trip()
+    assert "over 64 values" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 # -- a defect ------------------------------------------------------------------

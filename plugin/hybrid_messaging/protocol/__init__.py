@@ -3,6 +3,7 @@
 
 endpoint    one end of a connection, fed with bytes, without a socket
 codec       messages to bytes and back
+values      what is wanted of a peer's bytes, and past the rest
 pieces      large messages on their way out, handed over in pieces
 reassembly  messages of which not everything has arrived
 desertion   how a router says that all listeners of an address have left

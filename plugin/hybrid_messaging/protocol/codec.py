@@ -4,41 +4,45 @@
 A driver encodes and decodes four fields and one string per message, in
 threads that compete for the interpreter. Doing that in place costs less than
 moving each field through a general message object, and does not give the
-interpreter away in between. Anything well-formed is decoded, whoever sent it
-(AMQP 1.0, part 1 for types, part 3 section 3.2 for the sections).
+interpreter away in between. Any message whose body is a string or binary is decoded,
+whoever sent it (AMQP 1.0, part 3, section 3.2), at a cost that depends on nothing but
+what is needed of it: the rest is skipped (`values`).
 """
 
 from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
-#: Types may nest this deep; a message that goes deeper is refused.
-MAX_DEPTH = 16
+from hybrid_messaging.protocol import values
+from hybrid_messaging.protocol.values import MalformedMessage as MalformedMessage
 
+#: the descriptors of sections
+HEADER, MESSAGE_ANNOTATIONS, PROPERTIES, APPLICATION_PROPERTIES = 0x70, 0x72, 0x73, 0x74
+DATA, SEQUENCE, VALUE = 0x75, 0x76, 0x77
 
-class MalformedMessage(ValueError):
-    """Bytes that are no AMQP 1.0 message."""
+_NONE: frozenset[str] = frozenset()
 
 
 class Message:
     """A decoded message: the sections and fields that the project reads."""
 
     __slots__ = (
-        "annotations",
         "body",
         "correlation_id",
         "id",
+        "marks",
         "reply_to",
         "to",
         "ttl",
     )
 
     def __init__(self) -> None:
-        self.annotations: dict[str, Any] = {}
-        self.body: Any = None
+        #: the message annotations that are true
+        self.marks: frozenset[str] = _NONE
+        self.body: str | bytes | None = None
         self.id: Any = None
         self.to: str | None = None
         self.reply_to: str | None = None
@@ -49,8 +53,10 @@ class Message:
 
 # -- encoding ----------------------------------------------------------
 
-_HEADER, _ANNOTATIONS, _PROPERTIES = b"\x00\x53\x70", b"\x00\x53\x72", b"\x00\x53\x73"
-_VALUE = b"\x00\x53\x77"
+_HEADER, _ANNOTATIONS, _PROPERTIES, _VALUE = (
+    bytes((0x00, 0x53, code))
+    for code in (HEADER, MESSAGE_ANNOTATIONS, PROPERTIES, VALUE)
+)
 _NULL = b"\x40"
 _TRUE, _FALSE = b"\x41", b"\x42"
 _pack_u32 = struct.Struct(">I").pack
@@ -143,215 +149,126 @@ def encode(
 
 # -- decoding ----------------------------------------------------------
 
-_U16, _U32, _U64 = struct.Struct(">H"), struct.Struct(">I"), struct.Struct(">Q")
-_I8, _I16 = struct.Struct(">b"), struct.Struct(">h")
-_I32, _I64 = struct.Struct(">i"), struct.Struct(">q")
-_F32, _F64 = struct.Struct(">f"), struct.Struct(">d")
+#: Sections that a message may have: data sections may repeat, the others may not.
+MAX_SECTIONS = 64
+#: Message annotations that a message may have.
+MAX_ANNOTATIONS = 64
 
-_CONSTANTS: dict[int, Any] = {
-    0x40: None,
-    0x41: True,
-    0x42: False,
-    0x43: 0,
-    0x44: 0,
-}
-_FIXED: dict[int, tuple[int, Callable[[bytes, int], Any]]] = {
-    0x50: (1, lambda data, at: data[at]),
-    0x51: (1, lambda data, at: _I8.unpack_from(data, at)[0]),
-    0x52: (1, lambda data, at: data[at]),
-    0x53: (1, lambda data, at: data[at]),
-    0x54: (1, lambda data, at: _I8.unpack_from(data, at)[0]),
-    0x55: (1, lambda data, at: _I8.unpack_from(data, at)[0]),
-    0x56: (1, lambda data, at: data[at] != 0),
-    0x60: (2, lambda data, at: _U16.unpack_from(data, at)[0]),
-    0x61: (2, lambda data, at: _I16.unpack_from(data, at)[0]),
-    0x70: (4, lambda data, at: _U32.unpack_from(data, at)[0]),
-    0x71: (4, lambda data, at: _I32.unpack_from(data, at)[0]),
-    0x72: (4, lambda data, at: _F32.unpack_from(data, at)[0]),
-    0x73: (4, lambda data, at: data[at : at + 4].decode("utf-32-be")),
-    0x74: (4, lambda data, at: data[at : at + 4]),
-    0x80: (8, lambda data, at: _U64.unpack_from(data, at)[0]),
-    0x81: (8, lambda data, at: _I64.unpack_from(data, at)[0]),
-    0x82: (8, lambda data, at: _F64.unpack_from(data, at)[0]),
-    0x83: (8, lambda data, at: _I64.unpack_from(data, at)[0]),
-    0x84: (8, lambda data, at: data[at : at + 8]),
-    0x94: (16, lambda data, at: data[at : at + 16]),
-    0x98: (16, lambda data, at: uuid.UUID(bytes=data[at : at + 16])),
-}
-_BINARY, _TEXT = {0xA0: 1, 0xB0: 4}, {0xA1: 1, 0xB1: 4, 0xA3: 1, 0xB3: 4}
-_LISTS, _MAPS, _ARRAYS = {0xC0: 1, 0xD0: 4}, {0xC1: 1, 0xD1: 4}, {0xE0: 1, 0xF0: 4}
+#: fields that the sections have
+_HEADER_FIELDS, PROPERTIES_FIELDS = 5, 13
+_TO_TTL = (values.ignored, values.ignored, values.milliseconds)
+_TO_ADDRESS = (values.ignored, values.ignored, values.text)
+#: readers of the fields of properties, up to the correlation-id
+TO_CORRELATION_ID = (
+    values.identifier,
+    values.ignored,
+    values.text,
+    values.ignored,
+    values.text,
+    values.identifier,
+)
 
 
-def _size(data: bytes, at: int, width: int) -> tuple[int, int]:
-    return (data[at], at + 1) if width == 1 else (_U32.unpack_from(data, at)[0], at + 4)
+def sections(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """The descriptor of each section, and where its value starts and ends.
+
+    :raises MalformedMessage: and `values.ERRORS`: they cannot be told apart
+    """
+    end, size = 0, len(data)
+    for _ in range(MAX_SECTIONS):
+        if end == size:
+            return
+        code, start, end = _section(data, end)
+        yield code, start, end
+    if end < size:
+        raise MalformedMessage(f"a message has more than {MAX_SECTIONS} sections")
 
 
-def _value(data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
-    """The value whose constructor stands at `at`, and where the next one starts."""
-    return _typed(data, at + 1, data[at], depth)
-
-
-def _typed(data: bytes, at: int, code: int, depth: int) -> tuple[Any, int]:
-    width = _TEXT.get(code)
-    if width is not None:
-        size, at = _size(data, at, width)
-        return _slice(data, at, size).decode(), at + size
-    if code in _CONSTANTS:
-        return _CONSTANTS[code], at
-    if code == 0x45:
-        return [], at
-    fixed = _FIXED.get(code)
-    if fixed is not None:
-        if at + fixed[0] > len(data):
-            raise MalformedMessage("a value runs past the end of the message")
-        return fixed[1](data, at), at + fixed[0]
-    width = _BINARY.get(code)
-    if width is not None:
-        size, at = _size(data, at, width)
-        return _slice(data, at, size), at + size
-    if depth >= MAX_DEPTH:
-        raise MalformedMessage(f"values nest deeper than {MAX_DEPTH}")
-    if code == 0x00:
-        _, at = _value(data, at, depth + 1)
-        return _value(data, at, depth + 1)
-    return _compound(data, at, code, depth + 1)
-
-
-def _compound(data: bytes, at: int, code: int, depth: int) -> tuple[Any, int]:
-    width = _LISTS.get(code) or _MAPS.get(code) or _ARRAYS.get(code)
-    if width is None:
-        raise MalformedMessage(f"no such type: 0x{code:02x}")
-    size, at = _size(data, at, width)
-    end = at + size
-    if end > len(data):
-        raise MalformedMessage("a value runs past the end of the message")
-    count, at = _size(data, at, width)
-    if count > size:  # members take a byte at least, but for arrays of constants
-        raise MalformedMessage("a collection counts more members than it has bytes")
-    items = []
-    if code in _ARRAYS:
-        kind = data[at]
-        at += 1
-        if kind == 0x00:
-            raise MalformedMessage("arrays of described types are not understood")
-        for _ in range(count):
-            item, at = _typed(data, at, kind, depth)
-            items.append(item)
-    else:
-        for _ in range(count):
-            kind = data[at]
-            # what most fields are, without a call for each
-            if kind == 0x40:
-                item, at = None, at + 1
-            elif kind == 0xA1:
-                start, at = at + 2, at + 2 + data[at + 1]
-                item = data[start:at].decode()
-            else:
-                item, at = _typed(data, at + 1, kind, depth)
-            items.append(item)
-    if at > end:
-        raise MalformedMessage("a collection runs past its own size")
-    if code in _MAPS:
-        return dict(zip(map(_key, items[::2]), items[1::2], strict=True)), end
-    return items, end
-
-
-def _key(value: Any) -> Any:
-    return repr(value) if isinstance(value, (list, dict)) else value
-
-
-def _slice(data: bytes, at: int, size: int) -> bytes:
-    if at + size > len(data):
-        raise MalformedMessage("a value runs past the end of the message")
-    return data[at : at + size]
-
-
-def _section(data: bytes, at: int) -> tuple[int, int]:
-    """The descriptor of the section at `at`, and where its value starts."""
-    if data[at] != 0x00:
+def _section(data: bytes, at: int) -> tuple[int, int, int]:
+    if data[at]:
         raise MalformedMessage("a section has no descriptor")
     if data[at + 1] == 0x53:
-        return data[at + 2], at + 3
-    code, at = _value(data, at + 1)
-    if not isinstance(code, int):
+        code, start = data[at + 2], at + 3
+    elif data[at + 1] == 0x80:
+        code, start = int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
+    else:
         raise MalformedMessage("a section has a descriptor that is no number")
-    return code, at
-
-
-def _skip(data: bytes, at: int) -> int:
-    """Where the value at `at` ends, without building it where its size is told."""
-    code = data[at]
-    width = _LISTS.get(code) or _MAPS.get(code) or _ARRAYS.get(code)
-    if width is None:
-        return _value(data, at)[1]
-    size, start = _size(data, at + 1, width)
-    if start + size > len(data):
-        raise MalformedMessage("a section runs past the end of the message")
-    return start + size
-
-
-def _fields(data: bytes, at: int) -> tuple[list[Any], int]:
-    fields, at = _value(data, at)
-    if not isinstance(fields, list):
-        raise MalformedMessage("a section is no list")
-    return fields, at
-
-
-def _text(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise MalformedMessage("an address is no string")
-    return value
-
-
-def _identity(value: Any) -> Any:
-    """A message-id or correlation-id, of one of the types that they may have."""
-    if value is None or isinstance(value, (str, bytes, uuid.UUID)):
-        return value
-    if type(value) is int and 0 <= value < 1 << 64:
-        return value
-    raise MalformedMessage("an identifier is neither text, number, uuid nor binary")
+    return code, start, values.end_of(data, start)
 
 
 def decode(data: bytes) -> Message:
     """Decode a message.
+
+    What is not read is skipped, so it may be anything: a body that is neither string,
+    binary nor null is refused before it is built.
 
     :raises MalformedMessage: whatever the bytes are, nothing else
     """
     message = Message()
     try:
         _decode(data, message)
-    except MalformedMessage:
-        raise
-    except (IndexError, struct.error, ValueError, TypeError) as error:
+    except values.ERRORS as error:
         raise MalformedMessage(str(error)) from error
     return message
 
 
 def _decode(data: bytes, message: Message) -> None:
-    at, end = 0, len(data)
-    while at < end:
-        code, at = _section(data, at)
-        if code == 0x77:  # amqp-value
-            message.body, at = _value(data, at)
-        elif code == 0x73:  # properties
-            fields, at = _fields(data, at)
-            fields += [None] * (6 - len(fields))
-            id, _, to, _, reply_to, correlation_id = fields[:6]
-            message.id = _identity(id)
-            message.correlation_id = _identity(correlation_id)
-            message.to, message.reply_to = _text(to), _text(reply_to)
-        elif code == 0x75:  # data
-            part, at = _value(data, at)
-            message.body = part if message.body is None else message.body + part
-        elif code == 0x72:  # message-annotations
-            message.annotations, at = _value(data, at)
-            if not isinstance(message.annotations, dict):
-                raise MalformedMessage("message-annotations are no map")
-        elif code == 0x70:  # header
-            fields, at = _fields(data, at)
-            message.ttl = fields[2] if len(fields) > 2 else None
-        else:
-            at = _skip(data, at)
+    parts: list[bytes] = []
+    for code, at, end in sections(data):
+        if code == VALUE:
+            message.body = _body(data, at, end)
+        elif code == PROPERTIES:
+            (
+                message.id,
+                _,
+                message.to,
+                _,
+                message.reply_to,
+                message.correlation_id,
+            ) = values.fields(data, at, end, TO_CORRELATION_ID, PROPERTIES_FIELDS)
+        elif code == HEADER:
+            _, _, message.ttl = values.fields(data, at, end, _TO_TTL, _HEADER_FIELDS)
+        elif code == MESSAGE_ANNOTATIONS:
+            message.marks = _marks(data, at, end)
+        elif code == DATA:
+            parts.append(_binary(data, at, end))
+        elif code == SEQUENCE:
+            raise _no_body()
+    if parts:
+        if message.body is not None:
+            raise MalformedMessage("a message has two bodies")
+        message.body = b"".join(parts)
+
+
+def _body(data: bytes, at: int, end: int) -> str | bytes | None:
+    code = data[at]
+    if code == 0xB1:
+        return data[at + 5 : end].decode()
+    if code == 0xA1:
+        return data[at + 2 : end].decode()
+    return None if code == 0x40 else _binary(data, at, end)
+
+
+def _binary(data: bytes, at: int, end: int) -> bytes:
+    code = data[at]
+    if code == 0xB0:
+        return data[at + 5 : end]
+    if code == 0xA0:
+        return data[at + 2 : end]
+    raise _no_body()
+
+
+def _no_body() -> MalformedMessage:
+    return MalformedMessage("a body is neither string nor binary")
+
+
+def _marks(data: bytes, at: int, end: int) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, value in values.entries(data, at, end, MAX_ANNOTATIONS)
+        if name is not None
+        and (data[value] == 0x41 or data[value : value + 2] == b"\x56\x01")
+    )
 
 
 def peek_to(data: bytes) -> str | None:
@@ -360,16 +277,14 @@ def peek_to(data: bytes) -> str | None:
     :raises MalformedMessage: the sections before it can't be read
     """
     try:
-        at, end = 0, len(data)
-        while at < end:
-            code, at = _section(data, at)
-            if code == 0x73:
-                fields, _ = _fields(data, at)
-                return _text(fields[2]) if len(fields) > 2 else None
-            if code > 0x73:
+        for code, at, end in sections(data):
+            if code == PROPERTIES:
+                to: str | None
+                _, _, to = values.fields(data, at, end, _TO_ADDRESS, PROPERTIES_FIELDS)
+                return to
+            if code > PROPERTIES:
                 return None
-            at = _skip(data, at)
-    except (IndexError, struct.error, ValueError, TypeError) as error:
+    except values.ERRORS as error:
         raise MalformedMessage(str(error)) from error
     return None
 
@@ -377,11 +292,10 @@ def peek_to(data: bytes) -> str | None:
 def peek_ttl(data: bytes) -> float | None:
     """The seconds that an encoded message may live; None: it does not say."""
     try:
-        code, at = _section(data, 0)
-        if code != 0x70:
+        code, at, end = _section(data, 0)
+        if code != HEADER:
             return None
-        fields, _ = _fields(data, at)
-    except (IndexError, struct.error, ValueError, TypeError):
+        _, _, ttl = values.fields(data, at, end, _TO_TTL, _HEADER_FIELDS)
+    except values.ERRORS:
         return None  # the receiver will say so
-    ttl = fields[2] if len(fields) > 2 else None
-    return ttl / 1000 if type(ttl) is int and ttl >= 0 else None
+    return None if ttl is None else ttl / 1000

@@ -5,9 +5,9 @@ From the bottom up: `config` reads its configuration, `security` sets up TLS and
 SASL, `departures` remember when addresses lost their last consumer, `addresses`
 decide which consumer gets a message, `budget` counts what waits
 for or of a peer, `links` are a peer's producers and consumers, `connection` speaks
-with one peer, `server` waits for the sockets, `management` answers questions about
-all of it, `program` makes it a process. `quoting` makes what peers say fit for a
-log.
+with one peer, `server` waits for the sockets, `requests` reads questions about all of
+it, `management` answers them, `program` makes it a process. `quoting` makes what peers
+say fit for a log.
 """
 
 import importlib.metadata

@@ -126,7 +126,7 @@ class Producer:
             try:
                 name = peek_to(data)
             except MalformedMessage as error:
-                self._refuse(delivery, _undecodable(error))
+                self._refuse(delivery, undecodable(error))
                 return
             address = self.table.find(name) if name else None
         since = self.link.since
@@ -534,5 +534,6 @@ def _withdraw(delivery: Delivery) -> None:
             item.link.context.forget(item)
 
 
-def _undecodable(error: MalformedMessage) -> Outcome:
+def undecodable(error: MalformedMessage) -> Outcome:
+    """What becomes of a message that cannot be read."""
     return REJECTED._replace(condition="amqp:decode-error", description=str(error))

@@ -7,24 +7,33 @@ routers alike. Only what can be looked at is here: QUERY, READ.
 
 from __future__ import annotations
 
+import itertools
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import proton
 import psutil
 
-from hybrid_messaging.protocol.endpoint import ACCEPTED, REJECTED, Delivery
+from hybrid_messaging.protocol.codec import MalformedMessage
+from hybrid_messaging.protocol.endpoint import ACCEPTED, Delivery
 from hybrid_messaging.protocol.proton_c import lib
-from hybrid_messaging.router import VERSION
+from hybrid_messaging.router import VERSION, requests
 from hybrid_messaging.router.addresses import Address, Dynamic
 from hybrid_messaging.router.connection import Connection
-from hybrid_messaging.router.links import Consumer, Producer
+from hybrid_messaging.router.links import Consumer, Producer, undecodable
+from hybrid_messaging.router.requests import Request
 from hybrid_messaging.router.server import Listener, Router
 
 #: Types are known with and without a prefix; Qpid Dispatch had one of its own.
 PREFIXES = ("io.skupper.router.", "org.apache.qpid.dispatch.")
+
+#: Rows that an answer has at most, as skupper-router's: qpid-proton encodes no message
+#: of more than 65,535 values.
+PAGE = 500
+#: A number of rows that no router has.
+_FAR = 1 << 31
 
 Row = dict[str, Any]
 
@@ -49,13 +58,10 @@ class Management(Address):
     ) -> bool:
         """Answer a request, at the address it names for the reply."""
         self.messages_in += 1
-        request = proton.Message()
         try:
-            request.decode(data)
-        except Exception as error:  # whatever a stranger's bytes lead to
-            outcome = REJECTED._replace(
-                condition="amqp:decode-error", description=str(error)
-            )
+            request = requests.read(data)
+        except MalformedMessage as error:
+            outcome = undecodable(error)
         else:
             outcome = ACCEPTED
             self._answer(request)
@@ -63,12 +69,12 @@ class Management(Address):
             origin.link.context.settle(origin, outcome)
         return True
 
-    def _answer(self, request: proton.Message) -> None:
+    def _answer(self, request: Request) -> None:
         address = self._router.table.find(request.reply_to or "")
         if address is None or address is self or not address.reachable:
             return
         reply = proton.Message(address=request.reply_to)
-        reply.correlation_id = request.correlation_id or request.id
+        reply.correlation_id = request.correlation_id
         body: Any = {}
         try:
             code, text, body = 200, "OK", self._perform(request)
@@ -79,29 +85,27 @@ class Management(Address):
         reply.properties = properties
         address.forward(bytes(reply.encode()), None)
 
-    def _perform(self, request: proton.Message) -> Row | list[str]:
-        asked = _map(request.properties)
-        operation = asked.get("operation")
+    def _perform(self, request: Request) -> Row | list[str]:
+        operation = request.asked.get("operation")
         if operation == "QUERY":
-            return self._query(asked, _map(request.body).get("attributeNames"))
+            return self._query(request.asked, request.names)
         if operation == "READ":
-            return self._read(asked)
+            return self._read(request.asked)
         if operation == "GET-MGMT-NODES":
             return []  # no other routers
         raise _Refusal(501, f"Operation '{operation}' is not implemented")
 
-    def _query(self, asked: Row, names: Any) -> Row:
-        rows = self._rows(asked.get("entityType"))
+    def _query(self, asked: Row, names: list[str]) -> Row:
         offset, count = asked.get("offset"), asked.get("count")
-        start = offset if isinstance(offset, int) and offset > 0 else 0
-        end = start + count if isinstance(count, int) and count > 0 else None
+        start = min(offset, _FAR) if isinstance(offset, int) and offset > 0 else 0
+        size = min(count, PAGE) if isinstance(count, int) and count > 0 else PAGE
+        found = self._rows(asked.get("entityType"))
+        rows = list(itertools.islice(found, start, start + size))
         known = dict.fromkeys(key for row in rows for key in row)
-        wanted = list(known)
-        if isinstance(names, list) and names:
-            wanted = [str(name) for name in names if str(name) in known]
+        wanted = [name for name in dict.fromkeys(names or known) if name in known]
         return {
             "attributeNames": wanted,
-            "results": [[row.get(name) for name in wanted] for row in rows[start:end]],
+            "results": [[row.get(name) for name in wanted] for row in rows],
         }
 
     def _read(self, asked: Row) -> Row:
@@ -112,18 +116,14 @@ class Management(Address):
                 return row
         raise _Refusal(404, f"No entity with {key}={asked.get(key)}")
 
-    def _rows(self, kind: Any) -> list[Row]:
+    def _rows(self, kind: Any) -> Iterator[Row]:
         name = kind if isinstance(kind, str) else ""
         for prefix in PREFIXES:
             name = name.removeprefix(prefix)
         rows = _TYPES.get(name)
         if rows is None:
             raise _Refusal(400, f"No such entity type '{kind}'")
-        return [{"type": PREFIXES[0] + name, **row} for row in rows(self._router)]
-
-
-def _map(value: Any) -> Row:
-    return value if isinstance(value, dict) else {}
+        return ({"type": PREFIXES[0] + name, **row} for row in rows(self._router))
 
 
 class _Refusal(Exception):
@@ -211,7 +211,7 @@ _NOT_SET = (
 
 
 def _connections(router: Router) -> Iterable[Row]:
-    return [_connection(item) for item in router.connections.values()]
+    return map(_connection, router.connections.values())
 
 
 def _connection(connection: Connection) -> Row:
@@ -243,7 +243,7 @@ def _connection(connection: Connection) -> Row:
 
 
 def _addresses(router: Router) -> Iterable[Row]:
-    return [_address(item) for item in router.table]
+    return map(_address, router.table)
 
 
 def _key(address: Address | None) -> str | None:
@@ -320,7 +320,7 @@ _NOT_COUNTED = (
 
 
 def _listeners(router: Router) -> Iterable[Row]:
-    return [_listener(item) for item in router.listeners]
+    return map(_listener, router.listeners)
 
 
 def _listener(listener: Listener) -> Row:

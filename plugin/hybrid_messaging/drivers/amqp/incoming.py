@@ -154,11 +154,11 @@ class Request(Incoming):
         self._id = envelope.id
         if self._reply_to is None:
             return self.stage is Stage.WAITING
-        if type(envelope.ttl) is int and envelope.ttl >= 0:
+        if envelope.ttl is not None:
             # by our own clock, which need not agree with the sender's
             self._expires = time.monotonic() + envelope.ttl / 1000
-        self._settles_with_reply = self.source.line.routing and bool(
-            envelope.annotations.get(SETTLES_WITH_REPLY)
+        self._settles_with_reply = (
+            self.source.line.routing and SETTLES_WITH_REPLY in envelope.marks
         )
         if self._settles_with_reply and self.confirmed:
             # it was not sent like that: its caller has settled it on its way here
