@@ -25,7 +25,7 @@ from tests.functional.service import Service
 from tests.functional.waiting import until
 
 from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.zmq import keys, matchmaker, wire
+from hybrid_messaging.drivers.zmq import key_directory, matchmaker, wire
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ class Host:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.made = keys.make(directory, directory.name)
+        self.made = key_directory.make(directory, directory.name)
 
     def trust(self, *others: Host) -> None:
         for other in others:
@@ -51,7 +51,7 @@ class Host:
 
     @property
     def public(self) -> str:
-        return self.made.own.public.decode()
+        return self.made.public.decode()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import select
@@ -77,22 +76,6 @@ def test_ports_in_use_are_passed_over(redis: Redis, rpc: Rpc) -> None:
         rpc.server(transport=rpc.transport(url))
     assert first < address(rpc)[1] <= last
     assert rpc.client().call({}, "name") == "one"
-
-
-def test_servers_that_strangers_can_reach_warn(
-    redis: Redis, rpc: Rpc, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        rpc.server()
-        assert "without encryption" not in caplog.text
-        # an address of this host that is not of the loopback interface, where
-        # nothing that the test starts can be reached from outside for long
-        url = redis.url().replace(f"address={HOST}", "address=0.0.0.0")
-        try:
-            rpc.server(transport=rpc.transport(url, rpc_zmq_host=HOST)).stop()
-        finally:
-            rpc.close()
-        assert "without encryption or authentication" in caplog.text
 
 
 # -- strangers -------------------------------------------------------------
@@ -219,7 +202,7 @@ class Pipe:
     ) -> None:
         driver: Any = rpc.default._driver
         context = contexts.borrow()
-        self.own = Socket("zmq-test", driver._options, None, on_frames, **how)
+        self.own = Socket("zmq-test", driver._options, on_frames, **how)
         self.own.run(lambda: self.own._socket.bind("inproc://test"))
         self.peer = context.socket(zmq.DEALER)
         self.peer.setsockopt(zmq.SNDHWM, 0)
@@ -342,7 +325,6 @@ def test_answers_come_before_the_end_of_their_connection(rpc: Rpc) -> None:
     own = Socket(
         "zmq-test",
         driver._options,
-        None,
         lambda frames: order.append("message"),
         lambda event: order.append(event["event"].name),
     )
@@ -351,7 +333,7 @@ def test_answers_come_before_the_end_of_their_connection(rpc: Rpc) -> None:
         with context:
             server = context.socket(zmq.ROUTER)
             port = server.bind_to_random_port(f"tcp://{HOST}")
-            own.run(lambda: own.connect(f"tcp://{HOST}:{port}", b"1", ""))
+            own.run(lambda: own.connect(f"tcp://{HOST}:{port}", b"1"))
             until(lambda: order, "it is connected")
             own.run(lambda: own.send(b"1", b"hello"))
             client, _ = server.recv_multipart()
@@ -521,7 +503,7 @@ from tests.functional.rpc import Rpc
 
 faulthandler.dump_traceback_later(120, exit=True)  # also if Python stands still
 driver = Rpc(os.environ["WORKER_URL"]).transport()._driver
-own = Socket("zmq-test", driver._options, None, lambda _: None, lambda _: None)
+own = Socket("zmq-test", driver._options, lambda _: None, lambda _: None)
 with socket.create_server(("127.0.0.1", 0)) as listening:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
@@ -529,9 +511,9 @@ with socket.create_server(("127.0.0.1", 0)) as listening:
         def connect():
             for number in range(5000):
                 address = "tcp://%s:%d" % nobody.getsockname()
-                own.connect(address, b"%x" % (number + 1), "")
+                own.connect(address, b"%x" % (number + 1))
                 own.disconnect(address)
-            own.connect("tcp://%s:%d" % listening.getsockname(), b"last", "")
+            own.connect("tcp://%s:%d" % listening.getsockname(), b"last")
             listening.settimeout(30)
             try:
                 listening.accept()

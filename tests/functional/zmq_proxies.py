@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.functional.matchmakers import START_TIMEOUT, Redis
 from tests.functional.waiting import until
 
-from hybrid_messaging.drivers.zmq import keys
+from hybrid_messaging.drivers.zmq import key_directory
 
 #: What the bus of the tests is called that has its messages go through a proxy.
 KIND = "zmq-proxy"
@@ -91,7 +91,7 @@ class ProxiedRedis(Redis):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self._keys = directory / "keys"
-        keys.make(self._keys, "all")
+        key_directory.make(self._keys, "all")
         self._proxy = Proxy(self.url(), directory / "proxy.log")
 
     def start(self) -> ProxiedRedis:

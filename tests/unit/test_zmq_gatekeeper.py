@@ -11,7 +11,7 @@ import zmq
 from zmq.utils import z85
 
 from hybrid_messaging.drivers import logs
-from hybrid_messaging.drivers.zmq import keys
+from hybrid_messaging.drivers.zmq import key_directory
 from hybrid_messaging.drivers.zmq.gatekeeper import Gatekeeper
 
 DOMAIN = b"domain"
@@ -32,13 +32,13 @@ def ask(context: zmq.Context[Any], public: bytes) -> bytes | None:
 def test_what_cannot_be_looked_at_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = keys.make(tmp_path, "host").own
+    public = key_directory.make(tmp_path, "host").public
     with zmq.Context() as context:
         gatekeeper = Gatekeeper(context)
         try:
-            gatekeeper.guard(DOMAIN, keys.Keys(tmp_path))
+            gatekeeper.guard(DOMAIN, key_directory.KeyDirectory(tmp_path))
             assert ask(context, b"no key") is None
-            assert ask(context, z85.decode(own.public)) == b"200"
+            assert ask(context, z85.decode(public)) == b"200"
             assert ask(context, bytes(32)) == b"400"
         finally:
             gatekeeper.close()

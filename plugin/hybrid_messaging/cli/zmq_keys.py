@@ -40,17 +40,17 @@ class ZmqKeys(ShowOne):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Any]]:
-        from hybrid_messaging.drivers.zmq import keys
+        from hybrid_messaging.drivers.zmq import key_directory
 
-        made = keys.make(parsed_args.directory, parsed_args.name)
+        made = key_directory.make(parsed_args.directory, parsed_args.name)
         if made.new:
             progress.printer(self.app)(
                 f"copy {made.public_path} to the key directory of the other hosts"
             )
         return ("public_key", "public_file", "secret_file", "made", "known"), (
-            made.own.public.decode(),
+            made.public.decode(),
             str(made.public_path),
-            str(made.own.path),
+            str(made.secret_path),
             made.new,
             made.known,
         )

@@ -15,7 +15,9 @@ contexts    the ZeroMQ context of this process
 libzmq      sends and receives messages, quickly
 names       the addresses of host names
 wire        what is in the frames
-keys        CURVE keys in a directory
+encryption  which connections are encrypted, and with which keys
+keys        CURVE keys that a deployment derives
+key_directory   CURVE keys in a directory
 gatekeeper  admits clients by their keys
 proxy       passes messages on, in a separate process
 proxies     how clients find and use proxies

@@ -17,9 +17,10 @@ from typing import Any
 
 import zmq
 
-from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.zmq import keys, wire
+from hybrid_messaging.drivers import errors, logs
+from hybrid_messaging.drivers.zmq import names, wire
 from hybrid_messaging.drivers.zmq.directory import Directory
+from hybrid_messaging.drivers.zmq.encryption import Encryption
 from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
 from hybrid_messaging.drivers.zmq.names import Found, Names
 from hybrid_messaging.drivers.zmq.options import too_large
@@ -29,31 +30,35 @@ from hybrid_messaging.drivers.zmq.routes import Routes
 from hybrid_messaging.drivers.zmq.sending import FanningOut, Missed, Sending
 from hybrid_messaging.drivers.zmq.sockets import Event, Socket
 
+LOG = logs.get(__name__)
+
 #: Seconds that an address of a server may take that has more of them.
 FIRST_ADDRESS = 2.0
 #: Seconds between two looks for connections that nobody uses.
 SWEEP_INTERVAL = 10.0
 #: How many connections are begun in one go, before others get the socket.
 _BATCH = 50
+#: Seconds between two mentions of servers that must not be connected to.
+_QUIET = 60.0
 
 
 class Client:
     """All that a transport of this process sends.
 
     :param options: the [oslo_messaging_zmq] group
-    :param own_keys: for CURVE; None: without
+    :param encryption: decides which servers may be connected to, and how
     :param on_news: called when it has changed who can be reached
     """
 
     def __init__(
         self,
         options: Any,
-        own_keys: keys.Keys | None,
+        encryption: Encryption,
         directory: Directory | ProxiedDirectory,
         on_news: Callable[[], None] = lambda: None,
     ) -> None:
         self._options = options
-        self._keys = own_keys
+        self._encryption = encryption
         self.directory = directory
         self._on_news = on_news
         self.routes = Routes(options, directory, self.connect)
@@ -70,11 +75,10 @@ class Client:
         #: what is being sent; a thread each
         self._sending: set[Message] = set()
         self._sweep_at = time.monotonic() + SWEEP_INTERVAL
+        self._quiet_until = 0.0
         self._closed = False
         self._names = Names()
-        self._socket = Socket(
-            "zmq-client", options, own_keys, self._on_frames, self._on_event
-        )
+        self._socket = Socket("zmq-client", options, self._on_frames, self._on_event)
         directory.follow(self._tend)
 
     # -- in the sending thread ---------------------------------------------------
@@ -166,12 +170,19 @@ class Client:
         wanted = []
         for peer in {peer for peer in peers if peer.may_connect(now)}:
             try:
-                keys.agree(self._keys, peer.key)
+                self._encryption.agree(peer.key)
                 wanted.append(peer)
             except ValueError as error:
+                self._mention(peer, str(error))
                 self._socket.do(peer.failed, f"{peer.endpoint}: {error}")
         for first in range(0, len(wanted), _BATCH):
             self._socket.do(self._begin_to_connect, wanted[first : first + _BATCH])
+
+    def _mention(self, peer: Peer, objection: str) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET
+            LOG.warning("Not connecting to %s: %s", peer.endpoint, objection)
 
     def connected(self) -> int:
         """To how many processes there is a connection."""
@@ -340,6 +351,12 @@ class Client:
         """
         while peer.addresses:
             address = peer.addresses.pop(0)
+            if not peer.key and (
+                objection := self._encryption.without_key(names.parse(address)[0])
+            ):
+                self._mention(peer, objection)
+                failure = objection
+                continue
             other = self._by_address.get(address)
             if other is not None and other.up and not self.routes.is_outdated(other):
                 # ZeroMQ connects once to each
@@ -351,7 +368,8 @@ class Client:
             routing_id = b"%x" % next(self._routing_ids)
             longest = FIRST_ADDRESS if peer.addresses else math.inf
             try:
-                self._socket.connect(address, routing_id, peer.key, longest)
+                pair = self._encryption.pair(peer.key)
+                self._socket.connect(address, routing_id, longest, pair, peer.key)
             except zmq.ZMQError as error:
                 failure = str(error)
                 continue
@@ -379,12 +397,12 @@ class Client:
     def _no_connection(self, peer: Peer, event: int) -> str:
         if event == zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
             return (
-                "it is no zmq:// server, or only one of us has [oslo_messaging_zmq]"
-                " zmq_key_directory set"
+                "it is no zmq:// server, or it is not encrypted as its record in the"
+                " matchmaker says"
             )
-        if self._keys is not None and event == zmq.Event.HANDSHAKE_FAILED_AUTH:
-            public = self._keys.own.path.with_suffix(keys.PUBLIC)
-            return f"it does not know our key: copy {public} to its key directory"
+        keys = self._encryption.keys
+        if keys is not None and event == zmq.Event.HANDSHAKE_FAILED_AUTH:
+            return keys.refused()
         if peer.key and event == zmq.Event.HANDSHAKE_FAILED_NO_DETAIL:
             return f"it does not have the secret key to {peer.key}"
         return "no connection"

@@ -7,12 +7,14 @@ URL form:  zmq://[[user]:password@]redis-host[:port][/vhost][?option=value&…]
            zmq+static:///[vhost]?zmq_static_file=path
 
 The URL names the matchmaker, by which clients find servers; messages go straight
-from one to the other. Every option of [oslo_messaging_zmq] may stand in the query.
+from one to the other, encrypted beyond the loopback interface. Every option of
+[oslo_messaging_zmq] may stand in the query.
 """
 
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -21,11 +23,14 @@ from oslo_messaging.target import Target
 
 from hybrid_messaging.drivers import bodies, errors, forks, oslo, timeouts
 from hybrid_messaging.drivers.listeners import HandOver, PollingListener, RpcListener
-from hybrid_messaging.drivers.zmq import keys, matchmaker, wire
+from hybrid_messaging.drivers.zmq import matchmaker, wire
 from hybrid_messaging.drivers.zmq import options as zmq_options
 from hybrid_messaging.drivers.zmq.client import Client
 from hybrid_messaging.drivers.zmq.directory import Directory
+from hybrid_messaging.drivers.zmq.encryption import Encryption
 from hybrid_messaging.drivers.zmq.incoming import Inbox
+from hybrid_messaging.drivers.zmq.key_directory import KeyDirectory
+from hybrid_messaging.drivers.zmq.keys import DerivedKeys
 from hybrid_messaging.drivers.zmq.message import Fanout, Message
 from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory, everybody
 from hybrid_messaging.drivers.zmq.proxy import Proxy, Report, reports
@@ -57,8 +62,8 @@ class ZmqDriver(oslo.BaseDriver):
         )
         oslo.register_options(conf, zmq_options.REDIS_GROUP, zmq_options.REDIS_OPTIONS)
         # what is wrong with the configuration shows now
-        self._keys = keys.load(self._options.zmq_key_directory)
         found = self._open_matchmaker()
+        self._encryption = self._choose_encryption(found)
         self._is_static = isinstance(found, matchmaker.StaticMatchmaker)
         self._proxied = self._options.use_router_proxy
         if self._proxied and self._is_static:
@@ -71,6 +76,23 @@ class ZmqDriver(oslo.BaseDriver):
 
     def _open_matchmaker(self) -> matchmaker.Matchmaker:
         return matchmaker.make(self._url, self._options, self.conf.matchmaker_redis)
+
+    def _choose_encryption(self, found: matchmaker.Matchmaker) -> Encryption:
+        options = self._options
+        if options.zmq_key_directory:
+            return Encryption(
+                KeyDirectory(Path(options.zmq_key_directory)), everywhere=True
+            )
+        password, plaintext = found.password, options.plaintext_beyond_loopback
+        if not password:
+            return Encryption(None, plaintext=plaintext)
+        encryption = Encryption(
+            DerivedKeys(password, self._url.virtual_host),
+            everywhere=found.tls and not plaintext,
+            plaintext=plaintext,
+        )
+        encryption.prepare(options.rpc_zmq_bind_address)
+        return encryption
 
     # Made when first needed: a child of a fork gets its own.
 
@@ -86,7 +108,7 @@ class ZmqDriver(oslo.BaseDriver):
                     directory = self._get_directory()
                     self._client = Client(
                         self._options,
-                        self._keys,
+                        self._encryption,
                         ProxiedDirectory(directory) if self._proxied else directory,
                     )
         return self._client
@@ -96,7 +118,7 @@ class ZmqDriver(oslo.BaseDriver):
             with self._lock:
                 if self._server is None:
                     self._server = Server(
-                        self._options, self._keys, self._get_directory()
+                        self._options, self._encryption, self._get_directory()
                     )
         return self._server
 
@@ -218,7 +240,7 @@ class ZmqDriver(oslo.BaseDriver):
             raise ConfigurationError(f"{self._url.transport}: {_NO_STATIC_PROXY}")
         forks.notice()
         directory = Directory(self._open_matchmaker, self._options)
-        return Proxy(self._options, self._keys, directory)
+        return Proxy(self._options, self._encryption, directory)
 
     def proxies(self) -> list[Report]:
         """What the proxies tell of themselves that the matchmaker knows.
@@ -227,7 +249,7 @@ class ZmqDriver(oslo.BaseDriver):
         """
         forks.notice()
         directory = self._get_directory()
-        client = Client(self._options, self._keys, directory)
+        client = Client(self._options, self._encryption, directory)
         try:
             return reports(client, directory)
         finally:

@@ -26,7 +26,7 @@ LOG = logs.get(__name__)
 _ADDRESS = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
 #: Seconds between two refusals that are mentioned.
-_QUIET = 1.0
+_QUIET = 60.0
 
 
 class Gatekeeper:
@@ -95,20 +95,14 @@ class Gatekeeper:
             keys = self._trusting.get(domain)
             admitted = keys is not None and keys.knows(public)
             if keys is not None and not admitted:
-                self._mention(address.decode(), public.decode(), keys)
+                self._mention(address.decode(), keys.objection(public.decode()))
         status, text = (b"200", b"OK") if admitted else (b"400", b"unknown key")
         self._socket.send_multipart(
             [routing_id, empty, _VERSION, request_id, status, text, b"", b""]
         )
 
-    def _mention(self, address: str, public: str, keys: Keys) -> None:
+    def _mention(self, address: str, objection: str) -> None:
         now = time.monotonic()
         if now >= self._quiet_until:
             self._quiet_until = now + _QUIET
-            LOG.warning(
-                "Refused a client at %s: its public key %s is not in %s; if it is one"
-                " of ours, copy its file there",
-                address,
-                public,
-                keys.directory,
-            )
+            LOG.warning("Refused a client at %s: %s", address, objection)

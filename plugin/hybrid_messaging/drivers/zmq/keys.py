@@ -1,287 +1,135 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CURVE keys in a directory: our own pair, and the public keys of all whom we trust.
+"""CURVE keys, and how a deployment derives its own from what its processes share.
 
-The files are those of czmq and pyzmq (`zmq.auth`): NAME.key has a public key, and
-NAME.key_secret, which only its owner may read, a secret one as well. A process has
-the only *.key_secret of its directory as its own, and takes part in a conversation
-with whoever has the secret of one of the *.key files there.
+All processes of a deployment log in to Redis with the same password. Whoever knows
+it can be a server, so it may as well decide who is one of us: a pair of keys that is
+derived from it is the same in all of them, and nothing has to be distributed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import functools
+import hashlib
 import re
-import stat
-import tempfile
-import time
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import zmq
-import zmq.auth
 from oslo_messaging.exceptions import ConfigurationError
+from zmq.utils import z85
 
-from hybrid_messaging.drivers import logs
-
-LOG = logs.get(__name__)
-
-PUBLIC, SECRET = ".key", ".key_secret"
-#: Seconds after which the directory is looked at again, if it has to be.
-FRESH = 1.0
-#: What a file may be called, so that no name leads out of the directory.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 #: A key as ZeroMQ writes it: 32 bytes in Z85 (https://rfc.zeromq.org/spec/32/).
 _KEY = re.compile(rb"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
-_FILE = """\
-#   ZeroMQ CURVE {kind} certificate of {name}
-#   {advice}
-curve
-    public-key = "{public}"
-"""
+#: What scrypt is to cost (https://www.rfc-editor.org/rfc/rfc7914): 32 MiB for about a
+#: tenth of a second. Whoever records a handshake can try passwords at this price.
+_N, _R, _P = 2**15, 8, 1
+_MEMORY = 128 * _N * _R * 2  # OpenSSL wants a little more than it needs
+#: The salt; the virtual host follows, for deployments that share a Redis.
+_SALT = "hybrid-messaging zmq:// CURVE key pair 1\0"
 
 
-class Pair(NamedTuple):
-    """Our own keys, and the file that they are from."""
+@dataclass(frozen=True)
+class Pair:
+    """A public and a secret key, in Z85."""
 
     public: bytes
-    secret: bytes
-    path: Path
+    secret: bytes = field(repr=False)
 
 
-class Keys:
-    """What a process needs in order to use CURVE.
+class Keys(Protocol):
+    """What a process needs in order to use CURVE."""
 
-    :param directory: see above
-    :raises ConfigurationError: it has no key pair that could be used
-    """
+    @property
+    def own(self) -> Pair:
+        """The keys of this process.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.own = _own(directory)
-        self._seen: object = None
-        self._known: dict[bytes, str] = {}
-        #: why the directory could not be read the last time
-        self._failure = ""
-        #: monotonic time until which it counts as unchanged
-        self._fresh_until = 0.0
-        self._look()
+        :raises ConfigurationError: they cannot be had
+        """
 
     def knows(self, public: bytes) -> bool:
-        """Whether a public key is in the directory, now or less than FRESH ago."""
-        if time.monotonic() >= self._fresh_until:
-            self._look()
-        return public in self._known
+        """Whether the owner of a public key may be talked to."""
 
-    def _look(self) -> None:
-        # first: others who come meanwhile need not look, too
-        self._fresh_until = time.monotonic() + FRESH
-        try:
-            found = sorted(_look(self.directory))
-            if found != self._seen:
-                self._known = _read(self.directory, [name for name, *_ in found])
-                self._seen = found
-            self._failure = ""
-        except OSError as error:
-            if str(error) != self._failure:
-                LOG.warning("%s; the keys known from before are used on", error)
-            self._failure = str(error)
+    def objection(self, public: str) -> str:
+        """Why the owner of a public key is not, and what to do about it."""
 
-    def agree(self, public: str) -> None:
-        """See whether a server may be connected to.
-
-        :param public: its public key, as the matchmaker has it
-        :raises ValueError: it has none, or an unknown one
-        """
-        if not public:
-            raise ValueError(
-                "it does without keys, and we do not: set [oslo_messaging_zmq]"
-                " zmq_key_directory there, too"
-            )
-        if not self.knows(public.encode()):
-            raise ValueError(
-                f"its public key {public} is not in {self.directory}: copy the file"
-                f" {PUBLIC} of its host there"
-            )
+    def refused(self) -> str:
+        """Why a server may have refused us, and what to do about it."""
 
 
-def load(directory: str) -> Keys | None:
-    """The keys of a directory; None if none is named.
+class DerivedKeys:
+    """The pair of keys that all processes of a deployment derive alike.
 
-    :raises ConfigurationError: see `Keys`
+    It is derived when it is first needed, and once for all children of a process.
+
+    :param password: what all of them know
+    :param vhost: the virtual host of their transport URL
     """
-    return Keys(Path(directory)) if directory else None
 
+    def __init__(self, password: str, vhost: str | None) -> None:
+        self._password = password
+        self._vhost = vhost or ""
 
-def agree(keys: Keys | None, public: str) -> None:
-    """See whether both ends want keys, and the server's is known.
+    @property
+    def own(self) -> Pair:
+        """See `Keys.own`."""
+        return _derive(self._password, self._vhost)
 
-    :raises ValueError: one of that is not so; the text says what to do
-    """
-    if keys is not None:
-        keys.agree(public)
-    elif public:
-        raise ValueError(
-            "it talks to those only whose keys it knows: make a key pair with"
-            " `hybrid-messaging zmq-keys DIRECTORY` and set [oslo_messaging_zmq]"
-            " zmq_key_directory"
+    def knows(self, public: bytes) -> bool:
+        """See `Keys.knows`."""
+        return public == self.own.public
+
+    def objection(self, public: str) -> str:
+        """See `Keys.objection`."""
+        return (
+            f"its public key {public} is not the one that we derive from the password"
+            " of Redis and the virtual host: its transport URL has others, or only one"
+            " of us has [oslo_messaging_zmq] zmq_key_directory set"
         )
 
-
-def _look(directory: Path) -> list[tuple[str, int, int]]:
-    """What tells whether public keys have come, gone or changed."""
-    with os.scandir(directory) as entries:
-        return [
-            (entry.name, entry.stat().st_mtime_ns, entry.stat().st_size)
-            for entry in entries
-            if entry.name.endswith(PUBLIC)
-        ]
+    def refused(self) -> str:
+        """See `Keys.refused`."""
+        return "it refuses our key, though it is its own: look into its log"
 
 
-def _read(directory: Path, names: list[str]) -> dict[bytes, str]:
-    known = {}
-    for name in names:
-        try:
-            public, _ = zmq.auth.load_certificate(directory / name)
-            _check(public)
-        except (OSError, ValueError) as error:
-            LOG.warning("%s/%s is passed over: %s", directory, name, error)
-        else:
-            known[public] = name.removesuffix(PUBLIC)
-    return known
+@functools.lru_cache(maxsize=16)
+def _derive(password: str, vhost: str) -> Pair:
+    require_curve()
+    try:
+        found = hashlib.scrypt(
+            password.encode(),
+            salt=f"{_SALT}{vhost}".encode(),
+            n=_N,
+            r=_R,
+            p=_P,
+            maxmem=_MEMORY,
+            dklen=32,
+        )
+    except (AttributeError, ValueError) as error:
+        # some systems allow only what an authority has approved
+        raise ConfigurationError(
+            f"zmq:// cannot derive its keys, as this Python's OpenSSL has no scrypt:"
+            f" {error}; set [oslo_messaging_zmq] zmq_key_directory everywhere"
+        ) from error
+    secret = z85.encode(found)
+    return Pair(zmq.curve_public(secret), secret)
 
 
-def _check(key: bytes) -> None:
-    if not _KEY.fullmatch(key):
-        raise ValueError("this is no CURVE key")
+def require_curve() -> None:
+    """See that ZeroMQ can encrypt.
 
-
-def _cure(directory: Path) -> str:
-    return f"make one with `hybrid-messaging zmq-keys {directory}`"
-
-
-def _own(directory: Path) -> Pair:
-    """:raises ConfigurationError: there is not exactly one that can be used"""
+    :raises ConfigurationError: it cannot
+    """
     if not zmq.has("curve"):
         raise ConfigurationError(
-            "zmq_key_directory: this libzmq was built without CURVE; the wheels of"
-            " pyzmq on the package index have it"
+            "zmq:// cannot encrypt, as this libzmq was built without CURVE; the wheels"
+            " of pyzmq on the package index have it"
         )
-    try:
-        found = sorted(path for path in directory.iterdir() if path.suffix == SECRET)
-    except OSError as error:
-        raise ConfigurationError(
-            f"zmq_key_directory: {error}; {_cure(directory)}"
-        ) from error
-    if not found:
-        raise ConfigurationError(
-            f"zmq_key_directory: no secret key (*{SECRET}) in {directory};"
-            f" {_cure(directory)}"
-        )
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise ConfigurationError(
-            f"zmq_key_directory: {directory} has several secret keys: {names}; leave"
-            " the one of this host there"
-        )
-    (path,) = found
-    try:
-        if path.stat().st_mode & stat.S_IRWXO:
-            raise ConfigurationError(
-                f"zmq_key_directory: everybody on this host may use {path}:"
-                f" chmod 600 {path}"
-            )
-        public, secret = zmq.auth.load_certificate(path)
-        if secret is None:
-            raise ValueError("it has no secret key")
-        for key in (public, secret):
-            _check(key)
-        if zmq.curve_public(secret) != public:
-            raise ValueError("its two keys do not belong together")
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"zmq_key_directory: {path} cannot be used: {error}; it has to be readable"
-            " by the user that this process runs as"
-        ) from error
-    return Pair(public, secret, path)
 
 
-# -- making them ----------------------------------------------------------------
+def check(key: bytes) -> None:
+    """See that something is a key.
 
-
-class Made(NamedTuple):
-    """A key pair in a directory."""
-
-    own: Pair
-    public_path: Path
-    #: it was not there before
-    new: bool
-    #: names of all whose public keys are there
-    known: list[str]
-
-
-def make(directory: Path, name: str) -> Made:
-    """Have a directory hold a key pair; one that is there stays what it is.
-
-    :param directory: made if it is not there
-    :param name: of the files, if they have to be made
-    :raises ConfigurationError: what is there is something else; nothing is changed
-    :raises OSError: it cannot be written
+    :raises ValueError: it is none
     """
-    if not _NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"{name!r} cannot be the name of a key: use letters, digits and . _ @ -"
-        )
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = not _has_secret(directory)
-    if new:
-        public_path = directory / f"{name}{PUBLIC}"
-        # somebody who makes both at the same time writes the secret one first
-        if public_path.exists() and not _has_secret(directory):
-            raise ConfigurationError(
-                f"{public_path} is there, without its secret key: it is that of another"
-                " host, or the secret is lost. Choose another --name, or remove it"
-            )
-        public, secret = (key.decode() for key in zmq.curve_keypair())
-        text = _FILE.format(
-            kind="secret", name=name, advice="Show it to nobody.", public=public
-        )
-        _write(
-            directory / f"{name}{SECRET}", f'{text}    secret-key = "{secret}"\n', 0o600
-        )
-    own = _own(directory)
-    public_path = own.path.with_suffix(PUBLIC)
-    if not public_path.exists():
-        text = _FILE.format(
-            kind="public",
-            name=own.path.stem,
-            advice="Copy it to the key directory of every host that talks to this one.",
-            public=own.public.decode(),
-        )
-        _write(public_path, text, 0o644)
-    known = _read(directory, [name for name, *_ in _look(directory)])
-    if own.public not in known:
-        raise ConfigurationError(
-            f"{public_path} has another key than {own.path}: remove the wrong one"
-        )
-    return Made(own, public_path, new, sorted(known.values()))
-
-
-def _has_secret(directory: Path) -> bool:
-    return any(path.suffix == SECRET for path in directory.iterdir())
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    """Write a file whole or not at all, and never over another."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            os.fchmod(descriptor, mode)
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        # somebody else was faster: theirs stays
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        Path(temporary).unlink()
+    if not _KEY.fullmatch(key):
+        raise ValueError("this is no CURVE key")

@@ -106,6 +106,11 @@ class Matchmaker(Protocol):
     Topics are names as `topic` makes them.
     """
 
+    #: what all processes of a deployment show there; None: there is nothing
+    password: str | None
+    #: whether it is spoken to with TLS
+    tls: bool
+
     def assigned(self, name: str, server: str) -> Record | None:
         """Return the record that is prescribed for a server, if one is."""
 
@@ -254,10 +259,12 @@ class RedisMatchmaker:
             "encoding_errors": "replace",
         }
         self._tls = _tls(options, ca_file)
+        self.tls = bool(self._tls)
         account = url.hosts[0] if url.hosts else None
+        self.password = (account and account.password) or None
         self._login = {
             "username": (account and account.username) or None,
-            "password": (account and account.password) or None,
+            "password": self.password,
             "db": options.database,
         }
         self._sentinel_login = {
@@ -534,6 +541,9 @@ class StaticMatchmaker:
     :param path: the file
     :param vhost: of the transport URL; the file is for one
     """
+
+    password: str | None = None
+    tls = False
 
     def __init__(self, path: str, vhost: str | None) -> None:
         if not path:

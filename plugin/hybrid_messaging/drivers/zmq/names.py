@@ -149,6 +149,14 @@ class Names:
             then(_found(ips, port, failure))
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is for processes of this one only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _found(ips: tuple[str, ...], port: int, failure: str = "") -> Found:
     return Found(tuple(endpoint(ip, port) for ip in ips), failure)
 

@@ -81,10 +81,20 @@ OPTIONS = [
     cfg.StrOpt(
         "zmq_key_directory",
         default="",
-        help="The directory with the CURVE keys: our own pair, made by"
-        " `hybrid-messaging zmq-keys DIRECTORY`, and the public keys of all who may"
-        " talk to us. Everything is encrypted then. Empty: no encryption, and"
-        " whoever reaches a server may call it.",
+        help="A directory with CURVE keys: our own pair, made by `hybrid-messaging"
+        " zmq-keys DIRECTORY`, and the public keys of all who may talk to us."
+        " Everything is encrypted with them. Empty: all processes derive the same"
+        " pair from the password of Redis in the transport URL and its virtual host,"
+        " and encrypt what leaves the host.",
+    ),
+    cfg.BoolOpt(
+        "plaintext_beyond_loopback",
+        default=False,
+        help="Do without encryption and authentication, so that everybody who reaches"
+        " the port of a server can call it and read what others send: servers listen"
+        " in plain text, and clients talk to such servers. Without it, a server that"
+        " has no keys listens on the loopback interface only, and refuses to start"
+        " elsewhere. It counts for nothing with zmq_key_directory.",
     ),
     # options of [matchmaker_redis] cannot stand in a transport URL
     cfg.StrOpt(

@@ -31,8 +31,8 @@ from hybrid_messaging.drivers.zmq import wire
 from hybrid_messaging.drivers.zmq.backlog import REMEMBERED, Key, Refused
 from hybrid_messaging.drivers.zmq.client import Client
 from hybrid_messaging.drivers.zmq.directory import Directory
+from hybrid_messaging.drivers.zmq.encryption import Encryption
 from hybrid_messaging.drivers.zmq.incoming import Inbox
-from hybrid_messaging.drivers.zmq.keys import Keys
 from hybrid_messaging.drivers.zmq.matchmaker import Record
 from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
 from hybrid_messaging.drivers.zmq.peer import SETTLING, Candidate, Peer, sort
@@ -304,18 +304,22 @@ class Proxy:
     """A proxy; it works from `start` to `stop`.
 
     :param options: the [oslo_messaging_zmq] group
-    :param keys: for CURVE; None: without
+    :param encryption: of connections to clients and servers
     :param directory: nobody else uses it
     """
 
-    def __init__(self, options: Any, keys: Keys | None, directory: Directory) -> None:
+    def __init__(
+        self, options: Any, encryption: Encryption, directory: Directory
+    ) -> None:
         self._options = options
         self._started = time.time()
         #: told when there is news for requests that wait for a server
         self.news = Waiter()
         self.directory = directory
-        self.client = Client(options, keys, directory, self.news.wake)
-        self._server = Server(options, keys, directory, self._take, self._withdraw)
+        self.client = Client(options, encryption, directory, self.news.wake)
+        self._server = Server(
+            options, encryption, directory, self._take, self._withdraw
+        )
         name = f"{socket.gethostname()}-{os.getpid()}"
         self._inbox = Inbox(self._server, PROXIES, name, self._tell_status)
         self._lock = threading.Lock()

@@ -6,14 +6,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
-import ipaddress
 import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import zmq
 
@@ -22,6 +20,7 @@ from hybrid_messaging.drivers.zmq import names, wire
 from hybrid_messaging.drivers.zmq import options as zmq_options
 from hybrid_messaging.drivers.zmq.backlog import Backlog, Entry, Key, State
 from hybrid_messaging.drivers.zmq.directory import Directory
+from hybrid_messaging.drivers.zmq.encryption import Encryption
 from hybrid_messaging.drivers.zmq.keys import Keys
 from hybrid_messaging.drivers.zmq.matchmaker import Record
 from hybrid_messaging.drivers.zmq.sockets import Socket
@@ -54,7 +53,7 @@ class Server:
     """All that listens in this process, over one transport.
 
     :param options: the [oslo_messaging_zmq] group
-    :param keys: for CURVE; None: without
+    :param encryption: decides where it may listen, and how
     :param elsewhere: called with requests for others, and the routing ids of their
         senders; None: nobody is there to take them
     :param withdrawn: called with the keys of requests that their senders do not want
@@ -65,7 +64,7 @@ class Server:
     def __init__(
         self,
         options: Any,
-        keys: Keys | None,
+        encryption: Encryption,
         directory: Directory,
         elsewhere: Callable[[bytes, wire.Request], None] | None = None,
         withdrawn: Callable[[Key], None] = lambda key: None,
@@ -75,7 +74,9 @@ class Server:
         self.backlog = Backlog(options.rpc_server_credit, self._largest)
         self._elsewhere = elsewhere or self._nobody
         self._withdrawn = withdrawn
-        self._key = keys.own.public.decode() if keys is not None else ""
+        self._encryption = encryption
+        #: our public key; '' in plain text
+        self._key = ""
         self._directory = directory
         self._process = uuid.uuid4().hex
         #: listeners by the addresses that requests name; several take turns
@@ -96,7 +97,7 @@ class Server:
         self._endpoint: str | None = None
         self._bound: set[str] = set()
         self._socket = Socket(
-            "zmq-server", options, keys, self._on_frames, afterwards=self._deliver
+            "zmq-server", options, self._on_frames, afterwards=self._deliver
         )
 
     @property
@@ -112,18 +113,20 @@ class Server:
     def _bind(self) -> None:
         """Listen on a port of our own choice."""
         address = self._options.rpc_zmq_bind_address
+        keys = self._encryption.listening(address)
         first, last = self._options.rpc_zmq_min_port, self._options.rpc_zmq_max_port
         span = range(first, max(first, last) + 1)
         tries = min(len(span), self._options.rpc_zmq_bind_port_retries)
         for port in random.sample(span, tries):
             try:
-                self._socket.bind(names.endpoint(address, port))
+                self._socket.bind(names.endpoint(address, port), keys)
             except zmq.ZMQError as error:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise
             else:
                 self._endpoint = names.endpoint(zmq_options.host(self._options), port)
-                self._warn_if_exposed(self._endpoint, address)
+                self._key = keys.own.public.decode() if keys is not None else ""
+                self._warn_if_exposed(keys, self._endpoint, address)
                 return
         raise zmq.ZMQError(
             errno.EADDRINUSE,
@@ -141,20 +144,20 @@ class Server:
             return Record(listener.server, self._endpoint, self._process, self._key)
         if assigned.endpoint not in self._bound:
             host, port = names.parse(assigned.endpoint)
-            address = names.endpoint(names.look_up(host)[0], port)
-            self._socket.run(lambda: self._socket.bind(address))
+            address = names.look_up(host)[0]
+            keys = self._encryption.listening(address)
+            endpoint = names.endpoint(address, port)
+            self._socket.run(lambda: self._socket.bind(endpoint, keys))
             self._bound.add(assigned.endpoint)
-            self._warn_if_exposed(address, urlsplit(address).hostname or "")
+            self._warn_if_exposed(keys, endpoint, address)
         return assigned
 
-    def _warn_if_exposed(self, endpoint: str, address: str) -> None:
-        if not self._key and not _is_loopback(address):
+    def _warn_if_exposed(self, keys: Keys | None, endpoint: str, address: str) -> None:
+        if keys is None and not names.is_loopback(address):
             LOG.warning(
-                "Listening on %s without encryption or authentication: whoever reaches"
-                " the port can call this service. Make keys with `hybrid-messaging"
-                " zmq-keys DIRECTORY` and set [oslo_messaging_zmq] zmq_key_directory,"
-                " or set rpc_zmq_bind_address to an address in a network of the"
-                " services alone",
+                "Listening on %s without encryption or authentication, as"
+                " [oslo_messaging_zmq] plaintext_beyond_loopback allows: everybody who"
+                " reaches the port can call this service",
                 endpoint,
             )
 
@@ -318,10 +321,3 @@ class Server:
         if now >= self._quiet_until:
             self._quiet_until = now + _QUIET
             LOG.warning("%s: ignored a message that is no request", self._endpoint)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

@@ -36,7 +36,7 @@ from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq import libzmq, names, wire
 from hybrid_messaging.drivers.zmq.contexts import contexts
 from hybrid_messaging.drivers.zmq.gatekeeper import Gatekeeper
-from hybrid_messaging.drivers.zmq.keys import Keys
+from hybrid_messaging.drivers.zmq.keys import Keys, Pair
 from hybrid_messaging.drivers.zmq.message import Message
 
 LOG = logs.get(__name__)
@@ -75,7 +75,6 @@ class Socket:
 
     :param name: of its thread
     :param options: the [oslo_messaging_zmq] group
-    :param keys: for CURVE; None: without
     :param on_frames: called with every message, with the lock held
     :param on_event: called with what becomes of connections, with the lock held,
         after `on_frames` with all that they brought; None: not of interest
@@ -87,12 +86,10 @@ class Socket:
         self,
         name: str,
         options: Any,
-        keys: Keys | None,
         on_frames: Callable[[list[bytes]], None],
         on_event: Callable[[Event], None] | None = None,
         afterwards: Callable[[], None] = lambda: None,
     ) -> None:
-        self._keys = keys
         #: by which the gatekeeper knows it
         self._domain = uuid.uuid4().hex.encode()
         self._on_frames = on_frames
@@ -311,21 +308,25 @@ class Socket:
         self,
         address: str,
         routing_id: bytes,
-        server_key: str,
         longest: float = math.inf,
+        pair: Pair | None = None,
+        server_key: str = "",
     ) -> None:
         """Begin to connect; what becomes of it is an event.
 
         :param address: tcp://ip:port
-        :param server_key: the public key that is expected there, with keys
         :param longest: seconds that it may take, if less than the option allows
+        :param pair: our keys for CURVE; None: without
+        :param server_key: the public key that is expected there, with keys
         :raises zmq.ZMQError: there is no such address
         """
         seconds = min(self._connect_timeout, longest)
         self._socket.setsockopt(zmq.CONNECT_TIMEOUT, _milliseconds(seconds))
-        if self._keys is not None:
-            self._socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.own.public)
-            self._socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.own.secret)
+        # what is set counts for connections that are made later
+        self._socket.setsockopt(zmq.CURVE_SERVER, 0)  # without CURVE
+        if pair is not None:
+            self._socket.setsockopt(zmq.CURVE_PUBLICKEY, pair.public)
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret)
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.encode())
         self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, routing_id)
         self._socket.connect(address)
@@ -337,17 +338,19 @@ class Socket:
         with contextlib.suppress(zmq.ZMQError):
             libzmq.uninterrupted(self._socket.disconnect, address)
 
-    def bind(self, address: str) -> None:
+    def bind(self, address: str, keys: Keys | None) -> None:
         """Take connections.
 
         :param address: tcp://ip:port
+        :param keys: for CURVE; None: without, which is for sockets that are bound
+            without it everywhere
         :raises zmq.ZMQError: that is not possible
         """
-        if self._keys is not None:
+        if keys is not None:
             self._guarded_by = contexts.gatekeeper()
-            self._guarded_by.guard(self._domain, self._keys)
+            self._guarded_by.guard(self._domain, keys)
             self._socket.setsockopt(zmq.CURVE_SERVER, 1)
-            self._socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.own.secret)
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, keys.own.secret)
             self._socket.setsockopt(zmq.ZAP_DOMAIN, self._domain)
             # nobody gets in if the gatekeeper cannot be asked
             self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)

@@ -16,7 +16,8 @@ import zmq.auth
 from oslo_messaging.exceptions import ConfigurationError
 
 from hybrid_messaging.drivers import logs
-from hybrid_messaging.drivers.zmq import keys
+from hybrid_messaging.drivers.zmq import key_directory
+from hybrid_messaging.drivers.zmq.key_directory import KeyDirectory
 
 
 def contents(directory: Path) -> dict[str, str]:
@@ -24,18 +25,18 @@ def contents(directory: Path) -> dict[str, str]:
 
 
 def test_made_keys_are_those_that_are_read(tmp_path: Path) -> None:
-    made = keys.make(tmp_path / "deep" / "keys", "host.example.org")
-    read = keys.Keys(tmp_path / "deep" / "keys")
+    made = key_directory.make(tmp_path / "deep" / "keys", "host.example.org")
+    read = KeyDirectory(tmp_path / "deep" / "keys")
     assert made.new
     assert made.known == ["host.example.org"]
-    assert read.own == made.own
-    assert read.knows(made.own.public)
+    assert read.own.public == made.public
+    assert read.knows(made.public)
     assert zmq.curve_public(read.own.secret) == read.own.public
 
 
 def test_secret_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
-    made = keys.make(tmp_path / "keys", "host")
-    paths = (made.own.path, made.public_path)
+    made = key_directory.make(tmp_path / "keys", "host")
+    paths = (made.secret_path, made.public_path)
     modes = [stat.S_IMODE(path.stat().st_mode) for path in paths]
     assert modes == [0o600, 0o644]
     assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
@@ -43,31 +44,32 @@ def test_secret_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
 
 
 def test_pyzmq_reads_the_same(tmp_path: Path) -> None:
-    own = keys.make(tmp_path, "host").own
-    assert zmq.auth.load_certificate(own.path) == (own.public, own.secret)
+    path = key_directory.make(tmp_path, "host").secret_path
+    own = KeyDirectory(tmp_path).own
+    assert zmq.auth.load_certificate(path) == (own.public, own.secret)
     assert zmq.auth.load_certificates(tmp_path) == {own.public: True}
 
 
 def test_keys_that_are_there_stay(tmp_path: Path) -> None:
-    keys.make(tmp_path, "host")
+    key_directory.make(tmp_path, "host")
     before = contents(tmp_path)
-    again = keys.make(tmp_path, "other")
+    again = key_directory.make(tmp_path, "other")
     assert not again.new
     assert contents(tmp_path) == before
 
 
 def test_public_keys_that_are_missing_are_written_again(tmp_path: Path) -> None:
-    made = keys.make(tmp_path, "host")
+    made = key_directory.make(tmp_path, "host")
     before = contents(tmp_path)
     made.public_path.unlink()
-    assert not keys.make(tmp_path, "host").new
+    assert not key_directory.make(tmp_path, "host").new
     assert contents(tmp_path) == before
 
 
 def test_many_that_make_keys_at_once_get_the_same(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: keys.make(tmp_path, "host"), range(16)))
-    assert len({each.own.public for each in made}) == 1
+        made = list(pool.map(lambda _: key_directory.make(tmp_path, "host"), range(16)))
+    assert len({each.public for each in made}) == 1
     assert sorted(contents(tmp_path)) == ["host.key", "host.key_secret"]
 
 
@@ -75,83 +77,85 @@ def test_both_keys_that_somebody_has_just_made_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look for a secret key and that for a public one."""
-    look, looks = keys._has_secret, []
+    look, looks = key_directory._has_secret, []
 
     def look_too_early(directory: Path) -> bool:
         looks.append(look(directory))
         if len(looks) == 1:
-            monkeypatch.setattr(keys, "_has_secret", look)
-            keys.make(directory, "host")
+            monkeypatch.setattr(key_directory, "_has_secret", look)
+            key_directory.make(directory, "host")
         return looks[-1]
 
-    monkeypatch.setattr(keys, "_has_secret", look_too_early)
-    made = keys.make(tmp_path, "host")
+    monkeypatch.setattr(key_directory, "_has_secret", look_too_early)
+    made = key_directory.make(tmp_path, "host")
     assert made.known == ["host"]
     assert looks == [False]
 
 
 def test_public_keys_of_others_are_not_overwritten(tmp_path: Path) -> None:
-    keys.make(tmp_path / "theirs", "host")
+    key_directory.make(tmp_path / "theirs", "host")
     (tmp_path / "ours").mkdir()
     (tmp_path / "theirs" / "host.key").rename(tmp_path / "ours" / "host.key")
     before = contents(tmp_path / "ours")
     with pytest.raises(ConfigurationError, match="of another host"):
-        keys.make(tmp_path / "ours", "host")
+        key_directory.make(tmp_path / "ours", "host")
     assert contents(tmp_path / "ours") == before
 
 
 @pytest.mark.parametrize("name", ["", "../host", "a/b", ".hidden", "a b"])
 def test_names_lead_nowhere_else(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationError, match="letters"):
-        keys.make(tmp_path / "keys", name)
+        key_directory.make(tmp_path / "keys", name)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """The monotonic time of `keys`, to be set."""
+    """The monotonic time of `key_directory`, to be set."""
     now = [1000.0]
-    monkeypatch.setattr(keys, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    fake = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(key_directory, "time", fake)
     yield now
 
 
 def test_keys_that_come_and_go_are_noticed(tmp_path: Path, clock: list[float]) -> None:
-    read = keys.Keys(keys.make(tmp_path / "here", "here").own.path.parent)
-    there = keys.make(tmp_path / "there", "there")
-    assert not read.knows(there.own.public)
+    key_directory.make(tmp_path / "here", "here")
+    read = KeyDirectory(tmp_path / "here")
+    there = key_directory.make(tmp_path / "there", "there")
+    assert not read.knows(there.public)
     copy = tmp_path / "here" / "there.key"
     copy.write_bytes(there.public_path.read_bytes())
-    clock[0] += keys.FRESH
-    assert read.knows(there.own.public)
+    clock[0] += key_directory.FRESH
+    assert read.knows(there.public)
     copy.unlink()
-    clock[0] += keys.FRESH
-    assert not read.knows(there.own.public)
+    clock[0] += key_directory.FRESH
+    assert not read.knows(there.public)
 
 
 def test_directories_are_looked_at_once_a_second(
     tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many connect: looking at a thousand files takes its time."""
-    own = keys.make(tmp_path, "host").own
-    read = keys.Keys(tmp_path)
+    public = key_directory.make(tmp_path, "host").public
+    read = KeyDirectory(tmp_path)
     looks = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: looks.append(path) or scandir(path))
     for _ in range(1000):
-        assert read.knows(own.public)
-        clock[0] += keys.FRESH / 100
+        assert read.knows(public)
+        clock[0] += key_directory.FRESH / 100
     assert 9 <= len(looks) <= 11
 
 
 def test_directories_that_have_gone_are_mentioned_once(
     tmp_path: Path, clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = keys.make(tmp_path / "keys", "host").own
-    read = keys.Keys(tmp_path / "keys")
+    public = key_directory.make(tmp_path / "keys", "host").public
+    read = KeyDirectory(tmp_path / "keys")
     (tmp_path / "keys").rename(tmp_path / "elsewhere")
     for _ in range(10):
-        clock[0] += keys.FRESH
-        assert read.knows(own.public)
+        clock[0] += key_directory.FRESH
+        assert read.knows(public)
     assert logs.flush(60)
     assert caplog.text.count("are used on") == 1
 
@@ -159,11 +163,11 @@ def test_directories_that_have_gone_are_mentioned_once(
 def test_files_that_are_no_keys_are_passed_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = keys.make(tmp_path, "host").own
+    public = key_directory.make(tmp_path, "host").public
     (tmp_path / "empty.key").touch()
     (tmp_path / "half.key").write_text('curve\n    public-key = "half')
-    read = keys.Keys(tmp_path)
-    assert read.knows(own.public)
+    read = KeyDirectory(tmp_path)
+    assert read.knows(public)
     assert logs.flush(60)
     assert "empty.key is passed over" in caplog.text
     assert "half.key is passed over" in caplog.text
@@ -181,7 +185,7 @@ def damage_half(directory: Path) -> None:
 def damage_other(directory: Path) -> None:
     path = directory / "host.key_secret"
     public, _ = zmq.curve_keypair()
-    own = keys.Keys(directory).own.public
+    own = KeyDirectory(directory).own.public
     path.write_bytes(path.read_bytes().replace(own, public))
 
 
@@ -207,13 +211,12 @@ def damage_two(directory: Path) -> None:
 def test_keys_that_cannot_be_used_are_told(
     tmp_path: Path, damage: object, reason: str
 ) -> None:
-    keys.make(tmp_path, "host")
+    key_directory.make(tmp_path, "host")
     damage(tmp_path)  # type: ignore[operator]
     with pytest.raises(ConfigurationError, match=reason):
-        keys.load(str(tmp_path))
+        KeyDirectory(tmp_path)
 
 
 def test_directories_that_are_not_there_are_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="zmq-keys"):
-        keys.load(str(tmp_path / "nowhere"))
-    assert keys.load("") is None
+        KeyDirectory(tmp_path / "nowhere")

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which connections of a transport are encrypted, and with which keys.
+
+What leaves the host is. On the loopback interface nobody but processes of this host
+can listen in, and those that may log in to Redis can pretend to be a server anyway;
+it is left alone unless keys are configured, or Redis is spoken to with TLS.
+"""
+
+from __future__ import annotations
+
+from oslo_messaging.exceptions import ConfigurationError
+
+from hybrid_messaging.drivers.zmq import names
+from hybrid_messaging.drivers.zmq.keys import Keys, Pair
+
+_GIVE_KEYS = (
+    "give Redis a password and name it in transport_url, from which all processes then"
+    " derive their keys; or make keys with `hybrid-messaging zmq-keys DIRECTORY` and"
+    " set [oslo_messaging_zmq] zmq_key_directory"
+)
+
+
+class Encryption:
+    """What both ends of a connection decide by.
+
+    :param keys: None: there are none
+    :param everywhere: on the loopback interface, too
+    :param plaintext: nowhere else
+    """
+
+    def __init__(
+        self, keys: Keys | None, everywhere: bool = False, plaintext: bool = False
+    ) -> None:
+        self.keys = keys
+        self._everywhere = everywhere
+        self._plaintext = plaintext
+
+    def wanted(self, address: str) -> bool:
+        """Whether what is sent to an address is to be encrypted.
+
+        :param address: of the network, or the name of a host
+        """
+        return self._everywhere or not (self._plaintext or names.is_loopback(address))
+
+    def prepare(self, address: str) -> None:
+        """Have the keys at hand, if a server on an address would need them.
+
+        It is done early since it may take a moment, and children inherit it.
+
+        :raises ConfigurationError: they cannot be had
+        """
+        if self.keys is not None and self.wanted(address):
+            _ = self.keys.own
+
+    def listening(self, address: str) -> Keys | None:
+        """With which keys a server listens on an address; None: in plain text.
+
+        :raises ConfigurationError: it must not listen there
+        """
+        if not self.wanted(address):
+            return None
+        if self.keys is None:
+            raise ConfigurationError(
+                f"zmq:// does not listen on {address} without encryption, since"
+                " everybody who reaches the port could call this service:"
+                f" {_GIVE_KEYS}; or, if all services are on this host, set"
+                " rpc_zmq_bind_address = 127.0.0.1;"
+                " or, in a network that nobody else reaches, plaintext_beyond_loopback"
+                " = true"
+            )
+        return self.keys
+
+    def agree(self, public: str) -> None:
+        """See whether a server may be connected to.
+
+        It may take a moment: keys are derived or read.
+
+        :param public: its public key, as the matchmaker has it, '' for none
+        :raises ValueError: it may not; the text says what to do
+        """
+        if not public:
+            return  # it depends on the address
+        if self.keys is None:
+            raise ValueError(
+                f"it talks only to processes that have its keys, and we have none:"
+                f" {_GIVE_KEYS}, as it has done"
+            )
+        if not self.keys.knows(public.encode()):
+            raise ValueError(self.keys.objection(public))
+
+    def pair(self, public: str) -> Pair | None:
+        """Our keys for a server that may be connected to; None if it has none."""
+        return self.keys.own if public and self.keys is not None else None
+
+    def without_key(self, address: str) -> str:
+        """Why a server without a key cannot be connected to; '' if it can."""
+        if not self.wanted(address):
+            return ""
+        return (
+            f"it does without keys, and we send nothing in plain text to {address}:"
+            f" there, {_GIVE_KEYS}"
+        )
