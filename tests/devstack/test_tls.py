@@ -45,16 +45,10 @@ def told(host: Host) -> list[urls.TransportURL]:
 def test_engines_of_every_mode_speak_tls(host: Host, mode: str) -> None:
     host.stack(TELL_URLS, HYBRID=mode, HYBRID_TLS="True")
     ca_file = str(host.dest / SHARED / "ca.pem")
-    rpc, notify = told(host)
-    for url in (rpc, notify):
+    for url in told(host):
         # a broker is told to be durable, too
         wanted = urls.tls(url.scheme, ca_file)
         assert {name: url.query.get(name) for name in wanted} == wanted
-    keys = host.dest / SHARED / "keys"
-    assert rpc.query.get("zmq_key_directory") == (
-        str(keys) if rpc.scheme == "zmq" else None
-    )
-    assert keys.exists() is (rpc.scheme == "zmq")
     for placement in modes.get(mode).engines:
         file, text = CONFIGURED[placement.name]
         assert text in (host.dest / OURS / file).read_text()
@@ -104,12 +98,11 @@ def test_keys_are_where_only_those_get_at_them_who_need_them(host: Host) -> None
 
 def test_the_authority_stays_until_tls_is_switched_off(host: Host) -> None:
     shared = host.dest / SHARED
-    kept = [shared / "ca.pem", shared / "keys/hybrid-messaging.key_secret"]
     host.stack(HYBRID_TLS="True", HYBRID="zmq-hybrid")
-    first = [path.read_bytes() for path in kept]
+    first = (shared / "ca.pem").read_bytes()
     assert host.run("unstack.sh").returncode == 0
     host.stack()
-    assert [path.read_bytes() for path in kept] == first
+    assert (shared / "ca.pem").read_bytes() == first
     host.stack(TELL_URLS, HYBRID_TLS="False")
     assert "zmq_" not in (host.dest / "urls").read_text()
     assert "ssl" not in (host.dest / "urls").read_text()
@@ -123,7 +116,6 @@ def test_the_authority_stays_until_tls_is_switched_off(host: Host) -> None:
     ("local_conf", "missing"),
     [
         ({}, f"{SHARED}/ca.pem"),
-        ({"HYBRID": "zmq-hybrid"}, f"{SHARED}/keys"),
         # a node with an engine, but not with RPC's
         ({"HYBRID_NOTIFY_HOST": "127.0.0.1"}, f"{OURS}/tls/ca.key"),
     ],
@@ -142,19 +134,13 @@ def test_another_node_is_told_what_to_copy_from_where(
     )
 
 
-def test_other_nodes_have_the_authority_and_the_keys_of_the_first(host: Host) -> None:
+def test_other_nodes_have_the_authority_of_the_first(host: Host) -> None:
     host.stack(TELL_URLS, HYBRID_TLS="True", HYBRID="zmq-hybrid")
     here = told(host)
     assert host.run("unstack.sh").returncode == 0
     shutil.rmtree(host.dest / OURS)
-    # as Zuul's role leaves it on other nodes
-    secret = host.dest / SHARED / "keys/hybrid-messaging.key_secret"
-    for path in (secret.parent, secret):
-        path.chmod(0o755)
     host.stack(TELL_URLS, SERVICE_HOST=CONTROLLER)
     assert [url.query for url in told(host)] == [url.query for url in here]
-    for path in (secret.parent, secret):
-        assert path.stat().st_mode & 0o077 == 0
     assert not (host.dest / OURS / "tls").exists()
 
 

@@ -154,15 +154,12 @@ def test_topics_are_counted_where_the_driver_writes_them() -> None:
     assert redis.SERVERS == matchmaker.SERVERS
 
 
-def test_services_can_have_keys_of_another_directory(
-    make_program: MakeProgram, tmp_path: Path
-) -> None:
+def test_services_are_told_of_tls(make_program: MakeProgram, tmp_path: Path) -> None:
+    """Which has them encrypt among themselves, too, on the loopback interface."""
     make_program(VERSION.format("7.0.15"))
-    options = Options(
-        certificates=Certificates("/tls/ca.pem", "/tls/host.pem"),
-        key_directory="/keys",
-    )
+    options = Options(certificates=Certificates("/tls/ca.pem", "/tls/host.pem"))
     query = urls.parse(prepare(tmp_path, options).url).query
-    assert query["zmq_key_directory"] == "/keys"
-    assert query["zmq_redis_ca_file"] == "/tls/ca.pem"
-    assert not (tmp_path / "keys").exists()
+    assert query == {
+        "rpc_zmq_bind_address": HOST,
+        "zmq_redis_ca_file": "/tls/ca.pem",
+    }

@@ -43,12 +43,6 @@ class EnginePrepare(ShowOne):
             "speak TLS with those of `engine certificates`, and refuse everything else",
         )
         parser.add_argument(
-            "--zmq-key-directory",
-            metavar="DIR",
-            help="the CURVE keys of services, for the URL that is shown (redis with "
-            "--certificates; default: DIR/keys, made if need be)",
-        )
-        parser.add_argument(
             "--advertised",
             metavar="HOST",
             help="where clients find it, if --host stands for every address (kafka)",
@@ -104,7 +98,6 @@ class EnginePrepare(ShowOne):
                     interior=parsed_args.interior,
                     kafka=parsed_args.kafka,
                     certificates=_certificates(parsed_args),
-                    key_directory=parsed_args.zmq_key_directory,
                 ),
             )
         _write_environment(directory / ENVIRONMENT, launch.environment or os.environ)

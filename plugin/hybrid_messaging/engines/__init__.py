@@ -90,8 +90,6 @@ class Options:
     tls: bool | None = None
     #: those for TLS; None without it
     certificates: Certificates | None = None
-    #: of the CURVE keys of services that meet there; None has some made, with TLS
-    key_directory: str | None = None
 
     @property
     def ca_file(self) -> str | None:

@@ -12,15 +12,12 @@ import re
 import secrets
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import redis
-import zmq
-import zmq.auth
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -57,7 +54,6 @@ MEMORY_LIMIT = "64mb"
 SERVERS = "hybrid-messaging:zmq:servers:"
 
 _CONFIG = "redis.conf"
-_KEYS = "keys"
 _VERSION = re.compile(r"v=((\d+)\.(\d+)\S*)")
 #: The first that can leave its title, and thereby its environment, as it is.
 _KEEPS_TITLE = (6, 2)
@@ -113,10 +109,7 @@ def prepare(
     )
     # whoever reaches this Redis is on this machine, and so are all servers
     query = {"rpc_zmq_bind_address": HOST} if options.host == HOST else {}
-    if certificates:
-        # services talk to each other, not to Redis
-        keys = options.key_directory or str(_key_directory(directory))
-        query |= urls.tls("zmq", options.ca_file) | {"zmq_key_directory": keys}
+    query |= urls.tls("zmq", options.ca_file)
     return Launch(
         command=(program, str(config)),
         port=port,
@@ -165,27 +158,6 @@ def topics(engine: state.Engine) -> list[str]:
 
 def _program() -> str | None:
     return shutil.which(PROGRAM) or shutil.which(FORK)
-
-
-def _key_directory(directory: Path) -> Path:
-    """The CURVE keys with which the services of this deployment know each other.
-
-    All have the same pair: whoever can read it is one of them.
-
-    :raises EngineError: they cannot be made
-    """
-    place = directory / _KEYS
-    if place.exists():
-        return place
-    try:
-        # it appears whole or not at all, and nobody else can enter it
-        new = Path(tempfile.mkdtemp(prefix=f".{_KEYS}.", dir=directory))
-        _, secret = zmq.auth.create_certificates(new, USERNAME)
-        Path(secret).chmod(0o600)
-        new.rename(place)
-    except (OSError, zmq.ZMQError) as error:
-        raise EngineError(f"cannot make keys for ZeroMQ in {place}: {error}") from error
-    return place
 
 
 def _version(program: str) -> tuple[int, int]:

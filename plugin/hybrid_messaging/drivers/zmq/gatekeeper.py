@@ -95,7 +95,8 @@ class Gatekeeper:
             keys = self._trusting.get(domain)
             admitted = keys is not None and keys.knows(public)
             if keys is not None and not admitted:
-                self._mention(address.decode(), keys.objection(public.decode()))
+                ip = address.decode().removeprefix("::ffff:")  # IPv4 as IPv6 has it
+                self._mention(ip, keys.objection(public.decode()))
         status, text = (b"200", b"OK") if admitted else (b"400", b"unknown key")
         self._socket.send_multipart(
             [routing_id, empty, _VERSION, request_id, status, text, b"", b""]

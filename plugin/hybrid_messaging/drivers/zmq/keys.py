@@ -82,8 +82,9 @@ class DerivedKeys:
         """See `Keys.objection`."""
         return (
             f"its public key {public} is not the one that we derive from the password"
-            " of Redis and the virtual host: its transport URL has others, or only one"
-            " of us has [oslo_messaging_zmq] zmq_key_directory set"
+            " of Redis and the virtual host: its transport URL has others, or had when"
+            " it started, or only one of us has [oslo_messaging_zmq] zmq_key_directory"
+            " set"
         )
 
     def refused(self) -> str:
