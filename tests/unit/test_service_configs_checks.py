@@ -101,11 +101,20 @@ def test_a_service_without_rpc(tmp_path: Path, name: str) -> None:
         (files(notify="amqp://b/"), ["notifications-maybe-not-stored"]),
         (files(notify="zmq://b/"), ["unfit-transport"]),
         (files(rpc="zmq://a,b/"), ["unusable-url"]),
-        (files(rpc="zmq+sentinel://a,b/"), []),
+        (files(rpc="zmq+sentinel://:p@a,b/"), []),
         (files(rpc="zmq://r/?rpc_zmq_bind_address=127.0.0.1"), ["local-address"]),
         (files(rpc="zmq://localhost/?rpc_zmq_bind_address=127.0.0.1"), []),
         (files(rpc="zmq://r/?rpc_zmq_bind_address=127.0.0.1&rpc_zmq_host=h"), []),
-        (files(rpc="zmq://r/?zmq_target_update=60"), ["registration-expires"]),
+        (files(rpc="zmq://:p@r/?zmq_target_update=60"), ["registration-expires"]),
+        (files(rpc="zmq://r/"), ["no-keys"]),
+        (files(rpc="zmq+sentinel://a,b/"), ["no-keys"]),
+        (files(rpc="zmq://r/?zmq_key_directory=/k"), []),
+        (files(rpc="zmq://r/?plaintext_beyond_loopback=true"), ["plain-text"]),
+        (files(rpc="zmq://:p@r/?plaintext_beyond_loopback=true"), ["plain-text"]),
+        (
+            files(rpc="zmq://r/?plaintext_beyond_loopback=true&zmq_key_directory=/k"),
+            [],
+        ),
         (files(rpc="kafka://b/"), ["driver-not-importable", "unfit-transport"]),
         (files(notify="rabbit://u:a%2Fb@h/"), ["unusable-url"]),
         (files(notify="rabbit://h/?nonsense=1"), ["bad-url"]),
@@ -132,6 +141,39 @@ def test_problems(tmp_path: Path, text: str, expected: list[str]) -> None:
     if expected == ["notification-driver-unknown"]:
         expected = [*expected, "no-notification-driver"]
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("rpc", "encryption"),
+    [
+        ("zmq://:p@localhost/", "CURVE, keys from the password"),
+        ("zmq://:p@r/?zmq_redis_ca_file=/ca", "CURVE, keys from the password"),
+        (
+            "zmq://:p@r/",
+            "CURVE, keys from the password, which Redis gets without TLS",
+        ),
+        ("zmq://:p@r/?zmq_key_directory=/k", "CURVE, keys in /k"),
+        ("zmq://:p@r/?plaintext_beyond_loopback=1", "plain text"),
+        ("zmq://r/", "no keys"),
+        (
+            "zmq://:p@localhost/?rpc_zmq_bind_address=::1",
+            "plain text, on the loopback interface only",
+        ),
+        (
+            "zmq://:p@localhost/?rpc_zmq_bind_address=::1&zmq_redis_ca_file=/ca",
+            "CURVE, keys from the password",
+        ),
+        (
+            "zmq+static:///?zmq_static_file=/f",
+            "plain text, on the loopback interface only",
+        ),
+        ("amqp://r/", None),
+    ],
+)
+def test_how_services_encrypt(tmp_path: Path, rpc: str, encryption: str | None) -> None:
+    route = check(tmp_path, files(rpc=rpc)).rpc
+    assert route is not None
+    assert route.encryption == encryption
 
 
 def test_why_a_driver_is_missing_and_how_to_get_it(tmp_path: Path) -> None:

@@ -194,7 +194,11 @@ def _text(route: Route | None) -> str:
     if route is None:
         return "none"
     durable = ", durable" if route.durable and route.role == "notifications" else ""
-    return f"{urls.redact(route.text)}\n{route.engine}, {route.delivery}{durable}"
+    encryption = f"\n{route.encryption}" if route.encryption else ""
+    return (
+        f"{urls.redact(route.text)}\n{route.engine}, {route.delivery}{durable}"
+        f"{encryption}"
+    )
 
 
 def _fields(route: Route | None) -> dict[str, Any] | None:
@@ -205,4 +209,5 @@ def _fields(route: Route | None) -> dict[str, Any] | None:
         "engine": route.engine,
         "delivery": route.delivery,
         "durable": route.durable,
+        "encryption": route.encryption,
     }

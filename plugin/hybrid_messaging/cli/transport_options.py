@@ -55,7 +55,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--zmq-key-directory",
         metavar="DIR",
-        help="the CURVE keys of services, where RPC is zmq://",
+        help="CURVE keys of services, where RPC is zmq:// (default: they derive some "
+        "from the password of Redis)",
     )
     add_queues(parser)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import ipaddress
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from typing import Any
 from hybrid_messaging import urls
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS
 from hybrid_messaging.drivers.zmq import options as zmq
-from hybrid_messaging.service_configs import cells, connecting
+from hybrid_messaging.drivers.zmq.names import is_loopback
+from hybrid_messaging.service_configs import cells, connecting, zmq_encryption
 from hybrid_messaging.service_configs.connecting import ConnectError
 from hybrid_messaging.service_configs.errors import ServiceConfigError
 from hybrid_messaging.service_configs.interpreter import Drivers
@@ -64,6 +64,7 @@ class Route:
     :param delivery: `direct`, `queued` or `unknown`
     :param durable: whether messages outlive a restart of the server; None where
         that is not the configuration's to say
+    :param encryption: how messages are encrypted; None for others than zmq://
     """
 
     role: str
@@ -73,6 +74,7 @@ class Route:
     engine: str = "unknown"
     delivery: str = "unknown"
     durable: bool | None = None
+    encryption: str | None = None
 
 
 @dataclass
@@ -180,6 +182,9 @@ class Checker:
             yield from _authenticated(config, url, options)
         if is_zmq(url) and route.role == RPC:
             yield from _found(config, url, options)
+            encryption = zmq_encryption.of(url, options)
+            route.encryption = encryption.text
+            yield from zmq_encryption.problems(config, encryption, options)
         defect = known.defect(url)
         objection = known.no_rpc if route.role == RPC else known.no_notifications
         if objection:
@@ -510,7 +515,7 @@ def _found(
             config.where(ZMQ, "zmq_target_expire"),
         )
     told = zmq.host(options)
-    if _is_loopback(told) and not all(_is_loopback(host.host) for host in url.hosts):
+    if is_loopback(told) and not all(is_loopback(host.host) for host in url.hosts):
         yield Problem(
             Severity.WARNING,
             "local-address",
@@ -534,13 +539,6 @@ def _resolved(config: ServiceConfig, options: Any) -> Iterator[Problem]:
             f"set [{ZMQ}] rpc_zmq_host to an address or a name that all hosts resolve",
             config.where(ZMQ, "rpc_zmq_host"),
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listening(

@@ -76,7 +76,7 @@ def _proof(bus: Bus, inventory: Inventory | None, why: str) -> str:
             f"{what} on {bus} as far as this run's own goes, by "
             f"{inventory.source}, which proves less: of others nothing can be seen"
         )
-    return f"{what} on {bus}, by {inventory.source}"
+    return f"{what} on {bus}, by {inventory.source}{inventory.note}"
 
 
 def _few(names: list[str], limit: int = 6) -> str:

@@ -39,11 +39,13 @@ class Inventory:
     :param source: who has told it
     :param names: by what they are, such as queues
     :param complete: False where only this run's own names could be looked for
+    :param note: what else it tells, to be added to `source`
     """
 
     source: str
     names: Mapping[str, Sequence[str]]
     complete: bool = True
+    note: str = ""
 
     def all(self) -> list[str]:
         """All names, whatever they are."""

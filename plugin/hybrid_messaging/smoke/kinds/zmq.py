@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from urllib.parse import unquote
 
 from hybrid_messaging.drivers.zmq import matchmaker
+from hybrid_messaging.drivers.zmq.names import is_loopback, parse
 from hybrid_messaging.engines import HOST, EngineError
 from hybrid_messaging.service_configs import connecting
 from hybrid_messaging.smoke.bus import Bus
@@ -64,13 +65,24 @@ def inventory(bus: Bus, run: Run) -> Inventory:
     """See `hybrid_messaging.smoke.kinds.Kind`."""
     with _matchmaker(bus) as records:
         found = records.read(records.topics())
+    own = matchmaker.topic(bus.url.vhost, run.exchange, run.topic)
     names = sorted(
         f"{'/'.join(map(unquote, topic.split('/')))}: {record.server or 'any'} at "
-        f"{record.endpoint}"
+        f"{record.endpoint}, {_encryption(record)}"
         for topic, reading in found.items()
         for record in reading.records
     )
-    return Inventory("the matchmaker's records", {"servers": names})
+    how = {_encryption(record) for record in found[own].records} if own in found else ()
+    note = f"; servers of this run: {' and '.join(sorted(how))}" if how else ""
+    return Inventory("the matchmaker's records", {"servers": names}, note=note)
+
+
+def _encryption(record: matchmaker.Record) -> str:
+    """How a server is spoken to."""
+    host, _ = parse(record.endpoint)
+    if record.key:
+        return "CURVE"
+    return "plain text on this host" if is_loopback(host) else "plain text"
 
 
 def is_rpc(bus: Bus, name: str) -> bool:
