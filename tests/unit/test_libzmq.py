@@ -77,16 +77,20 @@ def sockets() -> Iterator[Pair]:
         yield router, dealer
 
 
-FRAMES = [b"", b"\0", b"few", bytes(range(256)) * 4096]
+LARGE = bytes(range(256)) * 4096
+FRAMES = [b"", b"\0", b"few", LARGE]
+PARTS = [LARGE[: libzmq.PART + more] for more in (-1, 0, 1)]
 
 
-@pytest.mark.parametrize("frame", FRAMES, ids=len)
+@pytest.mark.parametrize("frame", FRAMES + PARTS, ids=len)
 def test_what_is_sent_arrives(
     sockets: Pair, make_handle: MakeHandle, frame: bytes
 ) -> None:
     router, dealer = sockets
     make_handle(router).send(b"peer", frame)
-    assert dealer.recv() == frame
+    parts = dealer.recv_multipart()
+    assert b"".join(parts) == frame
+    assert max(map(len, parts)) <= libzmq.PART
 
 
 def test_messages_are_received_whole_and_in_order(

@@ -100,7 +100,7 @@ def test_a_service_without_rpc(tmp_path: Path, name: str) -> None:
     [
         (files(notify="amqp://b/"), ["notifications-maybe-not-stored"]),
         (files(notify="zmq://b/"), ["unfit-transport"]),
-        (files(rpc="zmq://a,b/"), ["unusable-url"]),
+        (files(rpc="zmq://:p@a,b/"), ["unusable-url"]),
         (files(rpc="zmq+sentinel://:p@a,b/"), []),
         (files(rpc="zmq://r/?rpc_zmq_bind_address=127.0.0.1"), ["local-address"]),
         (files(rpc="zmq://localhost/?rpc_zmq_bind_address=127.0.0.1"), []),

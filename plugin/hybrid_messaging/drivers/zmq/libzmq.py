@@ -32,6 +32,9 @@ _AT_ONCE = int(zmq.DONTWAIT)
 _AT_ONCE_WITH_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 #: Bytes of the longest routing id.
 _LONGEST_ID = 255
+#: Bytes of the largest part of a message. What a peer sends before it has proven who it
+#: is may be as large, and is kept until then or until it is known to be wrong.
+PART = 65536
 
 
 class Handle(Protocol):
@@ -42,7 +45,7 @@ class Handle(Protocol):
     """
 
     def send(self, routing_id: bytes, frame: bytes) -> None:
-        """Send a message of two frames from a ROUTER socket.
+        """Send a message from a ROUTER socket: its frame, in parts where it is large.
 
         :raises zmq.Again: the peer takes no more for now
         :raises zmq.ZMQError: it is not connected
@@ -70,7 +73,7 @@ class PyzmqHandle:
 
     def send(self, routing_id: bytes, frame: bytes) -> None:
         """See `Handle.send`."""
-        self._socket.send_multipart([routing_id, frame], zmq.DONTWAIT)
+        self._socket.send_multipart([routing_id, *_parts(frame)], zmq.DONTWAIT)
 
     def receive(self) -> list[bytes] | None:
         """See `Handle.receive`."""
@@ -137,7 +140,12 @@ class DirectHandle:
         send, socket = self._functions.send, self._socket
         while send(socket, routing_id, len(routing_id), _AT_ONCE_WITH_MORE) < 0:
             _raise_unless_interrupted()
-        # the socket waits for the second frame now, whatever happens
+        # the socket waits for the rest now, whatever happens
+        if len(frame) > PART:
+            *parts, frame = _parts(frame)
+            for part in parts:
+                while send(socket, part, len(part), _AT_ONCE_WITH_MORE) < 0:
+                    _raise_unless_interrupted()
         while send(socket, frame, len(frame), _AT_ONCE) < 0:
             _raise_unless_interrupted()
 
@@ -162,6 +170,10 @@ class DirectHandle:
             more = functions.more(message)
             functions.close(message)
         return frames
+
+
+def _parts(frame: bytes) -> list[bytes]:
+    return [frame[at : at + PART] for at in range(0, len(frame), PART)] or [frame]
 
 
 def _raise_unless_interrupted() -> None:

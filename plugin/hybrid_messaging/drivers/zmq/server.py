@@ -205,7 +205,7 @@ class Server:
             self.answer(routing_id, wire.ROOM, id)
 
     def carries(self, body: bytes) -> bool:
-        """Whether an answer with this body is not too large."""
+        """Whether a request or an answer with this body is not too large."""
         return len(body) <= self._largest
 
     def too_large(self, what: str, body: bytes) -> str:
@@ -286,6 +286,10 @@ class Server:
             self._withdrawn(key)
             return
         if key in self._unwanted:
+            return
+        if not self.carries(request.body):
+            reason = self.too_large("it", request.body)
+            self.answer(routing_id, wire.REFUSED, request.id, reason.encode())
             return
         listeners = self._takers(request)
         if not listeners:

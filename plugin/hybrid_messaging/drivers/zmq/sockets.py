@@ -33,7 +33,7 @@ from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.turns import REST, Turns
 from hybrid_messaging.drivers.waiter import Waiter
-from hybrid_messaging.drivers.zmq import libzmq, names, wire
+from hybrid_messaging.drivers.zmq import libzmq, names
 from hybrid_messaging.drivers.zmq.contexts import contexts
 from hybrid_messaging.drivers.zmq.gatekeeper import Gatekeeper
 from hybrid_messaging.drivers.zmq.keys import Keys, Pair
@@ -50,6 +50,8 @@ _BATCH = 64
 _NEVER = 24 * 3600
 #: Seconds between two attempts of the socket's own thread after one that has failed.
 _PAUSE = 1.0
+#: Bytes that CURVE adds to a part, or a few more (https://rfc.zeromq.org/spec/26/).
+_SEALED = 64
 
 _EVENTS = (
     zmq.Event.CONNECTED
@@ -378,6 +380,8 @@ class Socket:
         frames = self._handle.receive()
         if frames is None:
             return False
+        if len(frames) > 2:
+            frames = [frames[0], b"".join(frames[1:])]
         try:
             self._on_frames(frames)
         except Exception:
@@ -501,7 +505,8 @@ def _configure(raw: zmq.Socket[bytes], options: Any) -> None:
     raw.setsockopt(zmq.IPV6, 1)
     raw.setsockopt(zmq.RECONNECT_IVL, _milliseconds(_NEVER))
     raw.setsockopt(zmq.HANDSHAKE_IVL, _milliseconds(options.connect_timeout))
-    raw.setsockopt(zmq.MAXMSGSIZE, options.max_message_size + wire.OVERHEAD)
+    # of a part, and of a handshake's command
+    raw.setsockopt(zmq.MAXMSGSIZE, libzmq.PART + _SEALED)
     if options.idle_timeout:
         raw.setsockopt(zmq.HEARTBEAT_IVL, _milliseconds(options.idle_timeout / 3))
         raw.setsockopt(zmq.HEARTBEAT_TIMEOUT, _milliseconds(options.idle_timeout))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is in the frames: requests to a server, and its answers.
 
-Each message is one frame after the routing id. Integers are big-endian::
+Each message is one frame after the routing id, sent in parts of 64 KiB where it is
+larger. Integers are big-endian::
 
     request   version (1)  kind (1)  id (8)  ttl (4)  length (2)  address  body
     answer    version (1)  kind (1)  id (8)  body
@@ -61,8 +62,6 @@ LONGEST_ADDRESS = 0xFFFF
 NO_TTL = 0xFFFFFFFF
 #: Bytes of the longest topic and server that an address has room for.
 LONGEST_NAMES = LONGEST_ADDRESS - 64
-#: The most bytes of a frame that are not its body.
-OVERHEAD = _REQUEST.size + LONGEST_ADDRESS
 
 
 class MalformedFrame(ValueError):
