@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which connections of a transport are encrypted, and with which keys.
 
-What leaves the host is. On the loopback interface nobody but processes of this host
-can listen in, and those that may log in to Redis can pretend to be a server anyway;
-it is left alone unless keys are configured, or Redis is spoken to with TLS.
+Whatever leaves the host is encrypted. The loopback interface is for processes of this
+host alone and carries plain text, which is faster, unless a key directory is configured
+or Redis is spoken to with TLS.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Encryption:
     """What both ends of a connection decide by.
 
     :param keys: None: there are none
-    :param everywhere: on the loopback interface, too
-    :param plaintext: nowhere else
+    :param everywhere: encrypt on the loopback interface, too
+    :param plaintext: encrypt nothing, unless `everywhere`
     """
 
     def __init__(
@@ -45,7 +45,8 @@ class Encryption:
     def prepare(self, address: str) -> None:
         """Have the keys at hand, if a server on an address would need them.
 
-        It is done early since it may take a moment, and children inherit it.
+        This may take a moment, so that nobody should wait for it later; and children of
+        the process inherit them.
 
         :raises ConfigurationError: they cannot be had
         """
