@@ -7,6 +7,9 @@ that holds a driver's lock, that would wait for itself; in one that reads or
 reconnects, it would wait for what that thread is about to do. So no driver calls a
 handler in its own threads or in those of its callers. What libraries log in threads
 of a driver goes the same way, if the driver has adopted their loggers.
+
+Peers have a say in what the drivers log. So every line is made safe here and counted:
+`hybrid_messaging.log_safety` has the limits.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import traceback
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from hybrid_messaging import log_safety
 from hybrid_messaging.drivers import forks
 from hybrid_messaging.drivers.waiter import Waiter
 
@@ -41,6 +45,7 @@ class Writer:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._bell = Waiter()
+        self._rate_limit = log_safety.RateLimit()
         self._waiting: collections.deque[
             tuple[logging.Logger, logging.LogRecord] | Waiter
         ] = collections.deque(maxlen=MOST)
@@ -48,6 +53,10 @@ class Writer:
     def after_fork(self) -> None:
         """In a child: the thread is the parent's, and so are its lines."""
         self._start_anew()
+
+    def admits(self, record: logging.LogRecord) -> bool:
+        """Whether its place in the code has not written too much of late."""
+        return self._rate_limit.filter(record)
 
     def write(self, logger: logging.Logger, record: logging.LogRecord) -> None:
         """Have a line written."""
@@ -81,7 +90,9 @@ class Writer:
         while True:
             while self._waiting:
                 self._handle(self._waiting.popleft())
-            self._bell.wait(None)
+            for record in self._rate_limit.summaries():
+                self._handle((logging.getLogger(record.name), record))
+            self._bell.wait(self._rate_limit.until_summary())
 
     def _handle(self, next: tuple[logging.Logger, logging.LogRecord] | Waiter) -> None:
         if isinstance(next, Waiter):
@@ -101,10 +112,11 @@ _writer = Writer()
 
 def _settle(record: logging.LogRecord, failure: Any) -> None:
     """Make a line text: a handler that keeps its records is to keep no connections."""
-    record.msg, record.args = record.getMessage(), None
+    record.msg, record.args = log_safety.line(record.getMessage()), None
     record.exc_info = None
     if failure:
-        record.exc_text = "".join(traceback.format_exception(*failure)).rstrip()
+        text = "".join(traceback.format_exception(*failure))
+        record.exc_text = log_safety.block(text)
 
 
 if TYPE_CHECKING:
@@ -130,8 +142,9 @@ class Logger(_Adapter):
         record = logger.makeRecord(
             logger.name, level, path, line, msg, args, None, function
         )
-        _settle(record, failure)
-        _writer.write(logger, record)
+        if _writer.admits(record):
+            _settle(record, failure)
+            _writer.write(logger, record)
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import proton
 
+from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol import desertion
 from hybrid_messaging.protocol.endpoint import (
     ANONYMOUS_RELAY,
@@ -26,7 +27,6 @@ from hybrid_messaging.router import PRODUCT, VERSION
 from hybrid_messaging.router.addresses import Address, AddressTable
 from hybrid_messaging.router.budget import Budget
 from hybrid_messaging.router.links import Consumer, Producer
-from hybrid_messaging.router.quoting import quote
 from hybrid_messaging.router.security import Terms
 
 LOG = logging.getLogger(__name__)
@@ -247,7 +247,7 @@ class Connection(Handler):
 
     def __str__(self) -> str:
         name = f"connection {self.number} from {self.peer}"
-        return f"{name} ({quote(self.container)})" if self.container else name
+        return f"{name} ({quoted(self.container)})" if self.container else name
 
     # -- what the peer does --------------------------------------------
 
@@ -257,13 +257,13 @@ class Connection(Handler):
         self.container = endpoint.connection.remote_container or ""
         self.properties = endpoint.remote_properties
         self.user = endpoint.transport.user
-        by = f" by {quote(self.user)}" if self.user else ""
+        by = f" by {quoted(self.user)}" if self.user else ""
         LOG.info("%s: opened%s", self, by)
         endpoint.open()
 
     def on_close(self, endpoint: Endpoint, condition: str) -> None:
         """Let go of the peer's links; what is left to say is still written."""
-        LOG.info("%s: closed%s", self, f": {quote(condition)}" if condition else "")
+        LOG.info("%s: closed%s", self, f": {quoted(condition)}" if condition else "")
         self._deadline = time.monotonic() + CLOSE_TIMEOUT
         self._let_go()
 
@@ -284,7 +284,9 @@ class Connection(Handler):
             assert isinstance(link, Receiver)
             refusal = self._add_producer(link)
         if refusal:
-            LOG.info("%s: link '%s' refused: %s", self, quote(name), quote(refusal[1]))
+            LOG.info(
+                "%s: link '%s' refused: %s", self, quoted(name), quoted(refusal[1])
+            )
             link.pn.open()
             link.close(proton.Condition(*refusal))
 

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
+from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol.codec import MalformedMessage, peek_to, peek_ttl
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
@@ -27,7 +28,6 @@ from hybrid_messaging.protocol.endpoint import (
 )
 from hybrid_messaging.router.addresses import Address, AddressTable, Fanout, Origin
 from hybrid_messaging.router.budget import Budget
-from hybrid_messaging.router.quoting import quote
 
 LOG = logging.getLogger(__name__)
 
@@ -415,7 +415,7 @@ class Consumer:
             LOG.warning(
                 "%s misses messages to %s: %s; %d so far",
                 self._owner,
-                quote(self.address.name),
+                quoted(self.address.name),
                 why,
                 self.missed,
             )

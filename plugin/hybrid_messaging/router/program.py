@@ -9,6 +9,7 @@ import signal
 from logging.handlers import WatchedFileHandler
 from types import FrameType
 
+from hybrid_messaging.log_safety import Formatter, RateLimit
 from hybrid_messaging.router.config import ConfigError, RouterConfig
 from hybrid_messaging.router.management import Management
 from hybrid_messaging.router.server import Router
@@ -21,9 +22,14 @@ def serve(config: RouterConfig) -> None:
 
     :raises ConfigError: it can't listen or log as it should
     """
-    _log(config)
+    rate_limit = _log(config)
     _raise_descriptor_limit()
-    router = Router(config)
+
+    def sum_up() -> None:
+        for record in rate_limit.summaries():
+            LOG.handle(record)
+
+    router = Router(config, chores=[sum_up])
     router.table.put(Management(router))
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -36,7 +42,7 @@ def serve(config: RouterConfig) -> None:
     router.run()
 
 
-def _log(config: RouterConfig) -> None:
+def _log(config: RouterConfig) -> RateLimit:
     handler: logging.Handler = logging.StreamHandler()
     if config.log_file:
         try:
@@ -46,11 +52,14 @@ def _log(config: RouterConfig) -> None:
             raise ConfigError(
                 f"cannot write the log to {config.log_file}: {error.strerror}"
             ) from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
+    rate_limit = RateLimit()
+    handler.addFilter(rate_limit)
     logger = logging.getLogger(__package__)
     logger.addHandler(handler)
     logger.setLevel(config.log_level)
     logger.propagate = False
+    return rate_limit
 
 
 def _raise_descriptor_limit() -> None:

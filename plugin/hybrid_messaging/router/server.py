@@ -14,7 +14,7 @@ import logging
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hybrid_messaging.protocol.endpoint import Excessive
@@ -47,11 +47,15 @@ class Listener:
 class Router:
     """A router that accepts connections once it is made.
 
+    :param chores: what its process has to do, called once a second
     :raises ConfigError: it can't listen as it should
     """
 
-    def __init__(self, config: RouterConfig) -> None:
+    def __init__(
+        self, config: RouterConfig, chores: Iterable[Callable[[], None]] = ()
+    ) -> None:
         self.config = config
+        self._chores = tuple(chores)
         self.started_at = time.monotonic()
         self.table = AddressTable(config.addresses, config.default_distribution)
         #: connections to flush before the next wait
@@ -166,6 +170,8 @@ class Router:
             for descriptor in self._listeners:
                 self._poll.register(descriptor, select.EPOLLIN)
         self._flush()
+        for chore in self._chores:
+            chore()
 
     def _guard(
         self, connection: Connection, action: Callable[[Connection], None]

@@ -39,6 +39,7 @@ from hybrid_messaging.drivers.amqp.subscription import Subscriptions
 from hybrid_messaging.drivers.amqp.waiting import Waiting
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.turns import Turns
+from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol.endpoint import (
     Delivery,
     Endpoint,
@@ -264,7 +265,9 @@ class Bus:
             relays=endpoint.relays_anonymously,
             flush=self._connection.flush,
         )
-        self._outages.up(f"{self._connection.host} ({product or 'unidentified'})")
+        self._outages.up(
+            f"{self._connection.host} ({quoted(product or 'unidentified')})"
+        )
         self._connection.due_by(0)  # signs of life, as often as the peer wants them
         self.subscriptions.up(line)
         self.outbox.up(line)
@@ -283,7 +286,7 @@ class Bus:
     def on_link_close(self, link: Link, condition: str) -> None:
         link.close()
         if link.context is not None:
-            link.context.on_close(condition)
+            link.context.on_close(quoted(condition))
 
     def on_flow(self, link: Link) -> None:
         if link.context is not None:

@@ -27,6 +27,7 @@ from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.turns import Turns
+from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol.endpoint import Endpoint, Excessive, Handler
 
 LOG = logs.get(__name__)
@@ -282,7 +283,7 @@ class Connection:
             except Exception as error:
                 # the connection fails of this, and not the thread that has read
                 LOG.exception("%s has said something unexpected", self.host)
-                self._failure = f"has said something unexpected ({error})"
+                self._failure = f"has said something unexpected ({quoted(error)})"
                 self._end_soon()
             if self.endpoint.closed:
                 self._end_soon()

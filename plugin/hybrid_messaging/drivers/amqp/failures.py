@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from hybrid_messaging.drivers.amqp import security
 from hybrid_messaging.drivers.amqp.hosts import Host
+from hybrid_messaging.log_safety import quoted
 
 #: What a peer has done whose end of the connection has been closed.
 CLOSED = "has closed the connection"
@@ -49,8 +50,9 @@ def of_silence(host: Host, seconds: float) -> ConnectionFailed:
 def of_authentication(host: Host, reason: str) -> ConnectionFailed:
     """A host does not accept who we are."""
     user = host.username or "(anonymous)"
-    detail = f" ({reason})" if reason else ""
-    return AuthenticationFailed(f"the router at {host} refuses user {user}{detail}")
+    return AuthenticationFailed(
+        f"the router at {host} refuses user {user}{_detail(reason)}"
+    )
 
 
 def of_pause(seconds: float) -> ConnectionFailed:
@@ -76,12 +78,16 @@ def of_ending(host: Host, seen: str | None, reason: str) -> ConnectionFailed:
             " idle timeout"
         )
     if condition == _FORCED:
-        return _failure(host, CLOSED + (f" ({description})" if description else ""))
+        return _failure(host, CLOSED + _detail(description))
     if condition == _FRAMING and not any(words in reason for words in _CUT_OFF):
-        return _failure(host, f"has sent what is no AMQP 1.0 ({description})")
+        return _failure(host, f"has sent what is no AMQP 1.0{_detail(description)}")
     if seen is not None:
         return _failure(host, seen)
-    return _failure(host, CLOSED + (f" ({reason})" if reason else ""))
+    return _failure(host, CLOSED + _detail(reason))
+
+
+def _detail(text: str) -> str:
+    return f" ({quoted(text)})" if text else ""
 
 
 def _failure(host: Host, what: str) -> ConnectionFailed:

@@ -23,6 +23,7 @@ from hybrid_messaging.drivers.amqp.subscription import (
 from hybrid_messaging.drivers.amqp.waiting import Waiting
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.listeners import HandOver, NotExecuted
+from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
@@ -218,7 +219,9 @@ class Request(Incoming):
         if self.source.line.up:
             self.inbox.answers.post(message, on_end)
         else:
-            LOG.debug("The reply address of %s went with the connection", self._id)
+            LOG.debug(
+                "The reply address of %s went with the connection", quoted(self._id)
+            )
 
     def _answered(self, error: Exception | None) -> None:
         """The reply is on its way, or cannot be sent."""
@@ -332,7 +335,12 @@ class Inbox:
         """
         if not self._move(incoming, stage):
             return
-        LOG.debug("%s on %s: %s", incoming.msg_id, incoming.source.address, stage.name)
+        LOG.debug(
+            "%s on %s: %s",
+            quoted(incoming.msg_id),
+            incoming.source.address,
+            stage.name,
+        )
         self.dropped[stage] += 1
         # it may still be in the queue of a service that is busy or stuck
         incoming.ctxt, incoming.message = {}, {}
@@ -367,9 +375,10 @@ class Inbox:
         try:
             wanted = incoming.read(data)
         except (codec.MalformedMessage, bodies.MalformedBody) as error:
-            LOG.warning("Refused a message on %s: %s", address, error)
+            reason = quoted(error)
+            LOG.warning("Refused a message on %s: %s", address, reason)
             refused = REJECTED._replace(
-                condition="amqp:decode-error", description=str(error)
+                condition="amqp:decode-error", description=reason
             )
             self.leave(self.drop, incoming, Stage.RETURNED, refused)
             return

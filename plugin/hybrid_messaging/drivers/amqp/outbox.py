@@ -21,6 +21,7 @@ from hybrid_messaging.drivers.amqp.line import Line
 from hybrid_messaging.drivers.amqp.outgoing import Message, Outgoing, State
 from hybrid_messaging.drivers.amqp.route import Route
 from hybrid_messaging.drivers.patience import Patience
+from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol import codec, desertion
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
@@ -402,18 +403,21 @@ class Outbox:
                 "the server that had it is gone and may have acted on it",
             )
         else:
-            self._fail(outgoing, errors.MessageRefused, str(outcome))
+            self._fail(outgoing, errors.MessageRefused, quoted(outcome))
 
     def take_reply(self, data: bytes) -> None:
         """A reply has come in, or a sign of life."""
         try:
             reply = codec.decode(data)
         except codec.MalformedMessage as error:
-            LOG.warning("%s: a reply is no AMQP message: %s", self._name, error)
+            LOG.warning("%s: a reply is no AMQP message: %s", self._name, quoted(error))
             return
         outgoing = self._calls.get(reply.correlation_id)
         if outgoing is None:
-            LOG.debug("Dropped a reply that nobody waits for: %s", reply.correlation_id)
+            LOG.debug(
+                "Dropped a reply that nobody waits for: %s",
+                quoted(reply.correlation_id),
+            )
         elif reply.body is None:
             outgoing.alive = time.monotonic()
         else:

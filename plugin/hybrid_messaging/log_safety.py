@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a peer can do to a log: bounded, whatever it sends and however often.
+
+`quoted` is for a peer's text within a line. Two nets below it catch what is
+forgotten: `line` and `block` keep every line on one line and short, and `RateLimit`
+bounds how often one place in the code writes a line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+
+#: Characters of a peer's text that a log line shows.
+LONGEST_TEXT = 100
+#: Characters of a log line, and lines of a traceback.
+LONGEST_LINE, MOST_LINES = 1000, 60
+#: Lines that one place in the code writes within a period, and its seconds.
+LINES, PERIOD = 60, 60.0
+
+
+def quoted(text: object) -> str:
+    """A peer's text on one line, without control characters, and not too long.
+
+    :param text: any object; bytes are taken for UTF-8
+    """
+    if isinstance(text, bytes):
+        text = text[: 4 * LONGEST_TEXT + 4].decode(errors="replace")
+    return _cut(_printable(_cut(str(text), LONGEST_TEXT)), LONGEST_TEXT)
+
+
+def line(text: str) -> str:
+    """A whole log line, whatever is in it."""
+    return _cut(_printable(_cut(text, LONGEST_LINE)), LONGEST_LINE)
+
+
+def block(text: str) -> str:
+    """A traceback, whatever its exceptions say: each line of it, if not too many."""
+    lines = text.splitlines()
+    if len(lines) > MOST_LINES:
+        half = MOST_LINES // 2
+        lines[half:-half] = [f"… ({len(lines) - 2 * half} lines)"]
+    return "\n".join(map(line, lines))
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
+class Formatter(logging.Formatter):
+    """Formats lines and tracebacks in which peers may have a say."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return line(super().formatMessage(record))
+
+    def formatException(self, ei: object) -> str:
+        """The traceback."""
+        return block(super().formatException(ei))  # type: ignore[arg-type]
+
+
+@dataclasses.dataclass
+class _Count:
+    """The lines of one place in the code within a period."""
+
+    ends: float
+    lines: int = 0
+    #: the first one that was left out
+    sample: logging.LogRecord | None = None
+
+
+class RateLimit(logging.Filter):
+    """Admits so many lines of each place in the code within a period.
+
+    Places are few, and no peer can make one up: what is kept does not grow. Lines of
+    level DEBUG are not counted, since an operator has asked for all of them.
+
+    :param lines: how many
+    :param period: in seconds
+    """
+
+    def __init__(self, lines: int = LINES, period: float = PERIOD) -> None:
+        super().__init__()
+        self._lines, self._period = lines, period
+        self._counts: dict[tuple[str, int], _Count] = {}
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is to be written."""
+        if record.levelno < logging.INFO:
+            return True
+        place, now = (record.pathname, record.lineno), time.monotonic()
+        with self._lock:
+            count = self._counts.get(place)
+            if count is None or (now >= count.ends and count.sample is None):
+                count = self._counts[place] = _Count(now + self._period)
+            count.lines += 1
+            if count.lines <= self._lines:
+                return True
+            first = count.sample is None
+            if first:
+                count.sample = record
+        if first:
+            # as text: its arguments may be large
+            record.msg, record.args = quoted(record.getMessage()), None
+            record.exc_info = record.exc_text = None
+        return False
+
+    def summaries(self) -> list[logging.LogRecord]:
+        """For each place whose period is over, a line that counts what was left out."""
+        now = time.monotonic()
+        with self._lock:
+            over = [item for item in self._counts.items() if now >= item[1].ends]
+            for place, _ in over:
+                del self._counts[place]
+        return [
+            self._summary(count.sample, count.lines - self._lines)
+            for _, count in over
+            if count.sample is not None
+        ]
+
+    def until_summary(self) -> float | None:
+        """Seconds until there may be something to sum up; None: never."""
+        with self._lock:
+            ends = [
+                count.ends
+                for count in self._counts.values()
+                if count.lines >= self._lines
+            ]
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
+
+    def _summary(self, sample: logging.LogRecord, left_out: int) -> logging.LogRecord:
+        return logging.getLogRecordFactory()(
+            sample.name,
+            sample.levelno,
+            sample.pathname,
+            sample.lineno,
+            "left out %d more lines like this within %g s: %s",
+            (left_out, self._period, sample.getMessage()),
+            None,
+            sample.funcName,
+        )
