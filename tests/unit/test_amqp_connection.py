@@ -22,6 +22,7 @@ from hybrid_messaging.drivers.amqp import options
 from hybrid_messaging.drivers.amqp.connection import Connection
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.hosts import Host
+from hybrid_messaging.drivers.amqp.security import Security
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.turns import Turns
 from hybrid_messaging.protocol.endpoint import Handler
@@ -47,7 +48,8 @@ def connection(
     lock = CombiningLock(lambda: None)
     made: list[Connection] = []
     shared = Turns(lambda: made[0].wake(), lambda: made[0].wake_reader())
-    made.append(Connection(handler, lock, shared, group, host, None, "me", {}))
+    terms = Security(group, None)
+    made.append(Connection(handler, lock, shared, group, host, terms, "me", {}))
     yield made[0]
     made[0].close()
 

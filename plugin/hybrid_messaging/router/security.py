@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import proton
 
+from hybrid_messaging.protocol import tls_domain
 from hybrid_messaging.router.config import ConfigError, Listener, RouterConfig
 
 
@@ -39,8 +40,9 @@ class Terms:
         sasl.config_name(self._config.sasl_config_name)
         if self.listener.sasl_mechanisms:
             sasl.allowed_mechs(self.listener.sasl_mechanisms)
-        # PLAIN without TLS is for the operator to allow, by naming it
-        sasl.allow_insecure_mechs = True
+        # PLAIN without TLS is for the operator to allow, by naming it. Where TLS is
+        # required, no password is asked for without it, nor judged.
+        sasl.allow_insecure_mechs = not self.listener.require_ssl
         transport.require_auth(self.listener.authenticate_peer)
 
     def mechanism(self, transport: proton.Transport) -> str | None:
@@ -68,8 +70,8 @@ def _domain(listener: Listener) -> proton.SSLDomain:
         raise ConfigError(
             "TLS needs python-qpid-proton built with OpenSSL (libssl-dev)"
         )
-    domain = proton.SSLDomain(proton.SSLDomain.MODE_SERVER)
     try:
+        domain = tls_domain.make(proton.SSLDomain.MODE_SERVER)
         domain.set_credentials(profile.cert_file, profile.private_key_file, None)
         if profile.ca_cert_file:
             domain.set_trusted_ca_db(profile.ca_cert_file)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import ssl
 import struct
@@ -251,27 +252,30 @@ def _amqp(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float)
     name, port = address(url, host)
     server = f"{name}:{port}"
     vhost = url.vhost
-
-    def prepare(transport: proton.Transport, connection: proton.Connection) -> None:
-        known = Host(name, port, host.username, host.password)
-        security.setup(options, known, vhost, transport, connection)
-        if vhost and not options.pseudo_vhost:
-            connection.hostname = vhost
-
+    known = Host(name, port, host.username, host.password)
+    terms = security.Security(options, vhost)
     try:
         endpoint = Endpoint(
             _Deaf(),  # type: ignore[abstract]
             f"{_CLIENT} {uuid.uuid4()}",
-            setup=prepare,
+            setup=functools.partial(terms.setup, known),
         )
+        terms.verify(known, lambda: _connected(name, port, timeout))
     except ConfigurationError as error:
         raise ConnectError(
             "tls-failed", str(error), "correct the option that it names"
         ) from error
+    except OSError as error:
+        raise _tls_failed(server, error.strerror or error) from error
     lost = ""
     with _connected(name, port, timeout) as sock:
         try:
-            _open_session(endpoint, sock, time.monotonic() + timeout)
+            _open_session(
+                endpoint,
+                sock,
+                time.monotonic() + timeout,
+                lambda: terms.accepts(known, endpoint.transport) is not False,
+            )
         except TimeoutError as error:
             raise _unreachable(server, "no answer in time") from error
         except OSError as error:
@@ -285,11 +289,19 @@ def _amqp(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float)
         raise _protocol_error(server, "AMQP 1.0", error) from error
 
 
-def _open_session(endpoint: Endpoint, sock: socket.socket, deadline: float) -> None:
+def _open_session(
+    endpoint: Endpoint,
+    sock: socket.socket,
+    deadline: float,
+    accepts: Callable[[], bool],
+) -> None:
     """Exchange bytes until the peer has opened a session, or it is over.
 
     A broker that lacks the virtual host opens the connection only to close it,
     so an open connection proves nothing.
+
+    :param accepts: whether anything may be sent to the peer
+    :raises OSError: the connection is lost, or the peer is not accepted
     """
     endpoint.open()
     session = endpoint.session
@@ -306,6 +318,8 @@ def _open_session(endpoint: Endpoint, sock: socket.socket, deadline: float) -> N
             endpoint.receive(data)
         else:
             endpoint.end_of_input()
+        if not accepts():
+            raise OSError("it shows one certificate now and another then")
     endpoint.close()
     with contextlib.suppress(OSError):
         sock.send(endpoint.output())

@@ -35,6 +35,7 @@ from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.line import Line
 from hybrid_messaging.drivers.amqp.outages import Outages
 from hybrid_messaging.drivers.amqp.outbox import Outbox
+from hybrid_messaging.drivers.amqp.security import Security
 from hybrid_messaging.drivers.amqp.subscription import Subscriptions
 from hybrid_messaging.drivers.amqp.waiting import Waiting
 from hybrid_messaging.drivers.combining import CombiningLock
@@ -76,6 +77,7 @@ class Bus:
         self._side = side
         self._options = options
         self._vhost = url.virtual_host or None
+        self._security = Security(options, self._vhost)
         self._hosts = hosts.parse(url, options.sasl_default_realm)
         self._default_exchange = default_exchange
         self._container = options.container_name or f"openstack-{uuid.uuid4().hex}"
@@ -207,7 +209,7 @@ class Bus:
                 self.turns,
                 self._options,
                 host,
-                self._vhost,
+                self._security,
                 self._container,
                 _properties(),
             )

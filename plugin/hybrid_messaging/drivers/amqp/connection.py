@@ -22,9 +22,10 @@ import proton
 from oslo_utils import eventletutils
 
 from hybrid_messaging.drivers import logs
-from hybrid_messaging.drivers.amqp import failures, security
+from hybrid_messaging.drivers.amqp import failures
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.hosts import Host
+from hybrid_messaging.drivers.amqp.security import Security
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.turns import Turns
 from hybrid_messaging.log_safety import quoted
@@ -52,6 +53,7 @@ class Connection:
     :param lock: held around every use of the endpoint
     :param turns: who reads
     :param options: the [oslo_messaging_amqp] group
+    :param security: of the bus
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Connection:
         turns: Turns,
         options: Any,
         host: Host,
-        vhost: str | None,
+        security: Security,
         container: str,
         properties: dict[str, Any],
     ) -> None:
@@ -85,16 +87,14 @@ class Connection:
         self._wake_write.setblocking(False)
 
         def setup(transport: proton.Transport, connection: proton.Connection) -> None:
-            security.setup(options, host, vhost, transport, connection)
+            security.setup(host, transport, connection)
             if options.trace:
                 transport.trace(proton.Transport.TRACE_FRM)
             connection.properties = properties
-            if vhost and not options.pseudo_vhost:
-                connection.hostname = vhost
 
-        self._get_pin = functools.partial(security.pin, options, host, vhost)
-        #: the fingerprint that the peer's certificate must have
-        self._pin: str | None = None
+        self._security = security
+        #: the peer has proven who it is, where it has to
+        self._accepted = False
 
         try:
             self.endpoint = Endpoint(
@@ -122,7 +122,7 @@ class Connection:
         for family, address in addresses:
             dial = functools.partial(_dial, family, address, self._timeout)
             try:
-                self._pin = self._get_pin(dial)
+                self._security.verify(self.host, dial)
                 sock = dial()
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setblocking(False)
@@ -275,7 +275,7 @@ class Connection:
                 elif not self.endpoint.closed:
                     self._failure = self._failure or failures.CLOSED
                     self.endpoint.end_of_input()
-                if self._pin is None or self._is_pinned(self._pin):
+                if self._accepted or self._accepts():
                     self.flush()
             except Excessive as error:
                 self._failure = f"has said too much ({error})"
@@ -289,17 +289,15 @@ class Connection:
                 self._end_soon()
         return bool(data)
 
-    def _is_pinned(self, pin: str) -> bool:
-        """Whether the peer has shown no other certificate than it should."""
-        shown = security.fingerprint(self.endpoint.transport)
-        if shown is None:
-            return True
-        self._pin = None
-        if shown == pin:
-            return True
-        self._failure = "shows one certificate now and another then"
-        self._end_soon()
-        return False
+    def _accepts(self) -> bool:
+        """Whether the peer is who it should be, or has not shown yet who it is."""
+        accepted = self._security.accepts(self.host, self.endpoint.transport)
+        self._accepted = accepted is True
+        if accepted is False:
+            self._failure = "shows one certificate now and another then"
+            self._shut()  # no other thread may send it anything either
+            self._end_soon()
+        return accepted is not False
 
     def _end_soon(self) -> None:
         if not self._closing:
@@ -343,8 +341,7 @@ class Connection:
             self._failure = self._failure or failures.CLOSED
             LOG.debug("%s: %s", self.host, error)
             endpoint.discard_output()
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+            self._shut()
 
     # -- in any thread, with the lock held or not ------------------------
 
@@ -355,9 +352,7 @@ class Connection:
 
     def wake_reader(self) -> None:
         """Make a caller return from waiting on the socket, as all is over."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+        self._shut()
 
     def retire(self) -> None:
         """See to it that no caller reads any more; called without the lock."""
@@ -374,6 +369,12 @@ class Connection:
         if self._selector is not None:
             self._selector.close()
         self._close_sockets()
+
+    def _shut(self) -> None:
+        """Send and receive nothing more."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def _close_sockets(self) -> None:
         for sock in (self._socket, self._wake_read, self._wake_write):

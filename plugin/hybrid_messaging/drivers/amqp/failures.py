@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 from hybrid_messaging.drivers.amqp import security
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.log_safety import quoted
@@ -37,6 +39,10 @@ def of_dialling(host: Host, error: OSError | None) -> ConnectionFailed:
     """Why no address of a host could be reached."""
     if error is None:
         return ConnectionFailed(f"the name of {host} has no address")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _failure(
+            host, f"shows a certificate that is not trusted ({error.verify_message})"
+        )
     return _failure(host, f"does not answer ({of_system(error)})")
 
 

@@ -14,7 +14,9 @@ from typing import Any
 import proton
 from oslo_messaging.exceptions import ConfigurationError
 
+from hybrid_messaging import tls
 from hybrid_messaging.drivers.amqp.hosts import Host
+from hybrid_messaging.protocol import tls_domain
 
 
 def wants_tls(options: Any) -> bool:
@@ -22,57 +24,106 @@ def wants_tls(options: Any) -> bool:
     return bool(options.ssl or options.ssl_ca_file or options.ssl_cert_file)
 
 
-def setup(
-    options: Any,
-    host: Host,
-    vhost: str | None,
-    transport: proton.Transport,
-    connection: proton.Connection,
-) -> None:
-    """Prepare a transport and a connection that are not bound yet.
+class Security:
+    """How a bus shows who it is, and what its peers have to show.
+
+    Where a certificate's alternative names lack a peer, qpid-proton takes its common
+    name, which RFC 9525 forbids, and it compares no addresses. So Python's own TLS
+    verifies the peer, over a connection that serves for nothing else, and on the one
+    that serves, the peer has to show a certificate that was verified.
 
     :param options: the [oslo_messaging_amqp] group
     :param vhost: virtual host of the transport URL
-    :raises ConfigurationError: a file that an option names cannot be used
     """
-    _sasl(options, host, transport, connection)
-    if wants_tls(options):
-        _tls(options, _peer_name(options, host, vhost), transport)
+
+    def __init__(self, options: Any, vhost: str | None) -> None:
+        self._options = options
+        self._vhost = vhost
+        #: fingerprints of certificates, by the name that they were found to have
+        self._verified: dict[str, set[str]] = {}
+        #: one that was shown and not known, by the name that it should have
+        self._unknown: dict[str, str] = {}
+
+    def setup(
+        self, host: Host, transport: proton.Transport, connection: proton.Connection
+    ) -> None:
+        """Prepare a transport and a connection that are not bound yet.
+
+        :raises ConfigurationError: a file that an option names cannot be used
+        """
+        _sasl(self._options, host, transport, connection)
+        if wants_tls(self._options):
+            _tls(self._options, self.name(host), transport)
+        if self._vhost and not self._options.pseudo_vhost:
+            connection.hostname = self._vhost
+
+    def name(self, host: Host) -> str:
+        """The name or address that the certificate of a host has to have.
+
+        :raises ConfigurationError: it is that of a virtual host, and there is none
+        """
+        if not self._options.ssl_verify_vhost:
+            return host.name
+        if not self._vhost:
+            raise ConfigurationError(
+                "[oslo_messaging_amqp] ssl_verify_vhost: the transport URL has no"
+                " virtual host for the certificate to name"
+            )
+        return self._vhost
+
+    def verify(self, host: Host, dial: Callable[[], socket.socket]) -> None:
+        """Have a host show its certificate; nothing else is said to it.
+
+        :param dial: connects to it
+        :raises OSError: the certificate is not the host's, or cannot be had
+        """
+        if not wants_tls(self._options):
+            return
+        name = self.name(host)
+        verified = self._verified.setdefault(name, set())
+        context = client_context(self._options)
+        for _ in range(_ATTEMPTS):
+            with (
+                dial() as plain,
+                context.wrap_socket(plain, server_hostname=name) as shown,
+            ):
+                certificate = shown.getpeercert(binary_form=True)
+            verified.add(hashlib.sha256(certificate or b"").hexdigest())
+            if self._unknown.get(name) in (None, *verified):
+                break
+        self._unknown.pop(name, None)
+
+    def accepts(self, host: Host, transport: proton.Transport) -> bool | None:
+        """Whether the peer has shown a certificate that was verified.
+
+        Nothing may be sent to a peer that is not accepted.
+
+        :returns: None as long as it has shown none
+        """
+        if not wants_tls(self._options):
+            return True
+        # finds the one that the transport has
+        layer = proton.SSL(transport, None)  # type: ignore[arg-type]
+        if layer.protocol_name() is None:
+            return None
+        shown: Any = layer.get_cert_fingerprint(_SHA256_LENGTH, proton.SSL.SHA256)
+        name = self.name(host)
+        if shown in self._verified.get(name, ()):
+            return True
+        self._unknown[name] = shown
+        return False
 
 
-def pin(
-    options: Any, host: Host, vhost: str | None, dial: Callable[[], socket.socket]
-) -> str | None:
-    """The fingerprint that the peer's certificate must have.
+def client_context(options: Any) -> ssl.SSLContext:
+    """TLS of a client as the options want it.
 
-    qpid-proton compares names, but not addresses, with a certificate. Where the
-    peer is known by its address, a connection that serves for nothing else shows
-    the certificate; Python's own TLS verifies it.
-
-    :param dial: connects to the peer
-    :returns: None where qpid-proton verifies the peer itself
-    :raises OSError: the certificate is not the peer's, or cannot be had
+    :raises OSError: a file that an option names cannot be used
     """
-    name = _peer_name(options, host, vhost)
-    if not wants_tls(options) or not _is_address(name):
-        return None
-    authorities = options.ssl_ca_file
-    kind = "capath" if Path(authorities).is_dir() else "cafile"
-    context = ssl.create_default_context(**{kind: authorities} if authorities else {})
+    context = tls.client(options.ssl_ca_file)
     if options.ssl_cert_file:
         key = options.ssl_key_file or options.ssl_cert_file
         context.load_cert_chain(options.ssl_cert_file, key, options.ssl_key_password)
-    with dial() as plain, context.wrap_socket(plain, server_hostname=name) as tls:
-        return hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
-
-
-def fingerprint(transport: proton.Transport) -> str | None:
-    """The fingerprint of the peer's certificate; None until it has shown it."""
-    # finds the one that the transport has
-    tls = proton.SSL(transport, None)  # type: ignore[arg-type]
-    if tls.protocol_name() is None:
-        return None
-    return tls.get_cert_fingerprint(_SHA256_LENGTH, proton.SSL.SHA256)
+    return context
 
 
 def is_distrust(reason: str) -> bool:
@@ -82,17 +133,9 @@ def is_distrust(reason: str) -> bool:
 
 #: as hexadecimal text, with the zero byte at its end
 _SHA256_LENGTH = 65
-
-
-def _peer_name(options: Any, host: Host, vhost: str | None) -> str:
-    if not options.ssl_verify_vhost:
-        return host.name
-    if not vhost:
-        raise ConfigurationError(
-            "[oslo_messaging_amqp] ssl_verify_vhost: the transport URL has no"
-            " virtual host for the certificate to name"
-        )
-    return vhost
+#: Connections to look for a certificate that was shown. Behind one name or address
+#: there may be several hosts, each with its own.
+_ATTEMPTS = 5
 
 
 def _is_address(name: str) -> bool:
@@ -110,7 +153,7 @@ def _tls(options: Any, name: str, transport: proton.Transport) -> None:
             " (libssl-dev or openssl-devel) and pkg-config, then reinstall it with"
             " pip install --force-reinstall --no-binary :all: python-qpid-proton"
         )
-    domain = proton.SSLDomain(proton.SSLDomain.MODE_CLIENT)
+    domain = tls_domain.make(proton.SSLDomain.MODE_CLIENT)
     authorities = options.ssl_ca_file or _system_authorities()
     _readable("ssl_ca_file", authorities)
     try:
