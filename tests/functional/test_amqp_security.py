@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import itertools
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +20,20 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from oslo_config import cfg
 from oslo_messaging import MessageDeliveryFailure
+from tests.functional import fakes, tls_versions
 from tests.functional.conftest import MakeRouter
-from tests.functional.routers import Settings, Tls
+from tests.functional.peer import Peer
+from tests.functional.routers import HOST, Settings, Tls
 from tests.functional.rpc import Rpc
 from tests.functional.waiting import Stopwatch, until
 
+from hybrid_messaging import urls
 from hybrid_messaging.drivers import errors
+from hybrid_messaging.drivers.amqp import options as amqp_options
+from hybrid_messaging.drivers.amqp import security
+from hybrid_messaging.drivers.amqp.hosts import Host
 
 USERS = {"nova": "s3cret p@ss/wörd%"}
 NOW = 2.0
@@ -189,6 +200,108 @@ def test_wrong_host_name_is_refused(make_router: MakeRouter, files: Files) -> No
     router = make_router(files.server("other.example.org"))
     text = fails(router.url(host="localhost"), ssl_ca_file=files.ca_file)
     assert "certificate" in text
+
+
+@pytest.mark.parametrize("others", [("other.example.org",), ()])
+def test_a_common_name_counts_for_nothing(
+    make_router: MakeRouter, files: Files, others: tuple[str, ...]
+) -> None:
+    tls = files.issue("server", *others, common_name="localhost")
+    router = make_router(Settings(tls=tls, mechanisms="ANONYMOUS"))
+    text = fails(router.url(host="localhost"), ssl_ca_file=files.ca_file)
+    assert "not valid for 'localhost'" in text
+
+
+def test_hosts_behind_one_name_have_certificates_of_their_own(
+    make_router: MakeRouter, files: Files
+) -> None:
+    servers = [files.issue(name, "localhost") for name in ("one", "two")]
+    routers = [make_router(Settings(tls=each)) for each in servers]
+    turns = itertools.cycle([fakes.Proxy(router.port) for router in routers])
+    with (
+        fakes.Fake(lambda connection: next(turns)(connection)) as balancer,
+        Rpc(balancer.url.replace(HOST, "localhost")) as rpc,
+    ):
+        transport = rpc.transport(ssl_ca_file=files.ca_file)
+        with pytest.raises(errors.TargetUnreachable):
+            rpc.client(transport, timeout=60).call({}, "name")
+    assert balancer.connections > 3  # the first attempt cannot succeed
+
+
+def test_another_certificate_than_the_one_that_was_verified(
+    make_router: MakeRouter, files: Files
+) -> None:
+    """Whoever gets in between has a certificate of the same authority."""
+    users = {"nova": "TOP-SECRET"}
+    good = make_router(Settings(tls=files.issue("good", "localhost"), users=users))
+    other = make_router(
+        Settings(tls=files.issue("other", "other.example.org"), mechanisms="PLAIN")
+    )
+    turns = itertools.cycle([fakes.Proxy(good.port), fakes.Proxy(other.port)])
+    with fakes.Fake(lambda connection: next(turns)(connection)) as between:
+        url = urls.build("amqp", [("localhost", between.port)], "nova", "TOP-SECRET")
+        with Rpc(url) as rpc:
+            transport = rpc.transport(ssl_ca_file=files.ca_file)
+            with pytest.raises(errors.BusUnavailable, match="certificate"):
+                rpc.client(transport, timeout=5).call({}, "name")
+    assert "nova" not in other.log()
+
+
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"])
+def test_versions_that_a_client_speaks(files: Files, version: str) -> None:
+    tls = files.issue("server", "localhost")
+    context = tls_versions.anything(ssl.PROTOCOL_TLS_SERVER, version)
+    context.load_cert_chain(tls.certificate, tls.key)
+    heard: list[bytes] = []
+
+    def behave(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as spoken:
+            heard.append(spoken.recv(4))
+
+    options = cfg.ConfigOpts()
+    options.register_opts(amqp_options.OPTIONS, amqp_options.GROUP)
+    group = options[amqp_options.GROUP.name]
+    options.set_override("ssl_ca_file", str(files.ca_file), amqp_options.GROUP)
+    with fakes.Fake(behave) as old:
+        host = Host("localhost", old.port, None, None)
+        terms = security.Security(group, None)
+
+        def dial() -> socket.socket:
+            return socket.create_connection(("localhost", old.port), 60)
+
+        spoken = version in tls_versions.SPOKEN
+        # Python's TLS, which looks at the certificate
+        with contextlib.nullcontext() if spoken else pytest.raises(ssl.SSLError):
+            terms.verify(host, dial)
+        heard.clear()
+        # qpid-proton's, which serves
+        peer = Peer(old.port, "localhost", setup=functools.partial(terms.setup, host))
+        until(lambda: peer.step() or peer.ended is not None, "the server hangs up")
+        peer.vanish()
+        until(lambda: not spoken or heard, "the server has heard something")
+    assert heard == ([b"AMQP"] if spoken else [])
+
+
+def test_no_password_without_tls_where_tls_is_required(
+    make_router: MakeRouter, files: Files
+) -> None:
+    tls = files.issue("server", "localhost")
+    router = make_router(Settings(tls=tls, users=USERS))
+    said: list[bytes] = []
+
+    def record(data: bytes) -> bytes:
+        said.append(data)
+        return data
+
+    with fakes.Fake(fakes.Proxy(router.port, record)) as between:
+        url = urls.build("amqp", [("localhost", between.port)], "nova", USERS["nova"])
+        text = fails(url)
+        assert "offers no SASL mechanism that fits" in text
+        assert "set ssl_ca_file" in text
+    whole = b"".join(said)
+    assert b"AMQP" in whole
+    assert USERS["nova"].encode() not in whole
+    assert b"PLAIN" not in whole
 
 
 def test_certificate_of_the_virtual_host(make_router: MakeRouter, files: Files) -> None:

@@ -184,6 +184,28 @@ def test_large_messages_pass_through_tls(
         assert peer.accept(receiver) == body
 
 
+@pytest.mark.parametrize("password", ["s3cret", "wrong"])
+def test_no_password_is_judged_without_tls_where_tls_is_required(
+    make_router: MakeRouter, server: Certificate, password: str
+) -> None:
+    router = make_router(Settings(users={"nova": "s3cret"}, tls=Tls(*server)))
+    plain = b"\xa3\x05PLAIN"
+    said = b"\0nova\0" + password.encode()
+    init = b"\0\x53\x41\xc0" + bytes([len(plain) + len(said) + 3, 2])
+    init += plain + b"\xa0" + bytes([len(said)]) + said
+    frame = (len(init) + 8).to_bytes(4, "big") + b"\2\1\0\0" + init
+    with socket.create_connection(("127.0.0.1", router.port), 60) as raw:
+        # whatever is offered
+        raw.sendall(b"AMQP\3\1\0\0" + frame)
+        heard = b""
+        while data := raw.recv(4096):
+            heard += data
+    assert b"PLAIN" not in heard
+    # sasl-outcome: a code other than 0, the same for right and wrong
+    assert b"\0\x53\x44" in heard
+    assert heard[-2:] == b"\x50\x01"
+
+
 def test_a_tls_hello_on_a_plain_port_is_turned_away(bus: Router) -> None:
     hello = bytes.fromhex("16030100ef010000eb0303") + bytes(239)
     with socket.create_connection(("127.0.0.1", bus.port), 10) as raw:

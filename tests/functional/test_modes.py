@@ -13,6 +13,7 @@ import pytest
 from tests.functional import commands
 from tests.functional.deployments import NOWHERE, deployed, smoke
 from tests.functional.kafka import fetched
+from tests.functional.tls_versions import SPOKEN, taken
 from tests.functional.waiting import until
 
 from hybrid_messaging import modes, state
@@ -64,6 +65,9 @@ def test_a_router_and_kafka_with_tls(
         result = commands.run(capsys, "up", "qpid-kafka", "--tls", *where, "-f", "json")
         assert result.code == 0, result.err
         assert result.rows[1]["url"].startswith("kafka://hybrid:***@127.0.0.1:")
+        node = place.engine("kafka")
+        for port in (node.port, node.details["ports"]["controller"]):
+            assert taken(node.host, port) == SPOKEN
         row = commands.configured(capsys, place, tmp_path / "cinder.conf")
         assert row["problems"] == []
         assert row["notifications"]["engine"] == "Kafka"

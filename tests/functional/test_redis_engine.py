@@ -19,6 +19,7 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 from tests.functional.deployments import NOWHERE, Deployment, deployed
 from tests.functional.rpc import Rpc
+from tests.functional.tls_versions import SPOKEN, taken
 from tests.functional.waiting import until
 
 from hybrid_messaging import state, urls
@@ -179,6 +180,7 @@ def test_with_tls_it_refuses_plain_connections(tmp_path: Path) -> None:
         assert not connecting.takes_plain(url, url.hosts[0], options, 30)
         with pytest.raises(client.ConnectionError):
             connected(engine, **login(engine)).ping()
+        assert taken(engine.host, engine.port) == SPOKEN
         with Rpc(engine.url) as talk:
             talk.server()
             assert talk.client().call({}, "echo", value=1) == 1

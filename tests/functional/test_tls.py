@@ -15,9 +15,10 @@ from tests.functional.deployments import (
     store,
     stored,
 )
+from tests.functional.tls_versions import SPOKEN, taken
 
 from hybrid_messaging import state, urls
-from hybrid_messaging.engines import broker
+from hybrid_messaging.engines import HOST, broker
 from hybrid_messaging.smoke.outcome import Status
 
 CHECKS = ("plain-refused", "fanout", "notify-delivered", "separation")
@@ -33,6 +34,11 @@ def test_a_router_and_rabbitmq(
         assert result.code == 0, result.err
         before = state.load(place.dir)
         assert before is not None
+
+        router, rabbitmq = before.engines
+        management = rabbitmq.details["ports"]["management"]
+        for port in (router.port, rabbitmq.port, management):
+            assert taken(router.host, port) == SPOKEN
 
         row = commands.configured(capsys, place, tmp_path / "cinder.conf")
         assert row["problems"] == []
@@ -84,6 +90,7 @@ def test_a_broker_for_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         place.up("qpid", tls=True)
         row = commands.configured(capsys, place, tmp_path / "cinder.conf")
         assert [item["code"] for item in row["problems"]] == ["shared-backend"]
+        assert taken(HOST, place.engine("broker").port) == SPOKEN
         results = smoke(place, "plain-refused", "call", "notify-delivered")
         assert {item.status for item in results.values()} == {Status.PASSED}
         assert place.health() == {"broker": "up"}

@@ -43,6 +43,7 @@ sslProfile {
     caCertFile: /etc/ca.pem
     certFile: /etc/cert.pem
     privateKeyFile: /etc/key.pem
+    protocols: TLSv1.3
 }
 address {
     prefix: openstack.org/om/rpc/multicast
@@ -60,7 +61,9 @@ log {
 
 
 def test_everything_it_understands() -> None:
-    profile = config.SslProfile("tls", "/etc/cert.pem", "/etc/key.pem", "/etc/ca.pem")
+    profile = config.SslProfile(
+        "tls", "/etc/cert.pem", "/etc/key.pem", "/etc/ca.pem", "TLSv1.3"
+    )
     assert config.parse(FULL, "full") == config.RouterConfig(
         id="router.one",
         default_distribution="closest",
@@ -125,6 +128,10 @@ def test_an_empty_file_is_a_router_without_listeners() -> None:
         ("listener {\n role: edge\n}", "it:2: role is 'edge', must be one of normal"),
         ("router {\n mode: interior\n}", "it:2: mode is 'interior', must be one of "),
         ("listener {\n linkCapacity: 0\n}", "it:2: linkCapacity is '0', must be a"),
+        (
+            "sslProfile {\n protocols: TLSv1.1 TLSv1.2\n}",
+            "it:2: protocols is 'TLSv1.1 TLSv1.2', must be some of TLSv1.2, TLSv1.3",
+        ),
         (
             "listener {\n requireSsl: maybe\n}",
             "it:2: requireSsl is 'maybe', must be yes",

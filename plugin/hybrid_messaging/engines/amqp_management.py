@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any
 
 import proton
-from proton.utils import SyncRequestResponse
 
 from hybrid_messaging.engines import EngineError, amqp_connection
 
@@ -43,8 +42,10 @@ class Management:
     :param host: name or address
     :param port: TCP port
     :param username: with `password`, for routers that want SASL PLAIN
-    :param ca_file: the certificate to trust, for routers that want TLS
+    :param ca_file: the certificates to trust, for routers that want TLS; '': those of
+        the system
     :param timeout: seconds that connecting or any answer may take
+    :param name: what the router's certificate has to be for, if not for the host
     :raises EngineError: if there is no router
     """
 
@@ -56,24 +57,19 @@ class Management:
         password: str | None = None,
         ca_file: str | None = None,
         timeout: float = 5.0,
+        name: str | None = None,
     ) -> None:
         self._where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self._connection = amqp_connection.connect(
-                self._where, username, password, ca_file, timeout
+            self._requests = amqp_connection.Requests(
+                (host, port), "$management", username, password, ca_file, timeout, name
             )
-        except (proton.ProtonException, OSError) as error:
+        except OSError as error:
             raise self._error(error) from error
-        try:
-            self._requests = SyncRequestResponse(self._connection, "$management")
-        except (proton.ProtonException, OSError) as error:
-            self._connection.close()
-            raise self._error(error) from error
-        opened = self._connection.conn
-        properties = (opened and opened.remote_properties) or {}
+        properties = self._requests.remote_properties
         #: what the router says it is, such as ``skupper-router``
-        self.product = str(properties.get(proton.symbol("product"), ""))
-        self.version = str(properties.get(proton.symbol("version"), ""))
+        self.product = str(properties.get("product", ""))
+        self.version = str(properties.get("version", ""))
 
     def __enter__(self) -> Management:
         return self
@@ -84,7 +80,7 @@ class Management:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._connection.close()
+        self._requests.close()
 
     def connections(self) -> list[dict[str, Any]]:
         """All connections: container, host, user, uptimeSeconds and more."""
@@ -140,7 +136,7 @@ class Management:
         )
         try:
             answer = self._requests.call(request)
-        except (proton.ProtonException, OSError) as error:
+        except OSError as error:
             raise self._error(error) from error
         properties: dict[str, Any] = answer.properties or {}
         body = answer.body

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any
 
 import proton
-from proton.utils import SyncRequestResponse
 
 from hybrid_messaging.engines import EngineError, amqp_connection
 
@@ -43,15 +42,10 @@ class ArtemisManagement:
     ) -> None:
         self._where = f"{host}:{port}"
         try:
-            self._connection = amqp_connection.connect(
-                self._where, username, password, ca_file, timeout
+            self._requests = amqp_connection.Requests(
+                (host, port), _ADDRESS, username, password, ca_file, timeout
             )
-        except (proton.ProtonException, OSError) as error:
-            raise self._error(error) from error
-        try:
-            self._requests = SyncRequestResponse(self._connection, _ADDRESS)
-        except (proton.ProtonException, OSError) as error:
-            self._connection.close()
+        except OSError as error:
             raise self._error(error) from error
 
     def __enter__(self) -> ArtemisManagement:
@@ -63,7 +57,7 @@ class ArtemisManagement:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._connection.close()
+        self._requests.close()
 
     def get(self, attribute: str) -> Any:
         """Return an attribute of the broker.
@@ -97,7 +91,7 @@ class ArtemisManagement:
         )
         try:
             answer = self._requests.call(request)
-        except (proton.ProtonException, OSError) as error:
+        except OSError as error:
             raise self._error(error) from error
         values = json.loads(str(answer.body)) if answer.body else [None]
         properties: dict[str, Any] = answer.properties or {}

@@ -15,7 +15,6 @@ import os
 import re
 import secrets
 import shutil
-import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -23,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hybrid_messaging import state, urls
+from hybrid_messaging import state, tls, urls
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
@@ -294,7 +293,7 @@ def _request(engine: state.Engine, method: str, path: str, body: object = None) 
     # a proxy of the user's environment knows nothing of our loopback
     handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
     if engine.ca_file:
-        trusting = ssl.create_default_context(cafile=engine.ca_file)
+        trusting = tls.client(engine.ca_file)
         handlers.append(urllib.request.HTTPSHandler(context=trusting))
     opener = urllib.request.build_opener(*handlers)
     try:

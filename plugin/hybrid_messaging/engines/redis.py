@@ -21,7 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from hybrid_messaging import state, urls
+from hybrid_messaging import state, tls, urls
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
@@ -198,6 +198,8 @@ def _connected(engine: state.Engine) -> Iterator[redis.Redis]:
         password=engine.details["password"],
         ssl=engine.ca_file is not None,
         ssl_ca_certs=engine.ca_file,
+        ssl_check_hostname=True,
+        ssl_min_version=tls.OLDEST,
         socket_timeout=_TIMEOUT,
         socket_connect_timeout=_TIMEOUT,
         # whoever asks will ask again

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hybrid_messaging import tls
+
 DISTRIBUTIONS = ("balanced", "closest", "multicast")
 #: skupper-router's log levels, and Python's
 LEVELS = {
@@ -49,6 +51,8 @@ class SslProfile:
     cert_file: str
     private_key_file: str
     ca_cert_file: str = ""
+    #: separated by blanks
+    protocols: str = tls.VERSIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +159,13 @@ def port(text: str) -> int:
         raise ValueError("a port number, amqp or amqps") from None
 
 
+def _protocols(text: str) -> str:
+    known = tls.VERSIONS.split()
+    if not set(text.split()) <= set(known):
+        raise ValueError(f"some of {', '.join(known)}")
+    return text
+
+
 def _level(text: str) -> str:
     return LEVELS[_one_of(*LEVELS)(text.lower().removesuffix("+"))]
 
@@ -190,6 +201,7 @@ _SECTIONS: dict[str, dict[str, _Attribute]] = {
         "caCertFile": _Attribute("ca_cert_file"),
         "certFile": _Attribute("cert_file"),
         "privateKeyFile": _Attribute("private_key_file"),
+        "protocols": _Attribute("protocols", _protocols),
     },
     "address": {
         "prefix": _Attribute("prefix"),

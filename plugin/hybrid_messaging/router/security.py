@@ -71,7 +71,7 @@ def _domain(listener: Listener) -> proton.SSLDomain:
             "TLS needs python-qpid-proton built with OpenSSL (libssl-dev)"
         )
     try:
-        domain = tls_domain.make(proton.SSLDomain.MODE_SERVER)
+        domain = tls_domain.make(proton.SSLDomain.MODE_SERVER, profile.protocols)
         domain.set_credentials(profile.cert_file, profile.private_key_file, None)
         if profile.ca_cert_file:
             domain.set_trusted_ca_db(profile.ca_cert_file)

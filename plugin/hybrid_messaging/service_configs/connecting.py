@@ -39,8 +39,8 @@ _PLAIN_TIMEOUT = 2.0
 class ConnectError(Exception):
     """A server cannot be used.
 
-    :param code: `unreachable`, `wrong-credentials`, `vhost-missing`,
-        `tls-failed` or `protocol-error`
+    :param code: `unreachable`, `wrong-credentials`, `mechanism-missing`,
+        `vhost-missing`, `tls-failed` or `protocol-error`
     :param cure: what to do about it
     """
 
@@ -328,6 +328,14 @@ def _open_session(
 def _amqp_error(
     endpoint: Endpoint, server: str, user: str | None, vhost: str | None, reason: str
 ) -> ConnectError:
+    if endpoint.authentication_failed and security.offers_nothing(endpoint.transport):
+        return ConnectError(
+            "mechanism-missing",
+            f"{server} does not log user {user or '(anonymous)'} in: it offers no SASL"
+            " mechanism that fits",
+            "set the ssl options of the driver, if it takes passwords over TLS only;"
+            " or correct sasl_mechanisms, or the user of the URL",
+        )
     if endpoint.authentication_failed:
         return ConnectError(
             "wrong-credentials",

@@ -77,7 +77,7 @@ class Bus:
         self._side = side
         self._options = options
         self._vhost = url.virtual_host or None
-        self._security = Security(options, self._vhost)
+        self._terms = Security(options, self._vhost)
         self._hosts = hosts.parse(url, options.sasl_default_realm)
         self._default_exchange = default_exchange
         self._container = options.container_name or f"openstack-{uuid.uuid4().hex}"
@@ -209,7 +209,7 @@ class Bus:
                 self.turns,
                 self._options,
                 host,
-                self._security,
+                self._terms,
                 self._container,
                 _properties(),
             )

@@ -22,7 +22,7 @@ import proton
 from oslo_utils import eventletutils
 
 from hybrid_messaging.drivers import logs
-from hybrid_messaging.drivers.amqp import failures
+from hybrid_messaging.drivers.amqp import failures, security
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.amqp.security import Security
@@ -53,7 +53,7 @@ class Connection:
     :param lock: held around every use of the endpoint
     :param turns: who reads
     :param options: the [oslo_messaging_amqp] group
-    :param security: of the bus
+    :param terms: how both ends show who they are
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Connection:
         turns: Turns,
         options: Any,
         host: Host,
-        security: Security,
+        terms: Security,
         container: str,
         properties: dict[str, Any],
     ) -> None:
@@ -87,12 +87,12 @@ class Connection:
         self._wake_write.setblocking(False)
 
         def setup(transport: proton.Transport, connection: proton.Connection) -> None:
-            security.setup(host, transport, connection)
+            terms.setup(host, transport, connection)
             if options.trace:
                 transport.trace(proton.Transport.TRACE_FRM)
             connection.properties = properties
 
-        self._security = security
+        self._terms = terms
         #: the peer has proven who it is, where it has to
         self._accepted = False
 
@@ -122,7 +122,7 @@ class Connection:
         for family, address in addresses:
             dial = functools.partial(_dial, family, address, self._timeout)
             try:
-                self._security.verify(self.host, dial)
+                self._terms.verify(self.host, dial)
                 sock = dial()
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setblocking(False)
@@ -291,7 +291,7 @@ class Connection:
 
     def _accepts(self) -> bool:
         """Whether the peer is who it should be, or has not shown yet who it is."""
-        accepted = self._security.accepts(self.host, self.endpoint.transport)
+        accepted = self._terms.accepts(self.host, self.endpoint.transport)
         self._accepted = accepted is True
         if accepted is False:
             self._failure = "shows one certificate now and another then"
@@ -307,7 +307,9 @@ class Connection:
     def _end(self) -> ConnectionFailed:
         reason = self.endpoint.failure
         if self.endpoint.authentication_failed:
-            return failures.of_authentication(self.host, reason)
+            return failures.of_authentication(
+                self.host, reason, security.offers_nothing(self.endpoint.transport)
+            )
         if (
             failures.is_silence(reason)
             and time.monotonic() - self._went_on < 2 * STOPPED

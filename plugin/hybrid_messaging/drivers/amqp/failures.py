@@ -12,6 +12,11 @@ from hybrid_messaging.log_safety import quoted
 #: What a peer has done whose end of the connection has been closed.
 CLOSED = "has closed the connection"
 
+#: Why a peer has not been told who we are.
+NOTHING_OFFERED = (
+    "it offers no SASL mechanism that fits; passwords may want TLS: set ssl_ca_file or"
+    " ssl"
+)
 #: What qpid-proton says of a peer that is silent for longer than idle_timeout.
 _SILENCE = "local-idle-timeout expired"
 #: Conditions that only repeat what has happened (AMQP 1.0, part 2, section 2.8.16).
@@ -53,12 +58,16 @@ def of_silence(host: Host, seconds: float) -> ConnectionFailed:
     )
 
 
-def of_authentication(host: Host, reason: str) -> ConnectionFailed:
-    """A host does not accept who we are."""
+def of_authentication(
+    host: Host, reason: str, offers_nothing: bool = False
+) -> ConnectionFailed:
+    """A host does not accept who we are.
+
+    :param offers_nothing: it has no SASL mechanism that we have, and was told nothing
+    """
     user = host.username or "(anonymous)"
-    return AuthenticationFailed(
-        f"the router at {host} refuses user {user}{_detail(reason)}"
-    )
+    detail = f" ({NOTHING_OFFERED})" if offers_nothing else _detail(reason)
+    return AuthenticationFailed(f"the router at {host} refuses user {user}{detail}")
 
 
 def of_pause(seconds: float) -> ConnectionFailed:

@@ -126,6 +126,11 @@ def client_context(options: Any) -> ssl.SSLContext:
     return context
 
 
+def offers_nothing(transport: proton.Transport) -> bool:
+    """Whether a peer that does not let us in offers no SASL mechanism that we have."""
+    return not transport.sasl().mech
+
+
 def is_distrust(reason: str) -> bool:
     """Whether a connection failed because one end does not trust the other."""
     return any(word in reason for word in ("certificate", "unknown ca"))

@@ -30,6 +30,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from hybrid_messaging import tls
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.zmq import names, wire
 
@@ -521,6 +522,7 @@ def _tls(options: Any, ca_file: str) -> dict[str, Any]:
         return {}
     return {
         "ssl_check_hostname": True,
+        "ssl_min_version": tls.OLDEST,
         "ssl_ca_certs": ca_file or None,
         "ssl_certfile": options.ssl_cert_file or None,
         "ssl_keyfile": options.ssl_key_file or None,

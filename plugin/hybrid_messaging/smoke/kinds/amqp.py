@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
+from hybrid_messaging.drivers.amqp import security
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS
 from hybrid_messaging.engines import EngineError, broker
 from hybrid_messaging.engines.amqp_management import Management
@@ -80,11 +81,14 @@ def inventory(bus: Bus, run: Run) -> Inventory:
             names = sorted(row["name"] for row in management.queues())
         return Inventory("its management", {"queues": names})
     error = EngineError(f"{bus} names no host")
+    options = bus.options
+    trusted = options.ssl_ca_file if security.wants_tls(options) else None
+    proven = bus.url.vhost if options.ssl_verify_vhost else None
     for host in bus.hosts:
         name, port = connecting.address(bus.url, host)
         try:
             with Management(
-                name, port, host.username, host.password, bus.options.ssl_ca_file
+                *(name, port, host.username, host.password, trusted), name=proven
             ) as router:
                 names = sorted(row["name"] for row in router.addresses())
         except EngineError as reason:
