@@ -268,6 +268,25 @@ def test_hundreds_of_connections_are_served(
     until(lambda: bus.connections() == 0, "the router has let go of all")
 
 
+@pytest.mark.embedded
+def test_memory_of_many_connections_is_given_back(
+    make_router: MakeRouter, descriptors: None
+) -> None:
+    bus = make_router(Settings(idle_timeout=120))
+    before = bus.resident()
+    with contextlib.ExitStack() as stack:
+        for _ in range(600):
+            stack.enter_context(Peer(bus.port)).receiver(None)
+        peak = bus.resident()
+        assert peak - before > 30 * MEGABYTE
+    # those that are left the first time may wait for a minute
+    until(
+        lambda: bus.resident() - before < (peak - before) / 2,
+        "the memory is given back",
+        150,
+    )
+
+
 def test_what_comes_and_goes_leaves_nothing_behind(own_bus: Router) -> None:
     def churn(times: int) -> None:
         for number in range(times):

@@ -97,7 +97,7 @@ class Requests(Handler):
         self._asked = str(uuid.uuid4())
         request.correlation_id = self._asked
         self._until(lambda: self._sender.credit > 0)
-        self._sender.send(request.encode())
+        self._sender.send(bytes(request.encode()))
         self._until(lambda: self._answer is not None)
         answer, self._answer = self._answer, None
         assert answer is not None

@@ -12,6 +12,7 @@ from types import FrameType
 from hybrid_messaging.log_safety import Formatter, RateLimit
 from hybrid_messaging.router.config import ConfigError, RouterConfig
 from hybrid_messaging.router.management import Management
+from hybrid_messaging.router.memory import Trimmer
 from hybrid_messaging.router.server import Router
 
 LOG = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ def serve(config: RouterConfig) -> None:
         for record in rate_limit.summaries():
             LOG.handle(record)
 
-    router = Router(config, chores=[sum_up])
+    trimmer = Trimmer(lambda: router.accepted - len(router.connections))
+    router = Router(config, chores=[sum_up, trimmer])
     router.table.put(Management(router))
 
     def stop(number: int, frame: FrameType | None) -> None:

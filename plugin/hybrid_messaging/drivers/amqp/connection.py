@@ -294,7 +294,7 @@ class Connection:
         accepted = self._terms.accepts(self.host, self.endpoint.transport)
         self._accepted = accepted is True
         if accepted is False:
-            self._failure = "shows one certificate now and another then"
+            self._failure = failures.UNVERIFIED
             self._shut()  # no other thread may send it anything either
             self._end_soon()
         return accepted is not False

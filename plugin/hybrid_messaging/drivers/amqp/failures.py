@@ -12,6 +12,8 @@ from hybrid_messaging.log_safety import quoted
 #: What a peer has done whose end of the connection has been closed.
 CLOSED = "has closed the connection"
 
+#: What another host behind the same name does. The next attempt may know it.
+UNVERIFIED = "shows one certificate now and another then"
 #: Why a peer has not been told who we are.
 NOTHING_OFFERED = (
     "it offers no SASL mechanism that fits; passwords may want TLS: set ssl_ca_file or"
@@ -96,6 +98,8 @@ def of_ending(host: Host, seen: str | None, reason: str) -> ConnectionFailed:
         return _failure(host, CLOSED + _detail(description))
     if condition == _FRAMING and not any(words in reason for words in _CUT_OFF):
         return _failure(host, f"has sent what is no AMQP 1.0{_detail(description)}")
+    if seen == UNVERIFIED:
+        return ConnectionFailed(f"the router at {host} {seen}")
     if seen is not None:
         return _failure(host, seen)
     return _failure(host, CLOSED + _detail(reason))
