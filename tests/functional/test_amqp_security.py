@@ -234,9 +234,9 @@ def test_another_certificate_than_the_one_that_was_verified(
     """Whoever gets in between has a certificate of the same authority."""
     users = {"nova": "TOP-SECRET"}
     good = make_router(Settings(tls=files.issue("good", "localhost"), users=users))
-    other = make_router(
-        Settings(tls=files.issue("other", "other.example.org"), mechanisms="PLAIN")
-    )
+    # qpid-proton alone would take it
+    tls = files.issue("other", "other.example.org", common_name="localhost")
+    other = make_router(Settings(tls=tls, mechanisms="PLAIN"))
     turns = itertools.cycle([fakes.Proxy(good.port), fakes.Proxy(other.port)])
     with fakes.Fake(lambda connection: next(turns)(connection)) as between:
         url = urls.build("amqp", [("localhost", between.port)], "nova", "TOP-SECRET")
@@ -244,7 +244,7 @@ def test_another_certificate_than_the_one_that_was_verified(
             transport = rpc.transport(ssl_ca_file=files.ca_file)
             with pytest.raises(errors.BusUnavailable, match="certificate"):
                 rpc.client(transport, timeout=5).call({}, "name")
-    assert "nova" not in other.log()
+    assert "authentication failed" not in other.log()
 
 
 @pytest.mark.parametrize("version", ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"])

@@ -16,6 +16,8 @@ from tests.functional.peer import Peer
 from tests.functional.routers import Router
 from tests.functional.waiting import until
 
+from hybrid_messaging.log_safety import LINES
+
 MEGABYTE = 1024 * 1024
 ANYCAST = "openstack.org/om/rpc/anycast/openstack/strangers"
 MULTICAST = "openstack.org/om/rpc/multicast/openstack/strangers"
@@ -264,3 +266,30 @@ def test_names_that_are_no_text_end_their_connection(router: Router) -> None:
         peer.round_trip()
     assert "no UTF-8 text" in router.log()
     assert "Traceback" not in router.log()
+
+
+def test_offences_that_are_repeated_cost_few_lines_of_the_log(router: Router) -> None:
+    name = b"\x1b[2J\n" * 5000
+    container = b"\xb1" + struct.pack(">I", len(name)) + name
+    limits = [b"\x70\xff\xff\xff\xff"] * 2
+    begin = _performative(0x11, _NULL, _ZERO, *limits, b"\x70\x00\x00\xff\xff")
+    offences = [
+        _performative(
+            *(0x12, _string(f"l{number}"), b"\x70" + struct.pack(">I", number), _TRUE),
+            *(_NULL, _NULL, _performative(0x28), _performative(0x29)),
+        )
+        for number in range(20 * LINES)
+    ]
+    heard = _talk(
+        router.port,
+        HEADER + _frame(_performative(0x10, container, _NULL)) + _frame(begin),
+        b"".join(map(_frame, offences)),
+    )
+    assert heard.count(b"a receiver needs a source address") == len(offences)
+    log = router.log()
+    assert "\x1b" not in log
+    assert "\\x1b[2J\\n" in log
+    assert max(map(len, log.splitlines())) < 500
+    # a busy machine may need more than a minute
+    assert LINES <= log.count("refused") < len(offences) / 2
+    until(lambda: "more lines like this within 60 s" in router.log(), "the rest", 150)
