@@ -370,9 +370,13 @@ def test_a_router_with_passwords(
     )
     good = router.url(username="nova@hybrid", password="p/@$")
     assert check(config(good, notify)).code == 0
-    for url in (router.url(username="nova@hybrid", password="hush"), router.url()):
+    wrong = router.url(username="nova@hybrid", password="hush")
+    for url, code in (
+        (wrong, "wrong-credentials"),
+        (router.url(), "mechanism-missing"),
+    ):
         result = check(config(url, notify), "-f", "json")
-        assert problems(result) == [("error", "wrong-credentials")]
+        assert problems(result) == [("error", code)]
         assert "hush" not in result.out + result.err
 
 

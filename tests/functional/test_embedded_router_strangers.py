@@ -146,7 +146,8 @@ def test_distorted_bytes(
     assert router.running
     assert _session(router.port), "it still does everything"
     until(lambda: router.connections() == 0, "the strangers are gone")
-    assert router.resident() - before < 30 * MEGABYTE
+    # memory is given back from time to time
+    until(lambda: router.resident() - before < 30 * MEGABYTE, "it has not grown", 150)
     assert "internal error" not in router.log()
     assert "Traceback" not in router.log()
 
