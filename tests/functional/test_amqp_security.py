@@ -105,6 +105,22 @@ def test_password(make_router: MakeRouter) -> None:
     works(router.url(username="nova", password=USERS["nova"]))
 
 
+def test_callers_of_a_bus_that_refuses_them_do_not_spin(
+    make_router: MakeRouter,
+) -> None:
+    """A service that starts asks again as soon as a call has failed."""
+    router = make_router(Settings(users=USERS))
+    with Rpc(router.url(username="nova", password="wr0ng-password")) as rpc:
+        client, calls = rpc.client(timeout=60), 0
+        with Stopwatch() as watch:
+            while watch.elapsed() < 3:
+                with pytest.raises(errors.BusUnavailable):
+                    client.call({}, "name")
+                calls += 1
+    # with each attempt to connect, which are half a second apart
+    assert calls <= 2 + 2 * watch.seconds
+
+
 def test_wrong_password_is_said_at_once(
     make_router: MakeRouter, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -391,7 +391,7 @@ def test_targets_that_nobody_serves_are_not_watched_without_bound(
     redis: Redis, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever reaches a proxy without keys may ask for what he likes."""
-    monkeypatch.setattr(directory, "WATCHED_IN_VAIN", 5)
+    monkeypatch.setattr(directory, "MOST_IN_VAIN", 5)
     driver: Any = rpc.transport(redis.url())._driver
     proxy = driver.proxy()
     endpoint = proxy.start()

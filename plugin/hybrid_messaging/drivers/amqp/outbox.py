@@ -129,9 +129,10 @@ class Outbox:
         if message.body is not None and len(message.body) > MAX_MESSAGE:
             outgoing.finish(self._too_large(outgoing, len(message.body), MAX_MESSAGE))
             return
-        away = self._away
-        if away is not None and (message.retry == 0 or _hopeless(away)):
-            outgoing.finish(self._unavailable(outgoing, away))
+        # otherwise the next attempt to connect decides, even where it is hopeless: who
+        # calls again at once does so once for each attempt
+        if self._away is not None and message.retry == 0:
+            outgoing.finish(self._unavailable(outgoing, self._away))
             return
         if self._line is not None:
             if route.link is None:

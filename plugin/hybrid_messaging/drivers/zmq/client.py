@@ -17,6 +17,7 @@ from typing import Any
 
 import zmq
 
+from hybrid_messaging import log_safety
 from hybrid_messaging.drivers import errors, logs
 from hybrid_messaging.drivers.zmq import names, wire
 from hybrid_messaging.drivers.zmq.directory import Directory
@@ -309,12 +310,12 @@ class Client:
         if candidate.full:
             message.came_back(answer.id, candidate, busy=True)
         elif answer.kind == wire.REFUSED:
-            reason = answer.body.decode(errors="replace")
+            reason = log_safety.line(answer.body.decode(errors="replace"))
             message.finish(
                 errors.MessageRefused(f"{message}: {endpoint} refuses: {reason}")
             )
         elif answer.kind == wire.LOST:
-            message.was_lost(_lost(message, answer.body.decode(errors="replace")))
+            message.was_lost(_lost(message, log_safety.quoted(answer.body)))
         else:
             message.was_taken(answer.body)
 

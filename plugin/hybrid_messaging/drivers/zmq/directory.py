@@ -8,6 +8,7 @@ the matchmaker is away, what was found before remains.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import threading
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from hybrid_messaging import log_safety
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq.matchmaker import (
@@ -32,9 +34,13 @@ LOG = logs.get(__name__)
 WATCH_INTERVAL = 1.0
 #: Seconds for which a topic that nobody has asked for is still watched.
 WATCHED = 300.0
-#: Topics without servers that are watched; the one asked for first is dropped first.
-WATCHED_IN_VAIN = 1000
-#: Seconds before another attempt to reach a matchmaker that is away.
+#: The same for a topic that has never had a server, as anybody can make one up; so
+#: many of them are watched, and the one that was used first is dropped first.
+IN_VAIN, MOST_IN_VAIN = 5.0, 1000
+#: Topics that are looked up at once.
+AT_ONCE = 1000
+#: Seconds after a look that has failed in which nobody looks again, however many ask:
+#: those who wait for the servers of a topic ask again as soon as they are woken.
 RETRY_INTERVAL = 0.25
 #: Seconds that a registration, or its end, may take before it is left to later.
 PATIENCE = 5.0
@@ -58,6 +64,7 @@ class Listing:
         "believed_until",
         "epoch",
         "records",
+        "served",
         "since",
         "used",
         "version",
@@ -78,6 +85,8 @@ class Listing:
         self.records: tuple[Record, ...] = tuple(dict.fromkeys(found))
         if former is not None and former.records == self.records:
             self.records = former.records  # held once, however many look at it
+        #: whether there ever was a server, as far as is known
+        self.served: bool = bool(found) or (former is not None and former.served)
         #: monotonic time at which the matchmaker was asked
         self.since = since
         #: monotonic time at which this was last of use
@@ -271,8 +280,10 @@ class Directory:
             except MatchmakerAway as error:
                 self._is_away(error)
             except Exception as error:
-                LOG.exception("The matchmaker failed unexpectedly")
-                self._is_away(MatchmakerAway(f"{type(error).__name__}: {error}"))
+                if self.failure is None:
+                    LOG.exception("The matchmaker failed unexpectedly")
+                reason = log_safety.line(f"{type(error).__name__}: {error}")
+                self._is_away(MatchmakerAway(reason))
             if not self._closing:
                 self._tell_followers()
             self._pause()
@@ -282,7 +293,6 @@ class Directory:
     def _pause(self) -> None:
         if self.failure is not None:
             self._watch_at = time.monotonic() + WATCH_INTERVAL
-            # callers that ask again at once keep nobody busy
             until = time.monotonic() + RETRY_INTERVAL
             while not self._closing and time.monotonic() < until:
                 self._wake.wait(until - time.monotonic())
@@ -374,30 +384,33 @@ class Directory:
 
     def _read(self) -> None:
         with self._lock:
-            asked, self._asked = self._asked, {}
+            topics = list(itertools.islice(self._asked, AT_ONCE))
+            asked = {topic: self._asked.pop(topic) for topic in topics}
         try:
-            self._look_up(list(asked))
+            self._look_up(topics)
         finally:
             for waiters in asked.values():
                 for waiter in waiters:
                     waiter.wake()
 
     def _look_up(self, topics: list[str]) -> None:
-        if not topics:
-            return
-        now = time.monotonic()
-        for topic, reading in self._matchmaker.read(topics).items():
-            self._listings[topic] = Listing(reading, now, self._listings.get(topic))
+        for first in range(0, len(topics), AT_ONCE):
+            now = time.monotonic()
+            found = self._matchmaker.read(topics[first : first + AT_ONCE])
+            for topic, reading in found.items():
+                self._listings[topic] = Listing(reading, now, self._listings.get(topic))
+        if len(self._listings) > MOST_IN_VAIN:
+            self._forget_unused(time.monotonic())
 
     def _forget_unused(self, now: float) -> None:
         in_vain = []
         for topic, listing in list(self._listings.items()):
-            if listing.used < now - WATCHED:
+            if listing.used < now - (WATCHED if listing.served else IN_VAIN):
                 del self._listings[topic]
-            elif not listing.records:
+            elif not listing.served:
                 in_vain.append(topic)
         in_vain.sort(key=lambda topic: self._listings[topic].used)
-        for topic in in_vain[:-WATCHED_IN_VAIN]:
+        for topic in in_vain[:-MOST_IN_VAIN]:
             del self._listings[topic]
 
     def _watch(self) -> None:

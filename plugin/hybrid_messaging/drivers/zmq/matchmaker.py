@@ -4,9 +4,12 @@
 In Redis, the servers of a topic are a sorted set, in which each has as its score
 the time, by Redis' clock, until which it is to be kept. Servers renew that, remove
 those that have not, and have Redis forget the set when nobody renews anything in it
-any more. A counter per topic tells that servers have come or gone, so that clients
-need not read the set to find out; a random word tells whether Redis still is the one
-that it was. Clients write nothing.
+any more. A word per topic, another one whenever servers have come or gone, spares
+clients from reading the set to find out; one for all of Redis tells whether it still
+is the one that it was. Clients write nothing.
+
+What Redis holds may be damaged: every record is checked before it is used, and a key
+that holds something else harms its own topic only.
 
 Redis forgets by its own clock. If somebody sets that, nothing there can be relied on
 until the servers have written again, just as after a loss of everything.
@@ -16,10 +19,11 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import time
 import uuid
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, unquote
@@ -30,7 +34,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from hybrid_messaging import tls
+from hybrid_messaging import log_safety, tls
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.zmq import names, wire
 
@@ -42,14 +46,32 @@ _PREFIX = "hybrid-messaging:zmq:"
 #: What the key of a topic's servers begins with; its name follows.
 SERVERS = f"{_PREFIX}servers:"
 _EPOCH = f"{_PREFIX}epoch"
-#: Seconds after which the counter of a topic that nobody serves is forgotten.
+#: Seconds after which the word of a topic that nobody serves is forgotten.
 _FORGET = 24 * 3600
+#: Servers of a topic that are read: those that are due first, as nobody renews junk.
+MOST_SERVERS = 20_000
 #: Seconds by which Redis' clock may differ from what was to be expected.
 _STEP = 1.0
 #: Characters of the longest host name, and of a public key.
 _LONGEST_HOST, _KEY = 255, 40
+#: Characters of the longest record: JSON takes up to twice as many as an address.
+_LONGEST_RECORD = 2 * wire.LONGEST_ADDRESS + 1024
+#: A record as JSON: three or four strings. Anything else, however deep, is not parsed.
+_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+_RECORD = re.compile(rf"\[{_STRING}(?:, ?{_STRING}){{2,3}}\]", re.DOTALL)
+#: What endpoints, processes and keys are made of: visible ASCII.
+_PRINTABLE = re.compile(r"[!-~]+")
 #: What Redis says of a key that holds something else.
 _NO_SET = "WRONGTYPE"
+#: What may be wrong with the key of a topic's servers.
+_NO_SERVERS = (
+    "holds something else than servers, which nobody can find there until Redis has"
+    " forgotten it; to repair it at once, remove it with DEL"
+)
+_JUNK = "has %d members that are no servers, and are passed over; the first: %s"
+_TOO_MANY = "has too many servers; those that are due after the first %d are not used"
+#: Topics of which it is remembered what was wrong with them.
+_MOST_DAMAGED = 1000
 #: What stands for bytes that are no UTF-8.
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -276,8 +298,11 @@ class RedisMatchmaker:
         self._clock = Clock()
         #: topics whose servers have changed, of which clients have not been told yet
         self._untold: set[str] = set()
-        #: what is no server, by topic, as it was last mentioned
-        self._damaged: dict[str, list[str]] = {}
+        #: the topics that held what is no server, a hash of all that they held, and
+        #: the servers among it
+        self._damaged: dict[str, tuple[int, tuple[Record, ...]]] = {}
+        #: what was last said to be wrong with a topic
+        self._mentioned: dict[str, str] = {}
 
     def __str__(self) -> str:
         kind = "Sentinel" if self._sentinel else "Redis"
@@ -316,7 +341,7 @@ class RedisMatchmaker:
         try:
             result: list[Any] = pipe.execute(raise_on_error=False)
         except (redis.RedisError, OSError) as error:
-            raise MatchmakerAway(f"{self}: {error}") from error
+            raise MatchmakerAway(self._says(error)) from error
         return result
 
     def _check(
@@ -325,8 +350,19 @@ class RedisMatchmaker:
         """See that no command was refused."""
         for each in result:
             if isinstance(each, Exception):
-                raise refused(f"{self}: {each}") from each
+                raise refused(self._says(each)) from each
         return result
+
+    def _says(self, error: Exception) -> str:
+        """What has failed, for people; part of the text may be that of Redis."""
+        return f"{self}: {log_safety.line(str(error))}"
+
+    def _mention(self, name: str, damage: str, *arguments: object) -> None:
+        """Say what is wrong with a topic, once as long as it is the same."""
+        if self._mentioned.get(name) != damage:
+            _remember(self._mentioned, name, damage)
+            key = log_safety.quoted(_servers(name))
+            LOG.warning(f"%s: %s {damage}", self, key, *arguments)
 
     def _ask(self, topics: Sequence[str], read: bool = False) -> _Asked:
         """Ask for all that tells of changes.
@@ -335,10 +371,10 @@ class RedisMatchmaker:
         """
         pipe = self._pipe()
         pipe.time()
-        # the counters first: what changes in between is seen as news later
+        # the words first: what changes in between is seen as news later
         pipe.mget([_EPOCH, *map(_version, topics)])
         for name in topics if read else ():
-            pipe.zrange(_servers(name), 0, -1)
+            pipe.zrange(_servers(name), 0, MOST_SERVERS)
         before = time.monotonic()
         first, second, *found = self._try(pipe)
         after = time.monotonic()
@@ -363,13 +399,37 @@ class RedisMatchmaker:
         pipe.set(_EPOCH, word, nx=True)
         for name, record in entries:
             pipe.zadd(_servers(name), {json.dumps(record): asked.now + expire})
-        begun, *added = written = self._try(pipe)
+        begun, *added = self._try(pipe)
+        # the keys of some topics may hold something else than servers
+        passed_over = {
+            name
+            for (name, _), count in zip(entries, added, strict=True)
+            if _is_no_set(count)
+        }
+        self._let_expire(passed_over, expire)
         self._untold.update(
             name for (name, _), count in zip(entries, added, strict=True) if count == 1
         )
+        topics = [name for name in topics if name not in passed_over]
+        written = [begun, *(each for each in added if not _is_no_set(each))]
         self._keep(topics, expire, written, asked.now)
         self._tell()
         return self._epoch(asked.word or (word if begun else ""))
+
+    def _let_expire(self, topics: Collection[str], expire: int) -> None:
+        """Have Redis forget what is no set; the topics' servers register after that."""
+        if not topics:
+            return
+        pipe = self._pipe()
+        for name in topics:
+            pipe.ttl(_servers(name))
+        left = self._check(self._try(pipe))
+        pipe = self._pipe()
+        for name, seconds in zip(topics, left, strict=True):
+            self._mention(name, _NO_SERVERS)
+            if seconds < 0:
+                pipe.expire(_servers(name), expire)
+        self._check(self._try(pipe), MatchmakerRefuses)
 
     def _keep(
         self, topics: list[str], expire: int, written: list[Any], now: float
@@ -396,8 +456,8 @@ class RedisMatchmaker:
         """Have clients hear of changes; if this fails, the next one does."""
         pipe = self._pipe()
         for name in self._untold:
-            pipe.incr(_version(name))
-            pipe.expire(_version(name), _FORGET)
+            # whatever it holds so far
+            pipe.set(_version(name), uuid.uuid4().hex, ex=_FORGET)
         self._check(self._try(pipe), MatchmakerRefuses)
         self._untold.clear()
 
@@ -406,7 +466,8 @@ class RedisMatchmaker:
         for name, record in entries:
             pipe.zrem(_servers(name), json.dumps(record))
             self._untold.add(name)
-        self._check(self._try(pipe), MatchmakerRefuses)
+        removed = self._try(pipe)
+        self._check([e for e in removed if not _is_no_set(e)], MatchmakerRefuses)
         self._tell()
 
     def read(self, topics: Sequence[str]) -> dict[str, Reading]:
@@ -424,28 +485,32 @@ class RedisMatchmaker:
 
         :param found: also an exception, if it could not be read
         """
-        records, damaged = [], []
+        if _is_no_set(found):
+            self._mention(name, _NO_SERVERS)
+            return ()
         if isinstance(found, Exception):
-            if not str(found).startswith(_NO_SET):
-                self._check([found])
-            found = [str(found)]
-        for text in sorted(found):
+            self._check([found])
+        # junk that stays is looked at once
+        mark, known = hash(tuple(found)), self._damaged.get(name)
+        if known is not None and known[0] == mark:
+            return known[1]
+        self._damaged.pop(name, None)
+        records, damaged = [], []
+        for text in sorted(found[:MOST_SERVERS]):
             try:
                 records.append(_record(name, text))
-            except (TypeError, ValueError, RecursionError):
+            except ValueError:
                 damaged.append(text)
-        if damaged and damaged != self._damaged.get(name):
-            LOG.warning(
-                "%s: passed over what is no server of %s, %d times; the first: %.200r",
-                self,
-                name,
-                len(damaged),
-                damaged[0],
-            )
-        self._damaged.pop(name, None)
+        servers = tuple(records)
         if damaged:
-            self._damaged[name] = damaged
-        return tuple(records)
+            _remember(self._damaged, name, (mark, servers))
+            first = log_safety.quoted(damaged[0])
+            self._mention(name, _JUNK, len(damaged), first)
+        elif len(found) > MOST_SERVERS:
+            self._mention(name, _TOO_MANY, MOST_SERVERS)
+        else:
+            self._mentioned.pop(name, None)
+        return servers
 
     def news(self, topics: Sequence[str]) -> News:
         asked = self._ask(topics)
@@ -456,7 +521,7 @@ class RedisMatchmaker:
         try:
             keys = list(self._redis().scan_iter(match=_servers("*"), count=1000))
         except (redis.RedisError, OSError) as error:
-            raise MatchmakerAway(f"{self}: {error}") from error
+            raise MatchmakerAway(self._says(error)) from error
         return sorted(key.removeprefix(SERVERS) for key in keys)
 
     def forget(self, topics: Sequence[str]) -> None:
@@ -488,23 +553,55 @@ def _version(name: str) -> str:
     return f"{_PREFIX}version:{name}"
 
 
+def _is_no_set(result: object) -> bool:
+    """Whether Redis has refused a command as the key holds something else."""
+    return isinstance(result, Exception) and str(result).startswith(_NO_SET)
+
+
+def _remember(memory: dict[str, Any], name: str, what: object) -> None:
+    """Remember something of a topic; of too many, the first is forgotten."""
+    memory[name] = what
+    if len(memory) > _MOST_DAMAGED:
+        del memory[next(iter(memory))]
+
+
 def _record(name: str, text: str) -> Record:
     """Read what a topic's set holds.
 
     :param name: of the topic
-    :raises TypeError, ValueError, RecursionError: it is no server
+    :raises ValueError: it is no server
     """
-    record = Record(*json.loads(text))
-    if not all(isinstance(part, str) for part in record) or _REPLACEMENT in text:
-        raise TypeError("not of text")
-    host, _ = names.parse(record.endpoint)
     if (
-        len(host) > _LONGEST_HOST
-        or len(record.key) not in (0, _KEY)
-        or "/" in record.process
-        or len(record.address(name)) > wire.LONGEST_ADDRESS
+        len(text) > _LONGEST_RECORD
+        or _REPLACEMENT in text
+        or not _RECORD.fullmatch(text)
     ):
         raise ValueError("not what a server writes")
+    return _check(name, Record(*json.loads(text)))
+
+
+def _check(name: str, record: Record) -> Record:
+    """See that a server can be called and connected to.
+
+    :param name: of its topic
+    :raises ValueError: it cannot
+    """
+    host, port = names.parse(record.endpoint)
+    if (
+        names.endpoint(host, port) != record.endpoint.lower()
+        or not _PRINTABLE.fullmatch(host)
+        or len(host) > _LONGEST_HOST
+    ):
+        raise ValueError("its endpoint is not tcp://host:port")
+    if record.key and not (
+        len(record.key) == _KEY and _PRINTABLE.fullmatch(record.key)
+    ):
+        raise ValueError("its public key is none")
+    if "/" in record.process or not _PRINTABLE.fullmatch(record.process):
+        raise ValueError("its process has no name")
+    # this also fails for what is no Unicode
+    if len(record.address(name)) > wire.LONGEST_ADDRESS:
+        raise ValueError("its name is too long")
     return record
 
 
@@ -574,9 +671,13 @@ class StaticMatchmaker:
                     " it has one, public key"
                 )
             exchange, name, server, address, *key = columns
+            whole = topic(self._vhost, exchange, name)
             # nothing here tells processes apart that have had the same port
             record = Record(server, f"tcp://{address}", _STATIC, *key)
-            found.setdefault(topic(self._vhost, exchange, name), []).append(record)
+            try:
+                found.setdefault(whole, []).append(_check(whole, record))
+            except ValueError as error:
+                raise MatchmakerAway(f"{self}:{number}: {error}") from error
         return found
 
     def assigned(self, name: str, server: str) -> Record | None:

@@ -18,6 +18,8 @@ from hybrid_messaging.drivers.zmq.matchmaker import MatchmakerAway, Reading
 
 #: The topic of proxies; those of others have slashes.
 PROXIES = "proxy"
+#: Proxies that are used: each server is there once for each of them.
+MOST_PROXIES = 100
 #: What topics begin with when a proxy is to spread a message.
 SPREAD = "*/"
 
@@ -76,7 +78,7 @@ class ProxiedDirectory:
             records = tuple(
                 server._replace(endpoint=proxy.endpoint, key=proxy.key)
                 for server in servers.records
-                for proxy in proxies.records
+                for proxy in proxies.records[:MOST_PROXIES]
             )
             combined = Listing(
                 Reading(servers.version, records, servers.epoch),

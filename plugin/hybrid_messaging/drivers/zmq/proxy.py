@@ -7,7 +7,9 @@ back. So a process has one connection to each proxy, whatever it calls, and a se
 is not told from one that is reached straight.
 
 A request whose server is connected goes on in the thread that has received it. The
-others are left with a thread that looks for their servers, and so are fanouts.
+others are left with a thread that looks for their servers, and so are fanouts. There is
+room for so many of them, since anybody who reaches a proxy without keys can ask for
+servers that he has made up. Nothing is kept of those.
 """
 
 from __future__ import annotations
@@ -19,18 +21,20 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import psutil
 from oslo_messaging import exceptions
 
+from hybrid_messaging import log_safety
 from hybrid_messaging.drivers import bodies, errors, logs, oslo
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq import wire
 from hybrid_messaging.drivers.zmq.backlog import REMEMBERED, Key, Refused
 from hybrid_messaging.drivers.zmq.client import Client
-from hybrid_messaging.drivers.zmq.directory import Directory
+from hybrid_messaging.drivers.zmq.directory import MOST_IN_VAIN, Directory
 from hybrid_messaging.drivers.zmq.encryption import Encryption
 from hybrid_messaging.drivers.zmq.incoming import Inbox
 from hybrid_messaging.drivers.zmq.matchmaker import Record
@@ -46,6 +50,12 @@ LOG = logs.get(__name__)
 _TICK = 0.1
 #: Seconds between two looks at what is not used any more.
 _IDLE = 1.0
+#: Requests whose servers are looked for at once: no more than are kept in the
+#: directory without a server.
+_SEARCHED = MOST_IN_VAIN
+#: Requests that their servers had no room for, and may have yet; of more than these,
+#: the first is forgotten. Its client asks again by itself.
+_MOST_REFUSED = 10_000
 #: Seconds that what is under way may take when the proxy is stopped.
 DRAIN = 10.0
 #: Seconds without a request after which all clients know that it is being stopped, and
@@ -81,8 +91,10 @@ class _Passing(Message):
         timeout = math.inf if request.ttl == wire.NO_TTL else request.ttl / 1000
         super().__init__(request.kind, "request", route.topic, request.body, timeout)
         self.waiter = proxy.news
+        #: bytes
+        self.size = len(request.body)
+        self.route = route
         self._proxy = proxy
-        self._route = route
         self._asked = False
         self.key = routing_id, request.id
 
@@ -97,17 +109,21 @@ class _Passing(Message):
         """Its sender does not want it any more."""
         raise NotImplementedError
 
+    def has_no_room(self) -> None:
+        """Its sender is to ask again, as too many are under way."""
+        self._end(wire.BUSY)
+
     def _is_late(self, now: float) -> bool:
         return now >= self.since + SETTLING
 
     def _looked_up(self, now: float) -> bool:
         """Whether the matchmaker has been asked since the request came, or is away."""
-        directory, listing = self._proxy.directory, self._route.listing
+        directory, listing = self._proxy.directory, self.route.listing
         if listing is not None and listing.since >= self.since:
             return True
         if not self._asked:
             self._asked = True
-            directory.ask(self._route.topic, self.waiter)
+            directory.ask(self.route.topic, self.waiter)
             return False
         return directory.failure is not None or self._is_late(now)
 
@@ -131,8 +147,6 @@ class Forward(_Passing):
     ) -> None:
         super().__init__(proxy, routing_id, request, route)
         self._address = request.address
-        #: bytes
-        self.size = len(request.body)
         #: the server that has it
         self.peer: Peer | None = None
 
@@ -141,22 +155,23 @@ class Forward(_Passing):
         candidate = self._candidate()
         if candidate is None or not candidate.peer.up:
             return False
-        self._route.used = self.since
-        assert self._route.listing is not None
-        self._route.listing.used = self.since  # so that it is watched on
+        self.route.used = self.since
+        assert self.route.listing is not None
+        self.route.listing.used = self.since  # so that it is watched on
         self._hand_over(candidate)
         return True
 
     def step(self, now: float) -> bool:
         routes = self._proxy.client.routes
-        routes.refresh(self._route, now)
+        # another request may have ended, and the route with it
+        self.route = routes.get(self.route.topic, self.route.server)
+        routes.refresh(self.route, now)
         candidate = self._candidate()
         if now >= self.deadline:
             self._end(None)
         elif candidate is None:
             if not self._looked_up(now):
                 return False
-            routes.drop_if_empty(self._route)
             self._end(wire.NOBODY)
         elif candidate.peer.up:
             self._hand_over(candidate)
@@ -172,7 +187,7 @@ class Forward(_Passing):
         self._end(None)
 
     def _candidate(self) -> Candidate | None:
-        for candidate in self._route.candidates:
+        for candidate in self.route.candidates:
             if candidate.address == self._address:
                 return candidate
         return None
@@ -210,7 +225,7 @@ class Forward(_Passing):
         if error is None:
             self._end(wire.REPLY if self.is_call else wire.TAKEN, reply or b"")
         elif isinstance(error, errors.MessageRefused):
-            self._end(wire.REFUSED, str(error).encode())
+            self._end(wire.REFUSED, log_safety.line(str(error)).encode())
         else:
             self._end(wire.LOST, self.peer.endpoint.encode() if self.peer else b"")
 
@@ -228,7 +243,7 @@ class Spread(_Passing, Fanout):
         self._until = math.inf
 
     def step(self, now: float) -> bool:
-        client, route = self._proxy.client, self._route
+        client, route = self._proxy.client, self.route
         if self.state is State.DONE:
             return True
         if not self.more:
@@ -246,11 +261,11 @@ class Spread(_Passing, Fanout):
     def _send(self, now: float) -> None:
         client = self._proxy.client
         if self._pending is None:
-            self._pending = self._route.candidates
+            self._pending = self.route.candidates
         ready, self._pending, silent = sort(
             self._pending, self.since, client.connected_at, now
         )
-        client.missed.note(self._route.topic, silent)
+        client.missed.note(self.route.topic, silent)
         over = not self._pending or now >= self.deadline
         if over:
             self._until = now + SETTLING
@@ -280,9 +295,9 @@ class Spread(_Passing, Fanout):
     ) -> None:
         if self.held:
             self._proxy.client.withdraw(self)
-        self._proxy.client.missed.note(self._route.topic, self.missed)
+        self._proxy.client.missed.note(self.route.topic, self.missed)
         if self._pending:
-            number, all = len(self._pending), len(self._route.candidates)
+            number, all = len(self._pending), len(self.route.candidates)
             reason = f"{number} of {all} listeners could not be reached in time"
             self._end(wire.REFUSED, reason.encode())
         else:
@@ -298,6 +313,56 @@ class _Load:
         #: bytes of requests that it has and has not answered
         self.size = 0
         self.refused = Refused()
+
+
+class _Search:
+    """The requests whose servers are looked for.
+
+    :param size: how many bytes they may have; one may always
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._requests: set[Forward | Spread] = set()
+        self._bytes = 0
+        self._refused = Refused()
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[Forward | Spread]:
+        with self._lock:
+            return iter(list(self._requests))
+
+    def add(self, passing: Forward | Spread) -> bool:
+        """Look for a request's servers; whether there is room for that."""
+        with self._lock:
+            if self._requests and (
+                len(self._requests) >= _SEARCHED
+                or self._bytes + passing.size > self._size
+            ):
+                self._refused.add(passing.key, passing.size)
+                return False
+            self._requests.add(passing)
+            self._bytes += passing.size
+            return True
+
+    def discard(self, found: Collection[Forward | Spread]) -> list[Key]:
+        """Look for some no longer.
+
+        :returns: the requests for which there is room now
+        """
+        with self._lock:
+            self._requests.difference_update(found)
+            self._bytes -= sum(passing.size for passing in found)
+            number, size = _SEARCHED - len(self._requests), self._size - self._bytes
+            return self._refused.pop(number, size)
+
+    def withdraw(self, key: Key) -> None:
+        """Nobody wants room for a request any more."""
+        with self._lock:
+            self._refused.discard(key)
 
 
 class Proxy:
@@ -328,7 +393,7 @@ class Proxy:
         self._passing: dict[Key, Forward | Spread] = {}
         #: requests for which their servers had no room
         self._refused: dict[Key, Forward] = {}
-        self._searching: set[Forward | Spread] = set()
+        self._searching = _Search(options.max_message_size)
         self._stopping = False
         #: monotonic time at which a request came all the same
         self._disturbed = 0.0
@@ -406,8 +471,10 @@ class Proxy:
         self._passing[passing.key] = passing
         if isinstance(passing, Forward) and passing.go():
             return
-        self._searching.add(passing)
-        self.news.wake()
+        if self._searching.add(passing):
+            self.news.wake()
+        else:
+            passing.has_no_room()
 
     def _passing_of(
         self, routing_id: bytes, request: wire.Request
@@ -431,6 +498,7 @@ class Proxy:
         if passing is not None:
             passing.withdraw()
             return
+        self._searching.withdraw(key)
         with self._lock:
             for load in self._loads.values():
                 load.refused.discard(key)
@@ -467,15 +535,24 @@ class Proxy:
     def refused(self, forward: Forward) -> None:
         """A server has no room for a request, and will say when it has."""
         self._passing.pop(forward.key, None)
-        self._refused[forward.key] = forward
+        oldest = None
+        with self._lock:
+            self._refused[forward.key] = forward
+            if len(self._refused) > _MOST_REFUSED:
+                oldest = next(iter(self._refused.values()))
         self._let_go(forward)
         self.answer(forward.key, wire.BUSY)
+        if oldest is not None:
+            oldest.withdraw()
 
     def passed(self, passing: _Passing) -> None:
         """A request is over."""
         self._passing.pop(passing.key, None)
+        self.client.routes.drop_if_empty(passing.route)
         if isinstance(passing, Forward):
-            self._refused.pop(passing.key, None)
+            if passing.key in self._refused:
+                with self._lock:
+                    self._refused.pop(passing.key, None)
             self._let_go(passing)
 
     def answer(self, key: Key, kind: bytes, body: bytes = b"") -> None:
@@ -492,15 +569,18 @@ class Proxy:
         while not self._ended:
             self.news.wait(_TICK if self._searching else _IDLE)
             now = time.monotonic()
-            for passing in list(self._searching):
-                try:
-                    found = passing.step(now)
-                except Exception:
-                    LOG.exception("A request could not be passed on")
-                    passing.finish(errors.DeliveryError("the proxy failed"))
-                    found = True
-                if found:
-                    self._searching.discard(passing)
+            found = [each for each in self._searching if self._step(each, now)]
+            for key in self._searching.discard(found):
+                self.answer(key, wire.ROOM)
+
+    def _step(self, passing: Forward | Spread, now: float) -> bool:
+        """Go on with a request; whether nothing is left but to wait for answers."""
+        try:
+            return passing.step(now)
+        except Exception:
+            LOG.exception("A request could not be passed on")
+            passing.finish(errors.DeliveryError("the proxy failed"))
+            return True
 
 
 # -- asking proxies -------------------------------------------------------------

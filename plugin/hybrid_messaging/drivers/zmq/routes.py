@@ -204,8 +204,9 @@ class Routes:
         """Note that nobody listens on a target."""
         moment = self._missing_since(route, now)
         with self._lock:
-            route.missing = True
-            self._patience.missing(route, moment)
+            if self._routes.get((route.topic, route.server)) is route:
+                route.missing = True
+                self._patience.missing(route, moment)
 
     def until(self, route: Route, message: Message, now: float) -> float:
         """Return until when a message waits for somebody to listen on its target."""
@@ -296,6 +297,8 @@ class Routes:
 
     def drop_if_empty(self, route: Route) -> None:
         """Forget a route that leads nowhere."""
+        if route.candidates:
+            return
         with self._lock:
             if not route.candidates:
                 self._routes.pop((route.topic, route.server), None)

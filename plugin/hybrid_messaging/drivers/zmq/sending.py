@@ -12,6 +12,7 @@ from typing import Protocol
 
 from oslo_messaging import exceptions
 
+from hybrid_messaging import log_safety
 from hybrid_messaging.drivers import errors, logs
 from hybrid_messaging.drivers.zmq.directory import Directory
 from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
@@ -68,8 +69,10 @@ class Missed:
     def note(self, topic: str, candidates: Iterable[Candidate]) -> None:
         """Some listeners had no room, or could not be reached."""
         with self._lock:
+            where = log_safety.quoted(topic)
             self._names.update(
-                f"{each.record.server} at {each.peer.endpoint} ({topic})"
+                f"{log_safety.quoted(each.record.server)} at {each.peer.endpoint}"
+                f" ({where})"
                 for each in candidates
             )
             now = time.monotonic()

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import zmq
 
+from hybrid_messaging import log_safety
 from hybrid_messaging.drivers import bodies, logs
 from hybrid_messaging.drivers.zmq import names, wire
 from hybrid_messaging.drivers.zmq import options as zmq_options
@@ -236,8 +237,9 @@ class Server:
             self._clients.pop()
         if frames[-1][1:2] == wire.WITHDRAW:
             # what has come before it and was not yet delivered need not be
-            with contextlib.suppress(wire.MalformedFrame):
-                self._unwanted.add((frames[0], wire.read_request(frames[-1]).id))
+            with contextlib.suppress(ValueError):  # a stranger
+                routing_id, frame = frames
+                self._unwanted.add((routing_id, wire.read_request(frame).id))
 
     def _answer(self, routing_id: bytes, frame: bytes) -> None:
         try:
@@ -298,8 +300,9 @@ class Server:
         try:
             body = bodies.read_request(request.body)
         except bodies.MalformedBody as error:
-            LOG.warning("Refused a request on %s: %s", listeners[0], error)
-            self.answer(routing_id, wire.REFUSED, request.id, str(error).encode())
+            reason = log_safety.quoted(error)
+            LOG.warning("Refused a request on %s: %s", listeners[0], reason)
+            self.answer(routing_id, wire.REFUSED, request.id, reason.encode())
             return
         for listener in listeners:
             listener.take(routing_id, request, body)
