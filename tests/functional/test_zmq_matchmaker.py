@@ -65,6 +65,11 @@ def servers(redis: Redis, topic: str) -> list[str]:
     return list(found)
 
 
+def key_of(topic: str, kind: str = "servers") -> str:
+    """The key in Redis of something that belongs to a topic."""
+    return f"hybrid-messaging:zmq:{kind}:/openstack/{topic}"
+
+
 def answers(client: Any) -> bool:
     try:
         client.call({}, "name")
@@ -289,35 +294,102 @@ def test_what_is_no_server_is_passed_over(
                 [server, endpoint, process, 1],
                 [server, endpoint, process, "short"],
                 [server, endpoint, f"{process}/", ""],
+                [server, endpoint, "p" * 70_000, ""],
+                [server, endpoint, "\ud800", ""],
+                [server, endpoint, process, "\ud800" * 40],
                 ["\ud800", endpoint, process, ""],
                 ["x" * 70_000, endpoint, process, ""],
+                dict.fromkeys(good[:3], ""),
                 [server, "tcp://host", process, ""],
+                [server, f"{endpoint}/path", process, ""],
+                [server, "tcp://\ud800:1", process, ""],
                 [server, f"tcp://{'h' * 300}:1", process, ""],
                 [server, "tcp://[::1:1", process, ""],
             )
         ),
     ]
-    with redis.client() as client:
-        key = f"hybrid-messaging:zmq:servers:/openstack/{rpc.topic}"
-        client.zadd(key, {each: 2**40 for each in damaged})
+    key = key_of(rpc.topic)
+    with redis.client() as admin:
+        admin.zadd(key, dict.fromkeys(damaged, 2**40))
+        client = rpc.client()
+        fanout = rpc.client(fanout=True)
+        for number in range(3):
+            assert client.call({}, "name") == "one"
+            fanout.cast({}, "echo", value=1)
+            # more of it is not told of again
+            admin.zadd(key, {f"junk {number}": 2**40})
+    (line,) = (each for each in told(caplog).splitlines() if "no servers" in each)
+    assert f"{len(damaged)} members" in line
+    assert len(line) < 500
+
+
+def test_junk_is_looked_at_once(
+    redis: Redis, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty thousand pieces of it hide no server, and cost little."""
+    rpc.server()
+    with redis.client() as admin:
+        admin.zadd(
+            key_of(rpc.topic), {f"junk {number}": 2**40 for number in range(20_000)}
+        )
+    looks = 0
+    read = matchmaker._record
+
+    def look(topic: str, text: str) -> matchmaker.Record:
+        nonlocal looks
+        looks += 1
+        return read(topic, text)
+
+    monkeypatch.setattr(matchmaker, "_record", look)
     client = rpc.client()
     fanout = rpc.client(fanout=True)
-    for _ in range(3):
-        assert client.call({}, "name") == "one"
-        fanout.cast({}, "echo", value=1)
-    assert told(caplog).count("no server") == 1
-    assert f"{len(damaged)} times" in told(caplog)
+    assert client.call({}, "name") == "one"
+    assert looks == matchmaker.MOST_SERVERS
+    for _ in range(5):
+        fanout.cast({}, "echo", value=1)  # asks each time
+    assert looks == matchmaker.MOST_SERVERS
 
 
-def test_one_topic_that_is_damaged_harms_no_other(redis: Redis, rpc: Rpc) -> None:
+def test_of_too_many_servers_those_are_used_that_are_due_first(
+    redis: Redis, rpc: Rpc, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(matchmaker, "MOST_SERVERS", 5)
     rpc.server()
-    with redis.client() as client:
+    good = json.loads(servers(redis, rpc.topic)[0])
+    with redis.client() as admin:
+        forged = [json.dumps([f"s{number}", *good[1:]]) for number in range(20)]
+        admin.zadd(key_of(rpc.topic), dict.fromkeys(forged, 2**40))
+    client = rpc.client()
+    until(lambda: answers(client), "the true one is among them")
+    assert len(rpc_listing(client, rpc.topic).records) == 5
+    assert told(caplog).count("too many servers") == 1
+
+
+def test_one_topic_that_is_damaged_harms_no_other(
+    redis: Redis, rpc: Rpc, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One process serves both; the damage ends by itself."""
+    broken = f"{rpc.topic}-x"
+    with redis.client() as admin:
         for kind in ("servers", "version"):
-            client.lpush(f"hybrid-messaging:zmq:{kind}:/openstack/{rpc.topic}-x", 1)
-    transport = rpc.transport(restart_timeout=0)
-    with pytest.raises(errors.TargetUnreachable):
-        rpc.client(transport, topic=f"{rpc.topic}-x").call({}, "name")
-    assert rpc.client(transport).call({}, "name") == "one"
+            admin.lpush(key_of(broken, kind), 1)
+    clients = rpc.transport(restart_timeout=0)
+    for topic in (rpc.topic, broken):  # are known before there are servers
+        with pytest.raises(errors.TargetUnreachable):
+            rpc.client(clients, topic=topic).call({}, "name")
+    serving = rpc.transport(zmq_target_expire=3, zmq_target_update=1)
+    for topic in (broken, rpc.topic):
+        rpc.server(topic=topic, transport=serving)
+    until(lambda: answers(rpc.client(clients)), "others hear of their servers")
+    until(
+        lambda: answers(rpc.client(clients, topic=broken)),
+        "the damage has been forgotten",
+        60,
+    )
+    for each in ("takes no registrations", "is away"):
+        assert each not in told(caplog)
+    # by the process of the server, and by that of the client
+    assert told(caplog).count("something else than servers") <= 2
 
 
 def test_clock_of_redis_that_is_set(
@@ -402,6 +474,31 @@ def test_many_callers_do_not_hammer_a_redis_that_is_away(rpc: Rpc) -> None:
     thread.join()
     # each attempt is made twice at most
     assert len(attempts) <= 2 + 2 * watch.seconds / directory.RETRY_INTERVAL
+
+
+@pytest.mark.parametrize("how", ["refuses", "answers with errors"])
+def test_callers_do_not_spin_while_redis_is_of_no_use(
+    make_redis: MakeRedis, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look-up that has failed wakes them, and they ask again."""
+    asked = 0
+    ask = directory.Directory.ask
+
+    def count(self: directory.Directory, topic: str, waiter: Any) -> None:
+        nonlocal asked
+        asked += 1
+        ask(self, topic, waiter)
+
+    monkeypatch.setattr(directory.Directory, "ask", count)
+    redis = make_redis(*(["requirepass secret"] if how != "refuses" else []))
+    if how == "refuses":
+        redis.stop()
+    with Rpc(redis.url()) as rpc:
+        client = rpc.client(timeout=3)
+        with Stopwatch() as watch, pytest.raises(errors.BusUnavailable):
+            client.call({}, "name")
+        # woken by a failure, or tired of waiting for one
+        assert asked <= 2 + 2 * watch.seconds / directory.RETRY_INTERVAL
 
 
 def test_ends_that_come_after_the_transport_wait_for_nobody(

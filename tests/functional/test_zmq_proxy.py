@@ -29,6 +29,7 @@ from tests.functional.zmq_proxies import Proxy
 
 from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.zmq import directory, matchmaker, wire
+from hybrid_messaging.drivers.zmq import proxy as zmq_proxy
 
 MakeProxy = Callable[..., Proxy]
 #: Seconds that a loss may take to become known, on a busy machine.
@@ -411,6 +412,103 @@ def test_targets_that_nobody_serves_are_not_watched_without_bound(
         assert proxy.client.routes._routes == {}
     finally:
         proxy.stop()
+
+
+def test_a_flood_of_made_up_targets_has_no_effect(
+    redis: Redis, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others go on calling, also whom they have not called before; nothing is kept."""
+    monkeypatch.setattr(directory, "IN_VAIN", 0.1)
+    monkeypatch.setattr(zmq_proxy, "_SEARCHED", 50)
+    driver: Any = rpc.transport(redis.url())._driver
+    proxy = driver.proxy()
+    endpoint = proxy.start()
+    most = 0
+    look_up = proxy.directory._matchmaker.read
+
+    def read(topics: list[str]) -> Any:
+        nonlocal most
+        most = max(most, len(topics))
+        return look_up(topics)
+
+    monkeypatch.setattr(proxy.directory._matchmaker, "read", read)
+    rpc.server()
+    client = rpc.client(timeout=60)
+    context: zmq.Context[Any] = zmq.Context()
+    try:
+        assert client.call({}, "name") == "one"
+        with context, context.socket(zmq.DEALER) as stranger:
+            stranger.setsockopt(zmq.LINGER, 0)
+            stranger.setsockopt(zmq.SNDHWM, 0)
+            stranger.connect(endpoint)
+            for number in range(5000):
+                # also some that nobody waits for any more, and some that are fanouts
+                address = f"none//openstack/made-up-{number}/one"
+                if number % 2:
+                    address = f"{proxy._server.process}/*//openstack/made-up-{number}/x"
+                ttl = number % 3 * 1000
+                stranger.send(
+                    wire.request(wire.CALL, number, address.encode(), b"{}", ttl)
+                )
+            assert client.call({}, "name") == "one"
+            rpc.server(topic=f"{rpc.topic}-new")
+            new = rpc.client(topic=f"{rpc.topic}-new", timeout=60)
+            assert new.call({}, "name") == "one"
+            stranger.send(wire.request(wire.CALL, 5000, b"nobody"))
+            answers = [wire.read_answer(stranger.recv())]
+            while answers[-1].id != 5000:
+                assert stranger.poll(60_000)
+                answers.append(wire.read_answer(stranger.recv()))
+        kinds = {answer.kind for answer in answers}
+        # a fanout that nobody listens to is taken
+        assert kinds <= {wire.NOBODY, wire.TAKEN, wire.BUSY, wire.ROOM}
+        assert wire.BUSY in kinds
+        assert most < 500
+        watched = proxy.directory._listings
+        until(
+            lambda: not any("made-up" in topic for topic in list(watched)),
+            "only what has had servers is watched",
+            60,
+        )
+        routes = proxy.client.routes
+        assert not any("made-up" in topic for topic, _ in routes._routes)
+        assert not routes._patience._missing
+        assert not proxy._passing
+    finally:
+        proxy.stop()
+
+
+def test_what_is_no_proxy_is_told(redis: Redis, capsys: Any) -> None:
+    """Somebody has registered as one, and answers as he likes."""
+    answers = [
+        {"response": None},
+        {"response": {"version": "\x1b[2J", "started": "yesterday"}},
+        {"response": {"started": 1e300}},
+        {"failure": json.dumps({"class": "E", "message": "\x1b[2J" * 1000})},
+    ]
+    key = "hybrid-messaging:zmq:servers:proxy"
+    context: zmq.Context[Any] = zmq.Context()
+    with context, context.socket(zmq.ROUTER) as rogue, redis.client() as admin:
+        rogue.setsockopt(zmq.LINGER, 0)
+        port = rogue.bind_to_random_port("tcp://127.0.0.1")
+        record = json.dumps(["rogue\x1b[2J", f"tcp://127.0.0.1:{port}", "p", ""])
+        admin.delete(key)
+        admin.zadd(key, {record: 2**40})
+
+        def tell(answer: Any) -> None:
+            assert rogue.poll(60_000)
+            routing_id, frame = rogue.recv_multipart()
+            id, body = wire.read_request(frame).id, json.dumps(answer).encode()
+            rogue.send_multipart([routing_id, wire.answer(wire.REPLY, id, body)])
+
+        with ThreadPoolExecutor(1) as pool:
+            for answer in answers:
+                telling = pool.submit(tell, answer)
+                code, (row,) = status(capsys, redis)
+                telling.result(60)
+                assert (code, row["status"], row["version"]) == (1, "silent", None)
+                assert row["proxy"] == "rogue\\x1b[2J"
+        admin.delete(key)
 
 
 # -- what it costs -----------------------------------------------------------

@@ -163,9 +163,13 @@ class Forward(_Passing):
 
     def step(self, now: float) -> bool:
         routes = self._proxy.client.routes
-        # another request may have ended, and the route with it
-        self.route = routes.get(self.route.topic, self.route.server)
+        if self.state is State.DONE:
+            return True
         routes.refresh(self.route, now)
+        if self.route.candidates:
+            # another request may have ended meanwhile, and the route with it
+            self.route = routes.keep(self.route)
+            routes.refresh(self.route, now)
         candidate = self._candidate()
         if now >= self.deadline:
             self._end(None)
@@ -585,6 +589,16 @@ class Proxy:
 
 # -- asking proxies -------------------------------------------------------------
 
+#: A moment that no process is started after, in seconds since 1970.
+_LATEST = 2.0**37
+#: What a status consists of.
+_STATUS: dict[str, type] = {
+    "version": str,
+    "started": float,
+    **dict.fromkeys(("clients", "servers", "waiting", "undelivered"), int),
+    **dict.fromkeys(_COUNTED.values(), int),
+}
+
 
 class Report(NamedTuple):
     """What a proxy has told of itself."""
@@ -617,9 +631,23 @@ def reports(client: Client, directory: Directory) -> list[Report]:
 def _report(client: Client, record: Record) -> Report:
     body = bodies.request({"method": "status"}, {}).encode()
     asking = Message(wire.CALL, "question", record.server, body, PATIENCE, retry=0)
+    name, problem = log_safety.quoted(record.server), ""
+    told: Any = {}
     try:
-        reply = client.send(asking, PROXIES, record.server)
-        told = bodies.read_reply(reply, [])
+        told = bodies.read_reply(client.send(asking, PROXIES, record.server), [])
     except (exceptions.MessagingException, bodies.MalformedBody) as error:
-        return Report(record.server, record.endpoint, {}, f"{error}")
-    return Report(record.server, record.endpoint, told, "")
+        problem = log_safety.line(str(error))
+    else:
+        if not _is_status(told):
+            told, problem = {}, f"{name} at {record.endpoint} is no proxy"
+    return Report(name, record.endpoint, told, problem)
+
+
+def _is_status(told: Any) -> bool:
+    """Whether an answer is what `Proxy.status` makes."""
+    return (
+        isinstance(told, dict)
+        and all(type(told.get(key)) is kind for key, kind in _STATUS.items())
+        and 0 <= told["started"] < _LATEST
+        and told["version"] == log_safety.quoted(told["version"])
+    )

@@ -295,13 +295,18 @@ class Routes:
 
     # -- what nobody uses any more ---------------------------------------------------
 
+    def keep(self, route: Route) -> Route:
+        """Know a route again that has been dropped, unless there is another one."""
+        return self._routes.setdefault((route.topic, route.server), route)
+
     def drop_if_empty(self, route: Route) -> None:
         """Forget a route that leads nowhere."""
         if route.candidates:
             return
+        key = route.topic, route.server
         with self._lock:
-            if not route.candidates:
-                self._routes.pop((route.topic, route.server), None)
+            if not route.candidates and self._routes.get(key) is route:
+                del self._routes[key]
                 self._patience.found(route)
 
     def sweep(self, unused: float) -> list[Peer]:

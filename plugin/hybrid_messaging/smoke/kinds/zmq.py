@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import unquote
 
+from hybrid_messaging import log_safety
 from hybrid_messaging.drivers.zmq import matchmaker
 from hybrid_messaging.drivers.zmq.names import is_loopback, parse
 from hybrid_messaging.engines import HOST, EngineError
@@ -67,8 +68,10 @@ def inventory(bus: Bus, run: Run) -> Inventory:
         found = records.read(records.topics())
     own = matchmaker.topic(bus.url.vhost, run.exchange, run.topic)
     names = sorted(
-        f"{'/'.join(map(unquote, topic.split('/')))}: {record.server or 'any'} at "
-        f"{record.endpoint}, {_encryption(record)}"
+        log_safety.line(
+            f"{'/'.join(map(unquote, topic.split('/')))}: {record.server or 'any'} at "
+            f"{record.endpoint}, {_encryption(record)}"
+        )
         for topic, reading in found.items()
         for record in reading.records
     )
