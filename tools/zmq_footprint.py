@@ -144,7 +144,7 @@ class ByProxy:
     def register(self, ports: list[int]) -> None:
         self._matchmaker.write(
             [
-                (NAME, matchmaker.Record(str(server), f"tcp://{HOST}:{port}", "", ""))
+                (NAME, matchmaker.Record(str(server), f"tcp://{HOST}:{port}", "peers"))
                 for server, port in enumerate(ports)
             ],
             10 * PATIENCE,

@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "engines": {"modes", "state", "urls", "log_safety", "protocol", "tls"},
     "service_configs": {"modes", "state", "urls", "drivers", "protocol"},
     "workers": {"urls"},
-    "smoke": MAY_SEND,
+    "smoke": MAY_SEND | {"log_safety"},
     "bench": MAY_SEND,
     "cli": {
         "modes",
