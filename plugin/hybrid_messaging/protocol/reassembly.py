@@ -34,4 +34,4 @@ class Reassembly(dict[Any, bytearray]):
         """Forget the deliveries of a link."""
         for delivery in list(self):
             if lib.pn_delivery_link(delivery) == link:
-                self.take(delivery)
+                self.size -= len(self.pop(delivery))

@@ -47,6 +47,7 @@ class Management(Address):
     def __init__(self, router: Router) -> None:
         super().__init__("$management")
         self._router = router
+        self._resting = False
 
     @property
     def reachable(self) -> bool:
@@ -56,7 +57,14 @@ class Management(Address):
     def forward(
         self, data: bytes, origin: Delivery | None, since: float | None = None
     ) -> bool:
-        """Answer a request, at the address it names for the reply."""
+        """Answer a request, at the address it names for the reply.
+
+        An answer may be long: there is one in a turn, and others wait with their links.
+        """
+        if self._resting:
+            return False
+        self._resting = True
+        self._router.later(self._go_on)
         self.messages_in += 1
         try:
             request = requests.read(data)
@@ -69,21 +77,21 @@ class Management(Address):
             origin.link.context.settle(origin, outcome)
         return True
 
+    def _go_on(self) -> None:
+        self._resting = False
+        self.pump()
+
     def _answer(self, request: Request) -> None:
         address = self._router.table.find(request.reply_to or "")
         if address is None or address is self or not address.reachable:
             return
-        reply = proton.Message(address=request.reply_to)
-        reply.correlation_id = request.correlation_id
-        body: Any = {}
         try:
-            code, text, body = 200, "OK", self._perform(request)
+            reply = _reply(request, 200, "OK", self._perform(request))
         except _Refusal as refusal:
-            code, text = refusal.code, str(refusal)
-        reply.body = body
-        properties: Any = {"statusCode": proton.int32(code), "statusDescription": text}
-        reply.properties = properties
-        address.forward(bytes(reply.encode()), None)
+            reply = _reply(request, refusal.code, str(refusal))
+        except Exception as error:  # what peers say of themselves may be no AMQP
+            reply = _reply(request, 500, f"{type(error).__name__}: {error}")
+        address.forward(reply, None)
 
     def _perform(self, request: Request) -> Row | list[str]:
         operation = request.asked.get("operation")
@@ -124,6 +132,15 @@ class Management(Address):
         if rows is None:
             raise _Refusal(400, f"No such entity type '{kind}'")
         return ({"type": PREFIXES[0] + name, **row} for row in rows(self._router))
+
+
+def _reply(request: Request, code: int, text: str, body: Any = None) -> bytes:
+    reply = proton.Message(address=request.reply_to)
+    reply.correlation_id = request.correlation_id
+    reply.body = {} if body is None else body
+    properties: Any = {"statusCode": proton.int32(code), "statusDescription": text}
+    reply.properties = properties
+    return bytes(reply.encode())
 
 
 class _Refusal(Exception):

@@ -74,6 +74,7 @@ class Router:
         self._listeners: dict[int, Listener] = {}
         self._resume_accepting: float | None = None
         self._next_tick = 0.0
+        self._later: list[Callable[[], None]] = []
         try:
             for item in config.listeners:
                 for sock in _listen(item.host, item.port):
@@ -127,12 +128,20 @@ class Router:
         self._poll.unregister(connection.fileno())
         del self.connections[connection.fileno()]
 
+    def later(self, action: Callable[[], None]) -> None:
+        """Have something done in the next turn, when other peers have been served."""
+        self._later.append(action)
+
     # -- the loop ------------------------------------------------------
 
     def _turn(self, until: float) -> None:
         """Do what there is to do, and wait for it until a monotonic time."""
-        until = min(until, self._next_tick)
+        later, self._later = self._later, []
+        until = 0.0 if later else min(until, self._next_tick)
         self._step(max(0.0, until - time.monotonic()))
+        for action in later:
+            action()
+        self._flush()
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + TICK
