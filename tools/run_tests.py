@@ -160,6 +160,12 @@ STAGES = {
             f"--ignore={OSLO_SUITE}",
         ),
     ),
+    "fuzz": Stage(
+        "whatever strangers send, and damaged data",
+        pytest(*AT_A_TIME, "tests/fuzz"),
+        limit=600,
+        beside=True,
+    ),
     "interop": Stage(
         "the retired driver, other clients, oslo.messaging's own suite",
         pytest("tests/interop", OSLO_SUITE),
