@@ -159,8 +159,9 @@ def _forged(target: Target) -> Iterator[list[bytes]]:
 
 
 def _bodies(target: Target) -> Iterator[list[bytes]]:
-    for number in range(500):
-        for body in (b"\x1b[2J\r\n", b'{"request": ' * 5000, b"[" * 50_000):
+    deep = [b'{"request": ' * 5000, b"[" * 50_000]
+    for number in range(1000):
+        for body in [b"\x1b[2J\r\n", *(deep if number < 50 else [])]:
             yield [wire.request(wire.CAST, number, target.address, body)]
 
 
