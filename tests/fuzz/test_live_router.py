@@ -282,6 +282,11 @@ def _forged_replies(router: Router) -> None:
 
 ATTACKS = [
     Attack(
+        "properties with millions of members",
+        _relayed(amqp.PROPERTIES + _MILLIONS),
+        memory=64 * MEGABYTE,
+    ),
+    Attack(
         "annotations with millions of members",
         _relayed(amqp.ANNOTATIONS + _MILLIONS),
         memory=64 * MEGABYTE,
@@ -289,8 +294,12 @@ ATTACKS = [
     Attack("a message without end", _message_without_end, memory=192 * MEGABYTE),
     Attack("aborted messages", _aborted_messages),
     *(Attack(name, _everywhere(value)) for name, value in amqp.VALUES.items()),
+    Attack("arrays that lie, again and again", _again_and_again),
     Attack("unfinished handshakes", _unfinished_handshakes, memory=96 * MEGABYTE),
     Attack("half-closed connections", _half_closed, memory=96 * MEGABYTE),
+    Attack("garbage", _garbage),
+    Attack("hanging up", _hang_up),
+    Attack("long names", _long_names),
     Attack("empty frames", _empty_frames),
     Attack("many sessions", _many_sessions),
     Attack("many links", _many_links),
@@ -298,6 +307,7 @@ ATTACKS = [
     Attack("sessions to and fro", _sessions_to_and_fro),
     Attack("questions without end", _questions),
     Attack("forbidden operations", _forbidden_operations),
+    Attack("names for others to read", _names_for_others_to_read),
     Attack("forged replies", _forged_replies),
 ]
 

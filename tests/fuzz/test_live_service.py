@@ -18,7 +18,7 @@ from tests.functional.routers import Router
 from tests.fuzz import amqp
 from tests.fuzz.amqp import EMPTY, NULL, listed, string
 from tests.fuzz.application import Application
-from tests.fuzz.siege import Attack, Besieged, withstand
+from tests.fuzz.siege import MEGABYTE, Attack, Besieged, withstand
 
 TOPIC = "besieged"
 ADDRESS = f"openstack.org/om/rpc/anycast/openstack/{TOPIC}"
@@ -99,10 +99,21 @@ _BODIES = [
 
 ATTACKS = [
     Attack(
+        "bodies with millions of members",
+        _sent(amqp.VALUE + _MILLIONS, amqp.PROPERTIES + EMPTY + amqp.VALUE + _MILLIONS),
+        memory=64 * MEGABYTE,
+    ),
+    Attack(
+        "annotations with millions of members",
+        _sent(amqp.ANNOTATIONS + _MILLIONS),
+        memory=64 * MEGABYTE,
+    ),
+    Attack(
         "values where others belong",
         _sent(*(m for value in amqp.VALUES.values() for m in _everywhere(value))),
     ),
     Attack("bodies that are no requests", _sent(*map(_request, _BODIES))),
+    Attack("the same over and over", _sent(*[_request("{}")] * 1000)),
     Attack(
         "calls whose answers nobody takes",
         _sent(

@@ -214,6 +214,7 @@ def _claimed_names(target: Target) -> None:
 CONNECTIONS = [Attack("garbage", _garbage), Attack("silence", _silence)]
 MESSAGES = [
     Attack("forged frames", _sends(_forged)),
+    Attack("bodies that are no requests", _sends(_bodies)),
 ]
 ATTACKS = {
     "open_server": [*CONNECTIONS, *MESSAGES],
@@ -226,6 +227,7 @@ ATTACKS = {
     "proxy": [
         *CONNECTIONS,
         MESSAGES[0],
+        Attack("topics that are made up", _sends(_topics), memory=32 * MEGABYTE),
     ],
 }
 
