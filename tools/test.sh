@@ -5,7 +5,7 @@
 #
 # test.sh [-x] [STAGE...] [-- ARGUMENT...]
 #
-# Stages: lint docs unit devstack functional interop real coverage; by default
+# Stages: lint docs unit devstack functional fuzz interop real coverage; by default
 # all.
 # -x stops after a stage that fails. What follows -- goes to pytest:
 # test.sh unit -- -k urls
