@@ -86,6 +86,23 @@ def locked_server(
 
 
 @pytest.fixture(scope="module")
+def encrypted_server(
+    tmp_path_factory: pytest.TempPathFactory, directory: Path
+) -> Iterator[Target]:
+    """Beyond the loopback interface, with keys that follow from Redis' password."""
+    users = ["user default on nopass ~* +@all", "user service on >s3cret ~* +@all"]
+    own = Redis(tmp_path_factory.mktemp("redis"), *users).start()
+    try:
+        options = {"rpc_zmq_bind_address": "0.0.0.0", "rpc_zmq_host": "0.0.0.0"}
+        url = own.url("", "service", "s3cret", **options)
+        with _server(own, url, directory) as target:
+            assert target.key
+            yield target
+    finally:
+        own.stop()
+
+
+@pytest.fixture(scope="module")
 def proxy(redis: Redis, directory: Path) -> Iterator[Target]:
     """A proxy, and a neighbour that calls a server of its own by way of it."""
     made = Proxy(redis.url(), directory / "proxy.log").start()
@@ -216,14 +233,15 @@ MESSAGES = [
     Attack("forged frames", _sends(_forged)),
     Attack("bodies that are no requests", _sends(_bodies)),
 ]
+FOR_KEYS = [
+    Attack("a message without end", _message_without_end),
+    Attack("an encrypted one without end", _message_without_end_encrypted),
+    Attack("claimed names", _claimed_names),
+]
 ATTACKS = {
     "open_server": [*CONNECTIONS, *MESSAGES],
-    "locked_server": [
-        *CONNECTIONS,
-        Attack("a message without end", _message_without_end),
-        Attack("an encrypted one without end", _message_without_end_encrypted),
-        Attack("claimed names", _claimed_names),
-    ],
+    "locked_server": [*CONNECTIONS, *FOR_KEYS],
+    "encrypted_server": FOR_KEYS,
     "proxy": [
         *CONNECTIONS,
         MESSAGES[0],
