@@ -322,7 +322,7 @@ class Routes:
                     self._patience.found(route)
             needed = {
                 candidate.peer
-                for route in self._routes.values()
+                for route in list(self._routes.values())
                 for candidate in route.candidates
             }
             idle = [
