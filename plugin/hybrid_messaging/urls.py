@@ -13,6 +13,7 @@ commands, and without a configuration object.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib import parse as urlparse
@@ -107,7 +108,7 @@ def parse(url: str) -> TransportURL:
     parts = _URL.fullmatch(url)
     if parts is None:
         raise UrlError(
-            f"not a transport URL: {redact(url)!r}: "
+            f"not a transport URL: {_hidden(url)}: "
             "it has the form scheme://user:password@host:port/vhost"
         )
     hosts = tuple(_host(item, url) for item in parts["netloc"].split(",") if item)
@@ -133,40 +134,140 @@ def _host(netloc: str, url: str) -> Host:
     if match is None or not set("[]").isdisjoint(credentials):
         # what should be the address may be a piece of a password
         raise UrlError(
-            f"not a transport URL: {redact(url)}: it lacks a host and a port; other "
+            f"not a transport URL: {_hidden(url)}: it lacks a host and a port; other "
             "characters than letters and digits in a user name or password are "
             "percent-encoded"
         )
     port = int(match["port"]) if match["port"] else None
     if port is not None and port > 65535:
-        raise UrlError(f"not a transport URL: {redact(url)}: no such port: {port}")
+        raise UrlError(
+            f"not a transport URL: {_hidden(url)}: a host has a port that does not "
+            "exist"
+        )
     return Host(match["ipv6"] or match["name"], port, username, password)
+
+
+def shown(url: str) -> str:
+    """A value that should be a transport URL, for people and logs.
+
+    Of one that is none, nobody can tell where its password begins and ends. One that
+    is may have a password where it does not belong.
+    """
+    try:
+        parse(url)
+    except UrlError:
+        return _hidden(url)
+    # in a text, blanks would end it
+    url = _BLANK.sub(lambda blank: urlparse.quote(blank[0]), url)
+    parts = _URL.fullmatch(url)
+    assert parts is not None
+    if "@" in url[parts.end("netloc") :]:
+        return f"{parts['scheme']}://{_redact_body(url[parts.start('netloc') :])}"
+    path, query = parts["path"], parts["query"]
+    if not _DIVIDERS.isdisjoint(urlparse.unquote(path)):
+        path = f"/{HIDDEN}"
+    if query is not None:
+        pairs = (
+            item if "=" in item and "@" not in urlparse.unquote(item) else HIDDEN
+            for item in query.split("&")
+        )
+        path += _hide_options(f"?{'&'.join(pairs)}")
+    return f"{parts['scheme']}://{_redact_body(parts['netloc'])}{path}"
+
+
+def _hidden(text: str) -> str:
+    """What is left to show of a value that is no URL: its scheme, or a single word."""
+    if _WORD.fullmatch(text):
+        return text
+    scheme = _SCHEME.match(text)
+    return (scheme[0] if scheme else "") + HIDDEN
 
 
 def redact(text: str) -> str:
     """Hide the password of every URL in a text.
 
-    Meant for logs, errors and differences between files: URLs whose passwords
-    are not percent-encoded as they should be are hidden too, rather too much
-    than too little.
+    Meant for logs, errors and differences between files: URLs that are mistyped, or
+    whose passwords are not percent-encoded as they should be, are hidden too, rather
+    too much than too little. For a value that should be a URL there is `shown`.
     """
-    text = _AUTHORITY.sub(_hide_authority, text)
+    return _hide_options(_BLACK.sub(_redact_word, text))
+
+
+def _hide_options(text: str) -> str:
     return _SECRET_OPTION.sub(rf"\g<1>{HIDDEN}", text)
 
 
-def _hide_authority(match: re.Match[str]) -> str:
-    authority, rest = match["authority"], match["rest"]
-    if ":" in authority and "@" in rest:
+def _redact_word(match: re.Match[str]) -> str:
+    """Hide the passwords in what stands between two blanks."""
+    first, *bodies = match[0].split("://")
+    # after a colon, what looks like a scheme may be within a password
+    if not bodies or ":" in first:
+        return _redact_mistyped(match[0])
+    found = [first]
+    body = ""
+    for index, part in enumerate(bodies):
+        body += part
+        # it ends with the scheme of the next URL, unless this is within a password
+        end = len(body.rstrip(_SCHEME_CHARACTERS))
+        if index == len(bodies) - 1:
+            found.append(_redact_body(body))
+        elif body[:end].endswith(":"):
+            body += "://"
+        else:
+            found.append(_redact_body(body[:end]) + body[end:])
+            body = ""
+    return "://".join(found)
+
+
+def _redact_body(body: str) -> str:
+    """Hide the passwords in what follows the `://` of a URL."""
+    authority = _AUTHORITY.match(body)
+    assert authority is not None
+    rest = body[authority.end() :]
+    if "@" in rest:
         # a raw / ? or # inside a password cuts the authority short
-        return (
-            match["scheme"]
-            + authority.partition(":")[0]
-            + f":{HIDDEN}@"
-            + rest.rpartition("@")[2]
-        )
-    if "@" in authority:
-        return match["scheme"] + _PASSWORD.sub(rf"\1:{HIDDEN}@", authority) + rest
-    return match[0]
+        before, _, after = body.rpartition("@")
+        name, colon, _ = before.partition(":")
+        return f"{name if colon else ''}{colon}{HIDDEN}@{_redact_body(after)}"
+    hosts: list[str] = []
+    user: str | None = None  # of a password whose end is in a later piece
+    secret = False
+    pieces = authority[0].split(",")
+    last = max((i for i, piece in enumerate(pieces) if "@" in piece), default=-1)
+    for index, piece in enumerate(pieces):
+        before, at, host = piece.rpartition("@")
+        name, colon, _ = before.partition(":")
+        if user is not None:
+            name, colon = user, ":"
+        elif not at and index < last and ":" in piece and not _IPV6.fullmatch(piece):
+            # a comma may be part of a password
+            user = piece.partition(":")[0]
+        # behind a colon, what looks like a user may be the rest of a password
+        secret = secret or ":" in before or user is not None
+        if at:
+            hidden = f"{name if colon else ''}{colon}{HIDDEN}" if secret else before
+            hosts.append(f"{hidden}@{_redact_host(host)}")
+            user = None
+        elif user is None:
+            hosts.append(_redact_host(host))
+        secret = secret or ":" in piece
+    return ",".join(hosts) + rest
+
+
+def _redact_host(host: str) -> str:
+    """Hide what stands where the port of a host should be."""
+    name, colon, port = host.partition(":")
+    if not colon or _IPV6.fullmatch(host) or _PORT.fullmatch(port):
+        return host
+    return f"{name}:{HIDDEN}"
+
+
+def _redact_mistyped(word: str) -> str:
+    """Hide what follows a colon, in a word that has an @ after it."""
+    name, _, secret = word.partition(":")
+    if "@" not in secret:
+        return word
+    return f"{name}:{HIDDEN}"
 
 
 # options that drivers have in their groups, and take from a URL as well
@@ -183,14 +284,18 @@ _URL = re.compile(
     r"(?:\?(?P<query>[^#]*))?(?:\#.*)?"
 )
 _ADDRESS = re.compile(
-    r"(?: \[(?P<ipv6>[^\]]+)\] | (?P<name>[^:\[\]@/]*) ) (?: :(?P<port>[0-9]*) )?",
+    r"(?: \[(?P<ipv6>[^\]]+)\] | (?P<name>[^:\[\]@/]*) ) (?: :(?P<port>[0-9]{0,5}) )?",
     re.VERBOSE,
 )
-# the rest runs to the next white space, but not into another URL
-_AUTHORITY = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)"
-    r"(?P<authority>[^\s/?#]*)"
-    r"(?P<rest>(?:(?![A-Za-z][A-Za-z0-9+.-]*://)\S)*)"
-)
-_PASSWORD = re.compile(r"((?:^|(?<=,))[^:@,]*):.*?@(?=[^@,]*(?:,|$))")
+_AUTHORITY = re.compile(r"[^/?#]*")
+# as they stand in a text, with what ends a sentence or a quotation behind them
+_PORT = re.compile(r"[0-9]{0,5}[\"'`)\]}>;.:…]*")
+_IPV6 = re.compile(r"\[[0-9A-Fa-f:.%]*\](:[0-9]{0,5})?[\"'`)\]}>;.:…]*")
+_BLACK = re.compile(r"\S+")
+# of user, password and host
+_DIVIDERS = frozenset(":@")
+_BLANK = re.compile(r"\s")
+_WORD = re.compile(r"[A-Za-z0-9._-]*")
+_SCHEME_CHARACTERS = string.ascii_letters + string.digits + "+.-"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=/)")
 _SECRET_OPTION = re.compile(r"([?&][A-Za-z0-9_.-]*(?:password|secret)=)[^&\s\"']+")

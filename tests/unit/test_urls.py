@@ -92,7 +92,7 @@ def test_parsed_as_oslo_messaging_parses(url: str) -> None:
         ("rabbit://u:hid[den@h", "percent-encoded"),
         ("rabbit://u:hid/den@h:1/", "percent-encoded"),
         ("rabbit://u:hidden@h:port/", "percent-encoded"),
-        ("rabbit://u:hidden@h:70000/", "no such port"),
+        ("rabbit://u:hidden@h:70000/", "port that does not exist"),
     ],
 )
 def test_no_transport_url(url: str, reason: str) -> None:

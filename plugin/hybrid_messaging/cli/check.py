@@ -196,7 +196,7 @@ def _text(route: Route | None) -> str:
     durable = ", durable" if route.durable and route.role == "notifications" else ""
     encryption = f"\n{route.encryption}" if route.encryption else ""
     return (
-        f"{urls.redact(route.text)}\n{route.engine}, {route.delivery}{durable}"
+        f"{urls.shown(route.text)}\n{route.engine}, {route.delivery}{durable}"
         f"{encryption}"
     )
 
@@ -205,7 +205,7 @@ def _fields(route: Route | None) -> dict[str, Any] | None:
     if route is None:
         return None
     return {
-        "url": urls.redact(route.text),
+        "url": urls.shown(route.text),
         "engine": route.engine,
         "delivery": route.delivery,
         "durable": route.durable,

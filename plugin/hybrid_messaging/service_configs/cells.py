@@ -76,7 +76,8 @@ def read_mappings(connection: str) -> list[Mapping]:
         finally:
             engine.dispose()
     except (ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
-        reason = str(error).partition("\n")[0]
+        # it may repeat the URL, also one that is mistyped
+        reason = str(error).replace(connection, urls.HIDDEN).partition("\n")[0]
         raise DatabaseUnread(urls.redact(reason)) from error
     return [row for row in rows if row.uuid != _CELL0]
 
@@ -105,7 +106,7 @@ def outdated(files: Sequence[NovaFile]) -> list[Outdated]:
                 command = update_command(
                     main.path, file.path, mapping.uuid, _database_option(mapping, file)
                 )
-                found.append(Outdated(mapping.name, urls.redact(current), command))
+                found.append(Outdated(mapping.name, urls.shown(current), command))
     return found
 
 
@@ -127,7 +128,7 @@ def _database_option(mapping: Mapping, file: NovaFile) -> str:
     connection = mapping.database_connection
     if connection == file.database:
         return ""
-    if urls.redact(connection) != connection:
+    if urls.shown(connection) != connection:
         connection = "as shown by `nova-manage cell_v2 list_cells --verbose`"
     return f"--database_connection {shlex.quote(connection)}"
 

@@ -314,5 +314,5 @@ def _usable(
         # in names and passwords it is percent-encoded by now
         reason = "a host has no $ in its name"
     if reason:
-        raise TransportError(f"{urls.redact(text)} for {purpose}: {reason}")
+        raise TransportError(f"{urls.shown(text)} for {purpose}: {reason}")
     return url
