@@ -9,12 +9,29 @@ import errno
 import fcntl
 import json
 import os
+import re
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from hybrid_messaging import json_files, modes, urls
+from hybrid_messaging.json_files import (
+    Damage,
+    Shape,
+    items,
+    mapping,
+    maybe,
+    number,
+    one_of,
+    record,
+    scalar,
+    text,
+    whole,
+)
 
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
@@ -25,6 +42,8 @@ FILES = (STATE_FILE, LOCK_FILE)
 NOT_STARTED = 0
 
 _FORMAT = 1
+# a hundred times what the largest deployment writes
+_LARGEST = 1 << 20
 _LOCK_POLL = 0.1
 
 
@@ -85,45 +104,152 @@ def default_state_dir() -> Path:
 def load(state_dir: Path) -> State | None:
     """Read what runs in a state directory.
 
+    Names in the file lead to directories that are removed and to processes that are
+    ended: it is believed only if it is ours, and nothing in it leads elsewhere.
+
     :returns: None if nothing has been started there
     :raises StateError: if the file cannot be read or is no state of ours
     """
     path = state_dir / STATE_FILE
+    refuse_foreign(state_dir)
     try:
-        text = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise StateError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        data = json.loads(text)
-        if data["format"] != _FORMAT:
+        data = json_files.read(path, _LARGEST, private=True)
+        if isinstance(data, dict) and data.get("format") != _FORMAT:
+            json_files.inside("format", whole(), data.get("format"))
             raise StateError(
                 f"{path} was written by another release of hybrid-messaging "
                 f"(format {data['format']}, this one reads {_FORMAT}): "
                 "run its `down` with the release that wrote it"
             )
-        engines = tuple(
-            Engine(**{**item, "roles": tuple(item["roles"])})
-            for item in data["engines"]
+        _shape()(data)
+        found = State(
+            data["mode"],
+            data["rpc_url"],
+            data["notify_url"],
+            tuple(
+                Engine(**{**item, "roles": tuple(item["roles"])})
+                for item in data["engines"]
+            ),
         )
-        return State(data["mode"], data["rpc_url"], data["notify_url"], engines)
-    except (ValueError, KeyError, TypeError) as error:
+        names = [engine.name for engine in found.engines]
+        if len(set(names)) < len(names):
+            raise Damage("have a name twice", "engines")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StateError(f"cannot read {path}: {error.strerror}") from error
+    except Damage as damage:
         raise StateError(
-            f"{path} is damaged ({type(error).__name__}): end the engines that may "
-            f"still run (their pids are in {state_dir}/*/pid), then remove {state_dir}"
-        ) from error
+            f"{path} is damaged ({damage}): end the engines that may still run (their "
+            f"pids are in {state_dir}/*/pid), then remove {state_dir}"
+        ) from damage
+    for name in names:
+        refuse_foreign(state_dir / name, inside=True)
+    return found
+
+
+def refuse_foreign(directory: Path, inside: bool = False) -> None:
+    """Make sure that a directory is ours; one that is not there is nobody's.
+
+    :param inside: it is in a state directory, where nothing leads elsewhere
+    :raises StateError: it belongs to another user, or is a symbolic link inside
+    """
+    try:
+        status = directory.lstat() if inside else directory.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise StateError(f"cannot read {directory}: {error.strerror}") from error
+    if stat.S_ISLNK(status.st_mode):
+        raise StateError(
+            f"{directory} is a symbolic link, which `up` does not make: look where it "
+            "leads, and remove it"
+        )
+    if status.st_uid != os.geteuid():
+        raise StateError(
+            f"{directory} belongs to another user: run this as that user, or name a "
+            "directory of your own with --state-dir"
+        )
+
+
+def _url(value: Any) -> None:
+    """A transport URL."""
+    text()(value)
+    try:
+        urls.parse(value)
+    except urls.UrlError:
+        raise Damage("is no transport URL") from None
+
+
+_PORT = whole(1, 65535)
+_PASSWORD = {"username": maybe(text()), "password": maybe(text())}
+_LOGIN = {"username": text(), "password": text()}
+#: What the modules of engines keep in `Engine.details`, by kind.
+_DETAILS: dict[str, dict[str, Shape]] = {
+    "broker": _LOGIN,
+    "kafka": {
+        **_LOGIN,
+        "kafka": maybe(text()),
+        "version": text(),
+        "ports": record({"controller": _PORT}),
+        "cluster": text(),
+    },
+    "rabbitmq": {
+        **_LOGIN,
+        "ports": record({"management": _PORT, "distribution": _PORT, "epmd": _PORT}),
+        "cookie": text(),
+        "node": text(),
+    },
+    "redis": _LOGIN,
+    "router": {**_PASSWORD, "router": text(), "id": text()},
+}
+#: Engines have directories of these names in the state directory.
+_NAME = text(re.compile(r"[a-z][a-z0-9-]{0,62}\Z"), "name of an engine")
+_ENGINE = {
+    "name": _NAME,
+    "kind": one_of(_DETAILS, "kind of engine"),
+    "roles": items(one_of(("rpc", "notify"), "role")),
+    "host": text(),
+    "port": _PORT,
+    "url": _url,
+    # as large as Linux gives them (PID_MAX_LIMIT)
+    "pid": whole(NOT_STARTED, 1 << 22),
+    "started": number(0, 1e11),
+    "log": text(),
+    "details": mapping(lambda value: None),  # `_engine` looks at it
+    "ca_file": maybe(text()),
+}
+
+
+def _engine(value: Any) -> None:
+    record(_ENGINE)(value)
+    details = record(_DETAILS[value["kind"]], others=scalar)
+    json_files.inside("details", details, value["details"])
+
+
+def _shape() -> Shape:
+    return record(
+        {
+            "format": whole(),
+            "mode": one_of(modes.load(), "mode"),
+            "rpc_url": _url,
+            "notify_url": _url,
+            "engines": items(_engine),
+        }
+    )
 
 
 def save(state_dir: Path, state: State) -> None:
     """Write the state, whole or not at all, readable by its owner only.
 
-    :raises StateError: if it cannot be written; what was there before stays
+    :raises StateError: if it cannot be written, or could not be read again; what
+        was there before stays
     """
-    data = {"format": _FORMAT, **dataclasses.asdict(state)}
+    data = json.loads(json.dumps({"format": _FORMAT, **dataclasses.asdict(state)}))
     path = state_dir / STATE_FILE
     temporary = None
     try:
+        _shape()(data)
         # mkstemp creates with mode 0600
         handle, temporary = tempfile.mkstemp(prefix=f".{STATE_FILE}.", dir=state_dir)
         with os.fdopen(handle, "w") as file:
@@ -136,6 +262,8 @@ def save(state_dir: Path, state: State) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise StateError(f"cannot write {path}: {error.strerror}") from error
+    except Damage as damage:
+        raise StateError(f"cannot write {path}: {damage}") from damage
 
 
 def forget(state_dir: Path) -> None:
@@ -156,11 +284,7 @@ def prepare(state_dir: Path) -> None:
     """
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if state_dir.stat().st_uid != os.geteuid():
-            raise StateError(
-                f"{state_dir} belongs to another user: name one of your own "
-                "with --state-dir"
-            )
+        refuse_foreign(state_dir)
         names = {item.name for item in state_dir.iterdir()}
         if names and names.isdisjoint(FILES):
             raise StateError(
@@ -191,7 +315,12 @@ def lock(
         try:
             # a former holder may just have removed it
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            refuse_foreign(state_dir)
+            handle = os.open(
+                path,
+                os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
+                0o600,
+            )
         except OSError as error:
             raise StateError(f"cannot lock {path}: {error.strerror}") from error
         try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import jinja2
 import psutil
 import pytest
+from tests.functional.waiting import until
 
 from hybrid_messaging import engines, modes, state
 from hybrid_messaging.engines import (
@@ -168,6 +170,45 @@ def test_a_process_whose_pid_nobody_has_noted_is_found(tmp_path: Path) -> None:
     finally:
         processes.stop([(process, 10)])
     assert processes.find(state.NOT_STARTED, tmp_path) is None
+
+
+def test_only_what_we_have_started_is_found(tmp_path: Path) -> None:
+    """Whatever pid somebody has written down."""
+    place = os.path.realpath(tmp_path)
+    for mark, session in (
+        ({processes.MARK: "/"}, True),
+        ({}, True),
+        ({processes.MARK: place}, False),
+    ):
+        with subprocess.Popen(
+            sleeper(),
+            cwd=tmp_path,
+            env={"LC_ALL": "C", **mark},
+            start_new_session=session,
+        ) as stranger:
+            try:
+                until(psutil.Process(stranger.pid).environ, "it has an environment")
+                assert processes.find(stranger.pid, tmp_path) is None
+                assert processes.find(state.NOT_STARTED, tmp_path) is None
+            finally:
+                stranger.kill()
+    for pid in (-1, -os.getpid(), 1, 1 << 22, 1 << 40):
+        assert processes.find(pid, tmp_path) is None
+
+
+def test_a_process_of_another_user_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, owner = spawn(sleeper(), tmp_path), os.geteuid()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "geteuid", lambda: owner + 1)
+            assert processes.find(process.pid, tmp_path) is None
+            assert processes.find(state.NOT_STARTED, tmp_path) is None
+            processes.stop_descendants(tmp_path)
+        assert processes.find(process.pid, tmp_path) == process
+    finally:
+        processes.stop([(process, 10)])
 
 
 def test_a_process_that_nobody_waited_for_has_ended(tmp_path: Path) -> None:
@@ -540,3 +581,17 @@ def test_nothing_is_left_of_a_deployment_that_cannot_start(
     with pytest.raises(EngineError, match=f"cannot start {program}"):
         deployment.up(state_dir, modes.get("qpid-hybrid"), given, options, print)
     assert not state_dir.exists()
+
+
+@pytest.mark.parametrize("name", ["router", "tls"])
+def test_nothing_is_written_where_a_link_leads(tmp_path: Path, name: str) -> None:
+    state_dir, elsewhere = tmp_path / "state", tmp_path / "elsewhere"
+    for directory in (state_dir, elsewhere):
+        directory.mkdir()
+    (state_dir / state.LOCK_FILE).touch()
+    (state_dir / name).symlink_to(elsewhere)
+    given = {"notify": "rabbit://127.0.0.1:1/"}
+    options = Options(router="embedded", tls=True)
+    with pytest.raises(state.StateError, match=rf"{name} is a symbolic link"):
+        deployment.up(state_dir, modes.get("qpid-hybrid"), given, options, print)
+    assert not any(elsewhere.iterdir())

@@ -22,6 +22,7 @@ LICENCE = "SPDX-License-Identifier: Apache-2.0"
 
 #: What those need that send messages over a deployment's transports.
 MAY_SEND = {
+    "json_files",
     "modes",
     "state",
     "urls",
@@ -39,7 +40,8 @@ LISTING = {"drivers", "drivers/amqp", "drivers/zmq", "protocol", "router"}
 MAY_IMPORT = {
     "urls": set(),
     "modes": set(),
-    "state": set(),
+    "json_files": set(),
+    "state": {"json_files", "modes", "urls"},
     "log_safety": set(),
     "tls": set(),
     "protocol": {"tls"},

@@ -319,7 +319,10 @@ class TestConnect:
     ) -> None:
         answers["127.0.0.1"] = "error unreachable"
         url = "amqp://127.0.0.1:1/"
-        engine = state.Engine("r", "router", ("rpc",), "127.0.0.1", 1, url, 1, 0.0, "")
+        engine = state.Engine(
+            *("r", "router", ("rpc",), "127.0.0.1", 1, url, 1, 0.0, ""),
+            details={"router": "r", "id": "r", "username": None, "password": None},
+        )
         state.save(tmp_path, state.State("external", url, BROKER, (engine,)))
         with pytest.raises(Failure) as caught:
             connect.rpc(self.context(tmp_path, url))

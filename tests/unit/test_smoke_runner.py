@@ -81,9 +81,13 @@ def test_the_kind_of_transport_knows_better_than_the_table(tmp_path: Path) -> No
     assert "openstack.org/om/rpc/multicast" in result.look_at
 
 
+ROUTER = {"router": "embedded", "id": "r", "username": None, "password": None}
+
+
 def test_the_log_of_our_own_engine_is_named(tmp_path: Path) -> None:
     engine = state.Engine(
-        "router", "router", ("rpc",), "127.0.0.1", 1, RPC, 1, 0.0, "/the/log"
+        *("router", "router", ("rpc",), "127.0.0.1", 1, RPC, 1, 0.0, "/the/log"),
+        details=ROUTER,
     )
     state.save(tmp_path, state.State("qpid-hybrid", RPC, NOTIFY, (engine,)))
     result = only(tmp_path, Check("one", wrong, "rpc"))

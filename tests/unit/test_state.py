@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_messaging import state
+from hybrid_messaging import modes, state
 
 ENGINE = state.Engine(
     name="rabbitmq",
@@ -24,7 +24,13 @@ ENGINE = state.Engine(
     pid=42,
     started=1.5,
     log="/somewhere/rabbitmq.log",
-    details={"ports": {"epmd": 1}},
+    details={
+        "ports": {"management": 1, "distribution": 2, "epmd": 3},
+        "username": "hybrid",
+        "password": "secret",
+        "cookie": "c",
+        "node": "rabbitmq@localhost",
+    },
 )
 STATE = state.State("qpid-hybrid", "amqp://127.0.0.1:1/", ENGINE.url, (ENGINE,))
 
@@ -112,6 +118,78 @@ def test_binary_rubbish_is_damage_too(state_dir: Path) -> None:
         state.load(state_dir)
 
 
+def changed(**values: object) -> str:
+    engine = {**dataclasses.asdict(ENGINE), **values}
+    return json.dumps({"format": 1, **dataclasses.asdict(STATE), "engines": [engine]})
+
+
+@pytest.mark.parametrize(
+    ("content", "damage"),
+    [
+        (changed(name="../../precious"), r"engines\[0\]\.name is no name of an engine"),
+        (changed(name="router\n"), r"engines\[0\]\.name has control characters"),
+        (changed(kind="ports"), r"engines\[0\]\.kind is no kind of engine"),
+        (changed(port="1"), r"engines\[0\]\.port is no whole number"),
+        (changed(pid=-1), r"engines\[0\]\.pid is out of range"),
+        (changed(pid=True), r"engines\[0\]\.pid is no number"),
+        (changed(details=[]), r"engines\[0\]\.details is no object"),
+        (changed(details={}), r"engines\[0\]\.details\.username is missing"),
+        (changed(url="a:secret@h"), r"engines\[0\]\.url is no transport URL"),
+        (changed(started=1e300), r"engines\[0\]\.started is out of range"),
+        ("[" * 200_000, "it is no JSON"),
+        (" " * (1 << 21), "it is larger than 1 MB"),
+        (json.dumps({"format": "\x1b[31m"}), "format is no whole number"),
+        (changed().replace("qpid-hybrid", "no-such-mode"), "mode is no mode"),
+    ],
+)
+def test_damage_is_named_with_its_place(
+    state_dir: Path, content: str, damage: str
+) -> None:
+    (state_dir / state.STATE_FILE).write_text(content)
+    with pytest.raises(state.StateError, match=rf"state\.json is damaged \({damage}"):
+        state.load(state_dir)
+
+
+def test_two_engines_of_one_name(state_dir: Path) -> None:
+    both = dataclasses.replace(STATE, engines=(ENGINE, ENGINE))
+    state.save(state_dir, both)
+    with pytest.raises(state.StateError, match="have a name twice"):
+        state.load(state_dir)
+
+
+def test_what_could_not_be_read_again_is_not_written(state_dir: Path) -> None:
+    state.save(state_dir, STATE)
+    odd = dataclasses.replace(STATE, engines=(dataclasses.replace(ENGINE, name="X"),))
+    with pytest.raises(state.StateError, match=r"cannot write .*name of an engine"):
+        state.save(state_dir, odd)
+    assert state.load(state_dir) == STATE
+
+
+def test_every_kind_of_the_mode_table_is_known() -> None:
+    kinds = {item.kind for mode in modes.load().values() for item in mode.engines}
+    assert kinds == set(state._DETAILS)
+
+
+def test_nothing_leads_out_of_a_state_directory(
+    state_dir: Path, tmp_path: Path
+) -> None:
+    state.save(state_dir, STATE)
+    (state_dir / ENGINE.name).symlink_to(tmp_path)
+    with pytest.raises(state.StateError, match=r"rabbitmq is a symbolic link"):
+        state.load(state_dir)
+    (state_dir / state.LOCK_FILE).symlink_to(tmp_path / "elsewhere")
+    with (
+        pytest.raises(state.StateError, match="cannot lock"),
+        state.lock(state_dir, 0),
+    ):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+    (state_dir / state.STATE_FILE).rename(tmp_path / "other")
+    (state_dir / state.STATE_FILE).symlink_to(tmp_path / "other")
+    with pytest.raises(state.StateError, match=r"damaged \(it is a symbolic link\)"):
+        state.load(state_dir)
+
+
 def test_another_format_is_named(state_dir: Path) -> None:
     (state_dir / state.STATE_FILE).write_text('{"format": 99}')
     with pytest.raises(state.StateError, match=r"another release.*format 99"):
@@ -120,7 +198,9 @@ def test_another_format_is_named(state_dir: Path) -> None:
 
 def test_a_file_that_cannot_be_read(state_dir: Path) -> None:
     (state_dir / state.STATE_FILE).mkdir()
-    with pytest.raises(state.StateError, match=r"cannot read .*directory"):
+    with pytest.raises(
+        state.StateError, match=r"state\.json is damaged \(it is not a file\)"
+    ):
         state.load(state_dir)
 
 
@@ -157,8 +237,15 @@ def test_a_directory_of_somebody_else(
 ) -> None:
     owner = tmp_path.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    with pytest.raises(state.StateError, match="belongs to another user"):
-        state.prepare(tmp_path)
+    (tmp_path / state.STATE_FILE).touch()
+    for refused in (
+        state.prepare,
+        state.load,
+        lambda path: state.lock(path, 0).__enter__(),
+    ):
+        with pytest.raises(state.StateError, match="belongs to another user"):
+            refused(tmp_path)
+    assert not (tmp_path / state.LOCK_FILE).exists()
 
 
 def test_forget_leaves_what_is_not_ours(state_dir: Path) -> None:

@@ -296,6 +296,7 @@ def _prepare(
     options: Options,
 ) -> Launch:
     directory = state_dir / item.name
+    state.refuse_foreign(directory, inside=True)
     directory.mkdir(mode=0o700, exist_ok=True)
     return engines.get(item.kind).prepare(
         item.name, directory, free.take, former, options
@@ -309,6 +310,7 @@ def _with_certificates(
     wanted = _has_tls(former) if options.tls is None else options.tls
     if not wanted:
         return options
+    state.refuse_foreign(state_dir / _TLS, inside=True)
     made = certificates.ensure(state_dir / _TLS, [options.host])
     return replace(options, certificates=made)
 
@@ -369,7 +371,7 @@ def _wait(state_dir: Path, started: Iterable[state.Engine], progress: Progress) 
             module = engines.get(engine.kind)
             elapsed = time.monotonic() - begin
             if processes.find(engine.pid, state_dir / engine.name) is None:
-                raise _failure(engine, "ended while it started")
+                raise _failure(engine, "ended while it started", ended=True)
             if module.is_ready(engine):
                 module.set_up(engine)
                 waiting.remove(engine)
@@ -380,8 +382,8 @@ def _wait(state_dir: Path, started: Iterable[state.Engine], progress: Progress) 
             time.sleep(_READY_POLL)
 
 
-def _failure(engine: state.Engine, what: str) -> EngineError:
-    log = urls.redact(processes.tail(Path(engine.log)))
+def _failure(engine: state.Engine, what: str, ended: bool = False) -> EngineError:
+    log = urls.redact(processes.tail(Path(engine.log), ended=ended))
     return EngineError(f"{engine.name} {what}; the end of its log:\n{log}")
 
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from hybrid_messaging.engines import log_writer
 from hybrid_messaging.state import NOT_STARTED
 
 #: In the environment of an engine and all that it starts: its directory.
@@ -20,6 +22,12 @@ MARK = "HYBRID_MESSAGING_ENGINE"
 #: Seconds that the kernel may take to remove a killed process.
 _KILL_TIMEOUT = 10.0
 _POLL = 0.05
+#: Seconds that the last words of an engine may take into its log.
+_LOG_TIMEOUT = 10.0
+#: Bytes in which the last lines of a log are.
+_TAIL = 1 << 16
+#: Nobody but the owner reads what engines write.
+_PRIVATE = 0o077
 
 
 def spawn(
@@ -35,21 +43,22 @@ def spawn(
     :param log: takes its standard output and error
     :raises OSError: if it cannot be started
     """
-    with log.open("ab") as output:
+    marked = {MARK: os.path.realpath(directory)}
+    with _kept(log, marked) as output:
         started = subprocess.Popen(
             command,
-            env={
-                **(os.environ if environment is None else environment),
-                MARK: os.path.realpath(directory),
-            },
+            env={**(os.environ if environment is None else environment), **marked},
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=_PRIVATE,
         )
     try:
-        (directory / "pid").write_text(f"{started.pid}\n")
+        handle = log_writer.opened(directory / "pid", os.O_TRUNC)
+        with os.fdopen(handle, "w") as file:
+            file.write(f"{started.pid}\n")
     except OSError:
         started.kill()
         started.wait()
@@ -57,33 +66,80 @@ def spawn(
     return psutil.Process(started.pid)
 
 
+@contextlib.contextmanager
+def _kept(log: Path, marked: Mapping[str, str]) -> Iterator[int]:
+    """What a process prints to for its log to have a bounded size.
+
+    Another process writes the log, and ends when nobody can print any more. It works
+    elsewhere than the engine, so that `find` does not take it for one.
+
+    :param marked: what its environment has besides ours
+    """
+    source, output = os.pipe()
+    try:
+        target = log_writer.open_log(log)
+        try:
+            subprocess.Popen(
+                # without the packages of this environment, it starts in milliseconds
+                [sys.executable, "-I", "-S", log_writer.__file__, log],
+                env={**os.environ, **marked},
+                cwd="/",
+                stdin=source,
+                stdout=target,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            os.close(target)
+        yield output
+    finally:
+        os.close(source)
+        os.close(output)
+
+
 def find(pid: int, directory: Path) -> psutil.Process | None:
     """Return a process that `spawn` has started, if it still runs.
 
-    Pids are used again: ours is the one that works in `directory`. (Creation
-    times would move with the wall clock.)
+    Pids are used again, and anything may stand in a file. Ours is of our user, leads
+    a session, works in `directory` and has our mark. (Creation times would move with
+    the wall clock.)
 
-    :param pid: `state.NOT_STARTED` also finds the process of somebody who was
-        ended before they could tell its pid
+    :param pid: `state.NOT_STARTED` finds the process of somebody who was ended before
+        they could tell its pid, by its mark alone
     """
     if pid == NOT_STARTED:
-        return next(filter(None, (find(it, directory) for it in _leaders())), None)
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        ours = Path(process.cwd()) == Path(os.path.realpath(directory))
-    except psutil.Error:
+        candidates = _marked(directory)
+    elif pid > 0:
+        candidates = _existing(pid)
+    else:
         return None
-    return process if ours else None
+    return next((it for it in candidates if _is_ours(it, directory)), None)
 
 
-def _leaders() -> Iterator[int]:
-    """Yield the pids of the processes that lead a session of their own."""
-    for pid in psutil.pids():
-        with contextlib.suppress(OSError):
-            if os.getsid(pid) == pid:
-                yield pid
+def _existing(pid: int) -> Iterator[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        yield psutil.Process(pid)
+
+
+def _is_ours(process: psutil.Process, directory: Path) -> bool:
+    place = os.path.realpath(directory)
+    try:
+        environment = process.environ()
+        return (
+            process.status() != psutil.STATUS_ZOMBIE
+            and process.uids().real == process.uids().effective == os.geteuid()
+            and os.getsid(process.pid) == process.pid
+            and os.path.realpath(process.cwd()) == place
+            # Redis before 6.2 has its title there, and nothing else; at least nobody
+            # works at a terminal
+            and (
+                environment.get(MARK) == place
+                if environment
+                else process.terminal() is None
+            )
+        )
+    except (psutil.Error, OSError):
+        return False
 
 
 def stop(processes: Iterable[tuple[psutil.Process, float]]) -> None:
@@ -127,9 +183,12 @@ def stop_descendants(directory: Path) -> None:
 def _marked(directory: Path) -> Iterator[psutil.Process]:
     mark = os.path.realpath(directory)
     for process in psutil.process_iter():
-        # those of other users are none of ours
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == mark:
+            # those of other users are none of ours, whatever they say
+            if (
+                process.uids().real == os.geteuid()
+                and process.environ().get(MARK) == mark
+            ):
                 yield process
 
 
@@ -149,10 +208,17 @@ def _ends(process: psutil.Process, timeout: float) -> bool:
         return True
 
 
-def tail(log: Path, lines: int = 20) -> str:
-    """Return the end of a log."""
+def tail(log: Path, lines: int = 20, ended: bool = False) -> str:
+    """Return the end of a log.
+
+    :param ended: nobody prints any more, so that it can be waited for the last words
+    """
     try:
-        text = log.read_text(errors="replace")
+        with log.open("rb") as file:
+            if ended:
+                log_writer.await_end(file.fileno(), _LOG_TIMEOUT)
+            file.seek(-min(_TAIL, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            text = file.read().decode(errors="replace")
     except OSError:
         return ""
     return "\n".join(text.rstrip().splitlines()[-lines:])

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON files of our own: read within bounds, and compared with the shape they have.
+
+Anybody may have changed such a file, or a full disk. A shape is built from the
+functions of this module, as the file is from values; what does not fit is a
+`Damage` with its place. No message repeats what a file says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Callable, Container, Mapping
+from pathlib import Path
+from typing import Any
+
+Shape = Callable[[Any], None]
+"""Raises `Damage` for a value that does not have this shape."""
+
+_ANY = re.compile("")
+# what a terminal would obey, and what cannot be written as UTF-8
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SHOWN_KEY = 40
+
+
+class Damage(ValueError):
+    """A value is not what it should be.
+
+    :param problem: what is wrong with it, as ``is no number``
+    :param place: where it is, as ``engines[0].pid``; '' for the whole file
+    """
+
+    def __init__(self, problem: str, place: str = "") -> None:
+        super().__init__(f"{place or 'it'} {problem}")
+        self.problem = problem
+        self.place = place
+
+    def within(self, step: str) -> Damage:
+        """The same, seen from the collection that has the value at `step`."""
+        joint = "" if not self.place or self.place.startswith("[") else "."
+        return Damage(self.problem, f"{step}{joint}{self.place}")
+
+
+def read(path: Path, largest: int, private: bool = False) -> Any:
+    """Read a JSON file.
+
+    :param largest: bytes that it may have
+    :param private: it has to be ours, and no symbolic link
+    :raises Damage: it is no regular file, too large, not ours, or no JSON
+    :raises OSError: it cannot be read
+    """
+    # without O_NONBLOCK, opening a FIFO would wait for its writer
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    if private and path.is_symlink():
+        raise Damage("is a symbolic link")
+    handle = os.open(path, flags | (os.O_NOFOLLOW if private else 0))
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise Damage("is not a file")
+        if private and status.st_uid != os.geteuid():
+            raise Damage("belongs to another user")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(largest + 1)
+    finally:
+        os.close(handle)
+    if len(data) > largest:
+        raise Damage(f"is larger than {largest >> 20} MB")
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        line = f" from line {error.lineno} on" if hasattr(error, "lineno") else ""
+        raise Damage(f"is no JSON{line}") from error
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+# -- shapes --------------------------------------------------------------------
+
+
+def text(pattern: re.Pattern[str] = _ANY, wanted: str = "text") -> Shape:
+    """A string without control characters that matches a pattern from its start."""
+
+    def check(value: Any) -> None:
+        if not isinstance(value, str):
+            raise Damage(f"is no {wanted}")
+        if _CONTROL.search(value):
+            raise Damage("has control characters")
+        if not pattern.match(value):
+            raise Damage(f"is no {wanted}")
+
+    return check
+
+
+def words(value: Any) -> None:
+    """A string that can be written as UTF-8, of any number of lines."""
+    if not isinstance(value, str):
+        raise Damage("is no text")
+    if _SURROGATE.search(value):
+        raise Damage("has characters that do not exist")
+
+
+def one_of(known: Container[str], wanted: str) -> Shape:
+    """One of several strings."""
+
+    def check(value: Any) -> None:
+        if not isinstance(value, str) or value not in known:
+            raise Damage(f"is no {wanted}")
+
+    return check
+
+
+def number(lowest: float = -math.inf, highest: float = math.inf) -> Shape:
+    """A finite number."""
+
+    def check(value: Any) -> None:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise Damage("is no number")
+        # one with hundreds of digits is no float either
+        if not lowest <= value <= highest or abs(value) > _LARGEST_NUMBER:
+            raise Damage("is out of range")
+
+    return check
+
+
+def whole(lowest: int = 0, highest: int = 2**63) -> Shape:
+    """A whole number, by default one that counts something."""
+    within = number(lowest, highest)
+
+    def check(value: Any) -> None:
+        if not isinstance(value, int):
+            raise Damage("is no whole number")
+        within(value)
+
+    return check
+
+
+def flag(value: Any) -> None:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise Damage("is neither true nor false")
+
+
+def scalar(value: Any) -> None:
+    """Anything that holds no other values, for what we do not look at."""
+    if isinstance(value, dict | list):
+        raise Damage("is not known here")
+    if isinstance(value, str):
+        words(value)
+
+
+def either(*shapes: Shape) -> Shape:
+    """One of several shapes; what is wrong is what the last one says."""
+
+    def check(value: Any) -> None:
+        for shape in shapes[:-1]:
+            try:
+                return shape(value)
+            except Damage:
+                continue
+        return shapes[-1](value)
+
+    return check
+
+
+def maybe(shape: Shape) -> Shape:
+    """The same, or null."""
+
+    def check(value: Any) -> None:
+        if value is not None:
+            shape(value)
+
+    return check
+
+
+def items(shape: Shape) -> Shape:
+    """A list whose items have a shape."""
+
+    def check(value: Any) -> None:
+        if not isinstance(value, list):
+            raise Damage("is no list")
+        for index, item in enumerate(value):
+            inside(f"[{index}]", shape, item)
+
+    return check
+
+
+def row(*shapes: Shape) -> Shape:
+    """A list with as many items as shapes."""
+
+    def check(value: Any) -> None:
+        if not isinstance(value, list) or len(value) != len(shapes):
+            raise Damage(f"is no list of {len(shapes)}")
+        for index, (shape, item) in enumerate(zip(shapes, value, strict=True)):
+            inside(f"[{index}]", shape, item)
+
+    return check
+
+
+def mapping(shape: Shape, key: Shape | None = None) -> Shape:
+    """An object with any keys, whose values have a shape."""
+    key = key or words
+
+    def check(value: Any) -> None:
+        if not isinstance(value, dict):
+            raise Damage("is no object")
+        for name, item in value.items():
+            step = f"[{ascii(name)[:_SHOWN_KEY]}]"
+            inside(step, key, name)
+            inside(step, shape, item)
+
+    return check
+
+
+def record(
+    fields: Mapping[str, Shape],
+    optional: Mapping[str, Shape] | None = None,
+    others: Shape | None = None,
+) -> Shape:
+    """An object with certain keys.
+
+    :param optional: those that may be missing
+    :param others: what all other keys lead to; None: there are no others
+    """
+    known = {**fields, **(optional or {})}
+
+    def check(value: Any) -> None:
+        if not isinstance(value, dict):
+            raise Damage("is no object")
+        for name in fields:
+            if name not in value:
+                raise Damage("is missing", name)
+        for name, item in value.items():
+            shape = known.get(name, others)
+            step = name if name in known else f"[{ascii(name)[:_SHOWN_KEY]}]"
+            if shape is None:
+                raise Damage("is not known here", step)
+            inside(step, shape, item)
+
+    return check
+
+
+def inside(step: str, shape: Shape, value: Any) -> None:
+    """Look at what a collection has at `step`."""
+    try:
+        shape(value)
+    except Damage as damage:
+        raise damage.within(step) from None
+
+
+#: A double holds integers exactly until here; larger ones only come of damage.
+_LARGEST_NUMBER = 2.0**63
