@@ -260,7 +260,7 @@ def test_an_old_result_is_rendered_beside_itself(
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{", "cannot read"),
+        ("{", "damaged: it is no JSON"),
         ("[]", "no result"),
         (json.dumps({**WHOLE, "format": 99}), "another release"),
     ],
