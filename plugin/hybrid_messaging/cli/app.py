@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from cliff.app import App
 from cliff.commandmanager import CommandManager
 
+from hybrid_messaging.cli.visible import visible
+
 # by verbose_level: 0 with --quiet, 1 with neither, 2 with --verbose
 _CONSOLE_LEVELS = {0: logging.ERROR, 1: logging.WARNING, 2: logging.INFO}
 
@@ -30,6 +32,8 @@ class HybridMessaging(App):
             "one, for OpenStack.",
             version=importlib.metadata.version("hybrid-messaging"),
             command_manager=CommandManager("hybrid_messaging.cli"),
+            stdout=visible(sys.stdout),
+            stderr=visible(sys.stderr),
             # COMMAND --help is the command's
             deferred_help=True,
         )

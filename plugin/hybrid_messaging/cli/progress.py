@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from cliff.app import App
 
+from hybrid_messaging.cli.visible import control
+
 
 def printer(app: App) -> Callable[[str], None]:
     """Return what writes a line to standard error, unless ``--quiet`` is given."""
@@ -21,5 +23,6 @@ def printer(app: App) -> Callable[[str], None]:
 def transient(app: App, line: str) -> None:
     """Show a line on a terminal until the next one takes its place; '' removes it."""
     if app.options.verbose_level > 0 and app.stderr.isatty():
-        app.stderr.write(f"\r\x1b[K{line}")
+        control(app.stderr, "\r\x1b[K")
+        app.stderr.write(line)
         app.stderr.flush()

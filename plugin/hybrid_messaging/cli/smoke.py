@@ -18,7 +18,13 @@ from cliff.columns import FormattableColumn
 from cliff.lister import Lister
 
 from hybrid_messaging import urls
-from hybrid_messaging.cli import ending, options, progress, transport_options
+from hybrid_messaging.cli import (
+    ending,
+    options,
+    progress,
+    transport_options,
+    visible,
+)
 
 if TYPE_CHECKING:
     from hybrid_messaging.smoke.outcome import Result
@@ -154,7 +160,7 @@ class _Lines:
     def show(self, line: str) -> None:
         """Show a line."""
         if self._live:
-            self._stream.write("\r\x1b[K")
+            visible.control(self._stream, "\r\x1b[K")
         self._show(line)
 
 
