@@ -43,7 +43,8 @@ hybrid_messaging up qpid-hybrid >/dev/null
 
 title "3. A service's configuration, so far with one RabbitMQ for everything"
 mkdir -p "$(dirname "$sample")"
-cp "$root/files/samples/cinder.conf" "$sample"
+# it gets passwords
+install -m 600 "$root/files/samples/cinder.conf" "$sample"
 hybrid_messaging --quiet configure --dry-run "$sample"
 hybrid_messaging --quiet configure "$sample" >/dev/null
 hybrid_messaging check "$sample"

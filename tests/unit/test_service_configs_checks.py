@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hybrid_messaging import urls
 from hybrid_messaging.service_configs.checks import Checker, Report
 from hybrid_messaging.service_configs.interpreter import Drivers
 from hybrid_messaging.service_configs.problem import Severity
@@ -262,6 +265,79 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> 
     assert second.problems == []
     [missing] = Checker(DRIVERS, None).check([[tmp_path / "none.conf"]])
     assert missing.problems[0].where == str(tmp_path / "none.conf")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "transport_url = $transport_url",
+        "transport_url = $a\na = $b\nb = x$a",
+        "transport_url = $DEFAULT.transport_url",
+        "transport_url = $a.b.c\n[a.b]\nc = 1",
+        "control_exchange = ${control_exchange}",
+        f"executor_thread_pool_size = {'9' * 5000}",
+        "#" * (3 << 20),
+    ],
+)
+def test_what_oslo_config_fails_on_is_one_row(tmp_path: Path, text: str) -> None:
+    bad, good = tmp_path / "nova.conf", tmp_path / "cinder.conf"
+    bad.write_text(f"[DEFAULT]\n{text}\n")
+    good.write_text(files())
+    first, second = Checker(DRIVERS, None).check([[bad], [good]])
+    assert (first.service, codes(first)) == ("nova", ["unreadable"])
+    assert first.problems[0].where.startswith(str(bad))
+    assert second.problems == []
+
+
+@pytest.mark.parametrize(
+    "url", ["a:hush@h", "rabbit:/a:hush@h", "rabbit://a:hush", "rabbit%3A//a%3Ahush@h"]
+)
+def test_a_mistyped_url_is_told_without_its_password(tmp_path: Path, url: str) -> None:
+    report = check(tmp_path, files(rpc=url, notify=url))
+    assert codes(report) == ["bad-url"] * 2
+    assert report.rpc is not None
+    assert "hush" not in str(report.problems) + urls.shown(report.rpc.text)
+
+
+@pytest.mark.parametrize("host", ["h..x", "h" * 64, "."])
+def test_a_host_that_cannot_be_one_is_not_reached(tmp_path: Path, host: str) -> None:
+    path = tmp_path / "cinder.conf"
+    for scheme in ("amqp", "rabbit", "zmq"):
+        path.write_text(files(rpc=f"{scheme}://{host}/", notify=f"kafka://{host}:1/"))
+        [report] = Checker(DRIVERS, 1.0).check([[path]])
+        assert codes(report).count("unreachable") == 2
+
+
+@pytest.fixture
+def open_place(tmp_path: Path) -> Iterator[Path]:
+    """A directory that every user can look into."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_file_that_everybody_can_read(open_place: Path) -> None:
+    path = open_place / "cinder.conf"
+    path.write_text(files())
+    path.chmod(0o644)
+    assert "readable-by-all" not in codes(check(open_place, files()))
+    secret = files(rpc="amqp://u:hush@r/")
+    for text in (secret, files() + "[x]\nadmin_password = hush\n"):
+        report = check(open_place, text)
+        assert codes(report) == ["readable-by-all"]
+        assert str(path) in report.problems[0].message
+        assert "hush" not in str(report.problems[0])
+    backup = path.with_name(f"cinder.conf.before-hybrid.{'0' * 16}")
+    backup.touch(0o644)
+    backup.chmod(0o644)
+    assert codes(check(open_place, secret)) == ["readable-by-all"] * 2
+    path.chmod(0o640)
+    backup.chmod(0o640)
+    assert codes(check(open_place, secret)) == []
+    path.chmod(0o644)
+    # nobody else gets there
+    open_place.chmod(0o750)
+    assert codes(check(open_place, secret)) == []
 
 
 PROXY = "[DEFAULT]\nbind_port = 8080\n[filter:ceilometer]\nset log_level = WARN\n"

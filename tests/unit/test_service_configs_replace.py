@@ -361,3 +361,25 @@ def test_a_read_only_file_system_is_said(tmp_path: Path) -> None:
             write(path)
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+def test_a_backup_is_closed_with_its_file(files: list[Path]) -> None:
+    path = files[0]
+    path.chmod(0o644)
+    write(path)
+    backup = replace.backup_of(path)
+    assert backup is not None and backup.stat().st_mode & 0o777 == 0o644
+    path.chmod(0o640)
+    write(path, text="newer")
+    backup = replace.backup_of(path)
+    assert backup is not None and backup.stat().st_mode & 0o777 == 0o640
+    path.chmod(0o600)
+    restore(path)
+    assert path.read_text() == "old x.conf"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_is_no_backup(files: list[Path], tmp_path: Path) -> None:
+    """Whoever owns the directory may have put it there."""
+    files[0].with_name(f"x.conf.before-hybrid.{'0' * 16}").symlink_to(files[2])
+    assert replace.backup_of(files[0]) is None

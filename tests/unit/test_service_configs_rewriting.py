@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,7 @@ def test_passwords_do_not_show_in_a_preview(tmp_path: Path) -> None:
         "  v:seventh@i\n[keystone_authtoken]\npassword: fifth\nconnection = mysql://u:sixth@h/\n"
     )
     [item] = plan(path)
-    shown = preview.diff(item.source, item.data)
+    shown = preview.diff(item.before, item.after)
     assert "-transport_url" in shown and "+transport_url = amqp://router/" in shown
     for secret in (
         "first",
@@ -143,13 +144,52 @@ def test_passwords_do_not_show_in_a_preview(tmp_path: Path) -> None:
         assert secret not in shown
 
 
+@pytest.mark.parametrize(
+    "url", ["a:hidden@h", "rabbit:/a:hidden@h", "rabbit://a:hidden", "a:b@h,c:hidden"]
+)
+def test_a_mistyped_url_does_not_show_in_a_preview(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "cinder.conf"
+    path.write_text(f"[DEFAULT]\n# transport_url = {url}\ntransport_url = {url}\n")
+    [item] = plan(path)
+    shown = preview.diff(item.before, item.after)
+    assert shown.count("transport_url = ") == 4
+    assert "hidden" not in shown
+
+
+def test_a_preview_is_what_diff_would_say(tmp_path: Path) -> None:
+    many = "".join(f"# line {number}\n" for number in range(30))
+    path = tmp_path / "cinder.conf"
+    path.write_text(
+        f"[DEFAULT]\n{many}transport_url = rabbit://x/\n  more\n{many}"
+        f"[oslo_messaging_notifications]\ndriver = noop\n{many}[a]"
+    )
+    [item] = plan(path)
+    told = list(difflib.unified_diff(item.before.lines, item.after.lines, lineterm=""))
+    shown = preview.diff(item.before, item.after).splitlines()
+    heads = [line for line in told if line.startswith("@@")]
+    assert [line for line in shown if line.startswith("@@")] == heads
+    assert len(heads) == 3
+    assert [line[0] for line in shown] == [line[0] for line in told]
+
+
+def test_a_preview_compares_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That would take minutes for a large file whose lines repeat each other."""
+    path = tmp_path / "cinder.conf"
+    path.write_text("[DEFAULT]\ntransport_url = a://b/\n")
+    [item] = plan(path)
+    monkeypatch.delattr(difflib.SequenceMatcher, "find_longest_match")
+    assert "-transport_url" in preview.diff(item.before, item.after)
+
+
 def test_a_password_alone_shows_as_a_change(tmp_path: Path) -> None:
     path = tmp_path / "cinder.conf"
     path.write_text("[DEFAULT]\n")
     [item] = plan(path)
     path.write_bytes(item.data.replace(b"hush", b"other"))
     [item] = plan(path)
-    shown = preview.diff(item.source, item.data).splitlines()
+    shown = preview.diff(item.before, item.after).splitlines()
     assert [line[0] for line in shown if "u:***@broker" in line] == ["-", "+"]
 
 

@@ -14,7 +14,7 @@ from hybrid_messaging.service_configs.services import (
     identify,
     overriding_fragments,
 )
-from hybrid_messaging.service_configs.source import read
+from hybrid_messaging.service_configs.source import LARGEST, read, read_to_change
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,13 @@ def test_what_may_not_be_read_is_refused(
 ) -> None:
     [path] = create(tmp_path, "x.conf")
 
-    def refuse(self: Path) -> bytes:
+    def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(ServiceConfigError, match="no permission to read it"):
-        read(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        with pytest.raises(ServiceConfigError, match="no permission to read it"):
+            read(path)
 
 
 def test_a_proxy_of_swift_takes_part_with_its_middleware(tmp_path: Path) -> None:
@@ -146,3 +147,40 @@ def test_a_proxy_of_swift_takes_part_with_its_middleware(tmp_path: Path) -> None
     # what cannot be read is for its reader to tell
     proxy.write_bytes(b"\0")
     assert sorted(discover(tmp_path)) == sorted([main, proxy])
+
+
+def test_a_file_has_a_limit(tmp_path: Path) -> None:
+    [path] = create(tmp_path, "x.conf")
+    path.write_bytes(b"#" * LARGEST)
+    assert len(read(path).data) == LARGEST
+    path.write_bytes(b"#" * 77_000_000)
+    with pytest.raises(ServiceConfigError, match=r"has 77 MB: .* read up to 2 MB"):
+        read(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    ("owner_of_link", "owner_of_file", "taken"),
+    [(0, 0, True), (0, 1, True), (1, 1, True), (1, 0, False), (1, 2, False)],
+)
+def test_a_link_leads_where_its_owner_may_write(
+    tmp_path: Path, owner_of_link: int, owner_of_file: int, taken: bool
+) -> None:
+    (tmp_path / "there").mkdir()
+    [path] = create(tmp_path / "there", "x.conf")
+    os.chown(path, owner_of_file, -1)
+    # on the way to the file, and seen from another link
+    (tmp_path / "way").symlink_to("./there/../there")
+    link = tmp_path / "link.conf"
+    link.symlink_to(tmp_path / "way" / "x.conf")
+    for odd in (link, tmp_path / "way"):
+        os.lchown(link, 0, -1)
+        os.lchown(tmp_path / "way", 0, -1)
+        os.lchown(odd, owner_of_link, -1)
+        if taken:
+            assert read_to_change(link).path == path
+        else:
+            with pytest.raises(ServiceConfigError, match=rf"{odd} is a symbolic link"):
+                read_to_change(link)
+        # to look is no harm
+        assert read(link).path == path

@@ -94,14 +94,16 @@ class Configure(Lister):
         parsed_args: argparse.Namespace,
     ) -> list[Row]:
         from hybrid_messaging.service_configs import replace, rewriting
-        from hybrid_messaging.service_configs.source import read
+        from hybrid_messaging.service_configs.source import read_to_change
 
         def plan() -> list[Rewrite]:
             return rewriting.plan(targets, transports, parsed_args.keep_vhosts)
 
         if parsed_args.dry_run:
             return _rows(plan(), "would be rewritten", show_diff=True)
-        with replace.exclusive([read(target.path).path for target in targets]):
+        with replace.exclusive(
+            [read_to_change(target.path).path for target in targets]
+        ):
             rewrites = plan()
             rows = _rows(rewrites, "rewritten")
             replace.replace(
@@ -118,11 +120,11 @@ class Configure(Lister):
     def _restore(self, targets: Sequence[Target]) -> list[Row]:
         from hybrid_messaging.service_configs import replace
         from hybrid_messaging.service_configs.services import identify
-        from hybrid_messaging.service_configs.source import read
+        from hybrid_messaging.service_configs.source import read_to_change
 
-        paths = {read(target.path).path: target.path for target in targets}
+        paths = {read_to_change(target.path).path: target.path for target in targets}
         with replace.exclusive(paths):
-            replace.restore([read(path) for path in paths])
+            replace.restore([read_to_change(path) for path in paths])
         return [
             {
                 **dict.fromkeys(_COLUMNS + _MACHINE_COLUMNS),
@@ -178,7 +180,7 @@ def _rows(
             "rpc": urls.redact(str(item.rpc)) if item.rpc else "none",
             "notifications": urls.redact(str(item.notify)),
             "backup": _name(replace.backup_of(item.source.path)),
-            "diff": preview.diff(item.source, item.data) if show_diff else None,
+            "diff": preview.diff(item.before, item.after) if show_diff else None,
             "warnings": list(rewriting.warnings(item, rewrites)),
             "next": [],
         }

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import shlex
 import socket
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +18,13 @@ from hybrid_messaging import urls
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS
 from hybrid_messaging.drivers.zmq import options as zmq
 from hybrid_messaging.drivers.zmq.names import is_loopback
-from hybrid_messaging.service_configs import cells, connecting, zmq_encryption
+from hybrid_messaging.service_configs import (
+    cells,
+    connecting,
+    preview,
+    replace,
+    zmq_encryption,
+)
 from hybrid_messaging.service_configs.connecting import ConnectError
 from hybrid_messaging.service_configs.errors import ServiceConfigError
 from hybrid_messaging.service_configs.interpreter import Drivers
@@ -149,7 +158,7 @@ class Checker:
         for route in filter(None, (rpc, notify)):
             problems += self._examine_route(config, route)
         problems += self._publishing(config)
-        for rule in (_unset, _shared, _stored, _durable, _consumed):
+        for rule in (_unset, _shared, _stored, _durable, _consumed, _exposed):
             problems += rule(config, rpc, notify)
         return Report(
             config.service.name,
@@ -385,7 +394,7 @@ def _unset(
                 Severity.WARNING,
                 "transport-not-set",
                 f"no transport_url for {route.role}: the service uses the default, "
-                f"{urls.redact(route.text)}",
+                f"{urls.shown(route.text)}",
                 "set it with `configure`",
                 config.documents[0].path,
             )
@@ -478,6 +487,38 @@ def _consumed(
         )
 
 
+def _exposed(
+    config: ServiceConfig, rpc: Route | None, notify: Route
+) -> Iterator[Problem]:
+    """Files with passwords, and their backups, that every user can read."""
+    for document in config.documents:
+        if not any(
+            preview.shown(option.key, option.value) != option.value
+            for option in document.options
+        ):
+            continue
+        path = Path(os.path.realpath(document.path))
+        for file in filter(None, (path, replace.backup_of(path))):
+            if _is_readable_by_all(file):
+                yield Problem(
+                    Severity.WARNING,
+                    "readable-by-all",
+                    f"every user of this machine can read {file}, which has passwords",
+                    f"chmod o= {shlex.quote(str(file))}, if the service's user may "
+                    "still read it",
+                    document.path,
+                )
+
+
+def _is_readable_by_all(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & stat.S_IROTH) and all(
+            directory.stat().st_mode & stat.S_IXOTH for directory in file.parents
+        )
+    except OSError:
+        return False  # it is gone by now
+
+
 def _authenticated(
     config: ServiceConfig, url: urls.TransportURL, options: Any
 ) -> Iterator[Problem]:
@@ -530,12 +571,13 @@ def _resolved(config: ServiceConfig, options: Any) -> Iterator[Problem]:
     told = zmq.host(options)
     try:
         socket.getaddrinfo(told, None)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no name"
         yield Problem(
             Severity.ERROR,
             "address-unknown",
             f"clients are told to connect to {told}, which has no address here: "
-            f"{error.strerror}",
+            f"{reason}",
             f"set [{ZMQ}] rpc_zmq_host to an address or a name that all hosts resolve",
             config.where(ZMQ, "rpc_zmq_host"),
         )

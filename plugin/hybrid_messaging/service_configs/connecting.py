@@ -62,9 +62,13 @@ def connect(
     :returns: what the server says it is, '' if it does not
     :raises ConnectError: it did not work
     """
-    return _CONNECTORS.get(url.scheme.partition("+")[0], _tcp)(
-        url, host, options, timeout
-    )
+    connector = _CONNECTORS.get(url.scheme.partition("+")[0], _tcp)
+    try:
+        return connector(url, host, options, timeout)
+    except UnicodeError as error:
+        # of a name with an empty part, or one that is too long
+        name = ":".join(map(str, address(url, host)))
+        raise _unreachable(name, "this is no name of a host") from error
 
 
 def is_encrypted(url: urls.TransportURL, options: Any) -> bool:

@@ -66,12 +66,42 @@ class Document:
         text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
         # only \n, \r\n and \r end a line for open() and thus for oslo.config
         self._lines = io.StringIO(text, newline="").readlines()
+        # where each line stood at first; None for one that was not there
+        self._length = len(self._lines)
+        self._origins: list[int | None] = [*range(self._length)]
         self._parse()
 
     def dump(self) -> bytes:
         """The content, ready to be written."""
         data = "".join(self._lines).encode("utf-8", "surrogateescape")
         return codecs.BOM_UTF8 + data if self.has_bom else data
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines as they are now, without what ends them."""
+        return [line.rstrip("\r\n") for line in self._lines]
+
+    def opcodes(self) -> list[tuple[str, int, int, int, int]]:
+        """How these lines came of those that were read, as difflib tells it."""
+        found: list[tuple[str, int, int, int, int]] = []
+        former = 0
+        # one more line, so that what is gone at the end counts
+        origins = [*self._origins, self._length]
+        start = 0
+        for place, origin in enumerate(origins):
+            if origin is None:
+                continue
+            if origin > former or place > start:
+                tag = _TAGS[origin > former, place > start]
+                found.append((tag, former, origin, start, place))
+            if place < len(self._lines):
+                if found and found[-1][0] == "equal" and found[-1][4] == place:
+                    _, first, _, begin, _ = found.pop()
+                else:
+                    first, begin = origin, place
+                found.append(("equal", first, origin + 1, begin, place + 1))
+            former, start = origin + 1, place + 1
+        return found
 
     @property
     def first_line_not_utf8(self) -> int | None:
@@ -90,11 +120,7 @@ class Document:
 
     def find(self, section: str, key: str) -> list[Option]:
         """All assignments of an option, in the order of the file."""
-        return [
-            option
-            for option in self._options
-            if option.key == key and _same_section(option.section, section)
-        ]
+        return list(self._found.get((_canonical(section), key), ()))
 
     def values(self, section: str, key: str) -> list[str]:
         """All values of an option, in the order of the file."""
@@ -119,6 +145,8 @@ class Document:
             self._insert(section, key, value)
         elif found[-1].value != value:
             self._replace(found[-1], value)
+        else:
+            return
         self._parse()
 
     def _replace(self, option: Option, value: str) -> None:
@@ -130,11 +158,12 @@ class Document:
         if not gap and not rest.strip() and first[separator - 1].isspace():
             gap = " "
         end = _terminator(self._lines[option.end - 1])
-        self._lines[option.start : option.end] = [f"{head}{gap}{value}{end}"]
+        self._put(option.start, option.end, [f"{head}{gap}{value}{end}"])
 
     def _insert(self, section: str, key: str, value: str) -> None:
         added = [f"{key} = {value}"]
-        blocks = [b for b in self._sections if _same_section(b.name, section)]
+        name = _canonical(section)
+        blocks = [b for b in self._sections if _canonical(b.name) == name]
         if blocks:
             position = self._place(blocks, key)
         else:
@@ -151,7 +180,11 @@ class Document:
                 # the file goes on ending without a newline
                 self._lines[-1] = last + newline
                 lines[-1] = added[-1]
-        self._lines[position:position] = lines
+        self._put(position, position, lines)
+
+    def _put(self, start: int, end: int, lines: list[str]) -> None:
+        self._lines[start:end] = lines
+        self._origins[start:end] = [None] * len(lines)
 
     def _place(self, blocks: list[_Section], key: str) -> int:
         """Where a new option goes in a section.
@@ -164,10 +197,9 @@ class Document:
             for number in reversed(block.comments):
                 if sample.match(self._lines[number]):
                     return number + 1
+        name = _canonical(blocks[0].name)
         ends = [
-            option.end
-            for option in self._options
-            if _same_section(option.section, blocks[0].name)
+            option.end for option in self._options if _canonical(option.section) == name
         ]
         return ends[-1] if ends else blocks[0].start + 1
 
@@ -175,6 +207,7 @@ class Document:
 
     def _parse(self) -> None:
         self._options: list[Option] = []
+        self._found: dict[tuple[str, str], list[Option]] = {}
         self._sections: list[_Section] = []
         current: Option | None = None
         for number, raw in enumerate(self._lines):
@@ -221,6 +254,7 @@ class Document:
         value = _unquote(line[separator + 1 :].strip())
         option = Option(self._sections[-1].name, key, number, number + 1, [value])
         self._options.append(option)
+        self._found.setdefault((_canonical(option.section), key), []).append(option)
         return option
 
     def _malformed(self, number: int, reason: str) -> ServiceConfigError:
@@ -230,10 +264,13 @@ class Document:
         )
 
 
-def _same_section(one: str, other: str) -> bool:
-    if "DEFAULT" in (one, other):
-        return one == other
-    return one.lower() == other.lower()
+#: By whether former lines are gone, and whether there are new ones.
+_TAGS = {(True, True): "replace", (True, False): "delete", (False, True): "insert"}
+
+
+def _canonical(section: str) -> str:
+    """The same for all ways to write a section's name."""
+    return section if section == "DEFAULT" else section.lower()
 
 
 def _separator(line: str) -> int:

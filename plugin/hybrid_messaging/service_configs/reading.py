@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,13 +68,14 @@ class ServiceConfig:
     def own_option(self, section: str, key: str, multi: bool = False) -> Any:
         """An option that the service has registered: a string, or a list of them.
 
-        None if it is not set, or refers to an option that only the service knows.
+        None if it is not set, or oslo.config cannot tell, as where it refers to an
+        option that only the service knows.
         """
         option = (cfg.MultiStrOpt if multi else cfg.StrOpt)(key)
-        self.conf.register_opt(option, group=section)
         try:
+            self.conf.register_opt(option, group=section)
             return self.conf[section][key]
-        except cfg.NoSuchOptError:
+        except (cfg.Error, RecursionError):
             return None
 
     def driver_options(self, url: urls.TransportURL) -> Any:
@@ -131,20 +133,42 @@ def load(
     for directory in directories:
         documents += [_document(path) for path in sorted(directory.glob("*.conf"))]
     conf = cfg.ConfigOpts() if conf is None else conf
-    # This program's own environment must not leak in (OS_DEFAULT__TRANSPORT_URL).
-    conf(
-        args=[],
-        project=files[0].stem,
-        default_config_files=[str(path) for path in files],
-        default_config_dirs=[str(path) for path in directories],
-        use_env=False,
-    )
-    for group, options in oslo_messaging.opts.list_opts() + driver_opts.list_opts():
-        conf.register_opts(options, group=group)
-    _register_references(conf, documents)
-    _validate(conf, documents)
-    _take_from_places(conf, service, documents)
+    with _understood(documents[0].path):
+        # This program's own environment must not leak in (OS_DEFAULT__TRANSPORT_URL).
+        conf(
+            args=[],
+            project=files[0].stem,
+            default_config_files=[str(path) for path in files],
+            default_config_dirs=[str(path) for path in directories],
+            use_env=False,
+        )
+        for group, options in oslo_messaging.opts.list_opts() + driver_opts.list_opts():
+            conf.register_opts(options, group=group)
+        _register_references(conf, documents)
+        _validate(conf, documents)
+        _take_from_places(conf, service, documents)
     return ServiceConfig(service, tuple(documents), conf)
+
+
+@contextlib.contextmanager
+def _understood(path: str, option: Option | None = None) -> Iterator[None]:
+    """Turn what oslo.config objects to into a sentence about a file.
+
+    :param option: what is being read of it
+    """
+    what, line = ("", None) if option is None else (option.key, option.start + 1)
+    try:
+        yield
+    except (cfg.NoSuchOptError, cfg.TemplateSubstitutionError, RecursionError) as error:
+        raise ServiceConfigError(
+            path,
+            f"{what or 'an option'} refers to itself, or to what oslo.config cannot "
+            "find; write its value there",
+            line,
+        ) from error
+    except (cfg.Error, ValueError) as error:
+        reason = urls.redact(str(error).rpartition("is not valid: ")[2])
+        raise ServiceConfigError(path, f"{what}: {reason}", line) from error
 
 
 def _document(path: Path) -> Document:
@@ -247,10 +271,5 @@ def _validate(conf: cfg.ConfigOpts, documents: Sequence[Document]) -> None:
     """Have every value converted, as the service will."""
     for document, option in _messaging_options(conf, documents):
         group = conf if option.section == "DEFAULT" else conf[option.section.lower()]
-        try:
+        with _understood(document.path, option):
             group[option.key]
-        except ValueError as error:
-            reason = str(error).rpartition("is not valid: ")[2]
-            raise ServiceConfigError(
-                document.path, f"{option.key}: {reason}", option.start + 1
-            ) from error

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -115,6 +116,7 @@ def restore(sources: Sequence[Source]) -> None:
         pairs = []
         for source, original in zip(sources, originals, strict=True):
             with _explained(source.path):
+                _narrow(original, source)
                 pairs.append((_link(original, source.path, _NEW, cleanup), source))
         _swap(pairs)
     for source in sources:
@@ -195,11 +197,28 @@ def _keep(source: Source, data: bytes, on_failure: contextlib.ExitStack) -> list
     path = source.path
     backups = _backups(path)
     name = _backup_name(path, data)
+    for backup in backups:
+        _narrow(backup, source)
     if edited_since(source) or name in backups:
         return []
     os.link(backups[-1] if backups else path, name)
     on_failure.callback(name.unlink, missing_ok=True)
     return backups
+
+
+def _narrow(backup: Path, source: Source) -> None:
+    """Let nobody read a backup who may not read the file any more.
+
+    Both have passwords in them; the file may have been closed since.
+    """
+    handle = os.open(backup, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(handle).st_mode & 0o7777
+        narrow = mode & source.status.st_mode
+        if narrow != mode:
+            os.fchmod(handle, narrow)
+    finally:
+        os.close(handle)
 
 
 def _swap(pairs: Sequence[tuple[Path, Source]]) -> None:
@@ -258,7 +277,9 @@ def _backups(path: Path) -> list[Path]:
     return sorted(
         item
         for item in path.parent.iterdir()
-        if item.name.startswith(prefix) and len(item.name) == length
+        if item.name.startswith(prefix)
+        and len(item.name) == length
+        and stat.S_ISREG(item.lstat().st_mode)
     )
 
 

@@ -21,7 +21,7 @@ from hybrid_messaging.service_configs.services import (
     refuse_bystander,
 )
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
-from hybrid_messaging.service_configs.source import Source, read
+from hybrid_messaging.service_configs.source import Source, read, read_to_change
 from hybrid_messaging.service_configs.transports import Transports, is_rabbit, servers
 
 
@@ -70,7 +70,7 @@ def plan(
     rewrites: dict[Path, Rewrite] = {}
     asked: dict[Path, str | None] = {}
     for path, vhost in targets:
-        source = read(path)
+        source = read_to_change(path)
         if source.path in rewrites:
             if asked[source.path] != vhost:
                 raise ServiceConfigError(path, "is given twice, with two virtual hosts")

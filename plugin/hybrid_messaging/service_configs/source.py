@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,21 +21,67 @@ class Source(NamedTuple):
     status: os.stat_result
 
 
+#: Bytes that a configuration file may have; the longest samples have half a million.
+LARGEST = 2 << 20
+
+
 def read(path: str | os.PathLike[str]) -> Source:
     """Read a regular file, following symbolic links.
 
-    :raises ServiceConfigError: it is none, or cannot be read
+    :raises ServiceConfigError: it is none, cannot be read, or is too large
     """
     try:
         real = Path(os.path.realpath(path, strict=True))
-        status = real.stat()
-        # Opening a FIFO would wait for its writer.
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a file"
-            raise ServiceConfigError(path, f"is {kind}; name a configuration file")
-        return Source(real, real.read_bytes(), status)
+        # without O_NONBLOCK, opening a FIFO would wait for its writer
+        handle = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a file"
+                raise ServiceConfigError(path, f"is {kind}; name a configuration file")
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                data = file.read(LARGEST + 1)
+        finally:
+            os.close(handle)
     except OSError as error:
         raise ServiceConfigError(path, _reason(path, error)) from error
+    if len(data) > LARGEST:
+        raise ServiceConfigError(
+            path,
+            f"has {status.st_size / 1e6:.0f} MB: configuration files are read up to "
+            f"{LARGEST >> 20} MB; remove what does not belong there",
+        )
+    return Source(real, data, status)
+
+
+def read_to_change(path: str | os.PathLike[str]) -> Source:
+    """Read a file that is to be replaced where its symbolic links lead.
+
+    Who owns a link decides where it leads: it may lead to files of root because root
+    has made it, or to files of its owner.
+
+    :raises ServiceConfigError: see `read`; or a link belongs to somebody else
+    """
+    source = read(path)
+    trusted = {0, os.geteuid(), source.status.st_uid}
+    for link in _links(Path(path).absolute()):
+        if link.lstat().st_uid not in trusted:
+            raise ServiceConfigError(
+                path,
+                f"{link} is a symbolic link of another user, and leads to "
+                f"{source.path}, which is not that user's; if that is right, name "
+                f"{source.path} itself",
+            )
+    return source
+
+
+def _links(path: Path) -> Iterator[Path]:
+    """Yield the symbolic links on the way to a file that exists."""
+    for step in (*reversed(path.parents), path):
+        if step.is_symlink():
+            yield step
+            yield from _links(step.parent / step.readlink() / path.relative_to(step))
+            return
 
 
 def _reason(path: str | os.PathLike[str], error: OSError) -> str:
