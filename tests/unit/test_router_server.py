@@ -281,8 +281,9 @@ def test_an_answer_has_a_bounded_number_of_rows(peer: Peer) -> None:
     wanted = management.PAGE + 10
     links = [peer.endpoint.receiver(f"{ADDRESS}.{n}") for n in range(wanted)]
     peer.until(lambda: peer.attached.issuperset(links), "all are attached")
-    page = _query(peer, "router.link", "name", count=10**6)
+    page = _query(peer, "router.link", "name")
     assert len(page) == management.PAGE
+    assert len(_query(peer, "router.link", "name", count=10**6)) == management.PAGE
     rest = _query(peer, "router.link", "name", offset=management.PAGE)
     assert len(page + rest) >= wanted
     assert not _query(peer, "router.link", "name", offset=2**63 - 1)
