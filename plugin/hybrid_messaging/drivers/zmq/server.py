@@ -237,9 +237,8 @@ class Server:
             self._clients.pop()
         if frames[-1][1:2] == wire.WITHDRAW:
             # what has come before it and was not yet delivered need not be
-            with contextlib.suppress(ValueError):  # a stranger
-                routing_id, frame = frames
-                self._unwanted.add((routing_id, wire.read_request(frame).id))
+            with contextlib.suppress(wire.MalformedFrame):
+                self._unwanted.add((frames[0], wire.read_request(frames[-1]).id))
 
     def _answer(self, routing_id: bytes, frame: bytes) -> None:
         try:
