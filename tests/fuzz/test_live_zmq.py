@@ -245,7 +245,7 @@ ATTACKS = {
     "proxy": [
         *CONNECTIONS,
         MESSAGES[0],
-        Attack("topics that are made up", _sends(_topics), memory=32 * MEGABYTE),
+        Attack("topics that are made up", _sends(_topics), memory=48 * MEGABYTE),
     ],
 }
 
