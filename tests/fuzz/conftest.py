@@ -19,10 +19,17 @@ from tests.functional.routers import Router
 #: A busy machine makes any example slow: hangs are for pytest's timeout.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile(
-    "ci", max_examples=200, derandomize=True, database=None, **_COMMON
+    "ci", max_examples=100, derandomize=True, database=None, **_COMMON
 )
 settings.register_profile("long", max_examples=100_000, print_blob=True, **_COMMON)
 settings.load_profile("ci")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave out warnings that show whole examples, which are as large as attacks."""
+    config.addinivalue_line(
+        "filterwarnings", "ignore::hypothesis.errors.HypothesisWarning"
+    )
 
 
 @pytest.fixture(scope="module")

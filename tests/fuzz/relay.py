@@ -12,8 +12,16 @@ import threading
 from collections.abc import Callable, Iterator
 
 from tests.functional.routers import HOST
-from tests.fuzz import amqp
-from tests.fuzz.amqp import FALSE, NULL, TRUE, described, listed, performative, uint
+from tests.fuzz import amqp_frames as amqp
+from tests.fuzz.amqp_frames import (
+    FALSE,
+    NULL,
+    TRUE,
+    described,
+    listed,
+    performative,
+    uint,
+)
 
 #: One of so many frames is changed.
 RARITY = 30

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tests.functional.peer import Peer
 from tests.functional.routers import Router
-from tests.fuzz import amqp
-from tests.fuzz.amqp import (
+from tests.fuzz import amqp_frames as amqp
+from tests.fuzz.amqp_frames import (
     EMPTY,
     NULL,
     TRUE,

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import pytest
 from tests.functional.peer import Peer
 from tests.functional.routers import Router
-from tests.fuzz import amqp
-from tests.fuzz.amqp import EMPTY, NULL, listed, string
+from tests.fuzz import amqp_frames as amqp
+from tests.fuzz.amqp_frames import EMPTY, NULL, listed, string
 from tests.fuzz.application import Application
 from tests.fuzz.siege import MEGABYTE, Attack, Besieged, withstand
 
