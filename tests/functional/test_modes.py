@@ -142,7 +142,8 @@ def test_a_url_of_ones_own_outlives_restarts_of_a_shared_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = modes.Mode("both", "amqp", "router", "amqp", "router", shared=True)
-    monkeypatch.setattr(modes, "get", lambda name: both)
+    table = {**modes.load(), both.name: both}
+    monkeypatch.setattr(modes, "load", lambda: table)
     with deployed(tmp_path / "state") as place:
         place.up("both", {"rpc": NOWHERE["rpc"]})
         assert place.engine("router").roles == ("notify",)

@@ -100,7 +100,8 @@ CHECKS = (
         "notify",
         ("call", "notify-stored"),
         "the transport URLs of the services: `hybrid-messaging check`",
-        deadline=45,
+        # rabbitmqctl may have to be asked twice; see smoke.kinds.rabbit
+        deadline=100,
     ),
     Check(
         "rpc-restart",

@@ -23,7 +23,7 @@ from hybrid_messaging.smoke.run import Run
 
 #: Seconds for each step of a connection, and for rabbitmqctl, which starts Erlang.
 CONNECT_TIMEOUT = 5.0
-CTL_TIMEOUT = 60.0
+CTL_TIMEOUT = 40.0
 #: Where nodes of this machine are registered, unless the environment tells.
 EPMD_PORT = 4369
 
