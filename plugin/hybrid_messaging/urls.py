@@ -167,12 +167,16 @@ def shown(url: str) -> str:
     if not _DIVIDERS.isdisjoint(urlparse.unquote(path)):
         path = f"/{HIDDEN}"
     if query is not None:
-        pairs = (
-            item if "=" in item and "@" not in urlparse.unquote(item) else HIDDEN
-            for item in query.split("&")
-        )
-        path += _hide_options(f"?{'&'.join(pairs)}")
+        path += f"?{'&'.join(map(_shown_option, query.split('&')))}"
     return f"{parts['scheme']}://{_redact_body(parts['netloc'])}{path}"
+
+
+def _shown_option(item: str) -> str:
+    """What is shown of an option in the query of a URL."""
+    name, sign, _ = item.partition("=")
+    if not sign or "@" in urlparse.unquote(item):
+        return HIDDEN
+    return f"{name}={HIDDEN}" if _SECRET.search(urlparse.unquote(name)) else item
 
 
 def _hidden(text: str) -> str:
@@ -298,4 +302,5 @@ _BLANK = re.compile(r"\s")
 _WORD = re.compile(r"[A-Za-z0-9._-]*")
 _SCHEME_CHARACTERS = string.ascii_letters + string.digits + "+.-"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=/)")
+_SECRET = re.compile("password|secret", re.IGNORECASE)
 _SECRET_OPTION = re.compile(r"([?&][A-Za-z0-9_.-]*(?:password|secret)=)[^&\s\"']+")

@@ -8,6 +8,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -308,6 +310,35 @@ def test_what_comes_and_goes_leaves_nothing_behind(own_bus: Router) -> None:
     assert links() == 2  # of the question itself
     assert not own_bus.addresses(ANYCAST)
     assert own_bus.resident() - before < 5 * MEGABYTE
+
+
+CROWD = """
+import socket, sys
+while True:
+    try:
+        socket.create_connection(("127.0.0.1", int(sys.argv[1]))).close()
+    except OSError:
+        pass
+"""
+
+
+def test_who_connects_without_end_holds_up_nobody(own_bus: Router, peer: Peer) -> None:
+    """Not even where there are descriptors for all of them."""
+    process = psutil.Process(own_bus.pid)
+    _, hard = process.rlimit(psutil.RLIMIT_NOFILE)
+    process.rlimit(psutil.RLIMIT_NOFILE, (hard, hard))
+    command = [sys.executable, "-c", CROWD, str(own_bus.port)]
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            crowd = stack.enter_context(subprocess.Popen(command))
+            stack.callback(crowd.kill)
+        start = time.monotonic()
+        while time.monotonic() < start + 3:
+            peer.round_trip()
+        most = process.num_fds()
+        assert crowd.poll() is None, "it goes on"
+    # those who have gone are let go
+    assert most < 2000
 
 
 def test_links_that_come_and_go_leave_nothing_behind(

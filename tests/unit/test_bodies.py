@@ -124,6 +124,30 @@ def test_a_body_of_too_many_values_is_refused_before_they_are_built(
     assert work.allocated(read) < 1 << 20
 
 
+def test_values_may_not_hide_in_the_text_of_an_envelope() -> None:
+    """Escaped, they are no values of the outer text."""
+    inner = json.dumps(
+        {"args": [[]] * (bodies.MAX_VALUES // 2 + 1)}, separators=(",", ":")
+    )
+    escaped = inner.replace(",", "\\u002c").replace("[", "\\u005b")
+    body = f'{{"request": {{"oslo.version": "2.0", "oslo.message": "{escaped}"}}}}'
+    body = body.replace('"args"', '\\"args\\"')
+    with pytest.raises(bodies.MalformedBody, match="2,000,000 values"):
+        bodies.read_request(body)
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "n" * 256, "", 5, None, "a b"])
+@pytest.mark.parametrize("which", ["class", "module"])
+def test_exceptions_with_odd_names_reach_no_log(
+    name: Any, which: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = {"class": "ValueError", "module": "nova.exception", "message": "told"}
+    reply = json.dumps({"failure": json.dumps({**told, which: name})})
+    with pytest.raises(RemoteError, match="told"):
+        bodies.read_reply(reply, ["nova.exception"])
+    assert not caplog.records
+
+
 def test_a_large_text_is_no_large_number_of_values() -> None:
     text = "[words, and some more]" * 60_000 + "x" * bodies.MAX_VALUES
     request = bodies.request({"method": "m", "args": {"text": text}}, {})

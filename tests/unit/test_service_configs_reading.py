@@ -90,6 +90,13 @@ def test_a_reference_that_only_the_service_knows(main: Path) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_dollar_sign_in_a_password_is_no_reference_to_be_shown(main: Path) -> None:
+    put(main, "[DEFAULT]\ntransport_url = rabbit://u:$secret@host/\n")
+    with pytest.raises(ServiceConfigError, match=r"and \$\$ for a dollar") as caught:
+        load([main])
+    assert "secret" not in str(caught.value)
+
+
 def test_a_value_that_cannot_be_converted(main: Path) -> None:
     put(main, "[Oslo_Messaging_Rabbit]\n\namqp_durable_queues = perhaps\n")
     with pytest.raises(

@@ -133,3 +133,16 @@ def test_redacted(text: str, shown: str) -> None:
 def test_a_built_url_is_redacted(secret: str) -> None:
     url = urls.build("rabbit", [("h", 1), ("i", 2)], "u", secret)
     assert urls.redact(f"see <{url}>") == "see <rabbit://u:***@h:1,u:***@i:2/>"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://h/?ssl_key_password=x'SECRET", "amqp://h/?ssl_key_password=***"),
+        ("amqp://h/?ssl%5Fkey%5Fpassword=SECRET", "amqp://h/?ssl%5Fkey%5Fpassword=***"),
+        ("rabbit://a:SEC RET@h/", "rabbit://a:***@h/"),
+        ("amqp://h/?a=b&c=d", "amqp://h/?a=b&c=d"),
+    ],
+)
+def test_passwords_in_odd_places_are_not_shown(url: str, shown: str) -> None:
+    assert urls.shown(url) == shown

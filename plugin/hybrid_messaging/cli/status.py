@@ -96,7 +96,7 @@ def _row(report: Report, show_passwords: bool) -> tuple[Any, ...]:
         engine.name,
         engine.kind,
         ", ".join(engine.roles),
-        engine.url if show_passwords else urls.redact(engine.url),
+        engine.url if show_passwords else urls.shown(engine.url),
         engine.ca_file is not None,
         report.health,
         engine.pid,

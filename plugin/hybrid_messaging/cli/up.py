@@ -134,7 +134,7 @@ def _addresses(
         rows.append(
             (
                 purpose,
-                urls.redact(url),
+                urls.shown(url),
                 engine.name if engine else modes.NO_ENGINE,
                 engine.pid if engine else None,
                 engine.log if engine else None,

@@ -43,5 +43,5 @@ class Urls(ShowOne):
             rpc = dataclasses.replace(rpc, vhost=parsed_args.vhost)
         shown = [str(rpc), str(transports.notify)]
         if not parsed_args.show_passwords:
-            shown = [urls.redact(url) for url in shown]
+            shown = [urls.shown(url) for url in shown]
         return ("rpc", "notify"), shown

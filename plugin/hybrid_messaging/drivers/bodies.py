@@ -22,6 +22,8 @@ from hybrid_messaging.drivers import oslo
 #: Values that a body may have, which is a hundred megabytes of memory at worst.
 MAX_VALUES = 2_000_000
 
+#: Characters that the name of an exception's class or module may have.
+MAX_NAME = 255
 #: Characters that an error reply made of text keeps of each of its parts.
 TEXT_LIMIT = 16 * 1024
 
@@ -73,7 +75,10 @@ def read_request(body: Any) -> Request:
     if timeout is not None and not _is_duration(timeout):
         raise MalformedBody("call_monitor_timeout is no number of seconds")
     try:
+        _check_envelope(data["request"])
         message = oslo.deserialize_msg(data["request"])
+    except MalformedBody:
+        raise
     except Exception as error:  # oslo's exceptions for versions, among others
         raise MalformedBody(f"the request cannot be read: {error}") from error
     if not isinstance(message, dict):
@@ -135,6 +140,9 @@ def read_reply(body: Any, allowed_remote_exmods: list[str]) -> Any:
     if failure is None:
         return data.get("response")
     told = _object(failure)
+    # oslo.messaging logs the names of what it cannot rebuild
+    if not (_is_name(told.get("class")) and _is_name(told.get("module"))):
+        raise RemoteError("An exception without a name", told.get("message"))
     try:
         remote = oslo.deserialize_remote_exception(failure, allowed_remote_exmods)
     except Exception:  # the class does not take the arguments that came with it
@@ -142,16 +150,42 @@ def read_reply(body: Any, allowed_remote_exmods: list[str]) -> Any:
     raise remote
 
 
+def _is_name(value: Any) -> bool:
+    """Whether a class or a module may be called so."""
+    return (
+        isinstance(value, str)
+        and len(value) <= MAX_NAME
+        and all(
+            part.isidentifier() for part in value.replace("<locals>.", "").split(".")
+        )
+    )
+
+
 def _is_duration(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < threading.TIMEOUT_MAX
+
+
+def _check_envelope(request: Any) -> None:
+    """A request may be JSON text within JSON text, which oslo.messaging decodes.
+
+    :raises MalformedBody: it has too many values
+    """
+    inner = request.get("oslo.message") if isinstance(request, dict) else None
+    if isinstance(inner, str):
+        _check_values(inner)
+
+
+def _check_values(text: str) -> None:
+    """:raises MalformedBody: JSON text has too many values to be decoded"""
+    if len(text) > MAX_VALUES and sum(map(text.count, ",[{")) > MAX_VALUES:
+        raise MalformedBody(f"the body has more than {MAX_VALUES:,} values")
 
 
 def _object(body: Any) -> dict[str, Any]:
     try:
         # bytes are UTF-8; json.loads would look which encoding they have
         text = body if isinstance(body, str) else str(body, "utf-8")
-        if len(text) > MAX_VALUES and sum(map(text.count, ",[{")) > MAX_VALUES:
-            raise MalformedBody(f"the body has more than {MAX_VALUES:,} values")
+        _check_values(text)
         data = _decode(text)
     except MalformedBody:
         raise

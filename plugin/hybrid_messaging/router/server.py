@@ -31,6 +31,8 @@ READ_BYTES = 64 * 1024
 TICK = 1.0
 #: Seconds that calls in flight have to be answered when the router is stopped.
 ANSWER_TIME = 2.0
+#: Connections that are accepted between two looks at all others.
+ACCEPTED_AT_ONCE = 16
 #: Seconds without accepting after the descriptors ran out.
 ACCEPT_PAUSE = 1.0
 
@@ -197,7 +199,8 @@ class Router:
             connection.drop()
 
     def _accept(self, listener: Listener) -> None:
-        while True:
+        # not all that wait: who connects without end would hold up everybody
+        for _ in range(ACCEPTED_AT_ONCE):
             try:
                 sock, peer = listener.socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

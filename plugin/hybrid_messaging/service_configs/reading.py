@@ -201,6 +201,12 @@ def _messaging_options(
                 yield document, option
 
 
+def _reference(option: Option, name: str) -> str:
+    """What an option refers to; in front of a host, it may be part of a password."""
+    in_front, sign, _ = option.value.rpartition("@")
+    return "another option" if sign and name in in_front else f"${name}"
+
+
 def _is_registered(conf: cfg.ConfigOpts, section: str, key: str) -> bool:
     if section == "DEFAULT":
         return key in conf
@@ -231,8 +237,9 @@ def _register_references(conf: cfg.ConfigOpts, documents: Sequence[Document]) ->
             if not targets:
                 raise ServiceConfigError(
                     document.path,
-                    f"{option.key} refers to ${name}, which these files do not set, so "
-                    "that only the service knows it; write its value here",
+                    f"{option.key} refers to {_reference(option, name)}, which these"
+                    " files do not set, so that only the service knows it; write its"
+                    " value here, and $$ for a dollar sign",
                     option.start + 1,
                 )
             group = targets[0][1].section
