@@ -7,7 +7,9 @@ Dispatch, named by the environment variable HYBRID_TEST_ROUTER or found on PATH.
 
 from __future__ import annotations
 
+import errno
 import os
+import random
 import shutil
 import signal
 import socket
@@ -50,13 +52,28 @@ def described(kind: str) -> str:
     return kind if kind == "embedded" else f"{kind} ({native_program()})"
 
 
+#: Not `random` itself, which hypothesis seeds alike in each process.
+_CHANCE = random.SystemRandom()
+
+
 def free_port(host: str = HOST) -> int:
-    """A TCP port that nobody listens on."""
+    """A TCP port that nobody listens on.
+
+    It is below those that the system gives to connections: one of them could have it
+    while a server restarts.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = _CHANCE.randrange(10_000, 32_000)
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,14 @@ def test_a_target_that_was_gone_is_waited_for_again_once_it_was_there(
         until(lambda: not fails_with(client, errors.TargetUnreachable), "it is known")
         assert client.call({}, "name") == "first"
         first.kill()
-    with Stopwatch() as watch, pytest.raises(errors.TargetUnreachable):
-        client.call({}, "name")
-    assert watch.seconds > 1
+
+    def waits_again() -> bool:
+        """Not before the loss is known: a call may still be on its way to it."""
+        with Stopwatch() as watch, pytest.raises(errors.DeliveryError) as caught:
+            client.call({}, "name")
+        return watch.seconds > 1 and isinstance(caught.value, errors.TargetUnreachable)
+
+    assert waits_again() or waits_again()
 
 
 @pytest.mark.parametrize("target", [{}, {"server": "gone"}])
