@@ -23,6 +23,7 @@ from tests.functional.routers import HOST, free_port
 from tests.functional.rpc import Rpc
 from tests.functional.service import Service
 from tests.functional.waiting import until
+from tests.fuzz.zmtp import command, greeting
 
 from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.zmq import key_directory, matchmaker, wire
@@ -264,20 +265,6 @@ def test_strangers_that_speak_zeromq_get_no_answer(
             stranger.send(frame)
         assert not stranger.poll(500)
     assert works(rpc.client(transport))
-
-
-def greeting(mechanism: bytes) -> bytes:
-    """What ZeroMQ 4 says first. Source: https://rfc.zeromq.org/spec/23/"""
-    signature = b"\xff" + bytes(8) + b"\x7f"
-    return (signature + b"\x03\x00" + mechanism.ljust(20, b"\0")).ljust(64, b"\0")
-
-
-def command(name: bytes, body: bytes) -> bytes:
-    """A short command of ZeroMQ's handshake."""
-    content = bytes([len(name)]) + name + body
-    if len(content) < 256:
-        return b"\x04" + bytes([len(content)]) + content
-    return b"\x06" + len(content).to_bytes(8, "big") + content
 
 
 def test_bytes_from_strangers_change_nothing(rpc: Rpc, there: Host) -> None:
