@@ -4,10 +4,17 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 from types import TracebackType
 
 from hybrid_messaging.engines import HOST
+
+#: Ports that the system gives to no connection unless it is told to: an engine that
+#: restarts finds its port free (Linux, ip_local_port_range).
+LASTING = range(20_000, 32_768)
+#: Not `random` itself, which others may have seeded.
+_CHANCE = random.SystemRandom()
 
 
 class Ports:
@@ -29,9 +36,10 @@ class Ports:
 
     def take(self, preferred: int | None = None) -> int:
         """Return a free port: the preferred one if it is free."""
-        if preferred is not None:
+        first = [] if preferred is None else [preferred]
+        for port in (*first, *_CHANCE.sample(LASTING, 100)):
             with contextlib.suppress(OSError):
-                return self._listen(preferred)
+                return self._listen(port)
         return self._listen(0)
 
     def _listen(self, port: int) -> int:
