@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -71,10 +72,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Result:
-    """How a stage ended; `closing` is the last line that it printed."""
+    """How a stage ended.
+
+    :param seconds: that it took
+    :param cpu: seconds of processor time that its processes used
+    :param closing: the last line that it printed
+    """
 
     stage: str
     seconds: float
+    cpu: float
     problems: list[str]
     closing: str
 
@@ -168,7 +175,7 @@ STAGES = {
     ),
     "interop": Stage(
         "the retired driver, other clients, oslo.messaging's own suite",
-        pytest("tests/interop", OSLO_SUITE),
+        pytest(*AT_A_TIME, "tests/interop", OSLO_SUITE),
         preparation=[sys.executable, "-m", "tests.interop.others"],
         beside=True,
     ),
@@ -219,7 +226,7 @@ def is_shell(path: Path) -> bool:
 def run_stage(name: str, arguments: Sequence[str]) -> Result:
     """Run the commands of a stage; none of their processes outlives it."""
     stage = STAGES[name]
-    began = time.monotonic()
+    began, used = time.monotonic(), cpu_of_children()
     mark = uuid.uuid4().hex
     problems, closing = [], ""
     with tempfile.TemporaryDirectory(prefix=f"hybrid-messaging-{name}-") as scratch:
@@ -238,7 +245,14 @@ def run_stage(name: str, arguments: Sequence[str]) -> Result:
             closing = closing if problems else last or closing
             problems += [f"{problem}: {title}"] if problem else []
             problems += [f"was left running and is ended now: {item}" for item in left]
-    return Result(name, time.monotonic() - began, problems, closing)
+    seconds, cpu = time.monotonic() - began, cpu_of_children() - used
+    return Result(name, seconds, cpu, problems, closing)
+
+
+def cpu_of_children() -> float:
+    """Return the processor time of all processes that this one waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def run(
@@ -364,7 +378,7 @@ def beside(
         say(log.read_text(errors="replace"))
         if running.returncode not in (0, 1):
             problem = f"their runner exited {running.returncode}"
-            return [Result("beside", 0, [problem], "")]
+            return [Result("beside", 0, 0, [problem], "")]
         return [Result(**each) for each in json.loads(found.read_text())]
 
     if not names:
@@ -412,12 +426,15 @@ def summary(results: Sequence[Result], seconds: float) -> str:
 
     :param seconds: that all of them took together, some beside others
     """
-    lines = ["", f"{'stage':12}{'result':10}{'seconds':>8}  its last words"]
+    heads = f"{'stage':12}{'result':10}{'seconds':>8}{'cpu':>6}"
+    lines = ["", f"{heads}  its last words"]
     for result in results:
         verdict = "FAILED" if result.problems else "passed"
         closing = result.closing.strip("= \r")[:80]
-        lines.append(f"{result.stage:12}{verdict:10}{result.seconds:8.0f}  {closing}")
-    lines.append(f"{'':12}{'':10}{seconds:8.0f}")
+        figures = f"{result.seconds:8.0f}{result.cpu:6.0f}"
+        lines.append(f"{result.stage:12}{verdict:10}{figures}  {closing}")
+    cpu = sum(result.cpu for result in results)
+    lines.append(f"{'':22}{seconds:8.0f}{cpu:6.0f}")
     for result in results:
         lines += [f"{result.stage}: {problem}" for problem in result.problems]
     return "\n".join(lines)

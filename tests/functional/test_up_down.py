@@ -313,20 +313,23 @@ def test_a_failed_restart_keeps_what_is_known(
     [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
     ids=lambda value: value.name if isinstance(value, signal.Signals) else "",
 )
-def test_whoever_interrupts_up_leaves_nothing(
-    place: Deployment, how: signal.Signals, code: int
+def test_an_interrupted_up_leaves_nothing(
+    tmp_path: Path, how: signal.Signals, code: int
 ) -> None:
-    with place.start("up", "--router", "embedded") as command:
-        until(
-            lambda: any("beam" in each.name() for each in place.processes()),
-            "all engines are being started",
-        )
-        command.send_signal(how)
-        _, told = command.communicate(timeout=100)
-    assert command.returncode == code
-    assert "stopping rabbitmq" in told
-    assert place.processes() == []
-    assert not place.dir.exists()
+    # with a router that is never ready, `up` cannot be done before the signal
+    script = executable(tmp_path / "skrouterd", "sleep 600 & wait")
+    with deployed(tmp_path / "state", script) as place:
+        with place.start("up", "--router", place.router) as command:
+            until(
+                lambda: any("beam" in each.name() for each in place.processes()),
+                "all engines are being started",
+            )
+            command.send_signal(how)
+            _, told = command.communicate(timeout=100)
+        assert command.returncode == code, told
+        assert "stopping rabbitmq" in told
+        assert place.processes() == []
+        assert not place.dir.exists()
 
 
 def test_down_finds_what_a_killed_up_has_started(place: Deployment) -> None:

@@ -42,8 +42,9 @@ def url(request: pytest.FixtureRequest, bus: Router) -> str:
 
 @pytest.fixture(scope="module")
 def pair(pythons: dict[str, str], url: str) -> Iterator[Pair]:
-    """A process with the old driver and one with ours."""
-    with Peer(pythons["old"], url) as old, Peer(pythons["new"], url) as new:
+    """A process with the old driver and one with ours, which soon gives servers up."""
+    impatient = with_options(url, restart_timeout=2)
+    with Peer(pythons["old"], url) as old, Peer(pythons["new"], impatient) as new:
         yield {"old": old, "new": new}
 
 

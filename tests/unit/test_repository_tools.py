@@ -238,8 +238,9 @@ def test_the_summary_has_a_line_for_each_stage(
     add_stage(runner, "bad", "exit(1)")
     assert run_main(runner, monkeypatch) == 1
     printed = capfd.readouterr().out
-    assert re.search(r"^good +passed +\d+ +5 passed in 1.00s$", printed, re.MULTILINE)
-    assert re.search(r"^bad +FAILED +\d+ *$", printed, re.MULTILINE)
+    good = r"^good +passed +\d+ +\d+  5 passed in 1.00s$"
+    assert re.search(good, printed, re.MULTILINE)
+    assert re.search(r"^bad +FAILED +\d+ +\d+ *$", printed, re.MULTILINE)
     assert printed.splitlines()[-1].startswith("bad: exited 1: ")
 
 

@@ -33,7 +33,7 @@ from hybrid_messaging.bench.verdict import (
 )
 
 #: Seconds that workers may take to start, and to connect.
-START_TIMEOUT = 120.0
+START_TIMEOUT = 600.0
 #: Seconds that a server may take to end what it has begun, and to be gone.
 STOP_TIMEOUT = 60.0
 #: Seconds beyond the timeout of a call that clients may take to end.
