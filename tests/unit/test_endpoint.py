@@ -512,8 +512,40 @@ def test_messages_of_any_size_arrive_whole(
     pair.pump()
     (arrived,) = pair.b.messages
     assert arrived[1] == data
-    assert (arrived[0] is None) is settled
-    assert receiver.unsettled == (not settled)
+    at_once = settled and size <= endpoint_module.PIECE
+    assert (arrived[0] is None) is at_once
+    assert receiver.unsettled == (not at_once)
+
+
+def test_of_a_large_message_sent_settled_no_frame_is_settled(pair: Pair) -> None:
+    """Some peers detach a link on which a delivery is settled between its frames."""
+    sender, receiver = pair.link()
+    assert sender.send(b"x" * 1_000_000, settled=True) is None
+    assert sender.send(b"small", settled=True) is None
+    pair.pump()
+    (large, _), (small, _) = pair.b.messages
+    assert large is not None and small is None
+    receiver.settle(large, ACCEPTED)
+    pair.pump()
+    assert pair.a.outcomes == []
+    assert sender.unsettled == 0 and receiver.unsettled == 0
+
+
+def test_a_large_message_sent_settled_can_be_decided_before_all_of_it_is_there(
+    pair: Pair,
+) -> None:
+    sender, receiver = pair.link()
+    sender.send(b"x" * 1_000_000, settled=True)
+    first = bytes(pair.client.output())
+    pair.client.written(len(first))
+    pair.server.receive(first)
+    partial = proton_c.lib.pn_link_current(receiver.raw)
+    proton_c.lib.pn_delivery_update(partial, RELEASED.state)
+    proton_c.lib.pn_delivery_settle(partial)
+    pair.client.receive(bytes(pair.server.output()))
+    pair.pump()
+    assert pair.a.outcomes == [] and sender.unsettled == 0
+    assert not pair.client._unfinished
 
 
 def test_several_large_messages_may_be_under_way(pair: Pair) -> None:

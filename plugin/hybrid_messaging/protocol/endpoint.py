@@ -256,7 +256,8 @@ class Sender(Link):
         """Send one encoded message; the caller has looked at the credit.
 
         :param data: the message, all its sections
-        :param settled: settle at once, no outcome will be told
+        :param settled: no outcome will be told: it is settled at once, or where it goes
+            in pieces as soon as the peer lets it
         :returns: the delivery that `on_outcome` will name, None where settled
         """
         tag = next(self._tags).to_bytes(8, "big")
@@ -286,6 +287,13 @@ class Sender(Link):
             self.endpoint._unfinished[self] = None
         else:
             _withdraw(raw)
+
+    def _decided(self, raw: Any) -> None:
+        """The peer has decided on a delivery, perhaps before it has all of it."""
+        if raw in self._withdrawn:
+            return  # it is settled once all of it is sent
+        if not (self._pieces and self._pieces.abort(raw)):
+            lib.pn_delivery_settle(raw)
 
     def _go_on(self) -> bool:
         """Hand over what can be now; tell whether there was something."""
@@ -816,19 +824,22 @@ class Endpoint:
     def _update(self, raw: Any) -> None:
         link = self._links.get(lib.pn_delivery_link(raw))
         delivery = None if link is None else link._deliveries.get(raw)
-        if link is None or delivery is None:
-            self._leave_unread(link, raw)
-            return
         state = lib.pn_delivery_remote_state(raw)
         settled = lib.pn_delivery_settled(raw)
-        if not settled and state not in _STATES:
-            return  # `received`, or nothing new
+        over = settled or state in _STATES  # not `received`, or nothing new
+        if link is None or delivery is None:
+            if over and isinstance(link, Sender):
+                link._decided(raw)  # it went in pieces, and nobody is to be told
+            else:
+                self._leave_unread(link, raw)
+            return
+        if not over:
+            return
         if isinstance(link, Sender):
             outcome = _outcome(raw, state)
             del link._deliveries[raw]
             delivery.raw = None
-            if not (link._pieces and link._pieces.abort(raw)):
-                lib.pn_delivery_settle(raw)
+            link._decided(raw)
             self.handler.on_outcome(link, delivery, outcome)
         elif settled:
             # the sender has given up on a message that we still work on

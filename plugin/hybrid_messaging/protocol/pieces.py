@@ -3,6 +3,10 @@
 
 With every frame, qpid-proton moves all that is left of what it has been given, and
 it keeps the memory of the largest piece.
+
+A delivery whose first piece leaves before its last is there cannot be sent as settled
+from its first frame on. AMQP 1.0 (part 2, section 2.7.5) lets a later frame settle it,
+but RabbitMQ detaches the link then. So it stays unsettled until the peer settles it.
 """
 
 from __future__ import annotations
@@ -63,7 +67,8 @@ class Pieces(deque[_Rest]):
         rest.at += len(piece)
         if rest.at == len(rest.data):
             self.popleft()
-            complete(self._link, rest.delivery, rest.settled)
+            # one that went out in one piece may be settled from its first frame on
+            complete(self._link, rest.delivery, rest.settled and rest.at <= PIECE)
         return True
 
     def abort(self, delivery: Any) -> bool:
