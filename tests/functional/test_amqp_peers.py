@@ -16,6 +16,7 @@ import oslo_messaging
 import psutil
 import pytest
 from oslo_messaging import MessageDeliveryFailure, MessagingException
+from oslo_messaging.exceptions import ConfigurationError
 from tests.functional.fakes import Fake, Peer, Proxy, hear
 from tests.functional.routers import Router
 from tests.functional.rpc import Rpc
@@ -609,6 +610,25 @@ def test_broker_is_not_kept_waiting_for_the_settlement_of_calls(bus: Router) -> 
         assert Broker.replies == []
         service.gate.set()
         until(lambda: Broker.replies, "the reply comes later")
+
+
+class RabbitMq(Peer):
+    product = "RabbitMQ"
+
+
+def test_no_server_starts_and_no_call_waits_at_a_peer_that_is_none_for_them() -> None:
+    advice = "it is RabbitMQ, .* give it a transport_url with rabbit://"
+    with Fake(RabbitMq) as fake, Rpc(fake.url) as rpc:
+        with pytest.raises(ConfigurationError, match=f"{fake.port} .*{advice}"):
+            rpc.server()
+        with pytest.raises(errors.BusUnavailable, match=advice):
+            rpc.client(timeout=60).call({}, "name")
+
+
+def test_a_peer_with_addresses_of_its_own_can_have_prefixes_that_suit_it() -> None:
+    with Fake(RabbitMq) as fake, Rpc(fake.url) as rpc:
+        transport = rpc.transport(addressing_mode="legacy")
+        rpc.client(transport).cast({}, "echo", value=1)
 
 
 def test_qpidd_gets_legacy_addresses() -> None:

@@ -27,8 +27,8 @@ from typing import Any, Literal
 from oslo_messaging.exceptions import ConfigurationError
 
 from hybrid_messaging.drivers import logs
-from hybrid_messaging.drivers.amqp import hosts
-from hybrid_messaging.drivers.amqp.addressing import ROUTERS, Addressing
+from hybrid_messaging.drivers.amqp import failures, hosts
+from hybrid_messaging.drivers.amqp.addressing import ROUTERS, Addressing, objection
 from hybrid_messaging.drivers.amqp.connection import CALLERS_READ, Connection
 from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
@@ -231,7 +231,7 @@ class Bus:
             self._connection = None
             self.duties.drop()
             self.outbox.lost(failure)
-            self.subscriptions.lost()
+            self.subscriptions.lost(failure)
             if connection is not None:
                 connection.close()
         self.duties.catch_up()
@@ -255,6 +255,11 @@ class Bus:
     def on_open(self, endpoint: Endpoint) -> None:
         assert self._connection is not None
         product = endpoint.remote_product
+        why = objection(self._options, product)
+        if why is not None:
+            host = self._connection.host
+            self._connection.give_up(failures.of_unfitness(host, why))
+            return
         line = Line(
             endpoint,
             Addressing(

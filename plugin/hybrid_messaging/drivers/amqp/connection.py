@@ -77,6 +77,7 @@ class Connection:
         self._due = 0.0
         self._closing = False
         self._failure: str | None = None
+        self._verdict: ConnectionFailed | None = None
         # how many seconds this process was stopped, and when it went on
         self._stopped, self._went_on = 0.0, -math.inf
         # when something was last read
@@ -305,6 +306,8 @@ class Connection:
             self._turns.call()
 
     def _end(self) -> ConnectionFailed:
+        if self._verdict is not None:
+            return self._verdict
         reason = self.endpoint.failure
         if self.endpoint.authentication_failed:
             return failures.of_authentication(
@@ -324,6 +327,12 @@ class Connection:
         if moment < self._due:
             self._due = moment
             self._turns.call()
+
+    def give_up(self, failure: ConnectionFailed) -> None:
+        """Close the connection, for a reason that serve() raises."""
+        self._verdict = failure
+        self.endpoint.close()
+        self._end_soon()
 
     def flush(self) -> None:
         """Hand what the endpoint has to say to the network, without waiting."""

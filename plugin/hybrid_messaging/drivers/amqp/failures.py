@@ -36,6 +36,10 @@ class AuthenticationFailed(ConnectionFailed):
     """One end does not accept who the other one says it is."""
 
 
+class UnfitPeer(ConnectionFailed):
+    """The peer speaks AMQP 1.0, and cannot carry what this driver sends."""
+
+
 def of_system(error: OSError) -> str:
     """What the operating system says, as part of a sentence."""
     text = error.strerror or str(error) or "no reason given"
@@ -70,6 +74,11 @@ def of_authentication(
     user = host.username or "(anonymous)"
     detail = f" ({NOTHING_OFFERED})" if offers_nothing else _detail(reason)
     return AuthenticationFailed(f"the router at {host} refuses user {user}{detail}")
+
+
+def of_unfitness(host: Host, objection: str) -> ConnectionFailed:
+    """A host is something else than the transport URL needs."""
+    return UnfitPeer(f"{host} cannot be used: {objection}")
 
 
 def of_pause(seconds: float) -> ConnectionFailed:

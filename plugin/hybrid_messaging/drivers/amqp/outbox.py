@@ -16,7 +16,7 @@ from oslo_messaging.exceptions import ConfigurationError
 
 from hybrid_messaging.drivers import errors, logs
 from hybrid_messaging.drivers.amqp.duties import Duties
-from hybrid_messaging.drivers.amqp.failures import AuthenticationFailed
+from hybrid_messaging.drivers.amqp.failures import AuthenticationFailed, UnfitPeer
 from hybrid_messaging.drivers.amqp.line import Line
 from hybrid_messaging.drivers.amqp.outgoing import Message, Outgoing, State
 from hybrid_messaging.drivers.amqp.route import Route
@@ -567,4 +567,4 @@ class Outbox:
 
 def _hopeless(failure: Exception) -> bool:
     """Whether trying again will not help before somebody changes something."""
-    return isinstance(failure, (AuthenticationFailed, ConfigurationError))
+    return isinstance(failure, (AuthenticationFailed, UnfitPeer, ConfigurationError))

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
+from oslo_messaging.exceptions import ConfigurationError
+
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.amqp.addressing import Addressing
 from hybrid_messaging.drivers.amqp.duties import Duties
+from hybrid_messaging.drivers.amqp.failures import UnfitPeer
 from hybrid_messaging.drivers.amqp.line import Line
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.waiter import Waiter
@@ -91,6 +94,8 @@ class Source:
     def on_open(self) -> None:
         if self.life is Life.OPENING:
             self.life = Life.OPEN
+            if self.subscription.started:
+                self.start()
         self.subscription.on_attached()
 
     def on_close(self, condition: str) -> None:
@@ -111,8 +116,13 @@ class Source:
         return self.life is Life.OPENING or self.life is Life.OPEN
 
     def start(self) -> None:
-        """Let messages come."""
-        self.link.grant(self._capacity)
+        """Let messages come, once the peer has confirmed the link.
+
+        Credit for one that it refuses is an error of ours to RabbitMQ, which ends the
+        session, with all other links in it.
+        """
+        if self.life is Life.OPEN:
+            self.link.grant(self._capacity)
 
     def free(self) -> bool:
         """A message holds its credit no longer; needs no lock.
@@ -292,10 +302,7 @@ class Subscription:
     # -- inside --------------------------------------------------------------------
 
     def _attach(self, line: Line, address: str) -> None:
-        source = Source(self, line, address, self._capacity)
-        self.sources.append(source)
-        if self.started:
-            source.start()
+        self.sources.append(Source(self, line, address, self._capacity))
 
     def _reattach(self, address: str) -> None:
         if self._line is not None and not self.stopped:
@@ -319,6 +326,7 @@ class Subscriptions:
         self._start = start
         self._lock = lock
         self._line: Line | None = None
+        self._unfit: UnfitPeer | None = None
         self._closed = False
         self._subscriptions: list[Subscription] = []
 
@@ -329,7 +337,10 @@ class Subscriptions:
     # -- without the lock --------------------------------------------------------
 
     def add(self, subscription: Subscription) -> None:
-        """Attach a subscription now, if the bus is up, and whenever it is."""
+        """Attach a subscription now, if the bus is up, and whenever it is.
+
+        :raises ConfigurationError: the peer is none that could serve it, ever
+        """
         self._start()
         with self._lock:
             if self._closed:
@@ -339,6 +350,9 @@ class Subscriptions:
                 subscription.up(self._line)
                 self._line.flush()
         subscription.ready.wait(SUBSCRIBE_TIMEOUT)
+        if self._unfit is not None:
+            self.remove(subscription)
+            raise ConfigurationError(str(self._unfit))
 
     def start(self, subscription: Subscription) -> None:
         """Let messages come."""
@@ -370,13 +384,14 @@ class Subscriptions:
 
     def up(self, line: Line) -> None:
         """The bus is up."""
-        self._line = line
+        self._line, self._unfit = line, None
         for subscription in self._subscriptions:
             subscription.up(line)
 
-    def lost(self) -> None:
-        """The connection is gone."""
+    def lost(self, failure: Exception | None = None) -> None:
+        """The connection is gone, or could not be made."""
         self._line = None
+        self._unfit = failure if isinstance(failure, UnfitPeer) else None
         for subscription in self._subscriptions:
             subscription.lost()
 
