@@ -47,6 +47,9 @@ USERNAME = "hybrid"
 #: The first with streams, which oslo.messaging's driver can ask for
 #: (`rabbit_stream_fanout`); quorum queues are older.
 OLDEST = (3, 9)
+#: From here on RabbitMQ refuses queues that are neither durable nor exclusive, such as
+#: those of RPC by oslo.messaging's defaults, unless its configuration permits them.
+REFUSES_TRANSIENT_QUEUES = (4, 3)
 #: Where the packages of Debian, Ubuntu and RHEL keep the real start script; the
 #: one on PATH is a wrapper that insists on the user rabbitmq.
 PACKAGED_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -72,10 +75,10 @@ def missing(options: Options) -> list[Missing]:
     }
     lacking = [Missing(name, install) for name, found in programs.items() if not found]
     version = _version(_server())
-    if version and tuple(map(int, version.split(".")[:2])) < OLDEST:
+    if version and version < OLDEST:
         lacking.append(
             Missing(
-                f"{TITLE} {'.'.join(map(str, OLDEST))} or later (here is {version}, "
+                f"{TITLE} {_dotted(OLDEST)} or later (here is {_dotted(version)}, "
                 "which lacks queues that oslo.messaging can ask for)",
                 "https://www.rabbitmq.com/docs/download",
             )
@@ -121,6 +124,7 @@ def prepare(
             username=username,
             password=password,
             certificates=options.certificates,
+            permits_transient_queues=_version(server) >= REFUSES_TRANSIENT_QUEUES,
             memory_limit=MEMORY_LIMIT,
             disk_reserve=DISK_RESERVE,
         ),
@@ -230,14 +234,18 @@ def _server() -> Path | None:
     return None
 
 
-def _version(server: Path | None) -> str:
-    """The version of a server, by the libraries beside it; '' if these do not tell."""
+def _version(server: Path | None) -> tuple[int, ...]:
+    """The version of a server, by the libraries beside it; () if these do not tell."""
     if server is None:
-        return ""
+        return ()
     plugins = server.resolve().parent.parent / "plugins"
     names = (path.name for path in sorted(plugins.glob("rabbit-*")))
     found = next(filter(None, map(_LIBRARY.match, names)), None)
-    return found[1] if found else ""
+    return tuple(map(int, found[1].split("."))) if found else ()
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def _environment(
