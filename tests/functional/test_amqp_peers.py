@@ -617,7 +617,7 @@ class RabbitMq(Peer):
 
 
 def test_no_server_starts_and_no_call_waits_at_a_peer_that_is_none_for_them() -> None:
-    advice = "it is RabbitMQ, .* give it a transport_url with rabbit://"
+    advice = "it is RabbitMQ, .*; use rabbit:// for it"
     with Fake(RabbitMq) as fake, Rpc(fake.url) as rpc:
         with pytest.raises(ConfigurationError, match=f"{fake.port} .*{advice}"):
             rpc.server()

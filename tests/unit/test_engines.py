@@ -363,31 +363,57 @@ def test_an_old_router_is_refused(
         router.prepare("router", tmp_path, take, None, options)
 
 
+@pytest.fixture
+def install_rabbitmq(
+    make_program: MakeProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """Installs a release of RabbitMQ as packages do."""
+
+    def install(version: str) -> None:
+        make_program("erl")
+        make_program("epmd")
+        server = tmp_path / "rabbit" / "sbin" / "rabbitmq-server"
+        server.parent.mkdir(parents=True)
+        server.touch()
+        (server.parent / "rabbitmq-env").touch()
+        (tmp_path / "rabbit" / "plugins" / f"rabbit-{version}").mkdir(parents=True)
+        (tmp_path / "rabbit" / "plugins" / f"rabbit_common-{version}").mkdir()
+        monkeypatch.setattr(rabbitmq, "PACKAGED_SERVER", server)
+
+    return install
+
+
 @pytest.mark.parametrize(
     ("version", "good"), [("3.9.13", True), ("4.1.0", True), ("3.8.34", False)]
 )
 def test_an_old_rabbitmq_is_refused(
-    make_program: MakeProgram,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    version: str,
-    good: bool,
+    install_rabbitmq: Callable[[str], None], tmp_path: Path, version: str, good: bool
 ) -> None:
-    make_program("erl")
-    make_program("epmd")
-    server = tmp_path / "rabbit" / "sbin" / "rabbitmq-server"
-    server.parent.mkdir(parents=True)
-    server.touch()
-    (server.parent / "rabbitmq-env").touch()
-    (tmp_path / "rabbit" / "plugins" / f"rabbit-{version}").mkdir(parents=True)
-    (tmp_path / "rabbit" / "plugins" / f"rabbit_common-{version}").mkdir()
-    monkeypatch.setattr(rabbitmq, "PACKAGED_SERVER", server)
+    install_rabbitmq(version)
     lacking = rabbitmq.missing(Options())
     assert (lacking == []) is good
     if not good:
         assert lacking[0].what.startswith("RabbitMQ 3.9 or later (here is 3.8.34")
         with pytest.raises(EngineError, match=r"or later \(here is 3\.8\.34"):
             rabbitmq.prepare("rabbitmq", tmp_path, take, None, Options())
+
+
+@pytest.mark.parametrize(
+    ("version", "permitted"),
+    [("3.10.8", False), ("4.2.9", False), ("4.3.0", True), ("4.10.1", True)],
+)
+def test_queues_of_rpc_are_permitted_where_they_would_be_refused(
+    install_rabbitmq: Callable[[str], None],
+    tmp_path: Path,
+    version: str,
+    permitted: bool,
+) -> None:
+    """An older node does not start with a key that it does not know."""
+    install_rabbitmq(version)
+    numbers = iter(range(2000, 3000))
+    rabbitmq.prepare("rabbitmq", tmp_path, lambda _: next(numbers), None, Options())
+    key = "\ndeprecated_features.permit.transient_nonexcl_queues = true\n"
+    assert (key in (tmp_path / "rabbitmq.conf").read_text()) is permitted
 
 
 def test_a_router_for_one_user_and_a_network(tmp_path: Path) -> None:

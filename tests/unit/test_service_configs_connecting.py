@@ -110,6 +110,15 @@ def test_a_broker_stores_notifications(
     assert report.notify.delivery == "queued"
 
 
+def test_rabbitmq_is_none_for_amqp(tmp_path: Path, peer: Callable[..., Peer]) -> None:
+    rabbitmq = peer("RabbitMQ")
+    report = check(tmp_path, rabbitmq)
+    assert codes(report)[0] == "unfit-server"
+    assert "it is RabbitMQ" in report.problems[0].message
+    assert "rabbit://" in report.problems[0].cure
+    assert codes(check(tmp_path, rabbitmq, more="addressing_mode = legacy")) == []
+
+
 def test_a_peer_without_a_name_may_be_anything(
     tmp_path: Path, peer: Callable[..., Peer]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shlex
 import socket
@@ -22,6 +23,7 @@ from hybrid_messaging.service_configs import (
     cells,
     connecting,
     preview,
+    rabbit_releases,
     replace,
     zmq_encryption,
 )
@@ -117,6 +119,7 @@ class Checker:
     tell: Callable[[str], None] = lambda line: None
     _connected: dict[Any, str | ConnectError] = field(default_factory=dict)
     _plain: dict[tuple[str, int], bool] = field(default_factory=dict)
+    _broken: dict[Any, list[rabbit_releases.Rule]] = field(default_factory=dict)
 
     def check(
         self,
@@ -242,6 +245,8 @@ class Checker:
                 failed.append(answer)
                 continue
             products.add(answer)
+            if is_rabbit(url):
+                yield from self._by_release(config, route, url, host, options, answer)
             if self._takes_plain(url, host, options):
                 yield Problem(
                     Severity.WARNING,
@@ -302,6 +307,34 @@ class Checker:
             else:
                 self._connected[key] = answer
         return self._connected[key]
+
+    def _by_release(
+        self,
+        config: ServiceConfig,
+        route: Route,
+        url: urls.TransportURL,
+        host: urls.Host,
+        options: Any,
+        said: str,
+    ) -> Iterator[Problem]:
+        """What this RabbitMQ refuses of the service's options, or ignores."""
+        assert self.timeout is not None
+        rpc = route.role == RPC
+        key = (str(dataclasses.replace(url, hosts=(host,))), repr(options), rpc)
+        if key not in self._broken:
+            self._broken[key] = []
+            with contextlib.suppress(ConnectError):  # it is gone by now
+                self._broken[key] += rabbit_releases.broken(
+                    said, url, host, options, rpc, self.timeout
+                )
+        for rule in self._broken[key]:
+            yield Problem(
+                rule.severity,
+                rule.code,
+                f"{said} {rule.message}",
+                rule.cure(functools.partial(_setting, config, RABBIT)),
+                config.where(RABBIT, rule.option),
+            )
 
     def _takes_plain(
         self, url: urls.TransportURL, host: urls.Host, options: Any

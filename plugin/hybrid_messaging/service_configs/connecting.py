@@ -25,6 +25,7 @@ from redis.sentinel import MasterNotFoundError
 
 from hybrid_messaging import urls
 from hybrid_messaging.drivers.amqp import security
+from hybrid_messaging.drivers.amqp.addressing import ADVICE, objection
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.zmq import matchmaker
 from hybrid_messaging.drivers.zmq.matchmaker import Matchmaker
@@ -40,7 +41,7 @@ class ConnectError(Exception):
     """A server cannot be used.
 
     :param code: `unreachable`, `wrong-credentials`, `mechanism-missing`,
-        `vhost-missing`, `tls-failed` or `protocol-error`
+        `vhost-missing`, `tls-failed`, `protocol-error` or `unfit-server`
     :param cure: what to do about it
     """
 
@@ -288,9 +289,13 @@ def _amqp(url: urls.TransportURL, host: urls.Host, options: Any, timeout: float)
         reason = endpoint.failure or lost or "it closed the connection"
         raise _amqp_error(endpoint, server, host.username, vhost, reason)
     try:
-        return endpoint.remote_product or ""
+        product = endpoint.remote_product
     except Excessive as error:
         raise _protocol_error(server, "AMQP 1.0", error) from error
+    why = objection(options, product)
+    if why is not None:
+        raise ConnectError("unfit-server", f"{server} cannot be used: {why}", ADVICE)
+    return product or ""
 
 
 def _open_session(

@@ -24,6 +24,8 @@ ROUTERS = frozenset(
 #: Open's product of brokers that take no addresses but their own, and give none to
 #: replies. With legacy addresses, prefixes can be chosen that suit notifications.
 FOREIGN_PRODUCTS = frozenset({"RabbitMQ"})
+#: What to do about one of them.
+ADVICE = "use rabbit:// for it, or let amqp:// name an AMQP 1.0 router"
 
 #: Bytes that an exchange, a topic or a server may have in its name, as on rabbit://.
 LONGEST_NAME = 255
@@ -50,17 +52,14 @@ def refusal(target: Any) -> str | None:
 
 
 def objection(options: Any, product: str | None) -> str | None:
-    """Why a peer cannot be used and what to do, in words; None if it can.
+    """Why a peer cannot be used, in words; None if it can.
 
     :param options: the [oslo_messaging_amqp] group
     :param product: `product` of the peer's Open properties, None if it has none
     """
     if product not in FOREIGN_PRODUCTS or options.addressing_mode == "legacy":
         return None
-    return (
-        f"it is {product}, which has no addresses for what amqp:// sends: give it a"
-        " transport_url with rabbit://, or name an AMQP 1.0 router for amqp://"
-    )
+    return f"it is {product}, which has no addresses for what amqp:// sends"
 
 
 class Addressing:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ssl
 
 from hybrid_messaging.drivers.amqp import security
+from hybrid_messaging.drivers.amqp.addressing import ADVICE
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.log_safety import quoted
 
@@ -78,7 +79,7 @@ def of_authentication(
 
 def of_unfitness(host: Host, objection: str) -> ConnectionFailed:
     """A host is something else than the transport URL needs."""
-    return UnfitPeer(f"{host} cannot be used: {objection}")
+    return UnfitPeer(f"{host} cannot be used: {objection}; {ADVICE}")
 
 
 def of_pause(seconds: float) -> ConnectionFailed:

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
-from hybrid_messaging.service_configs import connecting
+from hybrid_messaging import urls
+from hybrid_messaging.service_configs import connecting, rabbit_releases
+from hybrid_messaging.service_configs.problem import Severity
+from hybrid_messaging.service_configs.settings import RABBIT
+from hybrid_messaging.service_configs.transports import is_rabbit
 from hybrid_messaging.smoke.bus import Bus
 from hybrid_messaging.smoke.context import Context
 from hybrid_messaging.smoke.outcome import Failure, Finding
@@ -28,6 +32,8 @@ def _connect(bus: Bus) -> Finding:
     for host in bus.hosts:
         try:
             answer = connecting.connect(bus.url, host, bus.options, TIMEOUT)
+            if is_rabbit(bus.url):
+                _accepted(bus, host, answer)
         except connecting.ConnectError as error:
             errors.append(error)
         else:
@@ -40,3 +46,18 @@ def _connect(bus: Bus) -> Finding:
             cure = f"`hybrid-messaging status`; {cure}"
         raise Failure("; ".join(map(str, errors)), cure)
     return Finding("; but ".join([*products, *map(str, errors)]))
+
+
+def _accepted(bus: Bus, host: urls.Host, said: str) -> None:
+    """See that RabbitMQ takes the queues that the driver will want there.
+
+    The driver would try again and again, and say nothing.
+    """
+    for rule in rabbit_releases.broken(
+        said, bus.url, host, bus.options, bus.role == "rpc", TIMEOUT
+    ):
+        if rule.severity is Severity.ERROR:
+            raise Failure(
+                f"{said} {rule.message}",
+                rule.cure(lambda name, value: f"set [{RABBIT}] {name} = {value}"),
+            )
