@@ -144,7 +144,7 @@ def test_a_broker_without_credit_has_no_room_and_is_waited_for(
     """Its disk is full, say: that nobody listened would be no reason."""
 
     class Alarmed(Obedient):
-        product = "RabbitMQ"
+        product = "broker"
         credit = 0
 
         def on_link_open(self, link: Link) -> None:
@@ -162,7 +162,7 @@ def test_a_broker_without_credit_has_no_room_and_is_waited_for(
 
 def test_a_broker_that_has_no_room_for_the_whole_time_says_so() -> None:
     class Full(Peer):
-        product = "RabbitMQ"
+        product = "broker"
         credit = 0
 
     with Fake(Full) as fake, Rpc(fake.url) as rpc:

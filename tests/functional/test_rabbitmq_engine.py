@@ -118,14 +118,50 @@ def test_a_node_killed_leaves_nothing_that_matters(place: Deployment) -> None:
     store(before.url, "kept-by-node", "still here")
     store(before.url, "declared-after-it", "")
     until(lambda: on_disk(before, "declared-after-it"), "the queue is on disk")
-    process = place.process("rabbitmq")
-    process.kill()
-    process.wait(30)
+    _kill(place)
     assert ports.answers(HOST, epmd_port)
     place.up("rabbit")
     after = place.engine("rabbitmq")
     assert (after.url, after.details) == (before.url, before.details)
     assert stored(after.url, "kept-by-node") == "still here"
+
+
+@pytest.mark.skipif(
+    rabbitmq._version(rabbitmq._server()) < rabbitmq.REFUSES_TRANSIENT_QUEUES,
+    reason="this RabbitMQ refuses no queues",
+)
+def test_a_node_that_refuses_the_queues_of_rpc(
+    place: Deployment, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As releases from 4.3 on do, unless they are configured or packaged otherwise."""
+    before = configured(capsys, place, tmp_path / "cinder.conf")
+    assert [item["code"] for item in before["problems"]] == ["shared-backend"]
+    directory = Path(place.engine("rabbitmq").log).with_name("conf.d")
+    directory.mkdir()
+    (directory / "refuse.conf").write_text(
+        "deprecated_features.permit.transient_nonexcl_queues = false\n"
+    )
+    try:
+        _restart(place)
+        after = configured(capsys, place, tmp_path / "nova.conf")
+        problems = {item["code"]: item["message"] for item in after["problems"]}
+        assert "RabbitMQ 4" in problems["transient-queues-refused"]
+        code, rows, _ = place.run("smoke", "--only", "rpc-connect")
+        assert code == 1 and "refuses queues" in rows[0]["detail"]
+    finally:
+        shutil.rmtree(directory)
+        _restart(place)
+
+
+def _restart(place: Deployment) -> None:
+    _kill(place)
+    place.up("rabbit")
+
+
+def _kill(place: Deployment) -> None:
+    process = place.process("rabbitmq")
+    process.kill()
+    process.wait(30)
 
 
 def test_no_node_no_answer(node: state.Engine) -> None:
