@@ -63,7 +63,10 @@ def test_it_reads_and_writes_nothing_of_the_system(
 
 def test_memory_and_disk_are_bounded(node: state.Engine) -> None:
     def limits() -> dict[str, int]:
-        (found,) = rabbitmq._request(node, "GET", "nodes")
+        try:
+            (found,) = rabbitmq._request(node, "GET", "nodes")
+        except EngineError:  # 4.3 fails to tell before it has
+            return {}
         return found if "mem_limit" in found else {}
 
     found = until(limits, "the node has looked at itself", interval=0.5)
