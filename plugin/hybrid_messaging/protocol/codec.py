@@ -11,6 +11,7 @@ what is needed of it: the rest is skipped (`values`).
 
 from __future__ import annotations
 
+import functools
 import struct
 import uuid
 from collections.abc import Iterator
@@ -69,6 +70,10 @@ def _string(value: str, short: bytes = b"\xa1", long: bytes = b"\xb1") -> bytes:
     if size < 256:
         return short + bytes((size,)) + data
     return long + _pack_u32(size) + data
+
+
+#: the same addresses are encoded again and again
+_address = functools.lru_cache(maxsize=256)(_string)
 
 
 def _identifier(value: Any) -> bytes:
@@ -134,9 +139,9 @@ def encode(
         [
             _identifier(id),
             _NULL,
-            _NULL if to is None else _string(to),
+            _NULL if to is None else _address(to),
             _NULL,
-            _NULL if reply_to is None else _string(reply_to),
+            _NULL if reply_to is None else _address(reply_to),
             _identifier(correlation_id),
             _NULL,
             _NULL,
@@ -178,22 +183,22 @@ def sections(data: bytes) -> Iterator[tuple[int, int, int]]:
     for _ in range(MAX_SECTIONS):
         if end == size:
             return
-        code, start, end = _section(data, end)
+        code, start = _descriptor(data, end)
+        end = values.end_of(data, start)
         yield code, start, end
     if end < size:
         raise MalformedMessage(f"a message has more than {MAX_SECTIONS} sections")
 
 
-def _section(data: bytes, at: int) -> tuple[int, int, int]:
+def _descriptor(data: bytes, at: int) -> tuple[int, int]:
+    """What the section at some place is, and where its value starts."""
     if data[at]:
         raise MalformedMessage("a section has no descriptor")
     if data[at + 1] == 0x53:
-        code, start = data[at + 2], at + 3
-    elif data[at + 1] == 0x80:
-        code, start = int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
-    else:
-        raise MalformedMessage("a section has a descriptor that is no number")
-    return code, start, values.end_of(data, start)
+        return data[at + 2], at + 3
+    if data[at + 1] == 0x80:
+        return int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
+    raise MalformedMessage("a section has a descriptor that is no number")
 
 
 def decode(data: bytes) -> Message:
@@ -229,7 +234,8 @@ def _decode(data: bytes, message: Message) -> None:
         elif code == HEADER:
             _, _, message.ttl = values.fields(data, at, end, _TO_TTL, _HEADER_FIELDS)
         elif code == MESSAGE_ANNOTATIONS:
-            message.marks = _marks(data, at, end)
+            section = data[at:end]
+            message.marks = (_known if len(section) <= _SHORT else _marks)(section)
         elif code == DATA:
             parts.append(_binary(data, at, end))
         elif code == SEQUENCE:
@@ -262,13 +268,17 @@ def _no_body() -> MalformedMessage:
     return MalformedMessage("a body is neither string nor binary")
 
 
-def _marks(data: bytes, at: int, end: int) -> frozenset[str]:
+def _marks(section: bytes) -> frozenset[str]:
     return frozenset(
         name
-        for name, value in values.entries(data, at, end, MAX_ANNOTATIONS)
+        for name, value in values.entries(section, 0, len(section), MAX_ANNOTATIONS)
         if name is not None
-        and (data[value] == 0x41 or data[value : value + 2] == b"\x56\x01")
+        and (section[value] == 0x41 or section[value : value + 2] == b"\x56\x01")
     )
+
+
+#: most senders set the same few marks; bytes that a section has which is remembered
+_known, _SHORT = functools.lru_cache(maxsize=64)(_marks), 128
 
 
 def peek_to(data: bytes) -> str | None:
@@ -292,9 +302,10 @@ def peek_to(data: bytes) -> str | None:
 def peek_ttl(data: bytes) -> float | None:
     """The seconds that an encoded message may live; None: it does not say."""
     try:
-        code, at, end = _section(data, 0)
+        code, at = _descriptor(data, 0)
         if code != HEADER:
             return None
+        end = values.end_of(data, at)
         _, _, ttl = values.fields(data, at, end, _TO_TTL, _HEADER_FIELDS)
     except values.ERRORS:
         return None  # the receiver will say so

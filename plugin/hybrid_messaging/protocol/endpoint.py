@@ -236,21 +236,17 @@ class Link:
 class Sender(Link):
     """A link that we send on."""
 
-    __slots__ = ("_gives_up_credit", "_pieces", "_tags", "_withdrawn")
+    __slots__ = ("_gives_up_credit", "_pieces", "_withdrawn", "max_message_size")
 
     def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
         super().__init__(endpoint, pn, local)
-        self._tags = itertools.count()
+        #: bytes that the peer takes in one message, once it has attached; 0: any
+        self.max_message_size = 0
         self._pieces = Pieces(self.raw)
         #: give up credit once these are through
         self._gives_up_credit = False
         #: deliveries to settle once qpid-proton has sent all of them
         self._withdrawn: list[Any] = []
-
-    @property
-    def max_message_size(self) -> int:
-        """Bytes that the peer takes in one message, once it has attached; 0: any."""
-        return 0 if self.closed else lib.pn_link_remote_max_message_size(self.raw)
 
     def send(self, data: bytes, settled: bool = False) -> Delivery | None:
         """Send one encoded message; the caller has looked at the credit.
@@ -260,8 +256,7 @@ class Sender(Link):
             in pieces as soon as the peer lets it
         :returns: the delivery that `on_outcome` will name, None where settled
         """
-        tag = next(self._tags).to_bytes(8, "big")
-        delivery = lib.pn_delivery(self.raw, proton_c.Tag(8, tag))
+        delivery = lib.pn_delivery(self.raw, self.endpoint._next_tag())
         if self._pieces or len(data) > PIECE:
             self._pieces.add(delivery, data, settled)
             self.endpoint._unfinished[self] = None
@@ -464,28 +459,30 @@ class Endpoint:
         self._sessions: dict[Any, _Session] = {}
         self._remote_sessions = 0
         self._names = itertools.count()
+        # the tag of the last delivery: a number, which qpid-proton copies from here
+        self._tag_number = ctypes.c_uint64()
+        self._tag = proton_c.Tag(8, ctypes.addressof(self._tag_number))
         self._output = ctypes.create_string_buffer(MAX_FRAME)
         self._output_at = ctypes.addressof(self._output)
-        self._input = ctypes.create_string_buffer(MAX_FRAME)
+        self._output_view = memoryview(self._output)
+        self._input: Any = ctypes.create_string_buffer(MAX_FRAME)
         self._input_at = ctypes.addressof(self._input)
         self._push = proton_c.push_unlocked  # until the peer has authenticated
 
     # -- bytes ---------------------------------------------------------
 
-    def receive(self, data: bytes | memoryview) -> None:
+    def receive(self, data: bytes) -> None:
         """Take bytes from the peer and tell the handler what they mean."""
-        view = proton_c.buffer(data)
-        start = proton_c.address(view)
+        self._dispatch(_OWN_EVENTS)
+        start: bytes | int = data
         taken, total = 0, len(data)
-        while taken < total:
-            count = self._push(self._raw_transport, start + taken, total - taken)
-            if count < 0:
-                break  # the transport is closed or broken: its event follows
+        while (count := self._push(self._raw_transport, start, total - taken)) > 0:
             taken += count
             self._dispatch()
-            if count == 0:
-                break
-        self._dispatch()
+            if taken == total:
+                return
+            start = proton_c.start_of(data) + taken
+        self._dispatch()  # the transport is closed or broken, as its event says
 
     def end_of_input(self) -> None:
         """The peer will send no more bytes."""
@@ -507,7 +504,7 @@ class Endpoint:
             return _NOTHING
         size = min(pending, MAX_FRAME)
         lib.pn_transport_peek(self._raw_transport, self._output_at, size)
-        return memoryview(self._output)[:size]
+        return self._output_view[:size]
 
     def _hand_over(self, pending: int) -> int:
         while 0 <= pending < MAX_FRAME:
@@ -716,6 +713,10 @@ class Endpoint:
         pn.open()
         return link
 
+    def _next_tag(self) -> proton_c.Tag:
+        self._tag_number.value += 1
+        return self._tag
+
     def _link_name(self, address: str | None) -> str:
         return f"{self.connection.container}-{next(self._names)}-{address or ''}"
 
@@ -730,10 +731,10 @@ class Endpoint:
 
     # -- events --------------------------------------------------------
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, handlers: _Handlers | None = None) -> None:
         collector = self._raw_collector
         while event := lib.pn_collector_peek(collector):
-            handle = _EVENTS.get(lib.pn_event_type(event))
+            handle = (handlers or _EVENTS).get(lib.pn_event_type(event))
             try:
                 if handle is not None:
                     handle(self, event)
@@ -776,18 +777,19 @@ class Endpoint:
             else:
                 self._leave_unread(link, delivery)
             return False
-        if lib.pn_delivery_aborted(delivery):
-            self._partial.take(delivery)
-            self._drop(link, delivery)
-            return True
-        size = lib.pn_delivery_pending(delivery)
-        if size <= MAX_FRAME:
-            lib.pn_link_recv(raw, self._input_at, size)
-            data = ctypes.string_at(self._input_at, size)
-        else:
-            buffer = ctypes.create_string_buffer(size)
-            lib.pn_link_recv(raw, ctypes.addressof(buffer), size)
-            data = buffer.raw
+        size = lib.pn_link_recv(raw, self._input_at, MAX_FRAME)
+        if size < 0:
+            if lib.pn_delivery_aborted(delivery):
+                self._partial.take(delivery)
+                self._drop(link, delivery)
+                return True
+            size = 0  # it ends with an empty frame
+        data: bytes = self._input[:size]
+        if size == MAX_FRAME:
+            size = lib.pn_delivery_pending(delivery)
+            rest = ctypes.create_string_buffer(size)
+            lib.pn_link_recv(raw, ctypes.addressof(rest), size)
+            data += rest.raw
         if lib.pn_delivery_partial(delivery):
             self._partial.add(delivery, data)
             if self._partial.size > MAX_MESSAGE:
@@ -856,6 +858,8 @@ class Endpoint:
             kind = Sender if pn.is_sender else Receiver
             link = kind(self, pn, local=False)
             self._links[raw] = link
+        if isinstance(link, Sender):
+            link.max_message_size = lib.pn_link_remote_max_message_size(raw)
         self.handler.on_link_open(link)
 
     def _on_link_remote_close(self, event: Any) -> None:
@@ -989,7 +993,8 @@ _NO_CREDIT = proton.Condition(
     "amqp:link:transfer-limit-exceeded", "a message was sent without credit"
 )
 
-_EVENTS: dict[int, Callable[[Endpoint, Any], None]] = {
+_Handlers = dict[int, Callable[[Endpoint, Any], None]]
+_EVENTS: _Handlers = {
     lib.PN_DELIVERY: Endpoint._on_delivery,
     lib.PN_LINK_FLOW: Endpoint._on_link_flow,
     lib.PN_LINK_REMOTE_OPEN: Endpoint._on_link_remote_open,
@@ -1001,4 +1006,8 @@ _EVENTS: dict[int, Callable[[Endpoint, Any], None]] = {
     lib.PN_CONNECTION_REMOTE_CLOSE: Endpoint._on_connection_remote_close,
     lib.PN_TRANSPORT_ERROR: Endpoint._on_transport_error,
     lib.PN_TRANSPORT_CLOSED: Endpoint._on_transport_closed,
+}
+#: What may happen while nothing is read; all else says that we have sent something.
+_OWN_EVENTS: _Handlers = {
+    event: _EVENTS[event] for event in (lib.PN_TRANSPORT_ERROR, lib.PN_TRANSPORT_CLOSED)
 }

@@ -34,8 +34,8 @@ class Tag(ctypes.Structure):
     """pn_delivery_tag_t"""
 
     size: int
-    start: bytes
-    _fields_ = [("size", ctypes.c_size_t), ("start", ctypes.c_char_p)]
+    start: int
+    _fields_ = [("size", ctypes.c_size_t), ("start", ctypes.c_void_p)]
 
 
 #: what is called; cffi knows what each takes and returns
@@ -138,7 +138,7 @@ def _unsuitable(what: str) -> ImportError:
 
 
 def address(thing: Any) -> int:
-    """Where a C object, or a buffer that the caller keeps, lies."""
+    """Where a C object lies."""
     return int(ffi.cast("uintptr_t", thing))
 
 
@@ -155,9 +155,11 @@ def _functions(names: Iterable[str]) -> dict[str, Any]:
     return made
 
 
-#: the functions above, and qpid-proton's constants, under their own names
-lib: Any = types.SimpleNamespace(
-    **{
+#: the functions above, and qpid-proton's constants, under their own names; a module,
+#: since the interpreter looks into modules faster than into any other object
+lib: Any = types.ModuleType("qpid-proton")
+lib.__dict__.update(
+    {
         name: value
         for name in dir(_cffi)
         if isinstance(value := getattr(_cffi, name), int)
@@ -166,22 +168,22 @@ lib: Any = types.SimpleNamespace(
 )
 
 
-def push_unlocked(transport: int, start: int, size: int) -> int:
+def push_unlocked(transport: int, start: bytes | int, size: int) -> int:
     """pn_transport_push(), with the interpreter given away while it runs.
 
     Authentication happens in there, which may wait for other servers: Kerberos,
     saslauthd, a directory.
     """
+    if isinstance(start, int):
+        start = ffi.cast("char *", start)
     return int(
-        _cffi.pn_transport_push(
-            ffi.cast("pn_transport_t *", transport), ffi.cast("char *", start), size
-        )
+        _cffi.pn_transport_push(ffi.cast("pn_transport_t *", transport), start, size)
     )
 
 
-def buffer(data: bytes | bytearray | memoryview) -> Any:
-    """The bytes as a C buffer, for `address()`; keeps them where they are."""
-    return ffi.from_buffer(data)
+def start_of(data: bytes) -> int:
+    """Where bytes lie, as long as the caller keeps them."""
+    return address(ffi.from_buffer(data))
 
 
 def wrap_link(raw: int) -> proton.Link:

@@ -40,30 +40,27 @@ ERRORS = (IndexError, struct.error, ValueError)
 _u32 = struct.Struct(">I").unpack_from
 _u64 = struct.Struct(">Q").unpack_from
 
-#: bytes after the constructor, by its first half; larger values name their size
-_WIDTHS = (-1, -1, -1, -1, 0, 1, 2, 4, 8, 16)
+#: bytes after the constructor, by its first half less 4; larger values name their size
+_WIDTHS = (0, 1, 2, 4, 8, 16)
 
 
-def end_of(data: bytes, at: int) -> int:
+def end_of(data: bytes, at: int, described: bool = False) -> int:
     """Where a value ends, whatever it is.
 
+    :param described: its descriptor has been read, and it has no other
     :raises MalformedMessage: past the end of the bytes
     """
-    if not data[at]:  # a descriptor, then the value that it describes
-        at = _end_of_plain(data, at + 1)
-    return _end_of_plain(data, at)
-
-
-def _end_of_plain(data: bytes, at: int) -> int:
-    kind = data[at] >> 4
-    if kind > 9:
+    code = data[at]
+    if code > 0x9F:
         # 0xA, 0xC and 0xE have one byte of size, 0xB, 0xD and 0xF four
-        end = at + 5 + _u32(data, at + 1)[0] if kind & 1 else at + 2 + data[at + 1]
+        wide = code & 0x10
+        end = at + 5 + _u32(data, at + 1)[0] if wide else at + 2 + data[at + 1]
+    elif code > 0x3F:
+        end = at + 1 + _WIDTHS[(code >> 4) - 4]
+    elif code or described:
+        raise MalformedMessage(f"no such type: 0x{code:02x}")
     else:
-        width = _WIDTHS[kind]
-        if width < 0:
-            raise MalformedMessage(f"no such type: 0x{data[at]:02x}")
-        end = at + 1 + width
+        return end_of(data, end_of(data, at + 1, True), True)
     if end > len(data):
         raise MalformedMessage("a value runs past the end of the message")
     return end

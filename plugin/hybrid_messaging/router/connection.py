@@ -31,6 +31,8 @@ from hybrid_messaging.router.security import Terms
 
 LOG = logging.getLogger(__name__)
 
+#: Bytes taken from a socket at a time.
+READ_BYTES = 64 * 1024
 #: Links that one connection may have.
 MAX_LINKS = 10_000
 #: Sessions that one connection may have, less one. The retired amqp1 driver opens
@@ -114,17 +116,17 @@ class Connection(Handler):
         """The socket's descriptor."""
         return self._socket.fileno()
 
-    def read(self, buffer: memoryview) -> None:
-        """Take what the socket has, at most a buffer full."""
+    def read(self) -> None:
+        """Take what the socket has, but not more than READ_BYTES."""
         try:
-            size = self._socket.recv_into(buffer)
+            data = self._socket.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self.fail(error.strerror or str(error))
             return
-        if size:
-            self.endpoint.receive(buffer[:size])
+        if data:
+            self.endpoint.receive(data)
         else:
             self._hung_up = True
             self.endpoint.end_of_input()

@@ -25,8 +25,6 @@ from hybrid_messaging.router.security import Terms
 
 LOG = logging.getLogger(__name__)
 
-#: Bytes taken from a socket at a time.
-READ_BYTES = 64 * 1024
 #: Seconds between looks at the connections' timers.
 TICK = 1.0
 #: Seconds that calls in flight have to be answered when the router is stopped.
@@ -68,7 +66,6 @@ class Router:
         self.closing = False
         self._stopping = False
         self._poll = select.epoll()
-        self._buffer = memoryview(bytearray(READ_BYTES))
         self._wakeup, self._signalled = socket.socketpair()
         for end in (self._wakeup, self._signalled):
             end.setblocking(False)
@@ -141,9 +138,10 @@ class Router:
         later, self._later = self._later, []
         until = 0.0 if later else min(until, self._next_tick)
         self._step(max(0.0, until - time.monotonic()))
-        for action in later:
-            action()
-        self._flush()
+        if later:
+            for action in later:
+                action()
+            self._flush()
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + TICK
@@ -154,7 +152,7 @@ class Router:
             connection = self.connections.get(descriptor)
             if connection is not None:
                 if mask & ~select.EPOLLOUT:
-                    self._guard(connection, self._read)
+                    self._guard(connection, Connection.read)
                 if mask & select.EPOLLOUT:
                     connection.wake()
             elif descriptor in self._listeners:
@@ -162,9 +160,6 @@ class Router:
             elif descriptor == self._wakeup.fileno():
                 self._wakeup.recv(64)
         self._flush()
-
-    def _read(self, connection: Connection) -> None:
-        connection.read(self._buffer)
 
     def _flush(self) -> None:
         while self.dirty:
