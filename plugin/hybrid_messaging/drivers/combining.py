@@ -41,7 +41,8 @@ class CombiningLock:
                 self._do_work()
         finally:
             self._lock.release()
-        self._catch_up()
+        if self._work:
+            self._catch_up()
 
     def leave(self, function: Callable[..., None], *arguments: Any) -> None:
         """Have something done with the lock held, by this thread or another.
@@ -69,12 +70,10 @@ class CombiningLock:
     def _do_work(self) -> None:
         try:
             while self._work:
-                self._do(*self._work.popleft())
+                function, arguments = self._work.popleft()
+                try:
+                    function(*arguments)
+                except Exception:
+                    LOG.exception("Something that was left to do has failed")
         finally:
             self._after()
-
-    def _do(self, function: Callable[..., None], arguments: Any) -> None:
-        try:
-            function(*arguments)
-        except Exception:
-            LOG.exception("Something that was left to do has failed")

@@ -156,6 +156,7 @@ class Connection:
         with selectors.DefaultSelector() as selector:
             self._selector = selector
             selector.register(self._socket, selectors.EVENT_READ)
+            self._watched = selectors.EVENT_READ
             selector.register(self._wake_read, selectors.EVENT_READ)
             with self._lock:
                 self.endpoint.open()
@@ -201,8 +202,9 @@ class Connection:
         wanted = (selectors.EVENT_READ * reads) | (
             selectors.EVENT_WRITE * self._blocked
         )
-        if selector.get_key(self._socket).events != wanted:
+        if wanted != self._watched:
             selector.modify(self._socket, wanted)
+            self._watched = wanted
         events = selector.select(pause)
         now = time.monotonic()
         for key, ready in events:

@@ -323,11 +323,11 @@ class Outbox:
             data = outgoing.encode(to, reply_to, settled)
         except Exception as error:  # it is this message that is wrong, and no other
             LOG.debug("Cannot encode a message", exc_info=True)
-            self._end(outgoing, self._refused(outgoing, f"cannot be encoded: {error}"))
+            outgoing.finish(self._refused(outgoing, f"cannot be encoded: {error}"))
             return
         limit = link.max_message_size
         if limit and len(data) > limit:
-            self._end(outgoing, self._too_large(outgoing, len(data), limit))
+            outgoing.finish(self._too_large(outgoing, len(data), limit))
             return
         if message.id is not None:
             self._calls[message.id] = outgoing
@@ -344,10 +344,7 @@ class Outbox:
     def drain(self, route: Route) -> None:
         """Send what waits on a route, as far as its credit goes."""
         while route.queue and route.open and self.has_return(route.queue[0].message):
-            outgoing = route.queue.popleft()
-            self._transmit(route, outgoing)
-            if outgoing.state is State.DONE:
-                self._duties.afterwards(outgoing.waiter.wake)
+            self._transmit(route, route.queue.popleft())
 
     def drain_all(self) -> None:
         """The same on every route."""
@@ -389,14 +386,14 @@ class Outbox:
             self._patience.found(message.key)
         if outcome.accepted:
             if message.id is None:
-                self._end(outgoing)
+                outgoing.finish()
             return
         if message.id is not None:
             self._calls.pop(message.id, None)
         if message.fanout and outcome.state != REJECTED.state:
-            self._end(outgoing)  # nobody there, or one of many gone
+            outgoing.finish()  # nobody there, or one of many gone
         elif outcome.never_forwarded:
-            self._released(outgoing)
+            outgoing.come_back()
         elif outcome.receiver_lost:
             self._fail(
                 outgoing,
@@ -424,7 +421,7 @@ class Outbox:
         else:
             del self._calls[reply.correlation_id]
             outgoing.reply = reply.body
-            self._end(outgoing)
+            outgoing.finish()
 
     def replies_lost(self, condition: str) -> None:
         """The peer has detached the reply address: no reply will come any more."""
@@ -464,7 +461,7 @@ class Outbox:
             if forbidden:
                 self._fail(outgoing, errors.MessageRefused, condition)
             else:
-                self._released(outgoing)
+                outgoing.come_back()
 
     # -- life --------------------------------------------------------------------
 
@@ -514,7 +511,7 @@ class Outbox:
                 stuck = outgoing.message.is_reply
                 if _hopeless(failure) or stuck or not outgoing.may_retry():
                     route.queue.remove(outgoing)
-                    self._end(outgoing, self._unavailable(outgoing, failure))
+                    outgoing.finish(self._unavailable(outgoing, failure))
             if not route.queue:
                 del self._routes[key]
 
@@ -528,7 +525,7 @@ class Outbox:
         self._sent.clear()
         self._calls.clear()
         for outgoing in under_way:
-            self._end(outgoing, self._has_closed())
+            outgoing.finish(self._has_closed())
 
     # -- the end of a message ------------------------------------------------------
 
@@ -554,15 +551,7 @@ class Outbox:
         self, outgoing: Outgoing, error: type[errors.DeliveryError], why: str
     ) -> None:
         text = f"{outgoing.message.name} to {self.where(outgoing)}: {why}"
-        self._end(outgoing, errors.make(error, outgoing.message.is_call, text))
-
-    def _end(self, outgoing: Outgoing, error: Exception | None = None) -> None:
-        outgoing.finish(error)
-        self._duties.afterwards(outgoing.waiter.wake)
-
-    def _released(self, outgoing: Outgoing) -> None:
-        outgoing.come_back()
-        self._duties.afterwards(outgoing.waiter.wake)
+        outgoing.finish(errors.make(error, outgoing.message.is_call, text))
 
 
 def _hopeless(failure: Exception) -> bool:

@@ -149,10 +149,12 @@ class Outgoing:
         return self.retries >= 0
 
     def come_back(self) -> None:
-        """The peer has given it back unseen; the caller wakes who waits."""
+        """The peer has given it back unseen."""
         self.state = State.RELEASED
+        self.waiter.wake()
 
     def finish(self, error: Exception | None = None) -> None:
-        """It is over; the caller wakes who waits."""
+        """It is over."""
         self.error = error
         self.state = State.DONE
+        self.waiter.wake()

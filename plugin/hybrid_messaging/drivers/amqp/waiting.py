@@ -82,8 +82,6 @@ class Waiting:
             self.outbox.submit(outgoing)
         except Exception as error:
             outgoing.finish(error)
-        if outgoing.state is State.DONE:
-            outgoing.waiter.wake()
 
     def sleep(self, outgoing: Outgoing, until: float) -> None:
         """Wait for news of a message, by reading if nobody else does."""
@@ -122,7 +120,9 @@ class _Wait:
         """Wait until the message is over."""
         outgoing = self._outgoing
         while outgoing.state is not State.DONE:
-            until = min(self._look_up, self._deadline, self._silent_at())
+            until = min(self._look_up, self._deadline)
+            if self._monitor is not None:
+                until = min(until, self._silent_at())
             self._waiting.sleep(outgoing, until)
             if outgoing.state is State.RELEASED:
                 self._send_again()
