@@ -158,6 +158,8 @@ class Balanced(Address):
     distribution = "balanced"
 
     def choose(self) -> Takes | None:
+        if len(self.consumers) == 1:
+            return self.consumers[0] if self.consumers[0].ready() else None
         best, best_turn, least = None, 0, -1
         for turn, consumer in enumerate(self.consumers):
             if consumer.ready():
@@ -166,7 +168,7 @@ class Balanced(Address):
                     best, best_turn, least = consumer, turn, load
                     if load == 0:
                         break
-        if best is not None and len(self.consumers) > 1:
+        if best is not None:
             # equals take turns
             del self.consumers[best_turn]
             self.consumers.append(best)

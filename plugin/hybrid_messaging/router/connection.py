@@ -85,6 +85,8 @@ class Connection(Handler):
         self._deadline = self.opened_at + limit if limit else None
         self._socket = sock
         self._unsent = b""
+        #: the socket has not been closed
+        self.alive = True
         self._lost = False
         self._hung_up = False
         self._watching_output = False
@@ -131,11 +133,6 @@ class Connection(Handler):
             self._hung_up = True
             self.endpoint.end_of_input()
         self.wake()
-
-    @property
-    def alive(self) -> bool:
-        """The socket has not been closed."""
-        return self._socket.fileno() >= 0
 
     def wake(self) -> None:
         """Have flush() called before the router waits again."""
@@ -231,6 +228,7 @@ class Connection(Handler):
     def drop(self) -> None:
         """Close the socket and forget the peer."""
         if self.alive:
+            self.alive = False
             self._loop.forget(self)
             self._let_go()
             self.endpoint.abandon()
