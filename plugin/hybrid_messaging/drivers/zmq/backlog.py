@@ -7,11 +7,10 @@ ask again and again.
 
 from __future__ import annotations
 
-import collections
 import itertools
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from enum import Enum, auto
 from typing import Protocol
 
@@ -92,7 +91,8 @@ class Backlog:
         self._size = size
         self._lock = threading.Lock()
         self._waiting: dict[Key, Entry] = {}
-        self._numbers: collections.Counter[Hashable] = collections.Counter()
+        #: how many of them wait for each listener
+        self._numbers: dict[Hashable, int] = {}
         self._bytes = 0
         #: by the listener that had no room
         self._refused: dict[Hashable, Refused] = {}
@@ -106,13 +106,14 @@ class Backlog:
         :returns: whether there was room
         """
         with self._lock:
-            if self._numbers[entry.listener] >= self._number:
+            waiting = self._numbers.get(entry.listener, 0)
+            if waiting >= self._number:
                 refused = self._refused.setdefault(entry.listener, Refused())
             elif self._bytes and self._bytes + entry.size > self._size:
                 refused = self._oversized
             else:
                 self._waiting[entry.key] = entry
-                self._numbers[entry.listener] += 1
+                self._numbers[entry.listener] = waiting + 1
                 self._bytes += entry.size
                 return True
             if remember:
@@ -141,20 +142,22 @@ class Backlog:
             if self._waiting.get(entry.key) is entry:
                 del self._waiting[entry.key]
             self._bytes -= entry.size
-            left = self._numbers[entry.listener] = self._numbers[entry.listener] - 1
-            if not left:
-                del self._numbers[entry.listener]
-            return [*self._turn(entry.listener, left)]
+            left = self._numbers.pop(entry.listener) - 1
+            if left:
+                self._numbers[entry.listener] = left
+            return self._turn(entry.listener, left)
 
-    def _turn(self, listener: Hashable, waiting: int) -> Iterator[Key]:
+    def _turn(self, listener: Hashable, waiting: int) -> list[Key]:
+        turn: list[Key] = []
         room = self._size - self._bytes
         refused = self._refused.get(listener)
         if refused is not None:
-            yield from refused.pop(self._number - waiting, room)
+            turn += refused.pop(self._number - waiting, room)
             if not refused:
                 del self._refused[listener]
         if self._oversized:
-            yield from self._oversized.pop(self._number, room)
+            turn += self._oversized.pop(self._number, room)
+        return turn
 
     def withdraw(self, key: Key) -> list[Key]:
         """The sender of a request has given up.

@@ -25,23 +25,22 @@ _POINTER = ctypes.c_void_p
 _SIZE = ctypes.c_size_t
 _INT = ctypes.c_int
 
-#: zmq_msg_t
-_Message = ctypes.c_uint64 * 8
-
 _AT_ONCE = int(zmq.DONTWAIT)
 _AT_ONCE_WITH_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
-#: Bytes of the longest routing id.
-_LONGEST_ID = 255
+_MORE = int(zmq.RCVMORE)
 #: Bytes of the largest part of a message. What a peer sends before it has proven who it
 #: is may be as large, and is kept until then or until it is known to be wrong.
 PART = 65536
+#: Bytes of a part that sockets take, and which it may have while it is encrypted: CURVE
+#: adds 33 of them (https://rfc.zeromq.org/spec/26/).
+LARGEST_PART = PART + 64
 
 
 class Handle(Protocol):
     """A socket that sends and receives without waiting, for one thread at a time.
 
     It is a ROUTER socket, or the one of its monitor: the first frame of each message
-    is short, and not the last.
+    is not the last. None has more than LARGEST_PART bytes.
     """
 
     def send(self, routing_id: bytes, frame: bytes) -> None:
@@ -97,12 +96,7 @@ class Functions:
         find = self._function
         self.send = find("zmq_send", _INT, _POINTER, ctypes.c_char_p, _SIZE, _INT)
         self.receive = find("zmq_recv", _INT, _POINTER, _POINTER, _SIZE, _INT)
-        self.init = find("zmq_msg_init", _INT, _POINTER)
-        self.receive_message = find("zmq_msg_recv", _INT, _POINTER, _POINTER, _INT)
-        self.data = find("zmq_msg_data", _POINTER, _POINTER)
-        self.size = find("zmq_msg_size", _SIZE, _POINTER)
-        self.more = find("zmq_msg_more", _INT, _POINTER)
-        self.close = find("zmq_msg_close", _INT, _POINTER)
+        self.option = find("zmq_getsockopt", _INT, _POINTER, _INT, _POINTER, _POINTER)
 
     def _function(self, name: str, returns: Any, *takes: Any) -> Any:
         function = getattr(self._library, name)
@@ -118,11 +112,13 @@ class DirectHandle:
     """
 
     __slots__ = (
-        "_first",
-        "_first_at",
+        "_frame",
+        "_frame_at",
         "_functions",
-        "_message",
-        "_message_at",
+        "_more",
+        "_more_at",
+        "_size",
+        "_size_at",
         "_socket",
     )
 
@@ -130,10 +126,11 @@ class DirectHandle:
         self._functions = functions
         self._socket = socket.underlying
         # kept, as making them takes longer than filling them
-        self._first = ctypes.create_string_buffer(_LONGEST_ID)
-        self._first_at = ctypes.addressof(self._first)
-        self._message = _Message()
-        self._message_at = ctypes.addressof(self._message)
+        self._frame: Any = ctypes.create_string_buffer(LARGEST_PART)
+        self._frame_at = ctypes.addressof(self._frame)
+        self._more, self._size = _INT(), _SIZE(ctypes.sizeof(_INT))
+        self._more_at = ctypes.addressof(self._more)
+        self._size_at = ctypes.addressof(self._size)
 
     def send(self, routing_id: bytes, frame: bytes) -> None:
         """See `Handle.send`."""
@@ -151,24 +148,20 @@ class DirectHandle:
 
     def receive(self) -> list[bytes] | None:
         """See `Handle.receive`."""
-        functions, socket = self._functions, self._socket
-        receive, first = functions.receive, self._first_at
-        while (size := receive(socket, first, _LONGEST_ID, _AT_ONCE)) < 0:
+        receive, socket, frame = self._functions.receive, self._socket, self._frame_at
+        while (size := receive(socket, frame, LARGEST_PART, _AT_ONCE)) < 0:
             if ctypes.get_errno() == errno.EAGAIN:
                 return None
             _raise_unless_interrupted()
-        frames = [ctypes.string_at(first, size)]
-        # the others have arrived with it
-        message = self._message_at
-        more = 1
+        frames: list[bytes] = [self._frame[:size]]
+        more = True
         while more:
-            functions.init(message)
-            while functions.receive_message(message, socket, _AT_ONCE) < 0:
+            # the others have arrived with it
+            while (size := receive(socket, frame, LARGEST_PART, _AT_ONCE)) < 0:
                 _raise_unless_interrupted()
-            size = functions.size(message)
-            frames.append(ctypes.string_at(functions.data(message), size))
-            more = functions.more(message)
-            functions.close(message)
+            frames.append(self._frame[:size])
+            self._functions.option(socket, _MORE, self._more_at, self._size_at)
+            more = bool(self._more.value)
         return frames
 
 

@@ -22,6 +22,10 @@ class State(Enum):
     DONE = auto()  # it is over: `error` or `reply` say how
 
 
+#: its sender has nothing to do before something is said about it
+_WAITING = (State.SENT, State.LEAVING)
+
+
 class Message:
     """A request, with what becomes of it.
 
@@ -100,7 +104,7 @@ class Message:
 
     def waits(self) -> bool:
         """Nothing has been said about it yet that its sender has to act on."""
-        return self.state is State.SENT or self.state is State.LEAVING
+        return self.state in _WAITING
 
     def wants_news(self) -> bool:
         """Its sender waits for a listener."""

@@ -50,8 +50,6 @@ _BATCH = 64
 _NEVER = 24 * 3600
 #: Seconds between two attempts of the socket's own thread after one that has failed.
 _PAUSE = 1.0
-#: Bytes that CURVE adds to a part, or a few more (https://rfc.zeromq.org/spec/26/).
-_SEALED = 64
 
 _EVENTS = (
     zmq.Event.CONNECTED
@@ -506,7 +504,7 @@ def _configure(raw: zmq.Socket[bytes], options: Any) -> None:
     raw.setsockopt(zmq.RECONNECT_IVL, _milliseconds(_NEVER))
     raw.setsockopt(zmq.HANDSHAKE_IVL, _milliseconds(options.connect_timeout))
     # of a part, and of a handshake's command
-    raw.setsockopt(zmq.MAXMSGSIZE, libzmq.PART + _SEALED)
+    raw.setsockopt(zmq.MAXMSGSIZE, libzmq.LARGEST_PART)
     if options.idle_timeout:
         raw.setsockopt(zmq.HEARTBEAT_IVL, _milliseconds(options.idle_timeout / 3))
         raw.setsockopt(zmq.HEARTBEAT_TIMEOUT, _milliseconds(options.idle_timeout))
