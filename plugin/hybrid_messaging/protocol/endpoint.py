@@ -462,9 +462,8 @@ class Endpoint:
         # the tag of the last delivery: a number, which qpid-proton copies from here
         self._tag_number = ctypes.c_uint64()
         self._tag = proton_c.Tag(8, ctypes.addressof(self._tag_number))
-        self._output = ctypes.create_string_buffer(MAX_FRAME)
+        self._output: Any = ctypes.create_string_buffer(MAX_FRAME)
         self._output_at = ctypes.addressof(self._output)
-        self._output_view = memoryview(self._output)
         self._input: Any = ctypes.create_string_buffer(MAX_FRAME)
         self._input_at = ctypes.addressof(self._input)
         self._push = proton_c.push_unlocked  # until the peer has authenticated
@@ -492,19 +491,20 @@ class Endpoint:
             self.failure = "the connection was cut off"
             self.discard_output()
 
-    def output(self) -> memoryview:
+    def output(self) -> bytes:
         """The bytes that wait to be written, at most one frame's worth.
 
-        Valid until the next call on this endpoint; `written()` removes them.
+        `written()` removes them.
         """
         pending = lib.pn_transport_pending(self._raw_transport)
         if self._unfinished:
             pending = self._hand_over(pending)
         if pending <= 0:
-            return _NOTHING
+            return b""
         size = min(pending, MAX_FRAME)
         lib.pn_transport_peek(self._raw_transport, self._output_at, size)
-        return self._output_view[:size]
+        data: bytes = self._output[:size]
+        return data
 
     def _hand_over(self, pending: int) -> int:
         while 0 <= pending < MAX_FRAME:
@@ -982,8 +982,6 @@ def _outcome(delivery: Any, state: int) -> Outcome:
 def _text(condition: Any) -> str:
     return ": ".join(filter(None, proton_c.read_condition(condition)))
 
-
-_NOTHING = memoryview(b"")
 
 _TOO_LARGE = proton.Condition(
     "amqp:link:message-size-exceeded",

@@ -170,16 +170,16 @@ class Connection(Handler):
                 return True
             if self._unsent:
                 return True
-        while view := endpoint.output():
+        while data := endpoint.output():
             try:
-                count = send(view)
+                count = send(data)
             except (BlockingIOError, InterruptedError):
                 count = 0
-            if count < len(view):
+            if count < len(data):
                 # the endpoint is not asked for more while this waits: it would
                 # move all that it has into a buffer as large as a peer's frames
-                self._unsent = bytes(view[count:])
-                endpoint.written(len(view))
+                self._unsent = data[count:]
+                endpoint.written(len(data))
                 return True
             endpoint.written(count)
         return False

@@ -13,6 +13,7 @@ subscription    the addresses that a listener receives from
 duties          what is to be done later
 outages         what the log says when a connection goes or comes
 connection    one connection to one host, from its handshakes to its end
+direct        its socket, used without giving the interpreter away
 line          what is known of a connection that is up
 failures      why there is none, in words
 hosts         which host and address is tried next, and when

@@ -23,6 +23,7 @@ from oslo_utils import eventletutils
 
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.amqp import failures, security
+from hybrid_messaging.drivers.amqp.direct import CHUNK, Direct
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.amqp.security import Security
@@ -33,7 +34,6 @@ from hybrid_messaging.protocol.endpoint import Endpoint, Excessive, Handler
 
 LOG = logs.get(__name__)
 
-_CHUNK = 256 * 1024
 #: Greenlets may not wait for the same descriptor twice, and switch cheaply.
 CALLERS_READ = not eventletutils.is_monkey_patched("thread")
 #: After so many seconds without a word, several messages at once may mean that this
@@ -133,6 +133,7 @@ class Connection:
                 if CALLERS_READ:
                     self._poll = select.poll()
                     self._poll.register(sock, select.POLLIN)
+                self._direct = Direct(sock)
                 self._socket = sock
                 return
         raise failures.of_dialling(self.host, failure) from failure
@@ -210,7 +211,7 @@ class Connection:
         for key, ready in events:
             if key.fileobj is self._wake_read:
                 with contextlib.suppress(BlockingIOError):
-                    self._wake_read.recv(_CHUNK)
+                    self._wake_read.recv(CHUNK)
                 continue
             if ready & selectors.EVENT_WRITE:
                 with self._lock:
@@ -262,9 +263,8 @@ class Connection:
 
     def _read(self) -> bool:
         """Read a chunk; return whether there was one."""
-        assert self._socket is not None
         try:
-            data = self._socket.recv(_CHUNK)
+            data = self._direct.receive()
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
@@ -338,12 +338,12 @@ class Connection:
 
     def flush(self) -> None:
         """Hand what the endpoint has to say to the network, without waiting."""
-        sock, endpoint = self._socket, self.endpoint
-        if sock is None:
+        endpoint = self.endpoint
+        if self._socket is None:
             return
         try:
-            while view := endpoint.output():
-                endpoint.written(sock.send(view))
+            while data := endpoint.output():
+                endpoint.written(self._direct.send(data))
             self._blocked = False
         except (BlockingIOError, InterruptedError):
             if not self._blocked:
