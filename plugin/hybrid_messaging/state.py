@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hybrid_messaging import json_files, modes, urls
+from hybrid_messaging import json_files, modes, path_walk, urls
 from hybrid_messaging.json_files import (
     Damage,
     Shape,
@@ -32,6 +32,7 @@ from hybrid_messaging.json_files import (
     text,
     whole,
 )
+from hybrid_messaging.path_walk import Step
 
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
@@ -144,18 +145,59 @@ def load(state_dir: Path) -> State | None:
             f"pids are in {state_dir}/*/pid), then remove {state_dir}"
         ) from damage
     for name in names:
-        refuse_foreign(state_dir / name, inside=True)
+        refuse_foreign_inside(state_dir / name)
     return found
 
 
-def refuse_foreign(directory: Path, inside: bool = False) -> None:
-    """Make sure that a directory is ours; one that is not there is nobody's.
+def refuse_foreign(state_dir: Path) -> None:
+    """Make sure that nobody but us and root decides what a path leads to.
 
-    :param inside: it is in a state directory, where nothing leads elsewhere
-    :raises StateError: it belongs to another user, or is a symbolic link inside
+    That holds for each directory and each link on the way, so that nobody can put
+    something else there while we are at work. What is not there is nobody's.
+
+    :raises StateError: somebody else does
+    """
+    # in a container, "/" may belong to a user whom it does not know
+    trusted = {0, os.geteuid(), Path("/").stat().st_uid}
+
+    def judge(step: Step) -> None:
+        path, mode = step.path, step.status.st_mode
+        if step.status.st_uid not in trusted:
+            link = stat.S_ISLNK(mode)
+            raise _foreign(path, "is a symbolic link of" if link else "belongs to")
+        if stat.S_ISDIR(mode) and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise StateError(
+                f"{path} is open to every user (mode {mode & 0o7777:o}), so that "
+                "anybody can exchange what is in it: close it with `chmod o-w`, or "
+                "name another directory with --state-dir"
+            )
+
+    try:
+        directory, name = path_walk.follow(state_dir, judge)
+        with directory:
+            if directory.status(name).st_uid != os.geteuid():
+                raise _foreign(directory.path / name, "belongs to")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise StateError(f"cannot read {state_dir}: {error.strerror}") from error
+
+
+def _foreign(path: Path, how: str) -> StateError:
+    return StateError(
+        f"{path} {how} another user, who could exchange what is there: run this as "
+        "that user, or name a directory with --state-dir that is yours, below "
+        "directories of yours or of root's"
+    )
+
+
+def refuse_foreign_inside(directory: Path) -> None:
+    """Make sure that a directory in a state directory is one, and is ours.
+
+    :raises StateError: it belongs to another user, or is a symbolic link
     """
     try:
-        status = directory.lstat() if inside else directory.stat()
+        status = directory.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
@@ -167,8 +209,8 @@ def refuse_foreign(directory: Path, inside: bool = False) -> None:
         )
     if status.st_uid != os.geteuid():
         raise StateError(
-            f"{directory} belongs to another user: run this as that user, or name a "
-            "directory of your own with --state-dir"
+            f"{directory} belongs to another user, and `up` has not made it: look what "
+            "is in it, and remove it"
         )
 
 
@@ -283,8 +325,7 @@ def prepare(state_dir: Path) -> None:
     :raises StateError: if it belongs to somebody else or holds other things
     """
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        refuse_foreign(state_dir)
+        _make(state_dir)
         names = {item.name for item in state_dir.iterdir()}
         if names and names.isdisjoint(FILES):
             raise StateError(
@@ -296,6 +337,13 @@ def prepare(state_dir: Path) -> None:
         raise StateError(
             f"cannot use {state_dir} as state directory: {error.strerror}"
         ) from error
+
+
+def _make(state_dir: Path) -> None:
+    # before, since a link could have it made elsewhere
+    refuse_foreign(state_dir)
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    refuse_foreign(state_dir)
 
 
 @contextlib.contextmanager
@@ -314,8 +362,7 @@ def lock(
     while True:
         try:
             # a former holder may just have removed it
-            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            refuse_foreign(state_dir)
+            _make(state_dir)
             handle = os.open(
                 path,
                 os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,

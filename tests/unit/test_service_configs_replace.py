@@ -10,14 +10,16 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from hybrid_messaging.path_walk import Directory
 from hybrid_messaging.service_configs import replace
 from hybrid_messaging.service_configs.errors import ServiceConfigError
-from hybrid_messaging.service_configs.source import read
+from hybrid_messaging.service_configs.source import read, read_to_change
 
 
 @pytest.fixture
@@ -138,14 +140,14 @@ def test_a_failure_half_way_changes_nothing(
     for _ in range(times):
         write(*files, text="former")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    genuine = Path.replace
+    genuine = Directory.rename
 
-    def rename(self: Path, target: Path) -> Path:
-        if "hybrid-new" in self.name and target == files[failing]:
+    def rename(self: Directory, name: str, other: str) -> None:
+        if "hybrid-new" in name and self.path / other == files[failing]:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return genuine(self, target)
+        genuine(self, name, other)
 
-    monkeypatch.setattr(Path, "replace", rename)
+    monkeypatch.setattr(Directory, "rename", rename)
     with pytest.raises(ServiceConfigError, match="Input/output error") as caught:
         write(*files)
     assert caught.value.path == str(files[failing])
@@ -163,14 +165,14 @@ def test_a_failing_restore_changes_nothing(
 ) -> None:
     write(*files)
     before = sorted(tmp_path.rglob("*"))
-    genuine = Path.replace
+    genuine = Directory.rename
 
-    def rename(self: Path, target: Path) -> Path:
-        if "hybrid-new" in self.name and target == files[2]:
+    def rename(self: Directory, name: str, other: str) -> None:
+        if "hybrid-new" in name and self.path / other == files[2]:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        return genuine(self, target)
+        genuine(self, name, other)
 
-    monkeypatch.setattr(Path, "replace", rename)
+    monkeypatch.setattr(Directory, "rename", rename)
     with pytest.raises(ServiceConfigError, match="file system is read-only"):
         restore(*files)
     assert contents(files) == ["new"] * 3
@@ -183,6 +185,7 @@ def test_a_failing_restore_changes_nothing(
 KILLED = """
 import os, sys
 from pathlib import Path
+from hybrid_messaging.path_walk import Directory
 from hybrid_messaging.service_configs import replace
 from hybrid_messaging.service_configs.source import read
 steps = int(sys.argv[1])
@@ -194,8 +197,8 @@ def counting(function):
             os._exit(9)
         return function(*args, **more)
     return call
-Path.replace, Path.unlink, os.link = map(
-    counting, (Path.replace, Path.unlink, os.link))
+Directory.rename, Directory.unlink, Directory.link = map(
+    counting, (Directory.rename, Directory.unlink, Directory.link))
 replace.replace([
     replace.Replacement(read(name), f"new {Path(name).name}".encode())
     for name in sys.argv[2:]])
@@ -383,3 +386,127 @@ def test_a_link_is_no_backup(files: list[Path], tmp_path: Path) -> None:
     """Whoever owns the directory may have put it there."""
     files[0].with_name(f"x.conf.before-hybrid.{'0' * 16}").symlink_to(files[2])
     assert replace.backup_of(files[0]) is None
+
+
+# -- directories that are exchanged meanwhile ----------------------------------
+
+_SYSTEM_CALLS = (
+    "access",
+    "fchmod",
+    "fchown",
+    "fstat",
+    "link",
+    "open",
+    "rename",
+    "scandir",
+    "stat",
+    "unlink",
+)
+
+
+class Exchange:
+    """A directory of another user, which that user exchanges for a link.
+
+    The link leads to a directory of root's that has a file of the same name.
+    """
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.theirs, self._aside = tmp_path / "theirs", tmp_path / "aside"
+        self.precious = tmp_path / "precious"
+        for directory in (self.theirs, self.precious):
+            (directory / "etc").mkdir(parents=True)
+            (directory / "etc" / "x.conf").write_text(f"old {directory.name}")
+        self._link = tmp_path / "link"
+        self._link.symlink_to(self.precious)
+        for path in (self.theirs, *self.theirs.rglob("*"), self._link):
+            os.chown(path, 12345, 12345, follow_symlinks=False)
+        self.path = self.theirs / "etc" / "x.conf"
+        self.away = False
+        self._before = self._precious()
+
+    def _precious(self) -> dict[Path, tuple[int, int, bytes]]:
+        return {
+            path: (path.stat().st_ino, path.stat().st_mode, path.read_bytes())
+            for path in self.precious.rglob("*.conf*")
+        }
+
+    def swap(self) -> None:
+        """Put the link there, or the directory back."""
+        if self.away:
+            self.theirs.rename(self._link)
+            self._aside.rename(self.theirs)
+        else:
+            self.theirs.rename(self._aside)
+            self._link.rename(self.theirs)
+        self.away = not self.away
+
+    def configure(self) -> bool:
+        """Do as `configure` does; tell whether it was refused."""
+        try:
+            source = read_to_change(self.path)
+            with replace.exclusive([source.path]):
+                source = read_to_change(self.path)
+                replace.replace([replace.Replacement(source, b"with a password")])
+        except ServiceConfigError:
+            return True
+        return False
+
+    def see_unharmed(self) -> None:
+        """The file of root's is as it was, and alone."""
+        assert self._precious() == self._before
+        assert len(list((self.precious / "etc").iterdir())) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_directory_that_is_exchanged_between_any_two_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = Exchange(tmp_path)
+    calls: list[str] = []
+    swap_after: int | None = None
+
+    def counting(name: str, genuine: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **options: object) -> object:
+            calls.append(name)
+            if len(calls) == swap_after:
+                exchange.swap()
+            return genuine(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # takes longest
+    for name in _SYSTEM_CALLS:
+        monkeypatch.setattr(os, name, counting(name, getattr(os, name)))
+    assert not exchange.configure()
+    outcomes = set()
+    for step in range(1, len(calls) + 1):
+        calls.clear()
+        swap_after = step
+        outcomes.add(exchange.configure())
+        swap_after = None
+        assert exchange.away
+        exchange.see_unharmed()
+        exchange.swap()
+    assert outcomes == {True, False}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_directory_that_is_exchanged_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    exchange, over = Exchange(tmp_path), threading.Event()
+
+    def swap() -> None:
+        while not over.is_set():
+            exchange.swap()
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        for _ in range(50):
+            exchange.configure()
+    finally:
+        over.set()
+        thread.join(60)
+    exchange.see_unharmed()

@@ -130,7 +130,7 @@ def test_what_may_not_be_read_is_refused(
 ) -> None:
     [path] = create(tmp_path, "x.conf")
 
-    def refuse(*_: object) -> int:
+    def refuse(*_: object, **__: object) -> int:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patched:

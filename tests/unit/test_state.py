@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -232,20 +233,61 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
         state.prepare(tmp_path / "file" / "state")
 
 
+def refused(path: Path) -> list[Callable[[], object]]:
+    """What begins with a look at the state directory."""
+    return [
+        lambda: state.prepare(path),
+        lambda: state.load(path),
+        lambda: state.lock(path, 0).__enter__(),
+    ]
+
+
 def test_a_directory_of_somebody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = tmp_path.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     (tmp_path / state.STATE_FILE).touch()
-    for refused in (
-        state.prepare,
-        state.load,
-        lambda path: state.lock(path, 0).__enter__(),
-    ):
+    for entry in refused(tmp_path):
         with pytest.raises(state.StateError, match="belongs to another user"):
-            refused(tmp_path)
+            entry()
     assert not (tmp_path / state.LOCK_FILE).exists()
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_directory_in_which_everybody_may_write(state_dir: Path, depth: int) -> None:
+    state.save(state_dir, STATE)
+    odd = [state_dir, state_dir.parent][depth]
+    odd.chmod(0o777)
+    for entry in refused(state_dir):
+        with pytest.raises(state.StateError, match=rf"{odd} is open .*mode 777.*chmod"):
+            entry()
+    odd.chmod(0o1777)  # as /tmp
+    assert state.load(state_dir) == STATE
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_path_that_another_user_decides_on(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    theirs.mkdir()
+    state.prepare(ours / "state")
+    state.save(ours / "state", STATE)
+    link = tmp_path / "link"
+    link.symlink_to(ours)
+    assert state.load(link / "state") == STATE
+    for odd in (theirs, link):
+        os.chown(odd, 12345, -1, follow_symlinks=False)
+    for name in ("state", "new"):
+        for entry in refused(link / name):
+            with pytest.raises(
+                state.StateError, match=rf"{link} is a symbolic link of"
+            ):
+                entry()
+        for entry in refused(theirs / name):
+            with pytest.raises(state.StateError, match=rf"{theirs} belongs to another"):
+                entry()
+    assert not list(theirs.iterdir())
+    assert [item.name for item in ours.iterdir()] == ["state"]
 
 
 def test_forget_leaves_what_is_not_ours(state_dir: Path) -> None:

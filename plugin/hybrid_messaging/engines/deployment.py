@@ -296,7 +296,7 @@ def _prepare(
     options: Options,
 ) -> Launch:
     directory = state_dir / item.name
-    state.refuse_foreign(directory, inside=True)
+    state.refuse_foreign_inside(directory)
     directory.mkdir(mode=0o700, exist_ok=True)
     return engines.get(item.kind).prepare(
         item.name, directory, free.take, former, options
@@ -310,7 +310,7 @@ def _with_certificates(
     wanted = _has_tls(former) if options.tls is None else options.tls
     if not wanted:
         return options
-    state.refuse_foreign(state_dir / _TLS, inside=True)
+    state.refuse_foreign_inside(state_dir / _TLS)
     made = certificates.ensure(state_dir / _TLS, [options.host])
     return replace(options, certificates=made)
 

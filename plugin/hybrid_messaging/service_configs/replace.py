@@ -6,6 +6,9 @@ content or the new one. The backup beside it is a hard link to the file as it
 was before the first replacement: it costs no space, and bringing it back by a
 rename brings back every attribute. Its name carries a digest of what we have
 written since, which tells whether somebody has edited the file afterwards.
+
+All of that happens in a directory that is held open, and in which the file is that was
+read: others who own a directory above it cannot lead us elsewhere meanwhile.
 """
 
 from __future__ import annotations
@@ -15,14 +18,16 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from hybrid_messaging import path_walk
+from hybrid_messaging.path_walk import Directory, Step
 from hybrid_messaging.service_configs.errors import ServiceConfigError
-from hybrid_messaging.service_configs.source import Source, read
+from hybrid_messaging.service_configs.source import Source, read_in
 
 _BACKUP = "before-hybrid"
 _DIGEST_LENGTH = 16
@@ -37,6 +42,18 @@ class Replacement(NamedTuple):
     data: bytes
 
 
+class _Target(NamedTuple):
+    """A file to replace, by its name in the open directory that it was found in."""
+
+    directory: Directory
+    name: str
+    source: Source
+
+    @property
+    def path(self) -> Path:
+        return self.source.path
+
+
 @contextlib.contextmanager
 def exclusive(paths: Iterable[Path]) -> Iterator[None]:
     """Hold the directories of some files against another run of this program.
@@ -44,31 +61,35 @@ def exclusive(paths: Iterable[Path]) -> Iterator[None]:
     The lock is on the directory itself: it leaves nothing behind, ends with
     the process, and is the same for every user.
 
+    :param paths: without symbolic links
     :raises ServiceConfigError: another run holds one of them
     """
     with contextlib.ExitStack() as held:
-        for directory in sorted({path.parent for path in paths}):
+        for path in {path.parent: path for path in sorted(paths)}.values():
             try:
-                handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+                with _directory_of(path)[0] as directory:
+                    handle = directory.open_itself()
                 held.callback(os.close, handle)
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ServiceConfigError(
-                    directory,
+                    path.parent,
                     "another `hybrid-messaging configure` is at work here; "
                     "try again when it has finished",
                 ) from None
             except OSError as error:
                 raise ServiceConfigError(
-                    directory, f"cannot be locked: {error.strerror}"
+                    path.parent, f"cannot be locked: {error.strerror}"
                 ) from error
         yield
 
 
 def backup_of(path: Path) -> Path | None:
     """What `path` was before we changed it first, None if we have not."""
-    backups = _backups(path)
-    return backups[-1] if backups else None
+    directory, name = path_walk.follow(path)
+    with directory:
+        backups = _backups(directory, name)
+        return directory.path / backups[-1] if backups else None
 
 
 def edited_since(source: Source) -> bool:
@@ -76,11 +97,17 @@ def edited_since(source: Source) -> bool:
 
     A file whose original was copied back by hand counts as untouched.
     """
-    backups = _backups(source.path)
+    directory, name = path_walk.follow(source.path)
+    with directory:
+        return _edited(_Target(directory, name, source))
+
+
+def _edited(target: _Target) -> bool:
+    backups = _backups(target.directory, target.name)
     return (
         bool(backups)
-        and _backup_name(source.path, source.data) not in backups
-        and source.data != read(backups[-1]).data
+        and _backup_name(target.name, target.source.data) not in backups
+        and target.source.data != read_in(target.directory, backups[-1]).data
     )
 
 
@@ -90,19 +117,21 @@ def replace(replacements: Sequence[Replacement]) -> None:
     :raises ServiceConfigError: one of them cannot be replaced; none has been
     """
     with contextlib.ExitStack() as cleanup:
-        pairs: list[tuple[Path, Source]] = []
-        outdated: list[Path] = []
+        pairs: list[tuple[str, _Target]] = []
+        outdated: list[tuple[_Target, str]] = []
         for source, data in replacements:
             with _explained(source.path):
-                pairs.append((_prepare(source, data, cleanup), source))
+                target = _open(source, cleanup)
+                pairs.append((_prepare(target, data, cleanup), target))
         with contextlib.ExitStack() as on_failure:
-            for source, data in replacements:
-                with _explained(source.path):
-                    outdated += _keep(source, data, on_failure)
+            for (_, target), (_, data) in zip(pairs, replacements, strict=True):
+                with _explained(target.path):
+                    backups = _keep(target, data, on_failure)
+                    outdated += [(target, backup) for backup in backups]
             _swap(pairs)
             on_failure.pop_all()
-        for backup in outdated:
-            backup.unlink(missing_ok=True)
+        for target, backup in outdated:
+            target.directory.unlink(backup)
 
 
 def restore(sources: Sequence[Source]) -> None:
@@ -111,51 +140,93 @@ def restore(sources: Sequence[Source]) -> None:
     :raises ServiceConfigError: one of them was not changed by us, or has been
         edited since; all are as they were
     """
-    originals = [_original(source) for source in sources]
     with contextlib.ExitStack() as cleanup:
-        pairs = []
-        for source, original in zip(sources, originals, strict=True):
+        originals = []
+        for source in sources:
             with _explained(source.path):
-                _narrow(original, source)
-                pairs.append((_link(original, source.path, _NEW, cleanup), source))
+                target = _open(source, cleanup)
+                originals.append((_original(target), target))
+        pairs = []
+        for original, target in originals:
+            with _explained(target.path):
+                _narrow(original, target)
+                pairs.append((_link(target, original, _NEW, cleanup), target))
         _swap(pairs)
-    for source in sources:
-        for backup in _backups(source.path):
-            backup.unlink(missing_ok=True)
+        for _, target in pairs:
+            for backup in _backups(target.directory, target.name):
+                target.directory.unlink(backup)
 
 
-def _original(source: Source) -> Path:
-    original = backup_of(source.path)
-    if original is None:
+def _directory_of(path: Path) -> tuple[Directory, str]:
+    """Open the directory of a file whose path had no symbolic links.
+
+    :raises ServiceConfigError: it has one now
+    """
+
+    def judge(step: Step) -> None:
+        if stat.S_ISLNK(step.status.st_mode):
+            raise _changed(path)
+
+    return path_walk.follow(path, judge)
+
+
+def _open(source: Source, cleanup: contextlib.ExitStack) -> _Target:
+    """Hold the directory of a file, in which that file must still be."""
+    directory, name = _directory_of(source.path)
+    target = _Target(cleanup.enter_context(directory), name, source)
+    _see_unchanged(target)
+    return target
+
+
+def _see_unchanged(target: _Target) -> None:
+    now = target.directory.status(target.name)
+    if _version(now) != _version(target.source.status):
+        raise _changed(target.path)
+
+
+def _changed(path: Path) -> ServiceConfigError:
+    return ServiceConfigError(path, "somebody else has just changed it; run this again")
+
+
+def _original(target: _Target) -> str:
+    path, backups = target.path, _backups(target.directory, target.name)
+    if not backups:
         raise ServiceConfigError(
-            source.path,
+            path,
             "there is nothing to restore: it has not been changed by "
             "`hybrid-messaging configure`, or was restored already",
         )
-    if edited_since(source):
+    if _edited(target):
+        original = path.with_name(backups[-1])
         raise ServiceConfigError(
-            source.path,
+            path,
             "has been edited since it was configured, and restoring it would lose "
-            f"that: see `diff {original} {source.path}`, then either copy the "
-            f"original back (`cp -p {original} {source.path}`) or keep the file, and "
+            f"that: see `diff {original} {path}`, then either copy the "
+            f"original back (`cp -p {original} {path}`) or keep the file, and "
             "remove the original",
         )
-    return original
+    return backups[-1]
 
 
-def _prepare(source: Source, data: bytes, cleanup: contextlib.ExitStack) -> Path:
+def _prepare(target: _Target, data: bytes, cleanup: contextlib.ExitStack) -> str:
     """Write the new file beside the old one, with its owner, mode and attributes."""
-    path, status = source.path, source.status
-    if not status.st_mode & 0o222 or not os.access(path, os.W_OK, effective_ids=True):
+    directory, name, (path, _, status) = target
+    if not status.st_mode & 0o222 or not os.access(
+        name,
+        os.W_OK,
+        dir_fd=directory.handle,
+        effective_ids=True,
+        follow_symlinks=False,
+    ):
         raise ServiceConfigError(
             path,
             f"is read-only (mode {status.st_mode & 0o7777:o}) or belongs to somebody "
             "else; make it writable (chmod u+w) or run this as root",
         )
-    _sweep(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.{_NEW}.", dir=path.parent)
-    new = Path(name)
-    cleanup.callback(new.unlink, missing_ok=True)
+    _sweep(target)
+    new = f".{name}.{_NEW}.{secrets.token_hex(4)}"
+    handle = directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    cleanup.callback(directory.unlink, new)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
         file.flush()
@@ -166,27 +237,29 @@ def _prepare(source: Source, data: bytes, cleanup: contextlib.ExitStack) -> Path
                 path, "belongs to another user or group; run this as root"
             ) from error
         os.fchmod(handle, status.st_mode & 0o7777)
-        _copy_attributes(path, handle)
+        _copy_attributes(target, handle)
         os.fsync(handle)
     return new
 
 
-def _copy_attributes(path: Path, handle: int) -> None:
+def _copy_attributes(target: _Target, handle: int) -> None:
     """Access control lists, SELinux labels and the like."""
+    old = target.directory.open(target.name, os.O_RDONLY)
     try:
-        names = os.listxattr(path)
+        names = os.listxattr(old)
+        for name in names:
+            value = os.getxattr(old, name)
+            # a label that the directory has given already may not be ours to set
+            if name not in os.listxattr(handle) or os.getxattr(handle, name) != value:
+                os.setxattr(handle, name, value)
     except OSError as error:
-        if error.errno == errno.ENOTSUP:
-            return
-        raise
-    for name in names:
-        value = os.getxattr(path, name)
-        # a label that the directory has given already may not be ours to set
-        if name not in os.listxattr(handle) or os.getxattr(handle, name) != value:
-            os.setxattr(handle, name, value)
+        if error.errno != errno.ENOTSUP:
+            raise
+    finally:
+        os.close(old)
 
 
-def _keep(source: Source, data: bytes, on_failure: contextlib.ExitStack) -> list[Path]:
+def _keep(target: _Target, data: bytes, on_failure: contextlib.ExitStack) -> list[str]:
     """Make the backup, or give it the name that goes with the new content.
 
     The backup of a file that has been edited since keeps its name: the edits
@@ -194,97 +267,96 @@ def _keep(source: Source, data: bytes, on_failure: contextlib.ExitStack) -> list
 
     :returns: backups to remove when the new content is in place
     """
-    path = source.path
-    backups = _backups(path)
-    name = _backup_name(path, data)
+    directory = target.directory
+    backups = _backups(directory, target.name)
+    name = _backup_name(target.name, data)
     for backup in backups:
-        _narrow(backup, source)
-    if edited_since(source) or name in backups:
+        _narrow(backup, target)
+    if _edited(target) or name in backups:
         return []
-    os.link(backups[-1] if backups else path, name)
-    on_failure.callback(name.unlink, missing_ok=True)
+    directory.link(backups[-1] if backups else target.name, name)
+    on_failure.callback(directory.unlink, name)
     return backups
 
 
-def _narrow(backup: Path, source: Source) -> None:
+def _narrow(backup: str, target: _Target) -> None:
     """Let nobody read a backup who may not read the file any more.
 
     Both have passwords in them; the file may have been closed since.
     """
-    handle = os.open(backup, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    handle = target.directory.open(backup, os.O_RDONLY)
     try:
         mode = os.fstat(handle).st_mode & 0o7777
-        narrow = mode & source.status.st_mode
+        narrow = mode & target.source.status.st_mode
         if narrow != mode:
             os.fchmod(handle, narrow)
     finally:
         os.close(handle)
 
 
-def _swap(pairs: Sequence[tuple[Path, Source]]) -> None:
+def _swap(pairs: Sequence[tuple[str, _Target]]) -> None:
     """Rename each new file over the old one; after a failure, all the old ones back."""
     with contextlib.ExitStack() as cleanup, contextlib.ExitStack() as on_failure:
-        for new, source in pairs:
-            path = source.path
-            with _explained(path):
-                if _version(path.stat()) != _version(source.status):
-                    raise ServiceConfigError(
-                        path, "somebody else has just changed it; run this again"
-                    )
-                undo = _link(path, path, _UNDO, cleanup)
-                new.replace(path)
-                on_failure.callback(undo.replace, path)
-        for directory in {source.path.parent for _, source in pairs}:
-            with _explained(directory):
+        for new, target in pairs:
+            with _explained(target.path):
+                _see_unchanged(target)
+                undo = _link(target, target.name, _UNDO, cleanup)
+                target.directory.rename(new, target.name)
+                on_failure.callback(target.directory.rename, undo, target.name)
+        for directory in {
+            item.directory.path: item.directory for _, item in pairs
+        }.values():
+            with _explained(directory.path):
                 _sync(directory)
         on_failure.pop_all()
 
 
 def _link(
-    existing: Path, path: Path, purpose: str, cleanup: contextlib.ExitStack
-) -> Path:
-    link = path.with_name(f".{path.name}.{purpose}")
-    link.unlink(missing_ok=True)
-    os.link(existing, link)
-    cleanup.callback(link.unlink, missing_ok=True)
+    target: _Target, existing: str, purpose: str, cleanup: contextlib.ExitStack
+) -> str:
+    link = f".{target.name}.{purpose}"
+    target.directory.unlink(link)
+    target.directory.link(existing, link)
+    cleanup.callback(target.directory.unlink, link)
     return link
 
 
-def _sweep(path: Path) -> None:
+def _sweep(target: _Target) -> None:
     """Remove what a run left behind that was killed."""
-    for item in path.parent.iterdir():
-        if item.name.startswith((f".{path.name}.{_NEW}", f".{path.name}.{_UNDO}")):
-            item.unlink()
+    ours = tuple(f".{target.name}.{purpose}" for purpose in (_NEW, _UNDO))
+    for name in target.directory.names():
+        if name.startswith(ours):
+            target.directory.unlink(name)
 
 
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(directory: Directory) -> None:
+    handle = directory.open_itself()
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def _backup_name(path: Path, written: bytes) -> Path:
+def _backup_name(name: str, written: bytes) -> str:
     digest = hashlib.sha256(written).hexdigest()[:_DIGEST_LENGTH]
-    return path.with_name(f"{path.name}.{_BACKUP}.{digest}")
+    return f"{name}.{_BACKUP}.{digest}"
 
 
-def _backups(path: Path) -> list[Path]:
+def _backups(directory: Directory, name: str) -> list[str]:
     """All names of the backup: more than one if a run was killed in between."""
-    prefix = f"{path.name}.{_BACKUP}."
+    prefix = f"{name}.{_BACKUP}."
     length = len(prefix) + _DIGEST_LENGTH
-    return sorted(
+    return [
         item
-        for item in path.parent.iterdir()
-        if item.name.startswith(prefix)
-        and len(item.name) == length
-        and stat.S_ISREG(item.lstat().st_mode)
-    )
+        for item in directory.names()
+        if item.startswith(prefix)
+        and len(item) == length
+        and stat.S_ISREG(directory.status(item).st_mode)
+    ]
 
 
-def _version(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextlib.contextmanager

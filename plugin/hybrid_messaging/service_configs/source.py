@@ -6,10 +6,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from hybrid_messaging import path_walk
+from hybrid_messaging.path_walk import Directory, Step
 from hybrid_messaging.service_configs.errors import ServiceConfigError
 
 
@@ -30,28 +32,7 @@ def read(path: str | os.PathLike[str]) -> Source:
 
     :raises ServiceConfigError: it is none, cannot be read, or is too large
     """
-    try:
-        real = Path(os.path.realpath(path, strict=True))
-        # without O_NONBLOCK, opening a FIFO would wait for its writer
-        handle = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a file"
-                raise ServiceConfigError(path, f"is {kind}; name a configuration file")
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                data = file.read(LARGEST + 1)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise ServiceConfigError(path, _reason(path, error)) from error
-    if len(data) > LARGEST:
-        raise ServiceConfigError(
-            path,
-            f"has {status.st_size / 1e6:.0f} MB: configuration files are read up to "
-            f"{LARGEST >> 20} MB; remove what does not belong there",
-        )
-    return Source(real, data, status)
+    return _read(path, lambda step: None)
 
 
 def read_to_change(path: str | os.PathLike[str]) -> Source:
@@ -62,10 +43,11 @@ def read_to_change(path: str | os.PathLike[str]) -> Source:
 
     :raises ServiceConfigError: see `read`; or a link belongs to somebody else
     """
-    source = read(path)
+    steps: list[Step] = []
+    source = _read(path, steps.append)
     trusted = {0, os.geteuid(), source.status.st_uid}
-    for link in _links(Path(path).absolute()):
-        if link.lstat().st_uid not in trusted:
+    for link, status in steps:
+        if stat.S_ISLNK(status.st_mode) and status.st_uid not in trusted:
             raise ServiceConfigError(
                 path,
                 f"{link} is a symbolic link of another user, and leads to "
@@ -75,13 +57,43 @@ def read_to_change(path: str | os.PathLike[str]) -> Source:
     return source
 
 
-def _links(path: Path) -> Iterator[Path]:
-    """Yield the symbolic links on the way to a file that exists."""
-    for step in (*reversed(path.parents), path):
-        if step.is_symlink():
-            yield step
-            yield from _links(step.parent / step.readlink() / path.relative_to(step))
-            return
+def _read(path: str | os.PathLike[str], judge: Callable[[Step], None]) -> Source:
+    try:
+        directory, name = path_walk.follow(path, judge)
+        with directory:
+            return read_in(directory, name, path)
+    except OSError as error:
+        raise ServiceConfigError(path, _reason(path, error)) from error
+
+
+def read_in(
+    directory: Directory, name: str, shown: str | os.PathLike[str] | None = None
+) -> Source:
+    """Read a regular file in an open directory.
+
+    :param shown: its path in errors, if not where it really is
+    :raises ServiceConfigError: it is none, or is too large
+    :raises OSError: it cannot be read
+    """
+    real = directory.path / name
+    path = real if shown is None else shown
+    handle = directory.open(name, os.O_RDONLY)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a file"
+            raise ServiceConfigError(path, f"is {kind}; name a configuration file")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(LARGEST + 1)
+    finally:
+        os.close(handle)
+    if len(data) > LARGEST:
+        raise ServiceConfigError(
+            path,
+            f"has {status.st_size / 1e6:.0f} MB: configuration files are read up to "
+            f"{LARGEST >> 20} MB; remove what does not belong there",
+        )
+    return Source(real, data, status)
 
 
 def _reason(path: str | os.PathLike[str], error: OSError) -> str:
