@@ -3,15 +3,18 @@
 
 `quoted` is for a peer's text within a line. Two nets below it catch what is
 forgotten: `line` and `block` keep every line on one line and short, and `RateLimit`
-bounds how often one place in the code writes a line.
+bounds how often one place in the code writes a line: more rarely where a line is logged
+with `SELDOM`. A `Tally` names what there is too much of for a line each.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import logging
 import threading
 import time
+from collections.abc import Iterable
 
 #: Characters of a peer's text that a log line shows.
 LONGEST_TEXT = 100
@@ -19,6 +22,11 @@ LONGEST_TEXT = 100
 LONGEST_LINE, MOST_LINES = 1000, 60
 #: Lines that one place in the code writes within a period, and its seconds.
 LINES, PERIOD = 60, 60.0
+#: `extra` of a line that strangers can cause as they like: one within a period is
+#: enough, and then how many more there were.
+SELDOM = {"most_lines": 1}
+#: Names that a tally mentions, and that it counts.
+_MENTIONED, _COUNTED = 10, 1000
 
 
 def quoted(text: object) -> str:
@@ -75,13 +83,15 @@ class _Count:
     """The lines of one place in the code within a period."""
 
     ends: float
+    #: that are written
+    most: int
     lines: int = 0
     #: the first one that was left out
     sample: logging.LogRecord | None = None
 
 
 class RateLimit(logging.Filter):
-    """Admits so many lines of each place in the code within a period.
+    """Admits so many lines of each place in the code within a period, or as they say.
 
     Places are few, and no peer can make one up: what is kept does not grow. Lines of
     level DEBUG are not counted, since an operator has asked for all of them.
@@ -104,9 +114,10 @@ class RateLimit(logging.Filter):
         with self._lock:
             count = self._counts.get(place)
             if count is None or (now >= count.ends and count.sample is None):
-                count = self._counts[place] = _Count(now + self._period)
+                most = getattr(record, "most_lines", self._lines)
+                count = self._counts[place] = _Count(now + self._period, most)
             count.lines += 1
-            if count.lines <= self._lines:
+            if count.lines <= count.most:
                 return True
             first = count.sample is None
             if first:
@@ -125,7 +136,7 @@ class RateLimit(logging.Filter):
             for place, _ in over:
                 del self._counts[place]
         return [
-            self._summary(count.sample, count.lines - self._lines)
+            self._summary(count.sample, count.lines - count.most)
             for _, count in over
             if count.sample is not None
         ]
@@ -136,7 +147,7 @@ class RateLimit(logging.Filter):
             ends = [
                 count.ends
                 for count in self._counts.values()
-                if count.lines >= self._lines
+                if count.lines >= count.most
             ]
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
@@ -151,3 +162,35 @@ class RateLimit(logging.Filter):
             None,
             sample.funcName,
         )
+
+
+class Tally:
+    """Counts by name what happens, to be mentioned once within a period.
+
+    :param period: in seconds
+    """
+
+    def __init__(self, period: float = PERIOD) -> None:
+        self._period = period
+        self._quiet_until = 0.0
+        self._names: collections.Counter[str] = collections.Counter()
+        self._lock = threading.Lock()
+
+    def add(self, names: Iterable[str]) -> str:
+        """Count some names.
+
+        :returns: those to mention now and how often they were counted; '' for none
+        """
+        with self._lock:
+            for name in names:
+                if name in self._names or len(self._names) < _COUNTED:
+                    self._names[name] += 1
+            now = time.monotonic()
+            if not self._names or now < self._quiet_until:
+                return ""
+            self._quiet_until = now + self._period
+            counted, self._names = self._names, collections.Counter()
+        shown = counted.most_common(_MENTIONED)
+        others = len(counted) - len(shown)
+        text = ", ".join(f"{name} {times} times" for name, times in shown)
+        return f"{text} and {others} others" if others else text

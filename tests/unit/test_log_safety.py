@@ -14,8 +14,10 @@ from hybrid_messaging.log_safety import (
     LONGEST_LINE,
     LONGEST_TEXT,
     MOST_LINES,
+    SELDOM,
     Formatter,
     RateLimit,
+    Tally,
     block,
     line,
     quoted,
@@ -130,6 +132,41 @@ def test_lines_that_were_few_count_for_one_period(log: Log) -> None:
     assert log.lines() == []
 
 
+def test_what_strangers_cause_is_one_line_and_a_count(log: Log) -> None:
+    for number in range(5000):
+        log.logger.info("stranger %d", number, extra=SELDOM)
+    assert log.lines() == ["INFO stranger 0"]
+    assert log.limit.until_summary() == 60.0
+    log.now += 60
+    log.sum_up()
+    assert log.lines() == [
+        "INFO left out 4999 more lines like this within 60 s: stranger 1"
+    ]
+    log.logger.info("stranger", extra=SELDOM)
+    log.now += 60
+    log.sum_up()
+    assert log.lines() == ["INFO stranger"]
+
+
+def test_a_tally_names_the_most_frequent_once_in_a_while(log: Log) -> None:
+    tally = Tally()
+    assert tally.add([]) == ""
+    assert tally.add(["a"]) == "a 1 times"
+    for number in range(5000):
+        assert tally.add(["b", f"c{number}"]) == ""
+    log.now += 60
+    assert tally.add([]).startswith("b 5000 times, c0 1 times, ")
+    assert tally.add([]) == ""
+
+
+def test_a_tally_counts_so_many_names(log: Log) -> None:
+    tally = Tally()
+    tally.add(["first"])
+    tally.add(map(str, range(5000)))
+    log.now += 60
+    assert tally.add([]).endswith(" and 990 others")
+
+
 def test_debug_lines_are_not_counted(log: Log) -> None:
     log.offend(100, level=logging.DEBUG)
     assert len(log.lines()) == 100
@@ -186,8 +223,13 @@ def test_the_drivers_lines_are_limited_and_summed_up_without_another_line(
         for number in range(1000):
             logger.warning("offence %d\n%s", number, "x" * 1_000_000)
         assert summed_up.wait(60)
+        logger.warning("a stranger", extra=SELDOM)
+        assert writer.flush(60)
     finally:
         plain.removeHandler(handler)
+    assert [each.msg for each in records if hasattr(each, "most_lines")] == [
+        "a stranger"
+    ]
     written = [record.getMessage() for record in records]
     # a machine that is busy may need several periods for a thousand lines
     assert written[0].startswith("offence 0\\nxxx")

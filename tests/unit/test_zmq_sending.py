@@ -137,7 +137,7 @@ def test_those_that_miss_fanouts_are_named_once_in_a_while(
     logs.flush()
     (first,) = caplog.messages
     assert "s0 at tcp://127.0.0.1:0 (topic) 1 times" in first
-    monkeypatch.setattr(missed, "_quiet_until", 0.0)
+    monkeypatch.setattr(missed._tally, "_quiet_until", 0.0)
     missed.note("topic", listeners[:1])
     logs.flush()
     assert "(topic) 4 times" in caplog.messages[-1]

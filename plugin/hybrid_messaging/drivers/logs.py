@@ -140,7 +140,15 @@ class Logger(_Adapter):
         logger = self.logger
         path, line, function, _ = logger.findCaller(stacklevel=2)
         record = logger.makeRecord(
-            logger.name, level, path, line, msg, args, None, function
+            logger.name,
+            level,
+            path,
+            line,
+            msg,
+            args,
+            None,
+            function,
+            kwargs.get("extra"),
         )
         if _writer.admits(record):
             _settle(record, failure)

@@ -39,8 +39,6 @@ FIRST_ADDRESS = 2.0
 SWEEP_INTERVAL = 10.0
 #: How many connections are begun in one go, before others get the socket.
 _BATCH = 50
-#: Seconds between two mentions of servers that must not be connected to.
-_QUIET = 60.0
 
 
 class Client:
@@ -76,7 +74,6 @@ class Client:
         #: what is being sent; a thread each
         self._sending: set[Message] = set()
         self._sweep_at = time.monotonic() + SWEEP_INTERVAL
-        self._quiet_until = 0.0
         self._closed = False
         self._names = Names()
         self._socket = Socket("zmq-client", options, self._on_frames, self._on_event)
@@ -180,10 +177,12 @@ class Client:
             self._socket.do(self._begin_to_connect, wanted[first : first + _BATCH])
 
     def _mention(self, peer: Peer, objection: str) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + _QUIET
-            LOG.warning("Not connecting to %s: %s", peer.endpoint, objection)
+        LOG.warning(
+            "Not connecting to %s: %s",
+            peer.endpoint,
+            objection,
+            extra=log_safety.SELDOM,
+        )
 
     def connected(self) -> int:
         """To how many processes there is a connection."""

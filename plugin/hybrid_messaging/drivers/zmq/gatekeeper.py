@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import selectors
 import threading
-import time
 from typing import Any
 
 import zmq
 from zmq.utils import z85
 
+from hybrid_messaging import log_safety
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.zmq import libzmq
 from hybrid_messaging.drivers.zmq.keys import Keys
@@ -25,8 +25,6 @@ LOG = logs.get(__name__)
 
 _ADDRESS = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
-#: Seconds between two refusals that are mentioned.
-_QUIET = 60.0
 
 
 class Gatekeeper:
@@ -38,7 +36,6 @@ class Gatekeeper:
     def __init__(self, context: zmq.Context[Any]) -> None:
         #: the keys that a socket trusts, by its domain
         self._trusting: dict[bytes, Keys] = {}
-        self._quiet_until = 0.0
         self._socket: Any = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(_ADDRESS)
@@ -103,7 +100,9 @@ class Gatekeeper:
         )
 
     def _mention(self, address: str, objection: str) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + _QUIET
-            LOG.warning("Refused a client at %s: %s", address, objection)
+        LOG.warning(
+            "Refused a client at %s: %s",
+            address,
+            objection,
+            extra=log_safety.SELDOM,
+        )

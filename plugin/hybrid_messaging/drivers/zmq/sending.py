@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import collections
 import random
-import threading
 import time
 from collections.abc import Iterable
 from typing import Protocol
@@ -29,8 +27,6 @@ SILENCE = 0.25
 BUSY_PAUSE = 1.0
 #: Seconds in which connections are made before a fanout looks which are up.
 GATHERING = 0.01
-#: Seconds in which listeners that have missed a fanout are mentioned once.
-_QUIET = 60.0
 
 
 class Carrier(Protocol):
@@ -62,30 +58,21 @@ class Missed:
     """Counts the listeners that have missed fanouts, and mentions them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._names: collections.Counter[str] = collections.Counter()
-        self._quiet_until = 0.0
+        self._tally = log_safety.Tally()
 
     def note(self, topic: str, candidates: Iterable[Candidate]) -> None:
         """Some listeners had no room, or could not be reached."""
-        with self._lock:
-            where = log_safety.quoted(topic)
-            self._names.update(
-                f"{log_safety.quoted(each.record.server)} at {each.peer.endpoint}"
-                f" ({where})"
-                for each in candidates
-            )
-            now = time.monotonic()
-            if not self._names or now < self._quiet_until:
-                return
-            self._quiet_until = now + _QUIET
-            names, self._names = self._names, collections.Counter()
-        LOG.warning(
-            "Fanouts have missed listeners that had no room for them or could not be"
-            " reached: %s",
-            ", ".join(f"{name} {times} times" for name, times in names.most_common(10))
-            + (f" and {len(names) - 10} others" if len(names) > 10 else ""),
+        where = log_safety.quoted(topic)
+        names = self._tally.add(
+            f"{log_safety.quoted(each.record.server)} at {each.peer.endpoint} ({where})"
+            for each in candidates
         )
+        if names:
+            LOG.warning(
+                "Fanouts have missed listeners that had no room for them or could not"
+                " be reached: %s",
+                names,
+            )
 
 
 class _Way:

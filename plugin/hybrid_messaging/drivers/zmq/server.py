@@ -8,7 +8,6 @@ import contextlib
 import errno
 import random
 import threading
-import time
 import uuid
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
@@ -32,8 +31,6 @@ LOG = logs.get(__name__)
 LINGER = 2.0
 #: Clients that are told when a listener stops.
 MOST_CLIENTS = 10_000
-#: Seconds in which a stranger's messages are mentioned once.
-_QUIET = 60.0
 
 
 class Listener(Hashable, Protocol):
@@ -91,7 +88,6 @@ class Server:
         self._lock = threading.Lock()
         #: held by the thread that delivers: one, so that the order is kept
         self._delivering = threading.Lock()
-        self._quiet_until = 0.0
         self.forked = False
         #: answers that clients did not take
         self.undelivered = 0
@@ -323,7 +319,8 @@ class Server:
             return ()
 
     def _mention_stranger(self) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + _QUIET
-            LOG.warning("%s: ignored a message that is no request", self._endpoint)
+        LOG.warning(
+            "%s: ignored a message that is no request",
+            self._endpoint,
+            extra=log_safety.SELDOM,
+        )
