@@ -25,6 +25,7 @@ import uuid
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, unquote
 
@@ -48,8 +49,15 @@ SERVERS = f"{_PREFIX}servers:"
 _EPOCH = f"{_PREFIX}epoch"
 #: Seconds after which the word of a topic that nobody serves is forgotten.
 _FORGET = 24 * 3600
-#: Servers of a topic that are read: those that are due first, as nobody renews junk.
+#: Servers of a topic that are used: those that are due first, as nobody renews junk.
 MOST_SERVERS = 20_000
+#: Members of a topic's set that are asked for at a time, and how many times in a row.
+#: Where there are more, the next look begins where this one has ended.
+PAGE, PAGES = 20_000, 5
+#: Topics of which that is remembered.
+_MOST_CROWDED = 10
+#: What a record begins and ends with, for Redis to leave out most junk.
+_SHAPE = r'\["*"]'
 #: Seconds by which Redis' clock may differ from what was to be expected.
 _STEP = 1.0
 #: Characters of the longest host name, and of a public key.
@@ -68,7 +76,10 @@ _NO_SERVERS = (
     "holds something else than servers, which nobody can find there until Redis has"
     " forgotten it; to repair it at once, remove it with DEL"
 )
-_JUNK = "has %d members that are no servers, and are passed over; the first: %s"
+_JUNK = (
+    "has at least %d members that are no servers, and are passed over; one of them: %s"
+)
+_CROWDED = "has more members than are looked at at once; remove what is no server"
 _TOO_MANY = "has too many servers; those that are due after the first %d are not used"
 #: Topics of which it is remembered what was wrong with them.
 _MOST_DAMAGED = 1000
@@ -247,8 +258,18 @@ class _Asked(NamedTuple):
     word: str
     #: of the topics, in their order
     versions: list[str]
-    #: of the topics, in their order; an exception for what cannot be read
+    #: of the topics, in their order: a cursor, and members with their scores, or an
+    #: exception for what cannot be read
     servers: list[Any]
+
+
+class _Crowd(NamedTuple):
+    """What is known of a topic that has too many members for one look."""
+
+    #: where Redis is to go on; 0: at the beginning
+    cursor: int = 0
+    #: members that have been seen, and until when they are to be kept
+    seen: Mapping[str, float] = MappingProxyType({})
 
 
 class RedisMatchmaker:
@@ -301,6 +322,8 @@ class RedisMatchmaker:
         #: the topics that held what is no server, a hash of all that they held, and
         #: the servers among it
         self._damaged: dict[str, tuple[int, tuple[Record, ...]]] = {}
+        #: topics with too many members
+        self._crowds: dict[str, _Crowd] = {}
         #: what was last said to be wrong with a topic
         self._mentioned: dict[str, str] = {}
 
@@ -374,7 +397,7 @@ class RedisMatchmaker:
         # the words first: what changes in between is seen as news later
         pipe.mget([_EPOCH, *map(_version, topics)])
         for name in topics if read else ():
-            pipe.zrange(_servers(name), 0, MOST_SERVERS)
+            self._scan(pipe, name, self._crowds.get(name, _Crowd()).cursor)
         before = time.monotonic()
         first, second, *found = self._try(pipe)
         after = time.monotonic()
@@ -382,6 +405,15 @@ class RedisMatchmaker:
         now = seconds + microseconds / 1e6
         self._clock.see(now, before, after)
         return _Asked(now, word or "", [each or "" for each in versions], found)
+
+    @staticmethod
+    def _scan(pipe: Any, name: str, cursor: int) -> None:
+        """Ask for some members of a topic's set; of others than the first for servers.
+
+        In Redis' own order, which nobody can foresee: no member hides another one.
+        """
+        match = _SHAPE if cursor else None
+        pipe.zscan(_servers(name), cursor, match=match, count=PAGE)
 
     def _epoch(self, word: str) -> str:
         return f"{word}/{self._clock.steps}"
@@ -474,39 +506,65 @@ class RedisMatchmaker:
         asked = self._ask(topics, read=True)
         epoch = self._epoch(asked.word)
         return {
-            name: Reading(version, self._records(name, found), epoch)
-            for name, version, found in zip(
+            name: Reading(version, self._found(name, page, asked.now), epoch)
+            for name, version, page in zip(
                 topics, asked.versions, asked.servers, strict=True
             )
         }
 
-    def _records(self, name: str, found: Any) -> tuple[Record, ...]:
-        """The servers among what a topic's set holds.
+    def _found(self, name: str, page: Any, now: float) -> tuple[Record, ...]:
+        """The servers of a topic.
 
-        :param found: also an exception, if it could not be read
+        :param page: the first members that Redis has told; also an exception
+        :param now: by Redis' clock
         """
-        if _is_no_set(found):
+        if _is_no_set(page):
             self._mention(name, _NO_SERVERS)
             return ()
-        if isinstance(found, Exception):
-            self._check([found])
+        crowd = self._crowds.pop(name, _Crowd())
+        members: dict[str, float] = {}
+        for left in reversed(range(PAGES)):
+            self._check([page])
+            cursor, some = page
+            members.update(some)
+            if not cursor or not left:
+                break
+            pipe = self._pipe()
+            self._scan(pipe, name, cursor)
+            (page,) = self._try(pipe)
+        if cursor or crowd.cursor:
+            kept = {text: due for text, due in crowd.seen.items() if due >= now}
+            members = kept | members
+            likely = (each for each in members.items() if each[0].startswith('["'))
+            seen = dict(sorted(likely, key=_due)[:MOST_SERVERS])
+            _remember(self._crowds, name, _Crowd(cursor, seen), _MOST_CROWDED)
+        return self._records(name, members)
+
+    def _records(self, name: str, members: Mapping[str, float]) -> tuple[Record, ...]:
+        """The servers among members, which are to be kept until different times."""
         # junk that stays is looked at once
-        mark, known = hash(tuple(found)), self._damaged.get(name)
+        mark, known = hash(frozenset(members)), self._damaged.get(name)
         if known is not None and known[0] == mark:
             return known[1]
         self._damaged.pop(name, None)
         records, damaged = [], []
-        for text in sorted(found[:MOST_SERVERS]):
+        for text, due in sorted(members.items()):
             try:
-                records.append(_record(name, text))
+                records.append((_record(name, text), due))
             except ValueError:
                 damaged.append(text)
-        servers = tuple(records)
+        used = records
+        if len(records) > MOST_SERVERS:
+            used = sorted(sorted(records, key=_due)[:MOST_SERVERS])
+        servers = tuple(record for record, _ in used)
         if damaged:
             _remember(self._damaged, name, (mark, servers))
-            first = log_safety.quoted(damaged[0])
-            self._mention(name, _JUNK, len(damaged), first)
-        elif len(found) > MOST_SERVERS:
+        if name in self._crowds:
+            self._mention(name, _CROWDED)
+        elif damaged:
+            one = log_safety.quoted(damaged[0])
+            self._mention(name, _JUNK, len(damaged), one)
+        elif used is not records:
             self._mention(name, _TOO_MANY, MOST_SERVERS)
         else:
             self._mentioned.pop(name, None)
@@ -558,10 +616,17 @@ def _is_no_set(result: object) -> bool:
     return isinstance(result, Exception) and str(result).startswith(_NO_SET)
 
 
-def _remember(memory: dict[str, Any], name: str, what: object) -> None:
+def _due(member: tuple[Any, float]) -> float:
+    """Until when a member is to be kept."""
+    return member[1]
+
+
+def _remember(
+    memory: dict[str, Any], name: str, what: object, most: int = _MOST_DAMAGED
+) -> None:
     """Remember something of a topic; of too many, the first is forgotten."""
     memory[name] = what
-    if len(memory) > _MOST_DAMAGED:
+    if len(memory) > most:
         del memory[next(iter(memory))]
 
 
