@@ -90,6 +90,51 @@ def test_a_reference_that_only_the_service_knows(main: Path) -> None:
     assert "secret" not in str(caught.value)
 
 
+def multiplied(times: int, depth: int) -> str:
+    """Options that refer to each other, so that the last one is long."""
+    lines = ["x0 = 10", *(f"x{n + 1} = " + f"$x{n}" * times for n in range(depth))]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(("times", "depth"), [(2, 40), (90_000, 2), (3, 100)])
+def test_references_that_multiply_are_bounded(
+    main: Path, times: int, depth: int
+) -> None:
+    text = "[DEFAULT]\n" + multiplied(times, depth)
+    put(main, text + f"transport_url = amqp://$x{depth}/\n")
+    with pytest.raises(
+        ServiceConfigError, match=r"transport_url refers to .* more than 50,000"
+    ) as caught:
+        load([main])
+    assert caught.value.line == depth + 3
+    put(main, f"{text}[database]\nconnection = $x{depth}\n")
+    assert load([main]).own_option("database", "connection") is None
+
+
+def test_many_options_share_the_bound_of_references(main: Path) -> None:
+    options = "rabbit_retry_interval rabbit_retry_backoff rabbit_interval_max"
+    put(
+        main,
+        "[DEFAULT]\n"
+        + multiplied(2, 13)
+        + "[oslo_messaging_rabbit]\n".join(
+            f"{name} = $x13\n" for name in options.split()
+        ),
+    )
+    with pytest.raises(ServiceConfigError, match=r"refers to options that"):
+        load([main])
+
+
+def test_references_that_repeat_a_value_are_no_mistake(main: Path) -> None:
+    hosts = ",".join(f"$user:$word@${{net}}.{n}" for n in range(200))
+    put(
+        main,
+        f"[DEFAULT]\ntransport_url = rabbit://{hosts}/\n"
+        "user = openstack\nword = wxyz\nnet = 10.0.0\n",
+    )
+    assert load([main]).rpc_url.count("openstack:wxyz@10.0.0.") == 200
+
+
 def test_a_dollar_sign_in_a_password_is_no_reference_to_be_shown(main: Path) -> None:
     put(main, "[DEFAULT]\ntransport_url = rabbit://u:$secret@host/\n")
     with pytest.raises(ServiceConfigError, match=r"and \$\$ for a dollar") as caught:
@@ -133,10 +178,11 @@ def test_options_of_a_url_override_the_files(config: ServiceConfig) -> None:
     options = config.driver_options(url)
     assert options.ssl is False
     assert options.rabbit_retry_interval == 7
-    with pytest.raises(ValueError, match="names 'nonsense', which is no option"):
+    with pytest.raises(ValueError, match="names nonsense, which is no option"):
         config.driver_options(urls.parse("rabbit://h/?nonsense=1"))
-    with pytest.raises(ValueError):
-        config.driver_options(urls.parse("rabbit://h/?rabbit_retry_interval=x"))
+    with pytest.raises(ValueError, match=r"rabbit_retry_interval .* Integer") as caught:
+        config.driver_options(urls.parse("rabbit://h/?rabbit_retry_interval=hush"))
+    assert "hush" not in str(caught.value)
 
 
 def test_options_of_the_service_itself(config: ServiceConfig) -> None:

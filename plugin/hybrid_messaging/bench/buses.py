@@ -263,5 +263,5 @@ def _options(url: urls.TransportURL) -> Any:
     conf(args=[], default_config_files=[], default_config_dirs=[], use_env=False)
     try:
         return reading.driver_options(conf, url)
-    except (cfg.NoSuchOptError, ValueError) as error:
+    except ValueError as error:
         raise BenchError(f"{urls.redact(str(url))}: {error}") from error

@@ -7,11 +7,14 @@ named here, so that a change in a release of oslo.messaging is met in one place.
 
 from __future__ import annotations
 
+import re
 import types
+from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
 from oslo_config import cfg
+from oslo_messaging.exceptions import ConfigurationError
 
 try:
     from oslo_messaging._drivers.base import (
@@ -39,7 +42,6 @@ except ImportError as error:
 
 __all__ = [
     "BaseDriver",
-    "ConfigOptsProxy",
     "Listener",
     "PollStyleListener",
     "PollStyleListenerAdapter",
@@ -51,6 +53,7 @@ __all__ = [
     "register_options",
     "serialize_msg",
     "serialize_remote_exception",
+    "url_options",
 ]
 
 
@@ -68,9 +71,47 @@ def read_options(
     They are a copy: asking oslo.config takes longer than encoding a message.
 
     :param url: oslo_messaging.TransportURL; the options in its query win
+    :raises ConfigurationError: see `url_options`
     """
     register_options(conf, group, options)
-    values = ConfigOptsProxy(conf, url, group.name)[group.name]
+    values = url_options(conf, url, group.name, options)
     return types.SimpleNamespace(
         **{option.dest: values[option.dest] for option in options}
     )
+
+
+def url_options(conf: Any, url: Any, group: str, options: Iterable[cfg.Opt]) -> Any:
+    """Return the values of a registered group for a transport.
+
+    What stands in a query may be part of a password that is not percent-encoded, so
+    that no error shows it.
+
+    :param url: has a `query`, whose options win
+    :param options: those of the group
+    :raises ConfigurationError: the query has other options, or other values than these
+        options take
+    """
+    known = {option.dest: option for option in options}
+    for name, value in url.query.items():
+        one = types.SimpleNamespace(query={name: value})
+        try:
+            ConfigOptsProxy(conf, one, group)
+        except cfg.NoSuchOptError:
+            shown = name if _NAME.fullmatch(name) and "@" not in value else "something"
+            raise ConfigurationError(
+                f"the query of the transport URL names {shown}, which is no option of"
+                f" [{group}]"
+            ) from None
+        except cfg.Error:  # what is wrong stands in a file
+            raise
+        except ValueError:
+            wanted = f", {known[name].type}" if name in known else ""
+            raise ConfigurationError(
+                f"the query of the transport URL has a value for {name} that is not of"
+                f" this option's type{wanted}"
+            ) from None
+    return ConfigOptsProxy(conf, url, group)[group]
+
+
+#: What an option may be called.
+_NAME = re.compile("[a-z][a-z0-9_]*")

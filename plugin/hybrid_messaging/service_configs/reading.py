@@ -13,10 +13,11 @@ from typing import Any
 
 import oslo_messaging.opts
 from oslo_config import cfg
+from oslo_messaging.exceptions import ConfigurationError
 
 from hybrid_messaging import urls
 from hybrid_messaging.drivers import opts as driver_opts
-from hybrid_messaging.drivers.oslo import ConfigOptsProxy
+from hybrid_messaging.drivers.oslo import url_options
 from hybrid_messaging.service_configs.document import Document, Option
 from hybrid_messaging.service_configs.errors import ServiceConfigError
 from hybrid_messaging.service_configs.services import (
@@ -27,6 +28,9 @@ from hybrid_messaging.service_configs.services import (
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 from hybrid_messaging.service_configs.source import read
 from hybrid_messaging.service_configs.transports import kind
+
+#: Characters that options which refer to others may have in all, references included.
+_LONGEST = 50_000
 
 
 @dataclass(frozen=True)
@@ -73,36 +77,45 @@ class ServiceConfig:
         """
         option = (cfg.MultiStrOpt if multi else cfg.StrOpt)(key)
         try:
+            if _Expansion(self.documents).length_of(section, key) > _LONGEST:
+                return None
             self.conf.register_opt(option, group=section)
             return self.conf[section][key]
         except (cfg.Error, RecursionError):
             return None
 
     def driver_options(self, url: urls.TransportURL) -> Any:
-        """See `driver_options`.
-
-        :raises ValueError: the query has an option that the driver does not have
-        """
-        try:
-            return driver_options(self.conf, url)
-        except cfg.NoSuchOptError as error:
-            raise ValueError(
-                f"the URL's query names {error.opt_name!r}, which is no option of "
-                f"[{kind(url).group}]"
-            ) from error
+        """See `driver_options`."""
+        return driver_options(self.conf, url)
 
 
 def driver_options(conf: cfg.ConfigOpts, url: urls.TransportURL) -> Any:
     """A driver's options as it sees them: a URL's query overrides the files.
 
     :returns: None for a driver whose options are not known
+    :raises ValueError: the query has what the driver does not take
     """
     known = kind(url)
     if known.group is None:
         return None
-    own = ConfigOptsProxy(conf, url, known.group)[known.group]
+    options = [
+        option
+        for group, options in _all_options()
+        for option in options
+        if group == known.group
+    ]
+    try:
+        own = url_options(conf, url, known.group, options)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
     besides = conf[known.besides] if known.besides else {}
     return SimpleNamespace(**besides, **own)
+
+
+def _all_options() -> list[tuple[str | None, list[cfg.Opt]]]:
+    """The options of oslo.messaging and of our drivers, by their groups."""
+    ours = [(group.name, options) for group, options in driver_opts.list_opts()]
+    return [*oslo_messaging.opts.list_opts(), *ours]
 
 
 def load(
@@ -142,9 +155,11 @@ def load(
             default_config_dirs=[str(path) for path in directories],
             use_env=False,
         )
-        for group, options in oslo_messaging.opts.list_opts() + driver_opts.list_opts():
+        for group, options in _all_options():
             conf.register_opts(options, group=group)
+        _bound(conf, documents)
         _register_references(conf, documents)
+        _bound(conf, documents)
         _validate(conf, documents)
         _take_from_places(conf, service, documents)
     return ServiceConfig(service, tuple(documents), conf)
@@ -214,6 +229,21 @@ def _is_registered(conf: cfg.ConfigOpts, section: str, key: str) -> bool:
     return group in conf and key in conf[group]
 
 
+def _bound(conf: cfg.ConfigOpts, documents: Sequence[Document]) -> None:
+    """See that all values together do not become too long."""
+    expansion, length = _Expansion(documents), 0
+    for document, option in _messaging_options(conf, documents):
+        if "$" in option.value:
+            length += expansion.length(option)
+        if length > _LONGEST:
+            raise ServiceConfigError(
+                document.path,
+                f"{option.key} refers to options that refer to others, until they have"
+                f" more than {_LONGEST:,} characters; write its value there",
+                option.start + 1,
+            )
+
+
 def _register_references(conf: cfg.ConfigOpts, documents: Sequence[Document]) -> None:
     """Make known what `$name` in the options of oslo.messaging refers to.
 
@@ -223,7 +253,7 @@ def _register_references(conf: cfg.ConfigOpts, documents: Sequence[Document]) ->
     open_ends = list(_messaging_options(conf, documents))
     while open_ends:
         document, option = open_ends.pop()
-        for name in _references(conf, option.value):
+        for name in _references(option.value):
             section, _, key = name.rpartition(".")
             places = [section] if section else [option.section, "DEFAULT"]
             if any(_is_registered(conf, place, key) for place in places):
@@ -249,11 +279,50 @@ def _register_references(conf: cfg.ConfigOpts, documents: Sequence[Document]) ->
             open_ends += targets
 
 
-def _references(conf: cfg.ConfigOpts, value: str) -> Iterator[str]:
-    for match in conf.Template.pattern.finditer(value.replace(r"\$", "$$")):
+def _references(value: str) -> Iterator[str]:
+    for match in cfg.ConfigOpts.Template.pattern.finditer(value.replace(r"\$", "$$")):
         name = match["named"] or match["braced"]
         if name:
             yield name
+
+
+class _Expansion:
+    """How long options become once oslo.config has put values in place of references.
+
+    With each option that refers to another one twice, that doubles. References count as
+    well, so that this also bounds how many there are.
+    """
+
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self._documents = documents
+        self._lengths: dict[tuple[str, str], int] = {}
+
+    def length(self, option: Option) -> int:
+        """Characters of a value and of all that it refers to, or too many."""
+        total = len(option.value)
+        for name in _references(option.value):
+            section, _, key = name.rpartition(".")
+            places = [section] if section else [option.section, "DEFAULT"]
+            total += max(self.length_of(place, key) for place in places)
+            if total > _LONGEST:
+                break
+        return total
+
+    def length_of(self, section: str, key: str) -> int:
+        """The same, of the longest value that the files give an option."""
+        known = self._lengths.get((section, key))
+        if known is None:
+            # what refers to itself is not for us to find
+            self._lengths[section, key] = 0
+            known = self._lengths[section, key] = max(
+                (
+                    self.length(option)
+                    for document in self._documents
+                    for option in document.find(section, key)
+                ),
+                default=0,
+            )
+        return known
 
 
 def _take_from_places(
