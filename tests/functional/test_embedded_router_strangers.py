@@ -294,3 +294,18 @@ def test_offences_that_are_repeated_cost_few_lines_of_the_log(router: Router) ->
     # a busy machine may need more than a minute
     assert LINES <= log.count("refused") < len(offences) / 2
     until(lambda: "more lines like this within 60 s" in router.log(), "the rest", 150)
+
+
+def test_strangers_who_say_nothing_cost_a_line(router: Router) -> None:
+    with contextlib.ExitStack() as stack:
+        for number in range(160):
+            raw = socket.create_connection(("127.0.0.1", router.port), 20)
+            stack.enter_context(raw)
+            if number % 2:
+                raw.sendall(b"garbage" * 10)
+        until(lambda: "no AMQP connection in time" in router.log(), "they must go")
+        until(lambda: router.connections() == 0, "they are gone")
+    # those with a name are the ones that have looked whether they are gone
+    lines = [item for item in router.log().splitlines() if "(hybrid-" not in item]
+    # a busy machine may need more than a minute
+    assert 2 <= len(lines) < 10, lines

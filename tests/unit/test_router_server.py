@@ -100,6 +100,36 @@ def test_who_opens_it_byte_by_byte_is_sent_away(serve: Serve) -> None:
             pytest.fail("the router has waited for all of it")
 
 
+def test_those_who_do_not_open_leave_room_for_others(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "NEWCOMERS", 5)
+    caplog.set_level(logging.INFO)
+    port = serve(handshake_timeout=600)
+    with contextlib.ExitStack() as stack:
+
+        def connect(host: str = "127.0.0.1") -> socket.socket:
+            where = ("127.0.0.1", port)
+            return stack.enter_context(
+                socket.create_connection(where, source_address=(host, 0))
+            )
+
+        opened = stack.enter_context(Peer(port))
+        slow = connect("127.0.0.2")
+        silent = [connect() for _ in range(30)]
+        stack.enter_context(Peer(port)).round_trip()
+        for raw in silent[:25]:
+            _ends(raw)
+        # these are neither the first of their host nor newcomers
+        slow.sendall(b"AMQP\x00\x01\x00\x00")
+        slow.settimeout(60)
+        assert slow.recv(8) == b"AMQP\x00\x01\x00\x00"
+        opened.round_trip()
+    lines = [item for item in caplog.records if "do not open" in item.getMessage()]
+    assert len(lines) >= 25
+    assert {getattr(item, "most_lines", None) for item in lines} == {1}
+
+
 def test_who_has_opened_it_may_be_idle_as_long_as_frames_come(serve: Serve) -> None:
     port = serve(handshake_timeout=1, idle_timeout=1)
     with Peer(port) as peer, pytest.raises(AssertionError):

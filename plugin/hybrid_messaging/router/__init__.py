@@ -5,8 +5,9 @@ From the bottom up: `config` reads its configuration, `security` sets up TLS and
 SASL, `departures` remember when addresses lost their last consumer, `addresses`
 decide which consumer gets a message, `budget` counts what waits
 for or of a peer, `links` are a peer's producers and consumers, `connection` speaks
-with one peer, `server` waits for the sockets, `requests` reads questions about all of
-it, `management` answers them, `memory` is given back, `program` makes it a process.
+with one peer, `newcomers` have not opened theirs yet, `server` waits for the sockets,
+`requests` reads questions about all of it, `management` answers them, `memory` is given
+back, `program` makes it a process.
 """
 
 import importlib.metadata

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import proton
 
-from hybrid_messaging.log_safety import quoted
+from hybrid_messaging.log_safety import SELDOM, quoted
 from hybrid_messaging.protocol import desertion
 from hybrid_messaging.protocol.endpoint import (
     ANONYMOUS_RELAY,
@@ -55,6 +55,9 @@ class Loop(Protocol):
 
     def watch_output(self, connection: Connection, wanted: bool) -> None:
         """Call the connection's flush() when its socket can be written again."""
+
+    def has_opened(self, connection: Connection) -> None:
+        """The connection's peer has opened it."""
 
     def forget(self, connection: Connection) -> None:
         """The connection is about to close its socket."""
@@ -191,7 +194,7 @@ class Connection(Handler):
         """Send and expect keep-alives; end what takes too long."""
         if self._deadline is not None and now >= self._deadline:
             if self.endpoint.closed or not self.endpoint.opened:
-                LOG.info("%s: no AMQP connection in time: closed", self)
+                LOG.info("%s: no AMQP connection in time: closed", self, extra=SELDOM)
             self.drop()
             return
         if not self._lost:
@@ -222,7 +225,10 @@ class Connection(Handler):
 
     def fail(self, reason: str) -> None:
         """The socket is of no use any more."""
-        LOG.info("%s: %s", self, reason)
+        if self.endpoint.opened:
+            LOG.info("%s: %s", self, reason)
+        else:
+            LOG.info("%s: not opened: %s", self, reason, extra=SELDOM)
         self.drop()
 
     def drop(self) -> None:
@@ -254,6 +260,7 @@ class Connection(Handler):
     def on_open(self, endpoint: Endpoint) -> None:
         """Open the connection from our side."""
         self._deadline = None
+        self._loop.has_opened(self)
         self.container = endpoint.connection.remote_container or ""
         self.properties = endpoint.remote_properties
         self.user = endpoint.transport.user
@@ -263,7 +270,11 @@ class Connection(Handler):
 
     def on_close(self, endpoint: Endpoint, condition: str) -> None:
         """Let go of the peer's links; what is left to say is still written."""
-        LOG.info("%s: closed%s", self, f": {quoted(condition)}" if condition else "")
+        reason = f": {quoted(condition)}" if condition else ""
+        if endpoint.opened:
+            LOG.info("%s: closed%s", self, reason)
+        else:
+            LOG.info("%s: not opened, closed%s", self, reason, extra=SELDOM)
         self._deadline = time.monotonic() + CLOSE_TIMEOUT
         self._let_go()
 

@@ -11,16 +11,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import resource
 import select
 import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from hybrid_messaging.log_safety import SELDOM
 from hybrid_messaging.protocol.endpoint import Excessive
 from hybrid_messaging.router.addresses import AddressTable
 from hybrid_messaging.router.config import ConfigError, RouterConfig
 from hybrid_messaging.router.connection import CLOSE_TIMEOUT, Connection
+from hybrid_messaging.router.newcomers import Newcomers
 from hybrid_messaging.router.security import Terms
 
 LOG = logging.getLogger(__name__)
@@ -31,6 +34,9 @@ TICK = 1.0
 ANSWER_TIME = 2.0
 #: Connections that are accepted between two looks at all others.
 ACCEPTED_AT_ONCE = 16
+#: Peers that have connected and not opened, and the share of all descriptors that they
+#: may take.
+NEWCOMERS, NEWCOMERS_SHARE = 1000, 2
 #: Seconds without accepting after the descriptors ran out.
 ACCEPT_PAUSE = 1.0
 
@@ -61,6 +67,10 @@ class Router:
         #: connections to flush before the next wait
         self.dirty: list[Connection] = []
         self.connections: dict[int, Connection] = {}
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._newcomers: Newcomers[Connection] = Newcomers(
+            min(NEWCOMERS, files // NEWCOMERS_SHARE)
+        )
         self.accepted = 0
         #: it has been stopped and takes no new links
         self.closing = False
@@ -124,8 +134,13 @@ class Router:
 
     def forget(self, connection: Connection) -> None:
         """The connection is about to close its socket."""
+        self._newcomers.discard(connection)
         self._poll.unregister(connection.fileno())
         del self.connections[connection.fileno()]
+
+    def has_opened(self, connection: Connection) -> None:
+        """The connection's peer has opened it."""
+        self._newcomers.discard(connection)
 
     def later(self, action: Callable[[], None]) -> None:
         """Have something done in the next turn, when other peers have been served."""
@@ -209,10 +224,12 @@ class Router:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._poll.register(sock, select.EPOLLIN)
             except OSError as error:  # the peer has gone, or the kernel is short
-                LOG.info("a connection from %s: %s", peer[0], error.strerror)
+                LOG.info(
+                    "a connection from %s: %s", peer[0], error.strerror, extra=SELDOM
+                )
                 sock.close()
                 continue
-            self.connections[sock.fileno()] = Connection(
+            connection = self.connections[sock.fileno()] = Connection(
                 self,
                 self.config.id,
                 sock,
@@ -220,6 +237,10 @@ class Router:
                 _where(peer),
                 listener.terms,
             )
+            surplus = self._newcomers.add(connection, peer[0])
+            if surplus is not None:
+                LOG.info("%s: too many that do not open: closed", surplus, extra=SELDOM)
+                surplus.drop()
 
     def _pause_accepting(self, error: OSError) -> None:
         # the peers that wait would be reported again and again
