@@ -221,7 +221,7 @@ def main() -> int:
     parser.add_argument(
         "--directory",
         type=Path,
-        default=Path("/var/tmp/hybrid-messaging-platforms"),
+        default=ROOT / "build/platforms",
         help="for chroots and logs (%(default)s)",
     )
     parser.add_argument("--mirror", metavar="URL", help="by default that of apt here")
