@@ -144,8 +144,9 @@ def run(command: Sequence[str], log: Path) -> int:
             # The first process of the namespace: all others of it end before it has.
             # Killing unshare would not wait for them.
             if process.poll() is None:
-                for child in psutil.Process(process.pid).children():
-                    child.kill()
+                inner = psutil.Process(process.pid).children()
+                for one in inner or [process]:
+                    one.kill()
 
 
 def try_platform(
