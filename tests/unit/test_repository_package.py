@@ -123,6 +123,20 @@ def test_metadata_says_whose_this_is_and_where_to_look(wheel: Path) -> None:
     assert metadata["License-File"] == "LICENSE"
 
 
+def requirements(lines: str) -> set[str]:
+    """The lines that are neither blank nor comments."""
+    return {line for line in lines.splitlines() if line and not line.startswith("#")}
+
+
+def test_the_lower_constraints_are_the_oldest_releases_that_are_taken() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    taken = requirements(setup["options"]["install_requires"])
+    taken |= requirements(setup["options.extras_require"]["kafka"])
+    constraints = requirements((ROOT / "lower-constraints.txt").read_text())
+    assert constraints == {line.replace(">=", "==") for line in taken}
+
+
 def test_the_version_is_that_of_a_tag_or_says_that_there_is_none() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
