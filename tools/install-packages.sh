@@ -19,13 +19,8 @@ bindep=$here/../bindep.txt
 # shellcheck source=tools/steps.sh
 source "$here/steps.sh"
 
-# Packages whose services must not start, and the units of these services.
-readonly -A UNITS=(
-    [rabbitmq-server]="rabbitmq-server.service"
-    [erlang-base]="epmd.service epmd.socket"
-    [redis-server]="redis-server.service"
-    [redis-sentinel]="redis-sentinel.service"
-)
+# Packages whose services must not start.
+readonly SERVERS=(rabbitmq-server erlang-base redis-server redis-sentinel)
 readonly POLICY=/usr/sbin/policy-rc.d
 readonly POLICY_BEFORE=$POLICY.before-hybrid-messaging
 
@@ -104,10 +99,21 @@ function allow_services_again {
     fi
 }
 
+# disable_units PACKAGE: releases differ in which units a package has, and systemctl
+# fails for one that is not there
+function disable_units {
+    local -a units
+    mapfile -t units < <(dpkg-query --listfiles "$1" \
+        | sed -nE 's:.*/systemd/system/([^/@]+\.(service|socket))$:\1:p')
+    if [[ ${#units[@]} != 0 ]]; then
+        systemctl disable "${units[@]}"
+    fi
+}
+
 function install {
     local -a new=()
     local package
-    for package in "${!UNITS[@]}"; do
+    for package in "${SERVERS[@]}"; do
         if ! is_installed "$package"; then
             new+=("$package")
         fi
@@ -126,8 +132,7 @@ function install {
             continue
         fi
         if type -P systemctl >/dev/null; then
-            # shellcheck disable=SC2086  # several units
-            systemctl disable ${UNITS[$package]} || return
+            disable_units "$package" || return
         fi
         if [[ -e /etc/init.d/$package ]]; then
             update-rc.d "$package" disable || return
