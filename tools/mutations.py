@@ -7,10 +7,10 @@
     tools/mutations.py state -k "lock:"   those of its mutants that match
 
 Each mutant is one change: a condition that always holds, a boundary moved by one, a
-statement left out. A process forked for it runs the module's tests; nothing is written
-to the checkout. A mutant that no test notices survives. It is either a test that is
-missing, or tools/mutations.yaml says why it may survive. The exit code is 1 if there are
-others, or if the file names a survivor that is none.
+statement left out. A process forked for it runs the tests of the module; nothing is
+written to the checkout. If no test notices, the mutant survives: a test is missing, or
+tools/mutations.yaml says why none is needed. The exit code is 1 if there are survivors
+beyond those, or if the file names one that is none.
 """
 
 from __future__ import annotations
