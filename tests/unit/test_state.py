@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +90,38 @@ def test_only_the_owner_can_read(state_dir: Path) -> None:
     assert mode_of(state_dir) == 0o700
 
 
+def test_a_new_directory_is_closed_from_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "chmod", lambda *_: None)
+    previous = os.umask(0)
+    try:
+        state.prepare(tmp_path / "new" / "state")
+    finally:
+        os.umask(previous)
+    assert mode_of(tmp_path / "new" / "state") == 0o700
+
+
+def test_a_directory_that_has_a_state_is_accepted(state_dir: Path) -> None:
+    state.save(state_dir, STATE)
+    state.prepare(state_dir)
+    assert state.load(state_dir) == STATE
+
+
+def test_a_link_to_a_state_directory_is_followed(
+    state_dir: Path, tmp_path: Path
+) -> None:
+    state.save(state_dir, STATE)
+    (tmp_path / "link").symlink_to(state_dir)
+    assert state.load(tmp_path / "link") == STATE
+
+
+def test_a_directory_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(state.StateError, match=r"cannot read .*loop.*symbolic links"):
+        state.load(tmp_path / "loop")
+
+
 def test_an_open_directory_is_closed(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     state.prepare(tmp_path)
@@ -135,6 +169,7 @@ def changed(**values: object) -> str:
         (changed(pid=True), r"engines\[0\]\.pid is no number"),
         (changed(details=[]), r"engines\[0\]\.details is no object"),
         (changed(details={}), r"engines\[0\]\.details\.username is missing"),
+        (changed(url=5), r"engines\[0\]\.url is no text"),
         (changed(url="a:secret@h"), r"engines\[0\]\.url is no transport URL"),
         (changed(started=1e300), r"engines\[0\]\.started is out of range"),
         ("[" * 200_000, "it is no JSON"),
@@ -205,6 +240,31 @@ def test_a_file_that_cannot_be_read(state_dir: Path) -> None:
         state.load(state_dir)
 
 
+def test_a_file_that_the_disk_does_not_give(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(state.json_files, "read", broken)
+    with pytest.raises(state.StateError, match=r"cannot read .*Input/output error"):
+        state.load(state_dir)
+
+
+def test_nothing_can_be_saved_where_no_directory_is(tmp_path: Path) -> None:
+    with pytest.raises(state.StateError, match=r"cannot write .*No such file"):
+        state.save(tmp_path / "nowhere", STATE)
+
+
+def test_the_new_state_is_on_the_disk_before_it_replaces_the_old_one(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: sizes.append(os.fstat(file).st_size))
+    state.save(state_dir, STATE)
+    assert sizes == [(state_dir / state.STATE_FILE).stat().st_size]
+
+
 def test_a_full_disk_leaves_the_old_state(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +307,9 @@ def test_a_directory_of_somebody_else(
 ) -> None:
     owner = tmp_path.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    # whether there is a state in it or not
+    with pytest.raises(state.StateError, match="belongs to another user"):
+        state.load(tmp_path)
     (tmp_path / state.STATE_FILE).touch()
     for entry in refused(tmp_path):
         with pytest.raises(state.StateError, match="belongs to another user"):
@@ -301,21 +364,41 @@ def test_forget_leaves_what_is_not_ours(state_dir: Path) -> None:
     assert not state_dir.exists()
 
 
-def test_the_second_waits_for_the_first(state_dir: Path) -> None:
-    told = threading.Event()
+def test_the_second_waits_for_the_first(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[None] = []
     order: list[str] = []
+    tries = 0
+    try_lock = state._try_lock
+
+    def count(handle: int) -> bool:
+        nonlocal tries
+        locked = try_lock(handle)
+        tries += 1
+        return locked
 
     def second() -> None:
-        with state.lock(state_dir, 30, told.set):
+        with state.lock(state_dir, 60, lambda: told.append(None)):
             order.append("second")
 
     with state.lock(state_dir, 0):
+        monkeypatch.setattr(state, "_try_lock", count)
         waiter = threading.Thread(target=second)
         waiter.start()
-        assert told.wait(30)
+        # once might be before it was told, twice before it has tried again
+        await_true(lambda: tries >= 3 or bool(order))
         order.append("first")
-    waiter.join(30)
+    waiter.join(60)
     assert order == ["first", "second"]
+    assert len(told) == 1
+
+
+def await_true(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_whoever_waits_too_long_is_told(state_dir: Path) -> None:
@@ -327,23 +410,44 @@ def test_whoever_waits_too_long_is_told(state_dir: Path) -> None:
         pass
 
 
-def test_a_removed_lock_is_nobodys_lock(state_dir: Path) -> None:
-    """`down` removes the file for which another command may be waiting."""
-    told = threading.Event()
-    held: list[bool] = []
+@pytest.mark.parametrize("is_made_anew", [False, True])
+def test_a_removed_lock_is_nobodys_lock(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, is_made_anew: bool
+) -> None:
+    """`down` removes the file that another command has just opened to lock it."""
+    try_lock = state._try_lock
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as third:
+        first.enter_context(state.lock(state_dir, 0))
 
-    def second() -> None:
-        with state.lock(state_dir, 30, told.set):
-            held.append((state_dir / state.LOCK_FILE).exists())
+        def meanwhile(handle: int) -> bool:
+            monkeypatch.setattr(state, "_try_lock", try_lock)
+            state.forget(state_dir)
+            assert not state_dir.exists()
+            first.close()
+            if is_made_anew:
+                third.enter_context(state.lock(state_dir, 0))
+            return try_lock(handle)
 
-    with state.lock(state_dir, 0):
-        waiter = threading.Thread(target=second)
-        waiter.start()
-        assert told.wait(30)
-        state.forget(state_dir)
-        assert not state_dir.exists()
-    waiter.join(30)
-    assert held == [True]
+        monkeypatch.setattr(state, "_try_lock", meanwhile)
+        if is_made_anew:
+            with (
+                pytest.raises(state.StateError, match="another hybrid-messaging"),
+                state.lock(state_dir, 0),
+            ):
+                pass
+        else:
+            with state.lock(state_dir, 60):
+                assert (state_dir / state.LOCK_FILE).exists()
+
+
+def test_nobody_else_can_open_what_a_lock_makes(tmp_path: Path) -> None:
+    previous = os.umask(0)
+    try:
+        with state.lock(tmp_path / "new" / "state", 0):
+            assert mode_of(tmp_path / "new" / "state") == 0o700
+            assert mode_of(tmp_path / "new" / "state" / state.LOCK_FILE) == 0o600
+    finally:
+        os.umask(previous)
 
 
 def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
