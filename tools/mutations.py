@@ -108,7 +108,9 @@ def mutants(source: str, path: str = "<source>") -> Iterator[Mutant]:
         old = value if index is None else value[index]
         place = old if hasattr(old, "lineno") else parent
         # these say nothing without what is around them
-        small = isinstance(old, (ast.cmpop, ast.operator, ast.Constant, ast.Name))
+        small = isinstance(old, (ast.cmpop, ast.operator, ast.Constant))
+        small |= isinstance(parent, ast.Call) and isinstance(old, ast.Name)
+        small &= not isinstance(parent, (ast.If, ast.While))
         before = _shown(parent) if small else _shown(old)
         _put(parent, name, index, ast.copy_location(new, place))
         ast.fix_missing_locations(tree)
