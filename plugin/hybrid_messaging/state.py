@@ -371,7 +371,7 @@ def lock(
         except OSError as error:
             raise StateError(f"cannot lock {path}: {error.strerror}") from error
         try:
-            if _try_lock(handle) and _is_at(handle, path):
+            if _try_lock(handle, path) and _is_at(handle, path):
                 yield
                 return
         finally:
@@ -387,13 +387,14 @@ def lock(
         time.sleep(_LOCK_POLL)
 
 
-def _try_lock(handle: int) -> bool:
+def _try_lock(handle: int, path: Path) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False
-        raise
+        # some network file systems have no locks
+        raise StateError(f"cannot lock {path}: {error.strerror}") from error
     return True
 
 

@@ -372,9 +372,9 @@ def test_the_second_waits_for_the_first(
     tries = 0
     try_lock = state._try_lock
 
-    def count(handle: int) -> bool:
+    def count(handle: int, path: Path) -> bool:
         nonlocal tries
-        locked = try_lock(handle)
+        locked = try_lock(handle, path)
         tries += 1
         return locked
 
@@ -419,14 +419,14 @@ def test_a_removed_lock_is_nobodys_lock(
     with contextlib.ExitStack() as first, contextlib.ExitStack() as third:
         first.enter_context(state.lock(state_dir, 0))
 
-        def meanwhile(handle: int) -> bool:
+        def meanwhile(handle: int, path: Path) -> bool:
             monkeypatch.setattr(state, "_try_lock", try_lock)
             state.forget(state_dir)
             assert not state_dir.exists()
             first.close()
             if is_made_anew:
                 third.enter_context(state.lock(state_dir, 0))
-            return try_lock(handle)
+            return try_lock(handle, path)
 
         monkeypatch.setattr(state, "_try_lock", meanwhile)
         if is_made_anew:
@@ -448,6 +448,21 @@ def test_nobody_else_can_open_what_a_lock_makes(tmp_path: Path) -> None:
             assert mode_of(tmp_path / "new" / "state" / state.LOCK_FILE) == 0o600
     finally:
         os.umask(previous)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EACCES, "another hybrid-messaging command"), (errno.ENOLCK, "cannot lock")],
+)
+def test_a_file_system_that_refuses_locks(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(state.fcntl, "flock", refuse)
+    with pytest.raises(state.StateError, match=said), state.lock(state_dir, 0):
+        pass
 
 
 def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
