@@ -108,3 +108,17 @@ os.kill(os.getpid(), signal.SIGKILL)
         {"p": (1 << 100_000) - 1},
         100_000,
     )
+
+
+def test_a_page_grows_when_a_number_is_beyond_it(tmp_path: Path) -> None:
+    directory = tmp_path / "new" / "ledger"
+    in_files, in_memory = Ledger(directory), Ledger()
+    # the first number beyond the first page, and those around it
+    beyond = (4096 - 8) * 8
+    for number in (beyond - 1, beyond, beyond + 1):
+        for made in (in_files, in_memory):
+            made.tick("p", "cast", number)
+        there = sum(1 << each for each in range(beyond - 1, number + 1))
+        assert total("cast", [in_memory.encode()])[0] == {"p": there}
+        assert in_files.encode() == in_memory.encode() == read(directory)
+    assert (directory / "p cast").stat().st_size == 2 * 4096
