@@ -54,6 +54,14 @@ def test_several_hosts_and_ipv6() -> None:
 def test_what_is_not_given_is_not_there() -> None:
     assert urls.build("amqp", [("h", None)]) == "amqp://h/"
     assert urls.build("amqp", [("h", 1)], username="u") == "amqp://u@h:1/"
+    assert urls.build("amqp", [("h", 1)], password="p") == "amqp://:p@h:1/"
+    parsed = urls.parse("amqp://u@h:65535/")
+    assert (parsed.vhost, parsed.hosts) == (None, (urls.Host("h", 65535, "u", None),))
+
+
+def test_options_for_tls() -> None:
+    assert urls.tls("rabbit", None) == {}
+    assert urls.tls("rabbit", "/ca") == {"ssl": "true", "ssl_ca_file": "/ca"}
 
 
 @pytest.mark.parametrize(
@@ -93,6 +101,7 @@ def test_parsed_as_oslo_messaging_parses(url: str) -> None:
         ("rabbit://u:hid/den@h:1/", "percent-encoded"),
         ("rabbit://u:hidden@h:port/", "percent-encoded"),
         ("rabbit://u:hidden@h:70000/", "port that does not exist"),
+        ("rabbit://u:hidden@h:65536/", "port that does not exist"),
     ],
 )
 def test_no_transport_url(url: str, reason: str) -> None:
@@ -122,6 +131,25 @@ def test_no_transport_url(url: str, reason: str) -> None:
         ("a://h:1/v?x=1 mail@example.org", "a://h:1/v?x=1 mail@example.org"),
         ("rabbit://u:a@h,v:b/c@i/x", "rabbit://u:***@i/x"),
         ("nothing to hide: here@there", "nothing to hide: here@there"),
+        ("u:secret@h", "u:***"),
+        ("x:sec://ret@h", "x:***"),
+        # a password with :// in it, and what looks like one
+        ("a://u:se://cret@h", "a://u:***@h"),
+        ("a://h:b://c", "a://h:***//c"),
+        ("see http://h:8080", "see http://h:8080"),
+        # no passwords: users and hosts stay
+        ("a://user@h/", "a://user@h/"),
+        ("a://u@h,v@i/", "a://u@h,v@i/"),
+        ("a://h1:1,h2:2/", "a://h1:1,h2:2/"),
+        # beside a password, what belongs to no password stays
+        ("a://h1,u:secret@h2/", "a://h1,u:***@h2/"),
+        ("a://[::1]:1,u:secret@h/", "a://[::1]:1,u:***@h/"),
+        ("a://u@h:1,v:secret@i/", "a://u@h:1,v:***@i/"),
+        ("a://u:s,ecret@h1:1,v:se,cret@h2/", "a://u:***@h1:1,v:***@h2/"),
+        # behind a colon, a user may be the rest of a password
+        ("a://u:secret@h1,q@h2/", "a://u:***@h1,***@h2/"),
+        ("a://u:secret@h1,x@h2,q@h3/", "a://u:***@h1,***@h2,***@h3/"),
+        ("a://u@h:1,q@i/", "a://u@h:1,***@i/"),
         ("see https://example.org:8080/docs", "see https://example.org:8080/docs"),
     ],
 )
@@ -142,6 +170,12 @@ def test_a_built_url_is_redacted(secret: str) -> None:
         ("amqp://h/?ssl%5Fkey%5Fpassword=SECRET", "amqp://h/?ssl%5Fkey%5Fpassword=***"),
         ("rabbit://a:SEC RET@h/", "rabbit://a:***@h/"),
         ("amqp://h/?a=b&c=d", "amqp://h/?a=b&c=d"),
+        ("amqp://h/u:SECRET", "amqp://h/***"),
+        ("amqp://h/v?SECRET&a=b", "amqp://h/v?***&a=b"),
+        ("amqp://h/v?x=SEC%40RET", "amqp://h/v?***"),
+        ("rabbit:/u:SECRET@h", "rabbit:***"),
+        ("u:SECRET@h", "***"),
+        ("localhost", "localhost"),
     ],
 )
 def test_passwords_in_odd_places_are_not_shown(url: str, shown: str) -> None:
