@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import pytest
@@ -60,13 +61,27 @@ PIECES = [
 ]
 
 
+#: Lines that are right at most places; of anything else, few files are read at all.
+LINES = [
+    *("[DEFAULT]", "[a]", "[A]", "k = v", "k:v", "k = 'a", "k = '", "k = 'q'", "k ="),
+    *(" more", "\tmore  ", "# c", "#k = v", "", "l = a:b", "k : a=b", "k = \"q'"),
+]
+TEXTS = st.one_of(
+    st.lists(st.sampled_from(LINES), max_size=12).map(
+        lambda lines: "\n".join(["[a]", "k = 1", *lines, ""])
+    ),
+    st.lists(st.sampled_from(PIECES), max_size=30).map("".join),
+)
+
+
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("grammar") / "x.conf"
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
+@given(TEXTS)
+@example("[DEFAULT]\nk = 'v\nl = 'v'\nm = v\n  more\n")
 @example("[DEFAULT]\nk = v\n# c\n more\n")
 @example("[DEFAULT]\n[a]\n more\n")
 @example("[a]\nk = v\n\x85\n more")
@@ -79,7 +94,7 @@ def test_it_reads_what_oslo_config_reads(scratch: Path, text: str) -> None:
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
 )
 @given(
-    st.lists(st.sampled_from(PIECES), max_size=30).map("".join),
+    TEXTS,
     st.sampled_from(["DEFAULT", "a", "new"]),
     st.sampled_from(["k", "transport_url"]),
     st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), min_size=1),
@@ -132,6 +147,7 @@ def test_only_the_value_of_the_last_assignment_is_replaced() -> None:
         ("k =   ", "k =   v"),
         ("k: old", "k: v"),
         ("k = 'old'", "k = v"),
+        ("k =old", "k =v"),
         ('k = "v"', 'k = "v"'),
     ],
 )
@@ -162,11 +178,13 @@ def test_a_section_may_be_there_twice() -> None:
     assert document.values("a", "k") == ["1", "2"]
     document.set("a", "k", "3")
     assert document.dump() == b"[a]\nk = 1\n[b]\n[a]\nk = 3\n"
+    assert document.values("a", "k") == ["1", "3"]
 
 
 def test_a_new_section_goes_to_the_end() -> None:
     assert edited("[a]\nx = 1\n", ("b", "k", "v")) == b"[a]\nx = 1\n\n[b]\nk = v\n"
     assert edited("", ("b", "k", "v")) == b"[b]\nk = v\n"
+    assert edited("[a]\n\n", ("b", "k", "v")) == b"[a]\n\n[b]\nk = v\n"
 
 
 def test_default_is_the_only_section_with_case() -> None:
@@ -179,6 +197,7 @@ def test_a_file_without_a_newline_at_its_end_stays_one() -> None:
     assert edited("[a]\nk = 1", ("a", "l", "2")) == b"[a]\nk = 1\nl = 2"
     assert edited("[a]\nk = 1", ("b", "l", "2")) == b"[a]\nk = 1\n\n[b]\nl = 2"
     assert edited("[a]", ("a", "l", "2")) == b"[a]\nl = 2"
+    assert edited("[a]\n[b]", ("a", "l", "2")) == b"[a]\nl = 2\n[b]"
 
 
 @pytest.mark.parametrize("newline", ["\r\n", "\r", "\n"])
@@ -196,6 +215,20 @@ def test_bytes_of_other_encodings_survive() -> None:
     assert document.has_bom
     assert document.first_line_not_utf8 == 1
     assert Document("# café\n".encode(), "x").first_line_not_utf8 is None
+    for byte in (b"\x80", b"\xff"):
+        assert Document(b"# a\n# " + byte, "x").first_line_not_utf8 == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[a]\nk = 1\n", "[a]\nx = 1\nl = 1\n  2\n# c\n\n[b]\ny = 1\n", "[a]\n"]
+)
+def test_changes_are_those_that_difflib_finds(text: str) -> None:
+    document = Document(text.encode(), "x.conf")
+    before = document.lines
+    for key in ("k", "l"):
+        document.set("a", key, "new")
+    found = difflib.SequenceMatcher(None, before, document.lines).get_opcodes()
+    assert document.opcodes() == found
 
 
 def test_the_same_value_changes_no_byte() -> None:
@@ -225,6 +258,7 @@ def test_what_would_be_read_differently_is_not_written(value: str) -> None:
         ("[DEFAULT]\n= secret\n", 2, "without the name"),
         ("[DEFAULT]\nk = \0\n", 2, "not a text file"),
         ("\x7fELF\0", 1, "not a text file"),
+        ("\n\0", 2, "not a text file"),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_line(
