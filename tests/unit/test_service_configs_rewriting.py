@@ -59,7 +59,7 @@ def test_a_virtual_host_is_for_rpc_only(cells: tuple[Path, Path]) -> None:
 def test_a_file_given_twice_is_one(cells: tuple[Path, Path], tmp_path: Path) -> None:
     link = tmp_path / "link.conf"
     link.symlink_to(cells[0])
-    assert len(plan(cells[0], link)) == 1
+    assert [item.path for item in plan(cells[0], link)] == [cells[0]]
     with pytest.raises(ServiceConfigError, match="given twice"):
         plan(cells[0], Target(link, "other"))
 
@@ -204,3 +204,107 @@ def test_a_proxy_of_swift_may_stay_where_queues_are_not_durable(tmp_path: Path) 
     path = tmp_path / "proxy-server.conf"
     path.write_text("[filter:ceilometer]\nurl = rabbit://broker/common\n")
     assert "stay on the RabbitMQ" in "".join(warnings(*plan(path)))
+
+
+# -- virtual hosts -----------------------------------------------------------
+
+
+def test_virtual_hosts_are_kept_only_if_that_is_asked_for(
+    cells: tuple[Path, Path],
+) -> None:
+    [cell] = rewriting.plan([Target(cells[1])], TRANSPORTS)
+    assert cell.rpc and cell.rpc.vhost is None
+    # one that is named comes first
+    [cell] = plan(Target(cells[1], "named"), keep_vhosts=True)
+    assert cell.rpc and cell.rpc.vhost == "named"
+    # the default one, spelled out
+    cells[1].write_text("[DEFAULT]\ntransport_url = rabbit://u:p@old/%2F\n")
+    [cell] = plan(cells[1], keep_vhosts=True)
+    assert cell.rpc and cell.rpc.vhost is None
+
+
+def test_the_virtual_host_of_the_new_transport_is_used(
+    cells: tuple[Path, Path],
+) -> None:
+    transports = Transports(urls.parse("amqp://router/own"), TRANSPORTS.notify)
+    [main] = rewriting.plan([Target(cells[0])], transports)
+    assert str(main.rpc) == "amqp://router/own"
+
+
+def test_who_names_one_virtual_host_for_two_files_gets_it(
+    cells: tuple[Path, Path],
+) -> None:
+    main, cell = plan(Target(cells[0], "same"), Target(cells[1], "same"))
+    assert str(main.rpc) == str(cell.rpc) == "amqp://router/same"
+
+
+def test_files_without_a_transport_or_without_rpc_need_not_be_kept_apart(
+    cells: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cells[0].write_text("[DEFAULT]\n")
+    assert len(plan(*cells)) == 2
+    keystones = []
+    for vhost in ("a", "b"):
+        (tmp_path / vhost).mkdir()
+        keystones.append(tmp_path / vhost / "keystone.conf")
+        keystones[-1].write_text(f"[DEFAULT]\ntransport_url = rabbit://old/{vhost}\n")
+    assert [item.rpc for item in plan(*keystones)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("former", "notify", "stays"),
+    [
+        ("rabbit://broker/common", "rabbit://broker/common", True),
+        ("rabbit://broker/", "rabbit://broker/%2F", True),
+        ("rabbit://broker/%2F", "rabbit://broker/", True),
+        ("rabbit://broker/common", "rabbit://broker/other", False),
+        ("rabbit://broker/common", "rabbit://elsewhere/common", False),
+        ("amqp://broker/common", "amqp://broker/common", False),
+    ],
+)
+def test_whether_notifications_stay_where_they_were(
+    tmp_path: Path, former: str, notify: str, stays: bool
+) -> None:
+    path = tmp_path / "cinder.conf"
+    path.write_text(f"[DEFAULT]\ntransport_url = {former}\n")
+    transports = Transports(TRANSPORTS.rpc, urls.parse(notify))
+    rewrites = rewriting.plan([Target(path)], transports)
+    assert ("stay on the RabbitMQ" in "".join(warnings(*rewrites))) is stays
+
+
+# -- what follows ------------------------------------------------------------
+
+
+def test_only_services_whose_files_change_are_restarted(tmp_path: Path) -> None:
+    done, new = tmp_path / "keystone.conf", tmp_path / "cinder.conf"
+    for path in (done, new):
+        path.write_text("[DEFAULT]\n")
+    [item] = plan(done)
+    replace.replace([replace.Replacement(item.source, item.data)])
+    steps = rewriting.next_steps(plan(done, new))
+    assert steps[0] == "restart all services of cinder"
+    assert rewriting.next_steps(plan(done)) == []
+
+
+def test_only_files_of_nova_say_where_cells_are(
+    cells: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def outdated(files: list[rewriting.cells.NovaFile]) -> list[object]:
+        seen.extend(file.path for file in files)
+        return []
+
+    monkeypatch.setattr(rewriting.cells, "outdated", outdated)
+    cinder = tmp_path / "cinder.conf"
+    cinder.write_text("[DEFAULT]\n")
+    rewriting.next_steps(plan(cinder, cells[0]))
+    assert seen == [cells[0]]
+
+
+def test_cells_are_updated_from_their_own_files(cells: tuple[Path, Path]) -> None:
+    advice = "\n".join(rewriting.next_steps(plan(*cells, keep_vhosts=True)))
+    assert advice.count("update_cell") == 1
+    assert f"--config-file {cells[1]} cell_v2 update_cell" in advice
+    advice = "\n".join(rewriting.next_steps(plan(cells[0])))
+    assert f"nova-manage --config-file {cells[0]} cell_v2 update_cell" in advice
