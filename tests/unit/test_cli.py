@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -146,6 +147,18 @@ def test_urls_for_those_who_write_files_themselves(
         "rabbit://n:c@one:5672,n:c@two:5672/?amqp_durable_queues=true",
     ]
     assert "a%40b" not in run(*words)[1]
+
+
+def test_urls_of_several_virtual_hosts(run: Run) -> None:
+    words = ("urls", "--rpc-url", "amqp://r@one/own?ssl=true", "-f", "json")
+    more = ("--notify-url", "rabbit://two/", "--vhost", "", "--vhost", "cell")
+    code, output, _ = run(*words, *more)
+    assert code == 0
+    assert json.loads(output) == {
+        "rpc": "amqp://r@one/own?ssl=true",
+        "notify": "rabbit://two/?amqp_durable_queues=true",
+        "rpc cell": "amqp://r@one/cell?ssl=true",
+    }
 
 
 def test_urls_of_servers_that_speak_tls(run: Run) -> None:
@@ -303,11 +316,30 @@ def test_the_environment_names_mode_and_urls(
     assert (other / state.STATE_FILE).exists()
 
 
-def test_commands_start_quickly() -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("mode", "list"),
+        ("urls", "--mode", "qpid-hybrid", "--rpc-host", "a", "--notify-host", "b"),
+    ],
+    ids=" ".join,
+)
+def test_commands_start_quickly(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Neither big libraries are imported, nor all that is installed looked through."""
     script = """
-import sys
-from hybrid_messaging.cli import app, down, mode, status, up
-slow = {"jinja2", "oslo_messaging", "proton", "psutil", "requests"} & set(sys.modules)
+import importlib.metadata, sys
+def packages_distributions(): raise AssertionError("it reads all metadata")
+importlib.metadata.packages_distributions = packages_distributions
+from hybrid_messaging.cli import app
+app.main(sys.argv[1:])
+slow = {"oslo_messaging", "oslo_utils", "proton", "requests"} & set(sys.modules)
 assert not slow, slow
+others = {"hybrid_messaging.cli.bench_run", "hybrid_messaging.cli.router"}
+assert others.isdisjoint(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", script], check=True)
+    subprocess.run(
+        [sys.executable, "-c", script, *words],
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        check=True,
+    )

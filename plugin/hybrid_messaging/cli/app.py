@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: ``hybrid-messaging COMMAND``, a cliff application.
 
-The commands are found by their entry points (``hybrid_messaging.cli``), and
-all of their modules are imported for each of them: what takes long to import
-is imported where it is used.
+The commands are found by their entry points (``hybrid_messaging.cli``); the module
+of the one that is run is imported. ``help`` and ``complete`` import them all: what
+takes long to import is imported where it is used.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import warnings
 from collections.abc import Sequence
 
 from cliff.app import App
-from cliff.commandmanager import CommandManager
 
+from hybrid_messaging.cli.base import Commands
 from hybrid_messaging.cli.visible import visible
 
 # by verbose_level: 0 with --quiet, 1 with neither, 2 with --verbose
@@ -31,7 +31,7 @@ class HybridMessaging(App):
             description="RPC over a direct transport, notifications over a queueing "
             "one, for OpenStack.",
             version=importlib.metadata.version("hybrid-messaging"),
-            command_manager=CommandManager("hybrid_messaging.cli"),
+            command_manager=Commands("hybrid_messaging.cli"),
             stdout=visible(sys.stdout),
             stderr=visible(sys.stderr),
             # COMMAND --help is the command's

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cliff.lister import Lister
-
 from hybrid_messaging.cli import progress
+from hybrid_messaging.cli.base import Lister
 
 
 class BenchReport(Lister):

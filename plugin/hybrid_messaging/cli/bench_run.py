@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cliff.app import App
-from cliff.lister import Lister
 
 from hybrid_messaging import state
 from hybrid_messaging.cli import bench_options, ending, options, progress
+from hybrid_messaging.cli.base import Lister
 from hybrid_messaging.engines import Options
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cliff.lister import Lister
+from hybrid_messaging.cli.base import Lister
 
 _COLUMNS = ("scenario", "title", "mode", "default", "rpc_options", "notify_options")
 

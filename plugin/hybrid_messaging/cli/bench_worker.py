@@ -8,10 +8,9 @@ import os
 import platform
 import signal
 
-from cliff.command import Command
-
 from hybrid_messaging import urls
 from hybrid_messaging.cli import bench_options, ending, progress
+from hybrid_messaging.cli.base import Command
 
 
 class BenchWorker(Command):

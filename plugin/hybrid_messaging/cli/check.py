@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
-from cliff.lister import Lister
 
 from hybrid_messaging import urls
 from hybrid_messaging.cli import progress, service_files
+from hybrid_messaging.cli.base import Lister
 
 if TYPE_CHECKING:
     from hybrid_messaging.service_configs.checks import Report, Route

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cliff.lister import Lister
-
 from hybrid_messaging import urls
 from hybrid_messaging.cli import progress, service_files, transport_options
+from hybrid_messaging.cli.base import Lister
 
 if TYPE_CHECKING:
     from hybrid_messaging.service_configs.rewriting import Rewrite, Target

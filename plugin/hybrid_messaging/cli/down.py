@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import argparse
 
-from cliff.command import Command
-
 from hybrid_messaging.cli import options, progress
+from hybrid_messaging.cli.base import Command
 
 
 class Down(Command):

@@ -10,10 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cliff.command import Command
-from cliff.show import ShowOne
-
 from hybrid_messaging import engines, modes, state, urls
+from hybrid_messaging.cli.base import Command, ShowOne
 
 #: In an engine's directory, for EnvironmentFile= of a systemd unit.
 ENVIRONMENT = "environment"

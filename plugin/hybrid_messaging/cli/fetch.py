@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import argparse
 
-from cliff.command import Command
-
 from hybrid_messaging import engines
 from hybrid_messaging.cli import progress
+from hybrid_messaging.cli.base import Command
 
 
 class Fetch(Command):

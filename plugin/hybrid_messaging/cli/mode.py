@@ -7,11 +7,9 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cliff.lister import Lister
-from cliff.show import ShowOne
-
 from hybrid_messaging import engines, modes
 from hybrid_messaging.cli import options
+from hybrid_messaging.cli.base import Lister, ShowOne
 
 _PORTS = "free ones, chosen by `up` and remembered"
 

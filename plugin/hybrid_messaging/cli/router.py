@@ -6,8 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cliff.command import Command
-
+from hybrid_messaging.cli.base import Command
 from hybrid_messaging.router import config
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from cliff.app import App
 from cliff.columns import FormattableColumn
-from cliff.lister import Lister
 
 from hybrid_messaging import urls
 from hybrid_messaging.cli import (
@@ -25,6 +24,7 @@ from hybrid_messaging.cli import (
     transport_options,
     visible,
 )
+from hybrid_messaging.cli.base import Lister
 
 if TYPE_CHECKING:
     from hybrid_messaging.smoke.outcome import Result

@@ -8,10 +8,9 @@ import datetime
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cliff.lister import Lister
-
 from hybrid_messaging import urls
 from hybrid_messaging.cli import options, progress
+from hybrid_messaging.cli.base import Lister
 
 if TYPE_CHECKING:
     from hybrid_messaging.engines.deployment import Report

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cliff.lister import Lister
-
 from hybrid_messaging import modes, state, urls
 from hybrid_messaging.cli import ending, options, progress
+from hybrid_messaging.cli.base import Lister
 from hybrid_messaging.engines import Options
 
 # {state_dir} is the option, where it is needed

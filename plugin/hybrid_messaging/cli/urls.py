@@ -8,10 +8,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from cliff.show import ShowOne
-
 from hybrid_messaging import urls
 from hybrid_messaging.cli import transport_options
+from hybrid_messaging.cli.base import ShowOne
 
 
 class Urls(ShowOne):
@@ -26,7 +25,13 @@ class Urls(ShowOne):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         transport_options.add(parser)
-        parser.add_argument("--vhost", default="", help="virtual host of RPC")
+        parser.add_argument(
+            "--vhost",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="virtual host of RPC; can be given several times, for a URL each",
+        )
         parser.add_argument(
             "--show-passwords", action="store_true", help="do not hide them"
         )
@@ -38,10 +43,12 @@ class Urls(ShowOne):
         from hybrid_messaging.service_configs import settings
 
         transports = settings.in_urls(transport_options.resolve(parsed_args))
-        rpc = transports.rpc
-        if parsed_args.vhost:
-            rpc = dataclasses.replace(rpc, vhost=parsed_args.vhost)
-        shown = [str(rpc), str(transports.notify)]
-        if not parsed_args.show_passwords:
-            shown = [urls.shown(url) for url in shown]
-        return ("rpc", "notify"), shown
+        rpc = [
+            dataclasses.replace(transports.rpc, vhost=vhost or transports.rpc.vhost)
+            for vhost in parsed_args.vhost or [""]
+        ]
+        found = [str(url) for url in (rpc[0], transports.notify, *rpc[1:])]
+        more = [f"rpc {vhost}" for vhost in parsed_args.vhost[1:]]
+        return ("rpc", "notify", *more), (
+            found if parsed_args.show_passwords else [urls.shown(url) for url in found]
+        )

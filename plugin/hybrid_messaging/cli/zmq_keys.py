@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cliff.show import ShowOne
-
 from hybrid_messaging.cli import progress
+from hybrid_messaging.cli.base import ShowOne
 
 
 class ZmqKeys(ShowOne):

@@ -10,11 +10,9 @@ import signal
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cliff.command import Command
-from cliff.lister import Lister
-
 from hybrid_messaging import urls
 from hybrid_messaging.cli import ending, progress
+from hybrid_messaging.cli.base import Command, Lister
 from hybrid_messaging.cli.transport_options import RPC_URL_VARIABLE
 
 if TYPE_CHECKING:

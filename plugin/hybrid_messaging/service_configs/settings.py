@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from oslo_utils import strutils
-
 from hybrid_messaging import urls
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.services import Service
@@ -48,6 +46,9 @@ def apply(
         place = service.place(NOTIFICATIONS, "transport_url")
         document.set(place.section, place.key, str(notify))
         return notify
+    # it takes as long to import as all the rest of this program's commands
+    from oslo_utils import strutils
+
     durable = not is_rabbit(notify) or any(
         strutils.bool_from_string(document.value(RABBIT, option))
         for option in QUEUES.values()

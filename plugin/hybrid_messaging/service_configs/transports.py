@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-import kombu
+from kombu.utils.url import parse_url
 
 from hybrid_messaging import modes, state, urls
 
@@ -58,8 +58,8 @@ def rabbit_defect(url: urls.TransportURL) -> str:
         user, password = host.username or "guest", host.password or "guest"
         given = f"amqp://{quote(user)}:{quote(password)}@localhost/{url.vhost or ''}"
         try:
-            seen = kombu.Connection(given)
-            taken = (seen.userid, seen.password) == (user, password)
+            seen = parse_url(given)
+            taken = (seen["userid"], seen["password"]) == (user, password)
         except ValueError:
             taken = False
         if not taken:
@@ -67,7 +67,7 @@ def rabbit_defect(url: urls.TransportURL) -> str:
                 "oslo.messaging's rabbit driver cannot use this user name or "
                 "password: change it to one without a slash"
             )
-        if seen.virtual_host != (url.vhost or "/"):
+        if (seen["virtual_host"] or "/") != (url.vhost or "/"):
             return (
                 f"oslo.messaging's rabbit driver cannot use virtual host {url.vhost!r}:"
                 " choose one without ?, # and %"
