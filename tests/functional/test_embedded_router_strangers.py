@@ -13,7 +13,7 @@ from pathlib import Path
 import proton
 import pytest
 from tests.functional.peer import Peer
-from tests.functional.routers import Router
+from tests.functional.routers import HOST, Router
 from tests.functional.waiting import until
 
 from hybrid_messaging.log_safety import LINES
@@ -267,6 +267,21 @@ def test_names_that_are_no_text_end_their_connection(router: Router) -> None:
         peer.round_trip()
     assert "no UTF-8 text" in router.log()
     assert "Traceback" not in router.log()
+
+
+def test_a_look_whether_the_port_is_open_is_not_worth_a_line(router: Router) -> None:
+    """As load balancers do every other second; systemd's journal has enough to say."""
+    for reset in (False, True):
+        for _ in range(3):
+            with socket.create_connection((HOST, router.port)) as sock:
+                if reset:
+                    linger = struct.pack("ii", 1, 0)
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    until(lambda: router.connections() == 0, "the router has let go of them")
+    lines = [line for line in router.log().splitlines() if " connection " in line]
+    # those of `connections` itself
+    assert lines
+    assert [line for line in lines if "(hybrid-messaging " not in line] == []
 
 
 def test_offences_that_are_repeated_cost_few_lines_of_the_log(router: Router) -> None:

@@ -92,6 +92,7 @@ class Connection(Handler):
         self.alive = True
         self._lost = False
         self._hung_up = False
+        self._silent = True
         self._watching_output = False
         self.endpoint = Endpoint(
             self,
@@ -131,7 +132,13 @@ class Connection(Handler):
             self.fail(error.strerror or str(error))
             return
         if data:
+            self._silent = False
             self.endpoint.receive(data)
+        elif self._silent:
+            # load balancers and scripts look every few seconds whether the port is open
+            LOG.debug("%s: hung up without a word", self)
+            self.drop()
+            return
         else:
             self._hung_up = True
             self.endpoint.end_of_input()
