@@ -82,6 +82,14 @@ def test_a_router_and_kafka_with_tls(
         )
         result = commands.run(capsys, "status", *where)
         assert result.code == 0
+        file = tmp_path / "cinder.conf"
+        rpc, notify = commands.run(
+            capsys, "status", "--config", file, "-f", "json"
+        ).rows
+        for row, kind in ((rpc, "router"), (notify, "kafka")):
+            found = (row["kind"], row["services"], row["status"], row["tls"])
+            assert found == (kind, "cinder", "up", True)
+        assert notify["waiting"] == 0
         until(
             lambda: kafka.traffic(place.engine("kafka")).destinations == 7,
             "nothing of smoke's own is left",
@@ -118,6 +126,12 @@ def test_zeromq_and_rabbitmq(
         assert redis.traffic(place.engine("redis")).destinations == 0
         result = commands.run(capsys, "status", *where, "-f", "json")
         assert (result.code, result.rows[0]["received"]) == (0, None)
+        file = tmp_path / "cinder.conf"
+        result = commands.run(capsys, "status", "--config", file, "-f", "json")
+        assert result.code == 0
+        assert [row["kind"] for row in result.rows] == ["redis", "rabbitmq"]
+        assert result.rows[0]["destinations"] == 0
+        assert result.rows[1]["version"].startswith("RabbitMQ ")
 
         broker = place.engine("rabbitmq").url
         with monkeypatch.context() as environment:

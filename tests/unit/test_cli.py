@@ -264,7 +264,7 @@ def test_an_error_has_a_traceback_for_those_who_ask(run: Run) -> None:
 def test_nothing_is_up(run: Run, state_dir: Path) -> None:
     code, output, errors = run("status", "-f", "json")
     assert (code, json.loads(output)) == (1, [])
-    assert errors == f"nothing is up in {state_dir}\n"
+    assert errors.startswith(f"nothing is up in {state_dir}; what `up` has not started")
     assert run("down") == (0, "", f"nothing is up in {state_dir}\n")
     assert run("--quiet", "down") == (0, "", "")
     assert not state_dir.exists()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -88,7 +87,7 @@ class Check(Lister):
         from hybrid_messaging.service_configs.checks import Checker
         from hybrid_messaging.service_configs.problem import Severity
 
-        files = [_paths(argument) for argument in service_files.named(parsed_args)]
+        files = service_files.of_services(parsed_args)
         checker = Checker(
             interpreter.drivers_of(parsed_args.python),
             None if parsed_args.no_connect else parsed_args.timeout,
@@ -127,13 +126,6 @@ class Check(Lister):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         return super().run(parsed_args) or self._exit_code
-
-
-def _paths(argument: str) -> list[Path]:
-    """FILE or FILE,FILE; a comma may be part of a name."""
-    if os.path.lexists(argument):
-        return [Path(argument)]
-    return [Path(name) for name in argument.split(",")]
 
 
 class _Files(FormattableColumn):

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How `configure` and `check` are told which services' files they are about."""
+"""How commands are told which services' files they are about."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 
-def add_discover(parser: argparse.ArgumentParser) -> None:
+def add_discover(parser: argparse._ActionsContainer) -> None:
     """Add ``--discover``."""
     parser.add_argument(
         "--discover",
@@ -41,3 +42,16 @@ def named(parsed_args: argparse.Namespace, with_fragments: bool = False) -> list
             "no files given", "name a service's configuration file, or --discover /etc"
         )
     return files
+
+
+def of_services(parsed_args: argparse.Namespace) -> list[list[Path]]:
+    """The files of each service: FILE or FILE,FILE; a comma may be part of a name.
+
+    :raises ServiceConfigError: there are none
+    """
+    return [
+        [Path(argument)]
+        if os.path.lexists(argument)
+        else [Path(name) for name in argument.split(",")]
+        for argument in named(parsed_args)
+    ]

@@ -155,14 +155,35 @@ def load(
             default_config_dirs=[str(path) for path in directories],
             use_env=False,
         )
-        for group, options in _all_options():
-            conf.register_opts(options, group=group)
+        _register_drivers(conf)
         _bound(conf, documents)
         _register_references(conf, documents)
         _bound(conf, documents)
         _validate(conf, documents)
         _take_from_places(conf, service, documents)
     return ServiceConfig(service, tuple(documents), conf)
+
+
+def defaults(conf: cfg.ConfigOpts | None = None, project: str = "") -> cfg.ConfigOpts:
+    """Have all options of oslo.messaging and drivers at their defaults.
+
+    :param conf: takes them; default: a new one
+    """
+    conf = cfg.ConfigOpts() if conf is None else conf
+    conf(
+        args=[],
+        project=project,
+        default_config_files=[],
+        default_config_dirs=[],
+        use_env=False,
+    )
+    _register_drivers(conf)
+    return conf
+
+
+def _register_drivers(conf: cfg.ConfigOpts) -> None:
+    for group, options in _all_options():
+        conf.register_opts(options, group=group)
 
 
 @contextlib.contextmanager

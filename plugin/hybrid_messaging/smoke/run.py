@@ -17,7 +17,6 @@ from typing import Any
 import oslo_messaging.opts
 from oslo_config import cfg
 
-from hybrid_messaging.drivers import opts as driver_opts
 from hybrid_messaging.service_configs import reading
 
 #: Everything that a run makes on a bus has a name that starts with this.
@@ -113,13 +112,4 @@ def configuration(files: tuple[str, ...]) -> cfg.ConfigOpts:
     conf.reset()
     if files:
         return reading.load([Path(file) for file in files], conf=conf).conf
-    conf(
-        args=[],
-        project=PREFIX,
-        default_config_files=[],
-        default_config_dirs=[],
-        use_env=False,
-    )
-    for group, options in oslo_messaging.opts.list_opts() + driver_opts.list_opts():
-        conf.register_opts(options, group=group)
-    return conf
+    return reading.defaults(conf, PREFIX)
