@@ -242,6 +242,50 @@ def test_listeners_take_no_notification_from_each_other(
         assert "ceilometer and designate listen as one group" in str(last.problems[0])
 
 
+@pytest.mark.parametrize(
+    ("urls", "found"),
+    [
+        ({"nova": "amqp://r/", "cinder": "amqp://R:5672/v", "heat": "amqp://r/"}, {}),
+        (
+            {"trove": "rabbit://b/", "nova": "amqp://r/", "cinder": "amqp://r/"},
+            {"trove": "RabbitMQ on b:5672, and that of nova, cinder to AMQP 1.0"},
+        ),
+        # one server in common is enough
+        ({"nova": "rabbit://a,b/", "cinder": "rabbit://b,c/"}, {}),
+        # the first of two that differ is right
+        (
+            {"nova": "zmq://r/", "cinder": "rabbit://b/"},
+            {"cinder": "and that of nova to ZeroMQ, matched by Redis on r:6379"},
+        ),
+        # cells
+        ({"nova": "amqp://r/", "nova_cell1": "amqp://s/", "cinder": "amqp://s/"}, {}),
+        # no RPC, and none that is set
+        ({"nova": "amqp://r/", "keystone": "rabbit://b/", "cinder": ""}, {}),
+    ],
+)
+def test_rpc_of_one_deployment_goes_one_way(
+    tmp_path: Path, urls: dict[str, str], found: dict[str, str]
+) -> None:
+    paths = [tmp_path / f"{name}.conf" for name in urls]
+    for path in paths:
+        url = urls[path.stem]
+        path.write_text(f"[DEFAULT]\ntransport_url = {url}\n" if url else "[DEFAULT]\n")
+    for same_rpc, severity in ((False, Severity.WARNING), (True, Severity.ERROR)):
+        checker = Checker(WITH_KAFKA, None, same_rpc=same_rpc)
+        reports = checker.check([[path] for path in paths])
+        problems = {
+            report.service: problem
+            for report in reports
+            for problem in report.problems
+            if problem.code == "rpc-elsewhere"
+        }
+        assert set(problems) == set(found)
+        for service, problem in problems.items():
+            assert problem.severity is severity
+            assert found[service] in problem.message
+            assert problem.where == f"{tmp_path / service}.conf, line 2"
+
+
 def test_ceilometer_has_to_listen_where_notifications_go(tmp_path: Path) -> None:
     listen = "[notification]\nmessaging_urls = rabbit://old/\n"
     found = check(tmp_path, files() + listen, "ceilometer.conf")

@@ -74,6 +74,12 @@ class Check(Lister):
             help="how long to wait for a server (default: %(default)g)",
         )
         parser.add_argument(
+            "--same-rpc",
+            action="store_true",
+            help="take it for an error, not for a warning, if the RPC of one service "
+            "goes to other servers than that of the others",
+        )
+        parser.add_argument(
             "--ignore-warnings",
             action="store_true",
             help="exit with 0 if there are warnings only",
@@ -92,6 +98,7 @@ class Check(Lister):
             interpreter.drivers_of(parsed_args.python),
             None if parsed_args.no_connect else parsed_args.timeout,
             progress.printer(self.app),
+            parsed_args.same_rpc,
         )
         self._reports = checker.check(files, parsed_args.config_dir)
         if any(

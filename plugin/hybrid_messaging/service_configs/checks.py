@@ -112,11 +112,14 @@ class Checker:
     :param drivers: what the services' Python can import
     :param timeout: seconds for each step of a connection; None: connect nowhere
     :param tell: is told what is being waited for
+    :param same_rpc: a service whose RPC goes elsewhere than the others' is an error,
+        not a warning
     """
 
     drivers: Drivers
     timeout: float | None
     tell: Callable[[str], None] = lambda line: None
+    same_rpc: bool = False
     _connected: dict[Any, str | ConnectError] = field(default_factory=dict)
     _plain: dict[tuple[str, int], bool] = field(default_factory=dict)
     _broken: dict[Any, list[rabbit_releases.Rule]] = field(default_factory=dict)
@@ -131,7 +134,7 @@ class Checker:
         :param config_dirs: see `reading.load`
         """
         reports: list[Report] = []
-        nova: list[tuple[ServiceConfig, Report]] = []
+        read: list[tuple[ServiceConfig, Report]] = []
         groups: dict[Any, str] = {}
         for files in services:
             try:
@@ -142,8 +145,11 @@ class Checker:
             report = self.examine(config)
             reports.append(report)
             report.problems += _listening(config, report, groups)
-            if config.service.name == "nova":
-                nova.append((config, report))
+            read.append((config, report))
+        severity = Severity.ERROR if self.same_rpc else Severity.WARNING
+        for report, problem in _elsewhere(read, severity):
+            report.problems.append(problem)
+        nova = [item for item in read if item[0].service.name == "nova"]
         if nova and self.timeout is not None:
             nova[0][1].problems += _cell_problems([config for config, _ in nova])
         return reports
@@ -640,6 +646,50 @@ def _listening(
             f"set [{KAFKA}] consumer_group to another name for each",
             config.where(KAFKA, "consumer_group"),
         )
+
+
+def _elsewhere(
+    read: Iterable[tuple[ServiceConfig, Report]], severity: Severity
+) -> Iterator[tuple[Report, Problem]]:
+    """Services whose RPC goes to other servers than that of most.
+
+    Files of one service are cells of Nova, say, which may differ.
+    """
+    option = ("DEFAULT", "transport_url")
+    set_ones = [
+        (config, report, servers(report.rpc.url))
+        for config, report in read
+        if report.rpc and report.rpc.url and config.is_set(*option)
+    ]
+    used: dict[str, frozenset[tuple[str, str, int]]] = {}
+    for _, report, theirs in set_ones:
+        used[report.service] = used.get(report.service, frozenset()) | theirs
+    with_most = max(
+        used.values(),
+        key=lambda mine: sum(not mine.isdisjoint(other) for other in used.values()),
+        default=frozenset(),
+    )
+    others = [name for name in used if not used[name].isdisjoint(with_most)]
+    for config, report, theirs in set_ones:
+        if used[report.service].isdisjoint(with_most):
+            where, there = map(_named, (theirs, with_most))
+            yield (
+                report,
+                Problem(
+                    severity,
+                    "rpc-elsewhere",
+                    f"RPC goes to {where}, and that of {', '.join(others)} to {there}",
+                    "give all services that call each other the same transport with "
+                    "`configure`",
+                    config.where(*option),
+                ),
+            )
+
+
+def _named(found: Iterable[tuple[str, str, int]]) -> str:
+    return " and ".join(
+        f"{engine} on {host}:{port}" for engine, host, port in sorted(found)
+    )
 
 
 def _unreadable(files: Sequence[Path], error: ServiceConfigError) -> Report:
