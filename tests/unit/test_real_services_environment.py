@@ -16,7 +16,7 @@ from tests.functional.real_services import environment
 def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of pins; an environment is built without anything to fetch."""
 
-    def build(python: str, root: Path, pins: Path, report: object) -> None:
+    def build(python: str, root: Path, pins: object, report: object) -> None:
         root.mkdir()
 
     monkeypatch.setattr(environment, "_build", build)
@@ -32,7 +32,7 @@ def test_environments_of_former_pins_go_when_nobody_uses_them(
     cache = tmp_path / "cache"
 
     def ensure() -> Path:
-        return environment.ensure(cache, told.append, pins, sys.executable).root
+        return environment.ensure(cache, told.append, [pins], sys.executable).root
 
     former = ensure()
     pins.write_text("one==2\n")

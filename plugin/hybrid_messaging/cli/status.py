@@ -16,7 +16,7 @@ from hybrid_messaging.cli.base import Lister
 if TYPE_CHECKING:
     from hybrid_messaging.engines import Traffic
     from hybrid_messaging.engines.deployment import Report
-    from hybrid_messaging.service_configs.serving import Answer, Server, Use
+    from hybrid_messaging.serving import Answer, Server, Use
 
 ALL_UP, NOTHING_UP, PARTLY_UP = 0, 1, 2
 
@@ -110,7 +110,7 @@ class Status(Lister):
     def _servers(
         self, parsed_args: argparse.Namespace, tell: Callable[[str], None]
     ) -> list[Sequence[Any]]:
-        from hybrid_messaging.service_configs import serving
+        from hybrid_messaging import serving
         from hybrid_messaging.service_configs.errors import ServiceConfigError
 
         uses, unread = _uses(parsed_args)
@@ -149,7 +149,7 @@ class Status(Lister):
 
 def _uses(parsed_args: argparse.Namespace) -> tuple[list[Use], list[str]]:
     """The transports that the command line names, and what could not be read."""
-    from hybrid_messaging.service_configs import serving
+    from hybrid_messaging import serving
     from hybrid_messaging.service_configs.errors import ServiceConfigError
 
     unread = []
@@ -173,7 +173,7 @@ def _uses(parsed_args: argparse.Namespace) -> tuple[list[Use], list[str]]:
 
 
 def _is_up(answer: Answer) -> bool:
-    from hybrid_messaging.service_configs import serving
+    from hybrid_messaging import serving
 
     return answer.status == serving.UP
 
