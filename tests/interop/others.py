@@ -29,7 +29,9 @@ class NotHere(Exception):
 
 def amqp1_python() -> str:
     """The interpreter of an environment with oslo.messaging 14.9.0 and its driver."""
-    built = environment.ensure(_cache() / "amqp1", _say, AMQP1_PINS, _python_for_pins())
+    built = environment.ensure(
+        _cache() / "amqp1", _say, [AMQP1_PINS], _python_for_pins()
+    )
     return built.script("python")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ironic, Cinder and Ceilometer, unmodified, on a hybrid message bus.
+"""OpenStack services, unmodified, on a hybrid message bus.
 
 README.rst tells how to run this rig by hand and what it proves.
 """

@@ -10,8 +10,12 @@ import tempfile
 from pathlib import Path
 
 from . import environment
+from .baremetal import BareMetal
+from .compute import Compute
 from .deployment import THREADING
-from .rig import PROVEN, SERVERS, Rig, kinds, running
+from .rig import PROVEN, Rig, kinds, running
+
+DEPLOYMENTS = {"baremetal": BareMetal, "compute": Compute}
 
 
 def main() -> None:
@@ -19,11 +23,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.functional.real_services", description=__doc__
     )
+    parser.add_argument("services", nargs="?", choices=DEPLOYMENTS, default="baremetal")
     parser.add_argument(
         "--mode", default="qpid-hybrid", help="of `mode list` (default: %(default)s)"
     )
     parser.add_argument(
-        "--threading", choices=THREADING, default="native", help="how Cinder runs"
+        "--threading",
+        choices=THREADING,
+        default="native",
+        help="how Nova and Cinder run",
     )
     parser.add_argument(
         "--build", action="store_true", help="build the environment, run nothing"
@@ -35,14 +43,15 @@ def main() -> None:
         "--stay", action="store_true", help="go on running until interrupted"
     )
     chosen = parser.parse_args()
+    kind = DEPLOYMENTS[chosen.services]
     if chosen.build:
-        print(environment.ensure(environment.default_cache(), say).root)
+        print(environment.ensure(environment.default_cache(), say, kind.PINS).root)
         return
     # SIGTERM, too, is to stop what runs
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="real-services-") as temporary:
         directory = chosen.directory or Path(temporary)
-        with running(chosen.mode, chosen.threading, directory, say) as rig:
+        with running(kind, chosen.mode, chosen.threading, directory, say) as rig:
             rig.exercise()
             rig.wait_until_stored(passes=1)
             if rig.bus.kind("rpc") in PROVEN:
@@ -61,7 +70,7 @@ def say(line: str) -> None:
 def show(rig: Rig) -> None:
     """Print the account of a run."""
     for server, methods in rig.requests().items():
-        print(f"\nRPC to {server} ({SERVERS[server]})")
+        print(f"\nRPC to {server} ({rig.deployment.SERVERS[server]})")
         for method, count in sorted(methods.items()):
             print(f"{count:5} {method}")
     print("\nnotifications published and stored")

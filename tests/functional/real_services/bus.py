@@ -40,7 +40,9 @@ class Bus:
 
     def configure(self, files: Sequence[Path]) -> None:
         """Let the services of these config files use the bus."""
-        self._run("configure", *self._state_option, *map(str, files))
+        # each cell of Nova has a virtual host of its own
+        options = ("--keep-vhosts", *self._state_option)
+        self._run("configure", *options, *map(str, files))
 
     def check(self, files: Sequence[Path], python: str, path: Path) -> None:
         """Let the config files be checked in the services' environment.

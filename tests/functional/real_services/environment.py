@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ HERE = Path(__file__).parent
 #: Makes SQLite bear several services that write.
 PLUGIN = HERE / "sqlite_writers"
 PINS = HERE / "pins.txt"
+#: On top of these.
+COMPUTE_PINS = HERE / "pins-compute.txt"
 CHECKOUT = HERE.parents[2]
 #: What pip needs of the checkout; a copy of it is built, so that no build
 #: leaves files in the work tree.
@@ -60,13 +62,16 @@ def default_cache() -> Path:
 
 
 def ensure(
-    cache: Path, report: Report, pins: Path = PINS, python: str | None = None
+    cache: Path,
+    report: Report,
+    pins: Sequence[Path] = (PINS,),
+    python: str | None = None,
 ) -> Environment:
     """Return the environment of the pins; build it if there is none.
 
     :param cache: directory that holds environments, one for each set of pins
     :param report: takes lines that tell of progress
-    :param pins: file with a line for each distribution
+    :param pins: files with a line for each distribution
     :param python: interpreter of the environment
     :raises BuildError: if pip fails
     """
@@ -121,11 +126,12 @@ def _prune(cache: Path, report: Report) -> None:
             shutil.rmtree(complete.parent, ignore_errors=True)
 
 
-def _key(python: str, pins: Path) -> str:
+def _key(python: str, pins: Sequence[Path]) -> str:
     version = subprocess.run(
         [python, "-V"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    described = f"{version} {platform.machine()}\n{pins.read_text()}"
+    texts = "".join(path.read_text() for path in pins)
+    described = f"{version} {platform.machine()}\n{texts}"
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
@@ -141,9 +147,9 @@ def locked(path: Path, report: Report) -> Iterator[None]:
         yield
 
 
-def _build(python: str, root: Path, pins: Path, report: Report) -> None:
+def _build(python: str, root: Path, pins: Sequence[Path], report: Report) -> None:
     began = time.monotonic()
-    count = sum("==" in line for line in pins.read_text().splitlines())
+    count = sum(path.read_text().count("==") for path in pins)
     report(f"building {root}: {count} distributions")
     subprocess.run([python, "-m", "venv", str(root)], check=True)
     fetched = 0
@@ -159,7 +165,7 @@ def _build(python: str, root: Path, pins: Path, report: Report) -> None:
             report(f"[{fetched}/{count}] {now - began:.0f} s: {step}")
 
     _pip(Environment(root), "install", "--no-deps", "--progress-bar", "off",
-         "-r", str(pins), watch=watch)  # fmt: skip
+         *(f"--requirement={path}" for path in pins), watch=watch)  # fmt: skip
     report(f"built in {time.monotonic() - began:.0f} s")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 #: A notification's identity: its message id and its event type.
@@ -27,8 +27,8 @@ _NOTIFICATION_QUEUE = re.compile(
     r"(?:notifications|ironic_versioned_notifications)"
     r"\.(?:audit|debug|info|warn|error|critical|sample)"
 )
-#: The exchanges that notifications are published to, and RabbitMQ's own.
-_NOTIFICATION_EXCHANGE = re.compile(r"|openstack|ironic|amq\..*")
+#: RabbitMQ's own exchanges, and the one that oslo.messaging publishes to by default.
+_COMMON_EXCHANGE = re.compile(r"|openstack|amq\..*")
 _ERROR = re.compile(r" (?:ERROR|CRITICAL) (?:oslo[._]messaging|hybrid_messaging)")
 
 
@@ -62,14 +62,19 @@ def errors(logs: Iterable[Path]) -> list[str]:
     return [line for line in _lines(logs) if _ERROR.search(line)]
 
 
-def not_for_notifications(queues: Iterable[str], exchanges: Iterable[str]) -> list[str]:
-    """Return what a broker has that no notification needs: it would be for RPC."""
+def not_for_notifications(
+    queues: Iterable[str], exchanges: Iterable[str], known: Container[str]
+) -> list[str]:
+    """Return what a broker has that no notification needs: it would be for RPC.
+
+    :param known: exchanges that services publish notifications to
+    """
     return [
         *(f"queue {q}" for q in queues if not _NOTIFICATION_QUEUE.fullmatch(q)),
         *(
             f"exchange {e}"
             for e in exchanges
-            if not _NOTIFICATION_EXCHANGE.fullmatch(e)
+            if e not in known and not _COMMON_EXCHANGE.fullmatch(e)
         ),
     ]
 

@@ -7,8 +7,8 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -26,10 +26,12 @@ class Command:
 
     :param name: a short name, also of the log file
     :param arguments: program and arguments
+    :param variables: environment variables besides those of all
     """
 
     name: str
     arguments: Sequence[str]
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 class Processes:
@@ -58,13 +60,14 @@ class Processes:
     def start(self, *names: str) -> None:
         """Start these services, or all, without waiting for any."""
         for name in names or self._commands:
+            command = self._commands[name]
             with self.log(name).open("ab") as log:
                 self._running[name] = subprocess.Popen(
-                    self._commands[name].arguments,
+                    command.arguments,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=self._environment,
+                    env={**self._environment, **command.variables},
                     cwd=self._directory,
                     # workers are found again by the session they are in
                     start_new_session=True,

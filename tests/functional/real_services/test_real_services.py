@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from . import evidence
+from .baremetal import BareMetal
 from .deployment import THREADING
 from .environment import PYTHON_VARIABLE
 from .rig import running
-from .workload import METHODS
 
 pytestmark = [
     pytest.mark.skipif(
@@ -26,18 +26,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Return what prints a line at once, past pytest's capture."""
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def say(line: str) -> None:
-        with capture.global_and_fixture_disabled():
-            print(f"\n{line}", end="", flush=True)
-
-    return say
-
-
 @pytest.mark.parametrize(
     ("mode", "threading"),
     [*(("qpid-hybrid", how) for how in THREADING), ("zmq-hybrid", "eventlet")],
@@ -46,7 +34,7 @@ def test_rpc_apart_from_notifications(
     mode: str, threading: str, tmp_path: Path, progress: Callable[[str], None]
 ) -> None:
     """Services that knew one RabbitMQ work on both buses after `configure`."""
-    with running(mode, threading, tmp_path, progress) as rig:
+    with running(BareMetal, mode, threading, tmp_path, progress) as rig:
         rig.check()
         rig.exercise()
         rig.wait_until_stored(passes=1)
@@ -58,17 +46,18 @@ def test_rpc_apart_from_notifications(
 
         rig.wait_until_carried()
         for server, asked in rig.requests().items():
-            assert METHODS[server] <= set(asked)
+            assert rig.deployment.METHODS[server] <= set(asked)
 
+        known = rig.deployment.EXCHANGES
         queues, exchanges = rig.bus.queues(), rig.bus.exchanges()
         assert "notifications.info" in queues
-        assert evidence.not_for_notifications(queues, exchanges) == []
+        assert evidence.not_for_notifications(queues, exchanges, known) == []
         assert rig.errors() == []
 
         rig.bus.restart_rpc()
         rig.wait_until_ready()
         rig.exercise()
         rig.wait_until_stored(passes=3)
-        assert evidence.not_for_notifications(rig.bus.queues(), []) == []
+        assert evidence.not_for_notifications(rig.bus.queues(), [], known) == []
 
-        rig.restart_under_requests("ironic-conductor", "cinder-volume")
+        rig.restart_under_requests()

@@ -3,120 +3,39 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 import uuid
-from collections import Counter
-from typing import Any
+from typing import Protocol
 
+from .rest import STATE_TIMEOUT, Json, Rest, RestError, delete, name_of, reach
 from .waiting import NotYet, wait_for
 
-#: Seconds for one request, above the services' rpc_response_timeout.
-REQUEST_TIMEOUT = 50.0
-#: Seconds for a resource to reach its next state.
-STATE_TIMEOUT = 40.0
 #: Cinder's noauth wants ids of this form.
 PROJECT = "0123456789abcdef0123456789abcdef"
 
-Json = dict[str, Any]
 
-#: The notifications that one pass of both workloads sends, by event type. The
-#: baremetal.node.provision_set.* come on top: Ironic merges a start and an end
-#: when a fake driver is done before the request that started it.
-NOTIFICATIONS = Counter(
-    {
-        "baremetal.node.create.start": 1,
-        "baremetal.node.create.end": 1,
-        "baremetal.node.delete.start": 1,
-        "baremetal.node.delete.end": 1,
-        "volume_type.create": 1,
-        "volume.create.start": 1,
-        "volume.create.end": 1,
-        "volume.attach.start": 1,
-        "volume.attach.end": 1,
-        "snapshot.create.start": 1,
-        "snapshot.create.end": 1,
-        "snapshot.delete.start": 1,
-        "snapshot.delete.end": 1,
-        "volume.detach.start": 1,
-        "volume.detach.end": 1,
-        "volume.delete.start": 1,
-        "volume.delete.end": 1,
-        "volume_type.delete": 1,
-    }
-)
+class Workload(Protocol):
+    """What users do with a service.
 
-#: The methods that one pass calls, casts or sends to all, by the process that
-#: serves them; the scheduler learns of capabilities by fanout.
-METHODS = {
-    "ironic-conductor": {
-        "create_node",
-        "do_provisioning_action",
-        "validate_driver_interfaces",
-        "do_node_deploy",
-        "do_node_tear_down",
-        "destroy_node",
-    },
-    "cinder-scheduler": {
-        "update_service_capabilities",
-        "create_volume",
-        "create_snapshot",
-    },
-    "cinder-volume": {
-        "create_volume",
-        "attachment_update",
-        "create_snapshot",
-        "delete_snapshot",
-        "attachment_delete",
-        "delete_volume",
-    },
-}
-
-
-class RestError(Exception):
-    """A request was answered with an error, or not at all.
-
-    :param status: the HTTP status, 0 without an answer
+    :param title: what the service is called
+    :param rest: its interface
+    :param done: what one pass does, for a person
     """
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+    title: str
+    rest: Rest
+    done: str
 
+    def probe(self) -> None:
+        """Raise NotYet unless the API reaches its servers by RPC."""
 
-class Rest:
-    """A JSON client of one service.
+    def prepare(self) -> None:
+        """Make what the service needs before it can be used; once."""
 
-    :param url: what all paths are appended to
-    :param headers: sent with every request
-    """
+    def exercise(self) -> None:
+        """Use everything once, and leave nothing behind."""
 
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
-        self.url = url
-        self._headers = {"Content-Type": "application/json", **headers}
-
-    def request(self, method: str, path: str, body: Json | None = None) -> Json:
-        """Return what the service answers.
-
-        :raises RestError: for every answer but a successful one
-        """
-        request = urllib.request.Request(
-            self.url + path,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers=self._headers,
-        )
-        asked = f"{method} {request.full_url}"
-        try:
-            with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT) as response:
-                content = response.read()
-        except urllib.error.HTTPError as error:
-            answer = error.read().decode(errors="replace")
-            raise RestError(f"{asked}: {error.code} {answer}", error.code) from None
-        except OSError as error:
-            raise RestError(f"{asked}: {error}", 0) from None
-        return json.loads(content) if content else {}
+    def ask(self) -> None:
+        """Use what a lone server serves, while it restarts."""
 
 
 class Ironic:
@@ -124,6 +43,9 @@ class Ironic:
 
     :param port: of ironic-api on this host
     """
+
+    title = "ironic"
+    done = "a node has come and gone"
 
     def __init__(self, port: int) -> None:
         self.rest = Rest(
@@ -140,6 +62,9 @@ class Ironic:
             self.rest.request("GET", "/drivers/fake-hardware/properties")
         except RestError as error:
             raise NotYet(str(error)) from None
+
+    def prepare(self) -> None:
+        """Nothing is needed."""
 
     def ask(self) -> None:
         """Enrol a node, validate it and delete it: calls to the conductor."""
@@ -161,7 +86,7 @@ class Ironic:
 
     def _enrol(self) -> str:
         node = self.rest.request(
-            "POST", "/nodes", {"driver": "fake-hardware", "name": _name("node")}
+            "POST", "/nodes", {"driver": "fake-hardware", "name": name_of("node")}
         )
         return f"/nodes/{node['uuid']}"
 
@@ -184,6 +109,9 @@ class Cinder:
 
     :param port: of cinder-api on this host
     """
+
+    title = "cinder"
+    done = "a volume has come and gone"
 
     def __init__(self, port: int) -> None:
         self.rest = Rest(
@@ -213,23 +141,26 @@ class Cinder:
         except RestError as error:
             raise NotYet(str(error)) from None
 
+    def prepare(self) -> None:
+        """Nothing is needed."""
+
     def ask(self) -> None:
         """Create a volume and delete it: casts to scheduler and volume service."""
         volume = self._create(
-            "/volumes", "volume", {"size": 1, "name": _name("volume")}
+            "/volumes", "volume", {"size": 1, "name": name_of("volume")}
         )
-        self._reach(f"/volumes/{volume}", "volume", "available")
-        self._delete(f"/volumes/{volume}", "volume")
+        reach(self.rest, f"/volumes/{volume}", "volume", "available")
+        delete(self.rest, f"/volumes/{volume}", "volume")
 
     def exercise(self) -> None:
         """Create a volume, attach, snapshot, detach and delete it."""
-        kind = self._create("/types", "volume_type", {"name": _name("type")})
+        kind = self._create("/types", "volume_type", {"name": name_of("type")})
         volume = self._create(
             "/volumes",
             "volume",
-            {"size": 1, "name": _name("volume"), "volume_type": kind},
+            {"size": 1, "name": name_of("volume"), "volume_type": kind},
         )
-        self._reach(f"/volumes/{volume}", "volume", "available")
+        reach(self.rest, f"/volumes/{volume}", "volume", "available")
         attachment = self._create(
             "/attachments",
             "attachment",
@@ -248,46 +179,18 @@ class Cinder:
         self.rest.request(
             "POST", f"/attachments/{attachment}/action", {"os-complete": None}
         )
-        self._reach(f"/volumes/{volume}", "volume", "in-use")
+        reach(self.rest, f"/volumes/{volume}", "volume", "in-use")
         snapshot = self._create(
             "/snapshots",
             "snapshot",
-            {"volume_id": volume, "name": _name("snapshot"), "force": True},
+            {"volume_id": volume, "name": name_of("snapshot"), "force": True},
         )
-        self._reach(f"/snapshots/{snapshot}", "snapshot", "available")
-        self._delete(f"/snapshots/{snapshot}", "snapshot")
+        reach(self.rest, f"/snapshots/{snapshot}", "snapshot", "available")
+        delete(self.rest, f"/snapshots/{snapshot}", "snapshot")
         self.rest.request("DELETE", f"/attachments/{attachment}")
-        self._reach(f"/volumes/{volume}", "volume", "available")
-        self._delete(f"/volumes/{volume}", "volume")
+        reach(self.rest, f"/volumes/{volume}", "volume", "available")
+        delete(self.rest, f"/volumes/{volume}", "volume")
         self.rest.request("DELETE", f"/types/{kind}")
 
     def _create(self, path: str, kind: str, values: Json) -> str:
         return self.rest.request("POST", path, {kind: values})[kind]["id"]
-
-    def _reach(self, path: str, kind: str, state: str) -> None:
-        def reached() -> None:
-            status = self.rest.request("GET", path)[kind]["status"]
-            assert "error" not in status, f"{path}: {status}"
-            if status != state:
-                raise NotYet(status)
-
-        wait_for(f"{path} {state}", reached, STATE_TIMEOUT)
-
-    def _delete(self, path: str, kind: str) -> None:
-        self.rest.request("DELETE", path)
-
-        def gone() -> None:
-            try:
-                status = self.rest.request("GET", path)[kind]["status"]
-            except RestError as error:
-                if error.status == 404:
-                    return
-                raise
-            assert "error" not in status, f"{path}: {status}"
-            raise NotYet(status)
-
-        wait_for(f"{path} deleted", gone, STATE_TIMEOUT)
-
-
-def _name(kind: str) -> str:
-    return f"{kind}-{uuid.uuid4().hex[:8]}"
