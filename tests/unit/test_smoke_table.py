@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from hybrid_messaging.drivers import opts
 from hybrid_messaging.smoke import kinds
 from hybrid_messaging.smoke.table import CHECKS, select
 
@@ -60,3 +61,12 @@ def test_checks_are_left_out_unless_others_need_them() -> None:
 def test_an_unknown_check_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ValueError, match=r"no check 'pigeon'.*rpc-connect, notify"):
         select(["pigeon"])
+
+
+def test_nobody_may_take_as_long_as_drivers_wait_by_default() -> None:
+    """Services' own configuration decides how long that is."""
+    (nobody,) = (check for check in CHECKS if check.name == "nobody")
+    for group, options in opts.list_opts():
+        for option in options:
+            if option.name == "restart_timeout":
+                assert nobody.deadline > option.default + 10, group

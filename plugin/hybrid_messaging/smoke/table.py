@@ -71,7 +71,8 @@ CHECKS = (
         ("call",),
         "whether heartbeats get through while a server is at work",
     ),
-    Check("nobody", fail_fast.nobody, "rpc", ("rpc-connect",)),
+    # a service's own configuration has it wait for restart_timeout, a minute by default
+    Check("nobody", fail_fast.nobody, "rpc", ("rpc-connect",), deadline=90.0),
     Check(
         "notify-stored",
         notifications.stored,
