@@ -17,20 +17,23 @@ fi
 
 case "$1 ${2:-}" in
     "stack pre-install")
-        # The services that DevStack configures and starts from here on load the
-        # drivers and need the engines
-        echo_summary "Installing hybrid-messaging for $HYBRID"
         install_hybrid
-        start_hybrid_engines
+        ;;
+    "stack install")
+        # services start from here on
+        require_hybrid
+        ;;
+    "stack post-config" | "stack extra")
+        correct_hybrid_handwritten
         ;;
     "stack test-config")
+        correct_hybrid_handwritten
         if [[ $HYBRID_VERIFY == True ]]; then
-            echo_summary "Checking RPC and notifications"
             verify_hybrid
         fi
         ;;
     unstack*)
-        stop_hybrid_engines
+        stop_hybrid
         ;;
     clean*)
         cleanup_hybrid

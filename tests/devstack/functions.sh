@@ -9,6 +9,8 @@
 # - ``DEST``, an empty directory
 # - ``surroundings.sh``, sourced afterwards
 
+DEPRECATED_TEXT=""
+
 function die {
     shift
     echo "[ERROR] $*" >&2
@@ -20,6 +22,7 @@ function warn {
 }
 
 function deprecated {
+    DEPRECATED_TEXT+="\n$1"
     echo "WARNING: $1" >&2
 }
 

@@ -18,6 +18,8 @@ local_conf=$1 plugin=$2 command=${3:-:}
 script=${0##*/}
 here=$plugin/tests/devstack
 ENABLED_SERVICES=key,n-api,rabbit DISABLED_SERVICES=""
+# shellcheck disable=SC2034  # lib/verify reads it
+TOP_DIR=${DEVSTACK_DIR:-$here}
 
 if [[ -n ${DEVSTACK_DIR:-} ]]; then
     set +o nounset
@@ -59,11 +61,13 @@ case $script in
         load_plugin_settings
         echo "ENABLED_SERVICES=$ENABLED_SERVICES" >"$DEST/stackenv"
         run_phase stack pre-install
+        called "DevStack installs RabbitMQ"
         # shellcheck disable=SC2128  # no array of DevStack's
         eval "$command"
         for phase in install post-config extra test-config; do
             run_phase stack $phase
         done
+        echo -e "at the end: $DEPRECATED_TEXT"
         ;;
     unstack.sh)
         load_plugin_settings

@@ -13,7 +13,7 @@
 # shellcheck disable=SC2034  # DevStack's variables, which the plugin reads
 STACK_USER=$(id -un) DATA_DIR=$DEST/data HOST_IP=127.0.0.1 SYSTEMD_DIR=$DEST/units \
     SERVICE_LISTEN_ADDRESS=0.0.0.0 SYSTEMCTL="sudo systemctl" \
-    HYBRID_RABBITMQ_CONF_DIR=$DEST/rabbitmq
+    HYBRID_RABBITMQ_CONF_DIR=$DEST/rabbitmq HYBRID_CONFIG_DIR=$DEST/etc
 mkdir -p "$SYSTEMD_DIR" "$DEST/pids" "$DEST/bin"
 
 # a Java and a Redis that have nothing to say, and the command without what asks the
@@ -32,7 +32,8 @@ case "\$1 \$2" in
     "fetch kafka") mkdir -p $DEST/cache/hybrid-messaging/kafka-4.1.1/libs
         touch $DEST/cache/hybrid-messaging/kafka-4.1.1/libs/kafka_2.13-4.1.1.jar ;;
     "fetch broker") mkdir -p $DEST/cache/hybrid-messaging/artemis-2.55.0 ;;
-    "engine setup") ;;
+    "engine setup"|"smoke --config") ;;
+    "check "*) exec $(dirname "$PYTHON")/hybrid-messaging "\$@" --no-connect ;;
     *) exec $(dirname "$PYTHON")/hybrid-messaging "\$@" ;;
 esac
 echo "hybrid-messaging \$*" >>$DEST/calls
@@ -57,8 +58,18 @@ function sudo {
 function rabbitmqctl {
     called rabbitmqctl "$@"
     if [[ " $* " == *" list_vhosts "* ]]; then
-        printf '%s\n' / left-over
+        printf '%s\n' / nova_cell0 left-over
     fi
+}
+
+# getent ahosts HOST
+function getent {
+    case $2 in
+        controller.example) echo "127.0.0.1 STREAM $2" ;;
+        other.example) echo "192.0.2.1 STREAM $2" ;;
+        *.example) return 2 ;;
+        *) echo "$2 STREAM" ;;
+    esac
 }
 
 function systemctl {
@@ -149,6 +160,20 @@ function is_package_installed {
 
 function pip_install {
     called pip_install "$@"
+}
+
+function setup_develop {
+    called setup_develop "$@"
+}
+
+# async_run NAME FUNCTION: here in turn
+function async_run {
+    called async_run "$1"
+    "$2"
+}
+
+function async_wait {
+    called async_wait "$1"
 }
 
 function get_python_exec_prefix {

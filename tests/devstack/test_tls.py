@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from tests.devstack.conftest import Host
+from tests.devstack.conftest import COMPUTE, CONTROLLER, Host
 
 from hybrid_messaging import modes, urls
 from hybrid_messaging.engines import EngineError, certificates
@@ -17,7 +17,6 @@ from hybrid_messaging.engines.amqp_management import Management
 
 SHARED = "data/CA/hybrid-messaging"
 OURS = "data/hybrid-messaging"
-CONTROLLER = "192.0.2.1"
 # a cell's URL of RPC, and the notifications'
 TELL_URLS = """
     get_transport_url nova_cell1 >$DEST/urls
@@ -76,7 +75,6 @@ def test_keys_are_where_only_those_get_at_them_who_need_them(host: Host) -> None
     copies = host.dest / "rabbitmq/hybrid-messaging"
     names = " ".join(str(ours / name) for name in ("ca.pem", "host.pem"))
     wanted = [
-        "install_package rabbitmq-server",
         f"install -o rabbitmq -g rabbitmq -m 600 -t {copies} {names}",
         "restart_service rabbitmq-server",
     ]
@@ -127,7 +125,7 @@ def test_another_node_is_told_what_to_copy_from_where(
     for name in there if local_conf else ():
         (host.dest / name).parent.mkdir(parents=True)
         (host.dest / name).touch()
-    said = host.refused(HYBRID_TLS="True", SERVICE_HOST=CONTROLLER, **local_conf)
+    said = host.refused(HYBRID_TLS="True", **COMPUTE, **local_conf)
     assert (
         f"HYBRID_TLS=True needs {host.dest / missing} on this node: copy it from the"
         f" same place on {CONTROLLER}" in said
@@ -139,7 +137,7 @@ def test_other_nodes_have_the_authority_of_the_first(host: Host) -> None:
     here = told(host)
     assert host.run("unstack.sh").returncode == 0
     shutil.rmtree(host.dest / OURS)
-    host.stack(TELL_URLS, SERVICE_HOST=CONTROLLER)
+    host.stack(TELL_URLS, **COMPUTE)
     assert [url.query for url in told(host)] == [url.query for url in here]
     assert not (host.dest / OURS / "tls").exists()
 
@@ -151,7 +149,7 @@ def test_an_engine_elsewhere_has_a_certificate_of_the_same_authority(
     made = certificates.ensure(tls, [])
     shared.parent.mkdir(parents=True)
     shared.write_text("of an earlier stack")
-    node = {"SERVICE_HOST": CONTROLLER, "HYBRID_NOTIFY_HOST": "127.0.0.1"}
+    node = {**COMPUTE, "HYBRID_NOTIFY_HOST": "127.0.0.1"}
     said = host.refused(HYBRID_TLS="True", **node)
     assert f"{made.authority} is not {shared}, which services trust" in said
     shutil.copy(made.authority, shared)
@@ -170,7 +168,7 @@ def test_a_router_at_the_edge_has_a_certificate_of_the_authority_in_the_middle(
 ) -> None:
     host.has_skrouterd()
     shared = host.dest / SHARED / "ca.pem"
-    node = {"SERVICE_HOST": CONTROLLER, "HYBRID_ROUTER": "skrouterd"}
+    node = {**COMPUTE, "HYBRID_ROUTER": "skrouterd"}
     said = host.refused(HYBRID_TLS="True", HYBRID_EDGE_ROUTER="True", **node)
     assert f"copy it from the same place on {CONTROLLER}" in said
     made = certificates.ensure(host.dest / OURS / "tls", [])
