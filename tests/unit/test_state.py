@@ -96,10 +96,10 @@ def test_a_new_directory_is_closed_from_the_beginning(
     monkeypatch.setattr(Path, "chmod", lambda *_: None)
     previous = os.umask(0)
     try:
-        state.prepare(tmp_path / "new" / "state")
+        state.prepare(tmp_path / "state")
     finally:
         os.umask(previous)
-    assert mode_of(tmp_path / "new" / "state") == 0o700
+    assert mode_of(tmp_path / "state") == 0o700
 
 
 def test_a_directory_that_has_a_state_is_accepted(state_dir: Path) -> None:
@@ -443,9 +443,9 @@ def test_a_removed_lock_is_nobodys_lock(
 def test_nobody_else_can_open_what_a_lock_makes(tmp_path: Path) -> None:
     previous = os.umask(0)
     try:
-        with state.lock(tmp_path / "new" / "state", 0):
-            assert mode_of(tmp_path / "new" / "state") == 0o700
-            assert mode_of(tmp_path / "new" / "state" / state.LOCK_FILE) == 0o600
+        with state.lock(tmp_path / "state", 0):
+            assert mode_of(tmp_path / "state") == 0o700
+            assert mode_of(tmp_path / "state" / state.LOCK_FILE) == 0o600
     finally:
         os.umask(previous)
 
