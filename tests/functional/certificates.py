@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 
+#: What openssl req -x509 makes are certificates of authorities, all of them.
+USAGE = "digitalSignature,keyCertSign,cRLSign"
+
+
 class Certificate(NamedTuple):
     """A certificate and its key, in PEM files."""
 
@@ -38,6 +42,8 @@ class Authority:
         made = Certificate(
             self._directory / f"{name}.pem", self._directory / f"{name}.key"
         )
+        # Python wants it from 3.13 on
+        options = [*options, "-addext", f"keyUsage=critical,{USAGE}"]
         subprocess.run(
             [
                 *("openssl", "req", "-new", "-nodes", "-subj", f"/CN={name}"),

@@ -95,6 +95,8 @@ def plain(url: str, topic: str) -> None:
 
 def workers(url: str, topic: str) -> None:
     """Cotyledon's workers, after the manager has used the transport."""
+    import multiprocessing
+
     import cotyledon
     from tests.functional.rpc import Rpc, end
     from tests.functional.service import Service
@@ -122,6 +124,8 @@ def workers(url: str, topic: str) -> None:
             end(self.server)
             shared.cleanup()
 
+    # from Python 3.14 on, a fork server is the default
+    multiprocessing.set_start_method("fork")
     manager = cotyledon.ServiceManager()
     manager.add(Worker, workers=3, args=())
     manager.run()

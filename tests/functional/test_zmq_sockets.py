@@ -552,7 +552,8 @@ with socket.socket(type=socket.SOCK_DGRAM) as same, socket.socket() as other:
             except OSError:
                 closed.append(each)
         os._exit(len(closed))
-    print("closed:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print("closed:", code, flush=True)
 os._exit(0)
 """
     rpc.server()

@@ -21,6 +21,7 @@ import logging
 import sys
 import threading
 import traceback
+import types
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,21 @@ def _settle(record: logging.LogRecord, failure: Any) -> None:
         record.exc_text = log_safety.block(text)
 
 
+_LOGGING = logging.log.__code__.co_filename
+
+
+def _caller() -> types.FrameType:
+    """Return the frame that has a line written.
+
+    `logging.Logger.findCaller` counts frames in one way up to Python 3.10, and in
+    another from 3.11 on.
+    """
+    frame = sys._getframe(2)
+    while frame.f_code.co_filename == _LOGGING and frame.f_back:
+        frame = frame.f_back
+    return frame
+
+
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]
 else:  # Python 3.10 knows it without brackets only
@@ -138,17 +154,11 @@ class Logger(_Adapter):
         elif isinstance(failure, BaseException):
             failure = (type(failure), failure, failure.__traceback__)
         logger = self.logger
-        path, line, function, _ = logger.findCaller(stacklevel=2)
+        caller = _caller()
+        code = caller.f_code
         record = logger.makeRecord(
-            logger.name,
-            level,
-            path,
-            line,
-            msg,
-            args,
-            None,
-            function,
-            kwargs.get("extra"),
+            *(logger.name, level, code.co_filename, caller.f_lineno),
+            *(msg, args, None, code.co_name, kwargs.get("extra")),
         )
         if _writer.admits(record):
             _settle(record, failure)
