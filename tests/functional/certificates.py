@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-
 #: What openssl req -x509 makes are certificates of authorities, all of them.
 USAGE = "digitalSignature,keyCertSign,cRLSign"
 
