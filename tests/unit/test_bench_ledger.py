@@ -61,6 +61,12 @@ def test_an_answer_proves_a_call_whose_server_is_dead() -> None:
     assert account == Account(sent=3, received=2, failed=1)
 
 
+def test_producers_of_which_one_side_knows_nothing() -> None:
+    begun, other = calls(1, kind="call"), calls(0, kind="call", producer="q")
+    account = settle("call", [begun, other], [begun], [])
+    assert account == Account(sent=2, received=1, failed=1)
+
+
 def test_a_call_that_was_executed_twice() -> None:
     sent = calls(0, kind="call")
     account = settle("call", [sent], [sent], [sent, sent])

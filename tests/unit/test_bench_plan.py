@@ -3,16 +3,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hybrid_messaging import engines, modes
-from hybrid_messaging.bench import BenchError, scenarios
+from hybrid_messaging.bench import BenchError, scenarios, troubles
 from hybrid_messaging.bench.buses import Bus
 from hybrid_messaging.bench.measuring import staff
 from hybrid_messaging.bench.parameters import Parameters
-from hybrid_messaging.bench.plan import Step, groups, split, steps
+from hybrid_messaging.bench.plan import (
+    OVERHEAD,
+    TROUBLE_TIMEOUT,
+    Step,
+    _level,
+    _separated,
+    groups,
+    pace,
+    split,
+    steps,
+)
 
 BUS = Bus("amqp://h/", "rabbit://h/", Path("/nowhere"))
 
@@ -186,3 +197,99 @@ def test_who_does_what() -> None:
 def test_workers_are_placed_one_after_the_other() -> None:
     parameters = Parameters(cpus=(1, 3))
     assert [item.cpu for item in staff(peak(parameters), BUS)] == [1, 3] * 3
+
+
+def test_a_step_says_what_it_is_and_how_long_it_takes() -> None:
+    step = peak(Parameters(warm_up=1, duration=3))
+    assert str(step) == "4-hybrid peak, round 1"
+    assert str(replace(step, load=12.5)) == "4-hybrid peak 12.5/s, round 1"
+    assert step.seconds == 1 + 3 + OVERHEAD
+
+
+def test_only_what_is_asked_for_is_measured_beside_the_peak() -> None:
+    both = scenarios.select(["4"])
+    planned = list(steps(both, Parameters(rounds=1), [], [50.0], []))
+    assert [step.part for step in planned] == ["peak"]
+
+
+def test_trouble_leaves_one_server_and_ends_within_the_measurement() -> None:
+    scenario = scenarios.select(["4"])
+
+    def planned(**values: object) -> list[Step]:
+        parameters = Parameters(**values)  # type: ignore[arg-type]
+        found = steps(scenario, parameters, ["trouble"], [], [])
+        return [step for step in found if step.trouble]
+
+    for step in planned(consumers=2, timeout=60, duration=1):
+        assert step.round == 1
+        assert step.parameters.consumers == 4
+        assert step.parameters.timeout == TROUBLE_TIMEOUT
+        assert step.parameters.duration == troubles.TROUBLES[step.trouble].duration
+    for step in planned(consumers=6, timeout=3, duration=1000):
+        assert step.parameters.consumers == 6
+        assert step.parameters.timeout == 3
+        assert step.parameters.duration == 1000
+
+
+def test_the_pace_is_that_of_the_peak_and_of_the_kinds_that_were_measured() -> None:
+    assert pace([]) == 0
+    other = {**at_peak("1-single", 1, 1), "part": "load"}
+    assert pace([at_peak("1-single", 200, 100), other]) == 100
+    assert pace([at_peak("1-single", 100, 200)], ["notify"]) == 200
+    calls_only = {
+        "scenario": "4-hybrid",
+        "part": "peak",
+        "kinds": {"call": {"sending": {"rate": 50}}},
+    }
+    assert pace([calls_only, at_peak("1-single", 300, 80)], ["notify"]) == 80
+    # the median of the rounds, of the slowest
+    rounds = [at_peak("1-single", rate, 900) for rate in (10, 500, 30)]
+    assert pace(rounds) == 30
+
+
+@pytest.mark.parametrize(
+    ("part", "rate", "level"),
+    [
+        (0.3, 200, 60),
+        (0.3, 41, 10),
+        # 10 and more by fives, less by ones, and never nothing
+        (0.5, 20, 10),
+        (0.5, 25, 10),
+        (0.5, 26, 15),
+        (0.5, 21, 10),
+        (0.3, 10, 3),
+        (0.3, 32, 10),
+        (0.3, 31, 9),
+        (0.1, 107, 10),
+        (0.3, 1, 1),
+        (0.0, 200, 0),
+    ],
+)
+def test_rates_are_numbers_that_people_like(
+    part: float, rate: float, level: float
+) -> None:
+    assert _level(part, rate) == level
+
+
+def test_a_producer_for_each_side_is_enough() -> None:
+    assert [group.producers for group in groups(Parameters(producers=2))] == [1, 1]
+    assert [group.producers for group in groups(Parameters(producers=1))] == [1]
+    assert split(2, [1, 99]) == [1, 1]
+    assert split(3, [1, 99]) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("producers", "expected"), [(1, (1, 1)), (2, (1, 1)), (4, (2, 2)), (5, (2, 3))]
+)
+def test_calls_and_notifications_are_sent_side_by_side(
+    producers: int, expected: tuple[int, int]
+) -> None:
+    parameters = Parameters(producers=producers)
+    for rate in (1, None):
+        rpc, notify = _separated(parameters, rate)
+        assert (rpc.producers, notify.producers) == expected
+        assert (rpc.mix, rpc.rate) == (parameters.rpc_mix, None)
+        assert (notify.mix, notify.rate) == ({"notify": 1.0}, rate)
+    # beside none at all, calls are alone
+    [alone] = _separated(parameters, 0)
+    assert (alone.producers, alone.mix) == (expected[0], parameters.rpc_mix)

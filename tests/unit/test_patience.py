@@ -137,3 +137,19 @@ def test_other_threads_wait() -> None:
         other.submit(waiting.failed, "a", 160, 100, False).result(60)
         assert cast(waiting, "b", 160.1) == 220.1
         assert other.submit(cast, waiting, "b", 160.2).result(60) <= 160.2
+
+
+def test_a_call_to_what_has_long_been_gone_fails_at_once() -> None:
+    waiting = Patience(30)
+    waiting.missing("a", 100)
+    assert call(waiting, "a", 200) == 130
+    # a cast that has failed holds up no call
+    waiting.failed("a", 200, 200, is_call=False)
+    assert call(waiting, "a", 200.1) == 130
+
+
+def test_a_call_that_has_waited_does_not_speak_for_casts() -> None:
+    waiting = Patience(60)
+    waiting.missing("a", 100)
+    waiting.failed("a", 160, began=100, is_call=True)
+    assert cast(waiting, "b", 160.1) == 220.1

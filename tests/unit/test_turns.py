@@ -8,6 +8,8 @@ two threads read at once, nor may all threads wait while an answer lies unread.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
@@ -236,3 +238,173 @@ def test_a_nudge_reaches_only_a_caller_that_waits_on_the_socket(
     shared.leave()
     shared.nudge()
     assert woken == ["leader"]
+
+
+# -- single steps ------------------------------------------------------------
+
+
+class Rest:
+    """Stands in for what the own thread rests on."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+        self.waits: list[float | None] = []
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def wait(self, timeout: float | None) -> bool:
+        self.waits.append(timeout)
+        return False
+
+
+class Single:
+    """Turns with one caller, and who was woken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(turns, "LONE_SENDINGS", 1)
+        self.woken: list[str] = []
+        self.turns = Turns(
+            lambda: self.woken.append("own"), lambda: self.woken.append("leader")
+        )
+        self.rest: Any = Rest()
+        self.turns._rest = self.rest
+        self.turns.begin()
+
+    @property
+    def state(self) -> State:
+        return self.turns._state
+
+    def lead(self) -> None:
+        """Have the caller lead, and the own thread notice that."""
+        assert self.turns.lead()
+        assert not self.turns.take()
+        assert self.state is State.LED
+
+
+@pytest.fixture
+def single(monkeypatch: pytest.MonkeyPatch) -> Single:
+    return Single(monkeypatch)
+
+
+def test_several_threads_are_a_crowd_and_nobody_is_alone_in_it() -> None:
+    shared = Turns(lambda: None, lambda: None)
+    assert not shared.crowded
+    for _ in range(turns.LONE_SENDINGS - 1):
+        shared.begin()
+        shared.end()
+    shared.begin()
+    assert not shared.crowded
+    shared.begin()
+    assert shared.crowded
+    shared.end()
+    assert not shared.crowded
+    # the count of lone calls begins anew
+    for _ in range(turns.LONE_SENDINGS - 1):
+        assert not shared.lead()
+        shared.end()
+        shared.begin()
+    assert not shared.lead()
+    shared.end()
+    shared.begin()
+    assert shared.lead()
+
+
+def test_the_own_thread_takes_its_turn_once(single: Single) -> None:
+    assert single.turns.take()
+    assert single.state is State.OWN
+    assert not single.turns.take()
+    assert not single.turns.lead()
+    single.turns.done()
+    assert single.state is State.WATCHED
+    assert single.turns.take()
+
+
+def test_a_leader_whom_nobody_has_noticed_leaves_in_silence(single: Single) -> None:
+    assert single.turns.lead()
+    assert single.state is State.SHARED
+    single.turns.leave()
+    assert single.state is State.WATCHED
+    assert single.woken == []
+
+
+def test_the_own_thread_watches_while_no_caller_leads(single: Single) -> None:
+    assert single.turns.watches(60)
+    assert single.rest.waits == []
+    single.turns.call()
+    assert single.woken == ["own"]
+    assert single.rest.woken == 0
+
+
+def test_the_own_thread_rests_while_a_caller_leads(single: Single) -> None:
+    single.lead()
+    assert not single.turns.watches(60)
+    assert not single.turns.watches(0.01)
+    assert single.rest.waits == [turns.REST, 0.01]
+    # it is up in between
+    single.turns.call()
+    assert single.woken == ["own"]
+    assert single.turns._lie_down()
+    single.turns.call()
+    assert (single.woken, single.rest.woken) == (["own"], 1)
+
+
+def test_nobody_is_woken_by_a_lone_caller_that_is_likely_to_come_back(
+    single: Single,
+) -> None:
+    single.lead()
+    assert single.turns._lie_down()
+    single.turns.leave()
+    assert single.state is State.RESTING
+    assert (single.woken, single.rest.woken) == ([], 0)
+    # it comes back
+    assert single.turns.lead()
+    assert single.state is State.LED
+    single.turns.leave()
+    # it does not
+    assert single.turns._get_up()
+    assert single.state is State.WATCHED
+
+
+def test_a_second_caller_has_the_own_thread_get_up(single: Single) -> None:
+    single.lead()
+    assert single.turns._lie_down()
+    single.turns.begin()
+    single.turns.leave()
+    assert single.state is State.WATCHED
+    assert single.rest.woken == 1
+
+
+def test_who_follows_sees_that_somebody_reads(single: Single) -> None:
+    single.lead()
+    single.turns.follow()
+    assert single.state is State.LED
+    assert single.turns._lie_down()
+    single.turns.leave()
+    assert single.state is State.RESTING
+    single.turns.follow()
+    assert single.state is State.WATCHED
+    assert single.rest.woken == 1
+    single.turns.follow()
+    assert single.rest.woken == 1
+
+
+def test_the_end_wakes_a_leader_only_where_there_is_one(single: Single) -> None:
+    single.turns.finish()
+    assert single.state is State.ENDED
+    assert single.woken == []
+
+
+def test_the_end_waits_for_a_leader_in_another_thread(single: Single) -> None:
+    single.lead()
+    ended = threading.Thread(target=single.turns.finish)
+    ended.start()
+    deadline = time.monotonic() + 60
+    while single.state is not State.ENDING or single.woken != ["leader"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert ended.is_alive()
+    single.turns.leave()
+    ended.join(60)
+    assert not ended.is_alive()
+    assert single.state is State.ENDED
