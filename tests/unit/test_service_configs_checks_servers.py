@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What follows from the answers of servers, and from Nova's database.
+
+The answers are given here; tests/functional/test_check.py has real servers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.test_service_configs_checks import DRIVERS, WITH_KAFKA, codes, files
+
+from hybrid_messaging import urls
+from hybrid_messaging.drivers.amqp.addressing import ROUTERS
+from hybrid_messaging.service_configs import checks
+from hybrid_messaging.service_configs.cells import DatabaseUnread, Outdated
+from hybrid_messaging.service_configs.checks import Checker, Report
+from hybrid_messaging.service_configs.connecting import ConnectError
+from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.problem import Severity
+
+ROUTER = sorted(ROUTERS)[0]
+
+
+class Servers:
+    """What servers answer, by the name of their host."""
+
+    def __init__(self) -> None:
+        #: what it is, or why it cannot be used
+        self.answers: dict[str, str | ConnectError] = {}
+        self.takes_plain: set[str] = set()
+        self.not_durable: list[str] = []
+        self.limits: dict[str, int] = {}
+        #: what was asked for
+        self.connected: list[str] = []
+        self.tried_plain: list[str] = []
+        self.declared: list[tuple[str, list[str], bool]] = []
+
+    def connect(
+        self, url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
+    ) -> str:
+        self.connected.append(host.host)
+        answer = self.answers.get(host.host, "")
+        if isinstance(answer, ConnectError):
+            raise answer
+        return answer
+
+    def plain(
+        self, url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
+    ) -> bool:
+        self.tried_plain.append(host.host)
+        return host.host in self.takes_plain
+
+    @contextlib.contextmanager
+    def connection(self, *_: Any) -> Iterator[str]:
+        yield "connection"
+
+    def lacks_durability(
+        self, connection: str, exchange: str, queues: list[str], quorum: bool
+    ) -> list[str]:
+        self.declared.append((exchange, queues, quorum))
+        return self.not_durable
+
+    def kafka_limits(
+        self, url: Any, options: Any, topics: list[str], timeout: float
+    ) -> dict[str, int]:
+        return self.limits
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
+    found = Servers()
+    connecting = checks.connecting
+    monkeypatch.setattr(connecting, "connect", found.connect)
+    monkeypatch.setattr(connecting, "takes_plain", found.plain)
+    monkeypatch.setattr(connecting, "rabbit_connection", found.connection)
+    monkeypatch.setattr(connecting, "lacks_durability", found.lacks_durability)
+    monkeypatch.setattr(connecting, "kafka_limits", found.kafka_limits)
+    return found
+
+
+def check(
+    tmp_path: Path,
+    text: str,
+    name: str = "cinder.conf",
+    drivers: Drivers = DRIVERS,
+    timeout: float | None = 60.0,
+) -> Report:
+    path = tmp_path / name
+    path.write_text(text)
+    [report] = Checker(drivers, timeout).check([[path]])
+    return report
+
+
+def unreachable(code: str = "unreachable") -> ConnectError:
+    return ConnectError(code, "it does not answer", "start it")
+
+
+# -- servers -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("product", "delivery", "expected"),
+    [
+        (ROUTER, "direct", ["notifications-not-stored"]),
+        ("a-broker", "queued", []),
+        ("", "unknown", ["notifications-maybe-not-stored"]),
+    ],
+)
+def test_what_an_amqp_server_is_decides_whether_it_stores(
+    tmp_path: Path, servers: Servers, product: str, delivery: str, expected: list[str]
+) -> None:
+    servers.answers["b"] = product
+    report = check(tmp_path, files(rpc="rabbit://r/", notify="amqp://b/"))
+    assert codes(report) == expected
+    assert report.notify is not None and report.rpc is not None
+    assert report.notify.delivery == delivery
+    assert report.notify.engine == (
+        product or checks.kind(urls.parse("amqp://b")).engine
+    )
+    # what RabbitMQ is called decides nothing
+    servers.answers["r"] = ROUTER
+    assert check(tmp_path, files(rpc="rabbit://r/")).rpc == report.rpc
+
+
+@pytest.mark.parametrize(
+    ("failing", "expected"),
+    [
+        ({}, []),
+        ({"r1": "unreachable"}, [Severity.WARNING]),
+        ({"r1": "wrong-credentials"}, [Severity.ERROR]),
+        ({"r1": "unreachable", "r2": "unreachable"}, [Severity.ERROR]),
+    ],
+)
+def test_other_servers_stand_in_for_one_that_is_down(
+    tmp_path: Path, servers: Servers, failing: dict[str, str], expected: list[Severity]
+) -> None:
+    for host, code in failing.items():
+        servers.answers[host] = unreachable(code)
+    report = check(tmp_path, files(rpc="amqp://r1,r2/"))
+    assert [problem.severity for problem in report.problems] == expected
+    assert set(codes(report)) <= set(failing.values())
+    assert servers.connected[:2] == ["r1", "r2"]
+
+
+def test_a_url_without_a_host_leads_to_this_one(
+    tmp_path: Path, servers: Servers
+) -> None:
+    check(tmp_path, files(rpc="amqp://"))
+    assert "localhost" in servers.connected
+    assert "r" not in servers.connected
+
+
+def test_each_server_is_connected_to_once_and_that_is_told(
+    tmp_path: Path, servers: Servers
+) -> None:
+    servers.answers["r"] = unreachable()
+    told: list[str] = []
+    paths = [tmp_path / f"{name}.conf" for name in ("cinder", "neutron")]
+    for path in paths:
+        path.write_text(files(rpc="amqp://u:hush@r/"))
+    reports = Checker(DRIVERS, 60.0, told.append).check([[path] for path in paths])
+    assert [codes(report) for report in reports] == [["unreachable"]] * 2
+    assert sorted(servers.connected) == ["b", "r"]
+    assert told == ["connecting to amqp://u:***@r/", "connecting to rabbit://b/"]
+
+
+def test_nothing_is_asked_of_servers_without_connections(
+    tmp_path: Path, servers: Servers
+) -> None:
+    assert codes(check(tmp_path, files(), timeout=None)) == []
+    assert servers.connected == []
+
+
+def test_servers_with_tls_are_tried_without_it(
+    tmp_path: Path, servers: Servers
+) -> None:
+    text = files(notify="rabbit://b:5671/?ssl=true")
+    assert codes(check(tmp_path, text)) == []
+    assert servers.tried_plain == ["b"]
+    servers.takes_plain = {"b"}
+    report = check(tmp_path, text)
+    assert codes(report) == ["plain-accepted"]
+    assert "b:5671" in report.problems[0].message
+    # once, for both transports
+    servers.tried_plain.clear()
+    report = check(tmp_path, files("rabbit://b/x?ssl=true", "rabbit://b/y?ssl=true"))
+    assert codes(report).count("plain-accepted") == 2
+    assert servers.tried_plain == ["b"]
+    # one that is down is not tried
+    servers.answers["b"] = unreachable()
+    assert codes(check(tmp_path, text)) == ["unreachable"]
+
+
+# -- queues and topics -------------------------------------------------------
+
+
+def test_queues_of_former_days(tmp_path: Path, servers: Servers) -> None:
+    servers.not_durable = ["notifications.info"]
+    report = check(tmp_path, files())
+    assert codes(report) == ["not-durable-on-server"]
+    assert report.problems[0].severity is Severity.ERROR
+    assert "not durable" in report.problems[0].message
+    assert servers.declared == [("openstack", ["notifications.info"], False)]
+    # with names and a kind of the service's choice
+    text = files().replace("[DEFAULT]", "[DEFAULT]\ncontrol_exchange = own")
+    text = text.replace("driver =", "topics = a, b\ndriver =")
+    text += "rabbit_quorum_queue = true\n"
+    report = check(tmp_path, text)
+    assert "not a quorum queue" in report.problems[0].message
+    assert servers.declared[1:] == [("own", ["a.info", "b.info"], True)]
+    # a service has an exchange of its own
+    check(tmp_path, files(), "designate.conf")
+    assert servers.declared[2][0] == checks.identify(Path("designate.conf")).exchange
+    assert servers.declared[2][0] != "openstack"
+
+
+def test_queues_matter_only_where_durable_ones_are_to_be_used(
+    tmp_path: Path, servers: Servers
+) -> None:
+    servers.not_durable = ["notifications.info"]
+    check(tmp_path, files().replace("= true", "= false"))
+    check(tmp_path, files(rpc="rabbit://r/", notify="amqp://b/"))
+    servers.answers["b"] = unreachable()
+    check(tmp_path, files())
+    assert servers.declared == []
+
+
+def test_topics_that_take_less_than_services_send(
+    tmp_path: Path, servers: Servers
+) -> None:
+    servers.limits = {"notifications.info": 1000, "large.info": 1_000_000}
+    text = files(notify="kafka://k:1/")
+    report = check(tmp_path, text, drivers=WITH_KAFKA)
+    assert codes(report) == ["topic-too-small"]
+    assert "topic notifications.info takes 1000 bytes" in report.problems[0].message
+    servers.answers["k"] = unreachable()
+    assert codes(check(tmp_path, text, drivers=WITH_KAFKA)) == ["unreachable"]
+    servers.answers.clear()
+    # brokers of other kinds have none
+    assert codes(check(tmp_path, files(), drivers=WITH_KAFKA)) == []
+
+
+def test_kafka_keeps_what_it_takes(tmp_path: Path, servers: Servers) -> None:
+    for notify, durable in (("kafka://k:1/", True), ("amqp://b/", None)):
+        report = check(tmp_path, files(notify=notify), drivers=WITH_KAFKA)
+        assert report.notify is not None
+        assert report.notify.durable is durable
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name not known"), "Name not known"),
+        (UnicodeError("label too long"), "it is no name"),
+    ],
+)
+def test_addresses_that_clients_of_zmq_cannot_use(
+    tmp_path: Path,
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    reason: str,
+) -> None:
+    def look_up(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(checks.socket, "getaddrinfo", look_up)
+    text = files(rpc="zmq://:hush@127.0.0.1/")
+    report = check(tmp_path, text)
+    assert "address-unknown" in codes(report)
+    [problem] = [item for item in report.problems if item.code == "address-unknown"]
+    assert problem.message.endswith(reason)
+    assert "address-unknown" not in codes(check(tmp_path, files()))
+    monkeypatch.setattr(checks.socket, "getaddrinfo", lambda *_: [])
+    assert "address-unknown" not in codes(check(tmp_path, text))
+
+
+# -- files alone -------------------------------------------------------------
+
+
+def test_a_url_that_is_none_is_not_compared(tmp_path: Path) -> None:
+    found = codes(check(tmp_path, files(notify="nonsense"), timeout=None))
+    assert found == ["bad-url"]
+    listen = "[notification]\nmessaging_urls = rabbit://b/\n"
+    text = files(notify="nonsense") + listen
+    assert codes(check(tmp_path, text, "ceilometer.conf", timeout=None)) == ["bad-url"]
+
+
+def test_only_ceilometers_agent_listens_where_it_is_told_to(tmp_path: Path) -> None:
+    text = files() + "[notification]\nmessaging_urls = rabbit://elsewhere/\n"
+    assert codes(check(tmp_path, text, "cinder.conf", timeout=None)) == []
+
+
+@pytest.mark.parametrize(
+    ("driver", "said"),
+    [("log", "they go"), ("noop", "it has no driver"), ("", "it has no driver")],
+)
+def test_what_becomes_of_notifications_that_are_not_published(
+    tmp_path: Path, driver: str, said: str
+) -> None:
+    text = files().replace("driver = messagingv2", f"driver = {driver}")
+    report = check(tmp_path, text, timeout=None)
+    assert codes(report) == ["no-notification-driver"]
+    assert said in report.problems[0].message
+
+
+def test_the_first_user_of_kafka_is_named(tmp_path: Path) -> None:
+    text = files(notify="kafka://k1:1,u:hush@k2:1/")
+    report = check(tmp_path, text, drivers=WITH_KAFKA, timeout=None)
+    [problem] = [
+        item for item in report.problems if item.code == "credentials-not-used"
+    ]
+    assert "user u and" in problem.message
+    assert "[oslo_messaging_kafka] security_protocol" in problem.cure
+
+
+def test_a_local_address_beside_matchmakers_elsewhere(tmp_path: Path) -> None:
+    told = "[oslo_messaging_zmq]\nrpc_zmq_bind_address = 127.0.0.1\n"
+    for hosts, is_problem in (("127.0.0.1,m", True), ("127.0.0.1", False)):
+        rpc = f"zmq://:hush@{hosts.replace(',', ',:hush@')}/"
+        found = codes(check(tmp_path, files(rpc=rpc) + told, timeout=None))
+        assert ("local-address" in found) is is_problem
+
+
+# -- cells of Nova -----------------------------------------------------------
+
+API = "[api_database]\nconnection = sqlite:///api\n"
+
+
+@pytest.fixture
+def nova(tmp_path: Path) -> list[Path]:
+    """nova.conf, which names the API database, and the file of a cell."""
+    paths = [tmp_path / name for name in ("nova.conf", "nova_cell1.conf")]
+    for path, more in zip(paths, (API, ""), strict=True):
+        path.write_text(files() + more)
+    return paths
+
+
+def examine(nova: list[Path], timeout: float | None = 60.0) -> list[Report]:
+    return Checker(DRIVERS, timeout).check([[path] for path in nova])
+
+
+def test_cells_that_are_mapped_elsewhere(
+    nova: list[Path], servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[checks.cells.NovaFile]] = []
+
+    def outdated(found: list[checks.cells.NovaFile]) -> list[Outdated]:
+        asked.append(found)
+        return [Outdated("cell1", "rabbit://old/", "nova-manage now")]
+
+    monkeypatch.setattr(checks.cells, "outdated", outdated)
+    cinder = nova[0].with_name("cinder.conf")
+    cinder.write_text(files())
+    other, main, cell = examine([cinder, *nova])
+    assert codes(main) == ["cell-mapping-outdated"]
+    assert main.problems[0].cure == "run nova-manage now"
+    assert main.problems[0].where == str(nova[0])
+    assert codes(other) == codes(cell) == []
+    assert [file.path for file in asked[0]] == nova
+    # without a connection, or a database, nothing is compared
+    assert codes(examine(nova, None)[0]) == []
+    assert codes(examine([cinder])[0]) == []
+    nova[0].write_text(files())
+    assert codes(examine(nova)[0]) == []
+    assert len(asked) == 1
+
+
+def test_a_database_of_cells_that_cannot_be_read(
+    nova: list[Path], servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outdated(_: Any) -> list[Outdated]:
+        raise DatabaseUnread("it is gone")
+
+    monkeypatch.setattr(checks.cells, "outdated", outdated)
+    main, cell = examine(nova)
+    assert codes(main) == ["cells-not-read"]
+    assert main.problems[0].where == str(nova[0])
+    assert "it is gone" in main.problems[0].message
+    assert codes(cell) == []
