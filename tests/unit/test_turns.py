@@ -408,3 +408,16 @@ def test_the_end_waits_for_a_leader_in_another_thread(single: Single) -> None:
     ended.join(60)
     assert not ended.is_alive()
     assert single.state is State.ENDED
+
+
+def test_the_own_thread_is_awake_at_first_and_rests_no_longer_than_it_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "LONE_SENDINGS", 0)
+    woken: list[str] = []
+    shared = Turns(lambda: woken.append("own"), lambda: None)
+    shared.call()
+    assert woken == ["own"]
+    assert shared.lead()
+    assert not shared.take()
+    assert not shared.watches(0)
