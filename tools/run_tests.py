@@ -154,7 +154,7 @@ STAGES = {
     "unit": Stage("each module alone", measured("unit", *AT_A_TIME, "tests/unit")),
     "devstack": Stage(
         "the DevStack plugin, on a host that is played small",
-        pytest("tests/devstack"),
+        pytest("--numprocesses=3", "tests/devstack"),
         beside=True,
     ),
     "functional": Stage(

@@ -157,8 +157,15 @@ class Logger(_Adapter):
         caller = _caller()
         code = caller.f_code
         record = logger.makeRecord(
-            *(logger.name, level, code.co_filename, caller.f_lineno),
-            *(msg, args, None, code.co_name, kwargs.get("extra")),
+            logger.name,
+            level,
+            code.co_filename,
+            caller.f_lineno,
+            msg,
+            args,
+            None,
+            code.co_name,
+            kwargs.get("extra"),
         )
         if _writer.admits(record):
             _settle(record, failure)
