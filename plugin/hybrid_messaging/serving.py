@@ -156,7 +156,8 @@ def look(server: Server, timeout: float) -> Answer:
     if found in _TELLING:
         with contextlib.suppress(EngineError, ImportError):
             traffic = engines.get(found).traffic(_engine(server, found))
-    return Answer(UP, found, traffic.version if traffic else version, traffic)
+    told = traffic.version if traffic else ""
+    return Answer(UP, found, told or version, traffic)
 
 
 def _kind(server: Server, version: str) -> str | None:

@@ -28,6 +28,7 @@ class Result(NamedTuple):
     @property
     def rows(self) -> list[dict[str, Any]]:
         """What it printed with `-f json`."""
+        assert self.out, self.err
         return json.loads(self.out)
 
 

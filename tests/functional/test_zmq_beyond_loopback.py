@@ -331,24 +331,29 @@ def test_clients_that_allow_plain_text_talk_to_servers_with_our_key(
 # -- who does not fit ----------------------------------------------------------------
 
 
-def test_who_does_not_fit_is_told_what_is_wrong(
-    redis: Redis, rpc: Rpc, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("difference", ["password", "no password", "key directory"])
+def test_clients_that_do_not_fit_learn_what_is_wrong(
+    redis: Redis,
+    rpc: Rpc,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    difference: str,
 ) -> None:
     directory = tmp_path / "keys"
     key_directory.make(directory, "all")
-    others = {
-        "the one that we derive": url(redis, OTHER),
-        "we have none": url(redis, None),
-        f"is not in {directory}": url(redis, zmq_key_directory=directory),
-    }
+    reason, other = {
+        "password": ("the one that we derive", url(redis, OTHER)),
+        "no password": ("we have none", url(redis, None)),
+        "key directory": (
+            f"is not in {directory}",
+            url(redis, zmq_key_directory=directory),
+        ),
+    }[difference]
     rpc.server()
-    for reason, other in others.items():
-        transport = rpc.transport(other)
-        assert_refused(rpc.client(transport), reason)
-        assert logs.flush(60)
-        assert f"Not connecting to {record(rpc).endpoint}" in caplog.text
-        assert reason in caplog.text
-        caplog.clear()
+    assert_refused(rpc.client(rpc.transport(other)), reason)
+    assert logs.flush(60)
+    assert f"Not connecting to {record(rpc).endpoint}" in caplog.text
+    assert reason in caplog.text
     assert rpc.client().call({}, "name") == "one"
 
 

@@ -250,7 +250,8 @@ def traffic(engine: state.Engine) -> Traffic:
             if (item.topic, item.partition) in ends
         ]
     return Traffic(
-        version=engine.details["version"],
+        # Kafka's protocol tells no release: that of `up` is known
+        version=engine.details.get("version", ""),
         connections=None,
         destinations=len(topics),
         received=sum(ends.values()),

@@ -535,7 +535,7 @@ class Endpoint:
     @property
     def finished(self) -> bool:
         """Nothing more will be read or written: the socket can be closed."""
-        return self.closed and bool(lib.pn_transport_closed(self._raw_transport))
+        return bool(lib.pn_transport_closed(self._raw_transport))
 
     def tick(self, now: float) -> float | None:
         """Send or expect keep-alive frames.

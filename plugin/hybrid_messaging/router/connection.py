@@ -135,9 +135,7 @@ class Connection(Handler):
             self._silent = False
             self.endpoint.receive(data)
         elif self._silent:
-            # load balancers and scripts look every few seconds whether the port is open
-            LOG.debug("%s: hung up without a word", self)
-            self.drop()
+            self.fail("hung up")
             return
         else:
             self._hung_up = True
@@ -232,7 +230,10 @@ class Connection(Handler):
 
     def fail(self, reason: str) -> None:
         """The socket is of no use any more."""
-        if self.endpoint.opened:
+        if self._silent:
+            # load balancers and scripts look every few seconds whether the port is open
+            LOG.debug("%s: without a word: %s", self, reason)
+        elif self.endpoint.opened:
             LOG.info("%s: %s", self, reason)
         else:
             LOG.info("%s: not opened: %s", self, reason, extra=SELDOM)

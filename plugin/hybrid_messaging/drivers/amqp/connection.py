@@ -167,7 +167,7 @@ class Connection:
                     with self._lock:
                         self._do_duties(now, opened_by, duties)
                 # a peer that is silent takes no last bytes either: do not wait
-                if self._closing or self.endpoint.closed:
+                if self._closing or self.endpoint.closed or self.endpoint.finished:
                     raise self._end()
                 pause = min(max(0.0, self._due - now), LONGEST_WAIT)
                 if self._blocked:
