@@ -5,6 +5,9 @@
 forgotten: `line` and `block` keep every line on one line and short, and `RateLimit`
 bounds how often one place in the code writes a line: more rarely where a line is logged
 with `SELDOM`. A `Tally` names what there is too much of for a line each.
+
+Signal handlers and destructors log, too, in a thread that may be about to: so locks are
+reentrant here.
 """
 
 from __future__ import annotations
@@ -104,7 +107,7 @@ class RateLimit(logging.Filter):
         super().__init__()
         self._lines, self._period = lines, period
         self._counts: dict[tuple[str, int], _Count] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is to be written."""
@@ -132,7 +135,8 @@ class RateLimit(logging.Filter):
         """For each place whose period is over, a line that counts what was left out."""
         now = time.monotonic()
         with self._lock:
-            over = [item for item in self._counts.items() if now >= item[1].ends]
+            counts = list(self._counts.items())
+            over = [item for item in counts if now >= item[1].ends]
             for place, _ in over:
                 del self._counts[place]
         return [
@@ -174,7 +178,7 @@ class Tally:
         self._period = period
         self._quiet_until = 0.0
         self._names: collections.Counter[str] = collections.Counter()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def add(self, names: Iterable[str]) -> str:
         """Count some names.

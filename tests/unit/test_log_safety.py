@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
 
+from hybrid_messaging import log_safety
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.log_safety import (
     LONGEST_LINE,
@@ -237,3 +239,21 @@ def test_the_drivers_lines_are_limited_and_summed_up_without_another_line(
     assert any(
         "more lines like this within 0.2 s: offence " in each for each in written
     )
+
+
+def test_a_line_of_a_signal_handler_may_interrupt_another(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = log_safety._Count
+
+    def interrupted(*values: float) -> log_safety._Count:
+        monkeypatch.setattr(log_safety, "_Count", count)
+        log.logger.info("SIGTERM")
+        return count(*values)
+
+    monkeypatch.setattr(log_safety, "_Count", interrupted)
+    writing = threading.Thread(target=log.offend, args=(1,), daemon=True)
+    writing.start()
+    writing.join(60)
+    assert not writing.is_alive()
+    assert log.lines() == ["INFO SIGTERM", "INFO offence 0: x"]

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import atexit
 import collections
-import contextlib
 import logging
 import sys
 import threading
@@ -43,7 +42,8 @@ class Writer:
         forks.tell(self)
 
     def _start_anew(self) -> None:
-        self._lock = threading.Lock()
+        # reentrant, for a signal handler may log, too
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._bell = Waiter()
         self._rate_limit = log_safety.RateLimit()
@@ -70,10 +70,12 @@ class Writer:
 
     def _begin(self) -> None:
         thread = threading.Thread(target=self._run, name="driver-log", daemon=True)
-        # there may be none to be had: the lines wait for the next attempt
-        with contextlib.suppress(RuntimeError):
+        self._thread = thread
+        try:
             thread.start()
-            self._thread = thread
+        except RuntimeError:
+            # there is none to be had: the lines wait for the next attempt
+            self._thread = None
 
     def flush(self, seconds: float) -> bool:
         """Wait until what was said so far has been written.

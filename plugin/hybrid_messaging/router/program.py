@@ -35,8 +35,8 @@ def serve(config: RouterConfig) -> None:
     router.table.put(Management(router))
 
     def stop(number: int, frame: FrameType | None) -> None:
-        LOG.info("%s: stopping", signal.Signals(number).name)
-        router.stop()
+        # no line from here: the signal may have interrupted one that is being written
+        router.stop(signal.Signals(number).name)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

@@ -74,7 +74,8 @@ class Router:
         self.accepted = 0
         #: it has been stopped and takes no new links
         self.closing = False
-        self._stopping = False
+        #: why, once it has been stopped
+        self._stopping = ""
         self._poll = select.epoll()
         self._wakeup, self._signalled = socket.socketpair()
         for end in (self._wakeup, self._signalled):
@@ -106,12 +107,16 @@ class Router:
         self._next_tick = time.monotonic() + TICK
         while not self._stopping:
             self._turn(self._next_tick)
+        LOG.info("%s: stopping", self._stopping)
         self._let_answer()
         self._end()
 
-    def stop(self) -> None:
-        """Have run() return soon; may be called from a signal handler or a thread."""
-        self._stopping = True
+    def stop(self, reason: str = "stopped") -> None:
+        """Have run() return soon; may be called from a signal handler or a thread.
+
+        :param reason: for the log
+        """
+        self._stopping = reason
         with contextlib.suppress(OSError):  # it is over already
             self._signalled.send(b"\0")
 
