@@ -270,13 +270,16 @@ def test_another_pid_owner_is_left_alone(place: Deployment) -> None:
 
 
 def test_an_engine_that_ends_at_once(tmp_path: Path) -> None:
-    script = executable(tmp_path / "skrouterd", "echo no license for rabbit://u:p@h")
+    script = executable(
+        tmp_path / "skrouterd", "echo no license for rabbit://u:p@h; exit 7"
+    )
     with (
         deployed(tmp_path / "state", script) as place,
         pytest.raises(EngineError) as caught,
     ):
         place.up_router()
-    assert "router ended while it started; the end of its log:" in str(caught.value)
+    how = "router ended while it started (with exit code 7); the end of its log:"
+    assert how in str(caught.value)
     assert "no license for rabbit://u:***@h" in str(caught.value)
     assert not place.dir.exists()
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -150,7 +151,7 @@ def sleeper(*extra: str) -> list[str]:
     return [sys.executable, "-c", "\n".join([*extra, "import time; time.sleep(600)"])]
 
 
-def spawn(command: list[str], directory: Path) -> psutil.Process:
+def spawn(command: list[str], directory: Path) -> psutil.Popen:
     return processes.spawn(command, None, directory, directory / "log")
 
 
@@ -165,6 +166,38 @@ def test_a_spawned_process_is_detached_and_found_again(tmp_path: Path) -> None:
     finally:
         processes.stop([(process, 10)])
     assert processes.find(process.pid, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        ("raise SystemExit(3)", "with exit code 3"),
+        ("import os; os.kill(os.getpid(), 15)", "by SIGTERM"),
+        ("import os; os.kill(os.getpid(), 9)", "by SIGKILL; did the memory run out?"),
+    ],
+)
+def test_it_is_known_how_a_process_ended(
+    ending: str, words: str, tmp_path: Path
+) -> None:
+    process = spawn(sleeper(ending), tmp_path)
+    until(lambda: processes.find(process.pid, tmp_path) is None, "it has ended")
+    assert processes.how_it_ended(process) == words
+
+
+def test_trouble_of_our_own_is_no_end_of_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def environ(_: psutil.Process) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    process = spawn(sleeper(), tmp_path)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(psutil.Process, "environ", environ)
+            with pytest.raises(OSError, match="Too many open files"):
+                processes.find(process.pid, tmp_path)
+    finally:
+        processes.stop([(process, 10)])
 
 
 def test_a_configured_engine_has_no_process(tmp_path: Path) -> None:

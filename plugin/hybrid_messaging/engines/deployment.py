@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
+
 from hybrid_messaging import engines, state, urls
 from hybrid_messaging.engines import (
     EngineError,
@@ -270,11 +272,15 @@ def _start(
         current = _state(mode, given, {**former, **planned})
         # saved before each next step, so that `down` finds whatever runs
         state.save(state_dir, current)
+        started = {}
         for name, launch in launches.items():
-            planned[name] = _launch(state_dir, planned[name], launch)
+            process = started[name] = _launch(state_dir, planned[name], launch)
+            planned[name] = replace(
+                planned[name], pid=process.pid, started=process.create_time()
+            )
             current = _state(mode, given, {**former, **planned})
             state.save(state_dir, current)
-        _wait(state_dir, planned.values(), progress)
+        _wait(state_dir, planned.values(), started, progress)
     except BaseException:
         _stop(state_dir, planned.values(), progress, timeout=_DOWN_TIMEOUT)
         if previous is None:
@@ -348,9 +354,9 @@ def _state(
     return state.State(mode, roles["rpc"], roles["notify"], tuple(by_name.values()))
 
 
-def _launch(state_dir: Path, engine: state.Engine, launch: Launch) -> state.Engine:
+def _launch(state_dir: Path, engine: state.Engine, launch: Launch) -> psutil.Popen:
     try:
-        process = processes.spawn(
+        return processes.spawn(
             launch.command,
             launch.environment,
             state_dir / engine.name,
@@ -358,12 +364,16 @@ def _launch(state_dir: Path, engine: state.Engine, launch: Launch) -> state.Engi
         )
     except OSError as error:
         raise EngineError(f"cannot start {launch.command[0]}: {error}") from error
-    return replace(engine, pid=process.pid, started=process.create_time())
 
 
-def _wait(state_dir: Path, started: Iterable[state.Engine], progress: Progress) -> None:
+def _wait(
+    state_dir: Path,
+    planned: Iterable[state.Engine],
+    started: Mapping[str, psutil.Popen],
+    progress: Progress,
+) -> None:
     begin = time.monotonic()
-    waiting = list(started)
+    waiting = list(planned)
     for engine in waiting:
         progress(f"starting {engine.name} at {engine.host}:{engine.port} …")
     while waiting:
@@ -371,7 +381,9 @@ def _wait(state_dir: Path, started: Iterable[state.Engine], progress: Progress) 
             module = engines.get(engine.kind)
             elapsed = time.monotonic() - begin
             if processes.find(engine.pid, state_dir / engine.name) is None:
-                raise _failure(engine, "ended while it started", ended=True)
+                how = processes.how_it_ended(started[engine.name])
+                what = f"ended while it started{how and f' ({how})'}"
+                raise _failure(engine, what, ended=True)
             if module.is_ready(engine):
                 module.set_up(engine)
                 waiting.remove(engine)

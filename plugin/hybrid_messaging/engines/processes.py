@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,7 +36,7 @@ def spawn(
     environment: Mapping[str, str] | None,
     directory: Path,
     log: Path,
-) -> psutil.Process:
+) -> psutil.Popen:
     """Start a process that outlives us, in a session of its own.
 
     :param environment: None for our own
@@ -45,7 +46,7 @@ def spawn(
     """
     marked = {MARK: os.path.realpath(directory)}
     with _kept(log, marked) as output:
-        started = subprocess.Popen(
+        started = psutil.Popen(
             command,
             env={**(os.environ if environment is None else environment), **marked},
             cwd=directory,
@@ -63,7 +64,7 @@ def spawn(
         started.kill()
         started.wait()
         raise
-    return psutil.Process(started.pid)
+    return started
 
 
 @contextlib.contextmanager
@@ -138,8 +139,20 @@ def _is_ours(process: psutil.Process, directory: Path) -> bool:
                 else process.terminal() is None
             )
         )
-    except (psutil.Error, OSError):
+    # anything else, such as too many open files, says nothing about the process
+    except (psutil.Error, ProcessLookupError):
         return False
+
+
+def how_it_ended(process: psutil.Popen) -> str:
+    """Return how a process from `spawn` has ended, or "" while it runs."""
+    code = process.poll()
+    if code is None:
+        return ""
+    if code >= 0:
+        return f"with exit code {code}"
+    reason = "; did the memory run out?" if -code == signal.SIGKILL else ""
+    return f"by {signal.Signals(-code).name}{reason}"
 
 
 def stop(processes: Iterable[tuple[psutil.Process, float]]) -> None:
