@@ -15,9 +15,9 @@ import psutil
 
 from .waiting import NotYet, wait_for
 
-#: Seconds for services to finish what they are doing: ironic-conductor takes
-#: eight when nothing is in its way.
-STOP_TIMEOUT = 40.0
+#: Seconds for services to finish what they are doing. That includes to wait for a
+#: server that is stopped at the same time, for the drivers' `restart_timeout` of 60 s.
+STOP_TIMEOUT = 150.0
 
 
 @dataclass(frozen=True)
