@@ -28,7 +28,13 @@ from tests.functional.waiting import Stopwatch, until
 from tests.functional.worker import ROOT, Worker
 
 from hybrid_messaging.drivers import errors, logs, turns
-from hybrid_messaging.drivers.zmq import matchmaker, sockets, wire
+from hybrid_messaging.drivers.zmq import (
+    directory,
+    matchmaker,
+    routes,
+    sockets,
+    wire,
+)
 from hybrid_messaging.drivers.zmq.contexts import contexts
 from hybrid_messaging.drivers.zmq.message import Message
 from hybrid_messaging.drivers.zmq.sockets import Socket
@@ -374,6 +380,27 @@ def test_calls_go_on_at_once_when_others_have_gone(
         other.join()
         client.call({}, "name")
         long.join()
+
+
+def test_a_lone_caller_goes_on_as_soon_as_another_server_is_connected(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket's own thread rests when the wait for the connection begins."""
+    monkeypatch.setattr(turns, "REST", 1000.0)
+    monkeypatch.setattr(sockets, "REST", 1000.0)
+    monkeypatch.setattr(routes, "LOOK_INTERVAL", 1000.0)
+    monkeypatch.setattr(directory, "WATCH_INTERVAL", 1000.0)
+    rpc.server()
+    others = [
+        rpc.server(topic=f"{rpc.topic}-{n}", transport=rpc.transport())
+        for n in range(3)
+    ]
+    client = rpc.client(timeout=60)
+    for number, _ in enumerate(others):
+        for _ in range(turns.LONE_SENDINGS + 1):
+            client.call({}, "name")
+        other = rpc.client(topic=f"{rpc.topic}-{number}", timeout=60)
+        assert other.call({}, "name") == "one"
 
 
 # -- what is left behind -----------------------------------------------------

@@ -67,6 +67,9 @@ class Carrier:
     def sleep(self, message: Message, until: float) -> None:
         raise AssertionError("nobody keeps it waiting")
 
+    def pause(self, message: Message, until: float) -> None:
+        message.waiter.wait(until - time.monotonic())
+
     def give_up(self, message: Message, error: Exception) -> None:
         raise AssertionError("it is not given up")
 

@@ -131,6 +131,13 @@ class Client:
         """
         self._socket.wait(message, until)
 
+    def pause(self, message: Message, until: float) -> None:
+        """Wait for news of connections, or of the matchmaker.
+
+        :param until: monotonic time at which to look up anyway
+        """
+        self._socket.pause(message, until)
+
     def transmit(
         self, message: Message, candidates: list[Candidate], more: bool = False
     ) -> None:

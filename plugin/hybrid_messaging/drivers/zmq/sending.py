@@ -47,6 +47,8 @@ class Carrier(Protocol):
 
     def sleep(self, message: Message, until: float) -> None: ...
 
+    def pause(self, message: Message, until: float) -> None: ...
+
     def give_up(self, message: Message, error: Exception) -> None: ...
 
     def withdraw(self, message: Message) -> None: ...
@@ -87,8 +89,8 @@ class _Way:
         """Have the matchmaker asked, and wait until it has answered, or is silent."""
         message = self._message
         self._client.directory.ask(self._route.topic, message.waiter)
-        left = message.deadline - time.monotonic()
-        message.waiter.wait(max(0, min(SILENCE, left)))
+        until = min(time.monotonic() + SILENCE, message.deadline)
+        self._client.pause(message, until)
 
     def _fail_if_closed(self) -> bool:
         """Fail if nothing is to be sent any more."""
@@ -188,18 +190,18 @@ class Sending(_Way):
             routes.widen(route, now)
             if now < until:
                 routes.look(route, now, message.waiter)
-                self._wait(now, min(until, route.look_at))
+                self._wait(min(until, route.look_at))
             elif self._is_outdated(now):
                 self._ask()
             elif any(candidate.is_new(now) for candidate in route.candidates):
-                self._wait(now, now + LOOK_INTERVAL)
+                self._wait(now + LOOK_INTERVAL)
             else:
                 message.finish(self._unreachable())
 
-    def _wait(self, now: float, until: float) -> None:
+    def _wait(self, until: float) -> None:
         message = self._message
         if message.state is State.QUEUED:  # closing the client may have ended it
-            message.waiter.wait(max(0, min(until, message.deadline) - now))
+            self._client.pause(message, min(until, message.deadline))
 
     def _is_outdated(self, now: float) -> bool:
         """Whether the matchmaker could know better, and can be asked."""
@@ -219,7 +221,7 @@ class Sending(_Way):
         if self._busy_until <= message.since:
             self._busy_until = now + BUSY_PAUSE * random.uniform(1, 2)
         if now < self._busy_until:
-            self._wait(now, self._busy_until)
+            self._wait(self._busy_until)
         else:
             self._busy_until = 0.0
             self._client.withdraw(message)
@@ -327,7 +329,7 @@ class FanningOut(_Way):
             if over:
                 break
             client.connect(each.peer for each in pending)
-            message.waiter.wait(min(SILENCE, max(0, message.deadline - now)))
+            client.pause(message, min(now + SILENCE, message.deadline))
             if len(pending) > 1:
                 time.sleep(GATHERING)
         client.missed.note(self._route.topic, missed)

@@ -195,8 +195,12 @@ class Socket:
         if CALLERS_READ and message.waits() and self._turns.lead():
             self._read_while(message, until)
         else:
-            self._turns.follow()
-            message.waiter.wait(until - time.monotonic())
+            self.pause(message, until)
+
+    def pause(self, message: Message, until: float) -> None:
+        """Wait in the calling thread to be woken for a message, while others read."""
+        self._turns.follow()
+        message.waiter.wait(until - time.monotonic())
 
     def _read_while(self, message: Message, until: float) -> None:
         try:
