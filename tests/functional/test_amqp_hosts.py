@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -87,6 +88,24 @@ def test_servers_and_clients_move_to_the_other_bus(make_router: MakeRouter) -> N
         # nothing of the former links is left: each cast is taken once
         assert service.seen == [0, 1, 2]
         assert len(second.addresses(rpc.topic)) == 3
+
+
+def test_a_host_that_has_vanished_is_tried_after_the_others(
+    make_router: MakeRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "shuffle", lambda _: None)
+    first, second = make_router(), make_router()
+    places = url(first.port, second.port, idle_timeout=2, connect_timeout=600)
+    with Rpc(places) as rpc:
+        rpc.server()
+        client = rpc.client()
+        assert client.call({}, "name") == "one"
+        first.pause()  # it takes connections, and does not say a word
+        try:
+            assert calls_until_it_works(client, 120) == "one"
+            assert second.addresses(rpc.topic)
+        finally:
+            first.resume()
 
 
 def test_all_addresses_of_a_name_are_tried(

@@ -193,6 +193,9 @@ class Bus:
                 lasted = time.monotonic() - began
                 if was_up and lasted >= self._options.connection_retry_interval:
                     self._pace.reset()
+                    # where it has vanished, connecting to it takes its whole time
+                    self._hosts.remove(host)
+                    self._hosts.append(host)
                     break
             else:
                 self._outages.away(self.outbox.reason)
