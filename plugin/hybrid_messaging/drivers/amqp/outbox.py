@@ -494,17 +494,7 @@ class Outbox:
         self._line = self._replies = None
         self._away, self._reason = failure, str(failure)
         self._patience.forget()
-        under_way = {*self._sent.values(), *self._calls.values()}
-        self._sent.clear()
-        self._calls.clear()
-        for outgoing in under_way:
-            if outgoing.state is State.SENT:
-                self._fail(
-                    outgoing,
-                    errors.BusLost,
-                    "the connection was lost while it was under way, the server may"
-                    f" have acted on it: {failure}",
-                )
+        self._end_sent(f"the connection was lost: {failure}")
         for key, route in list(self._routes.items()):
             route.lost()
             for outgoing in list(route.queue):
@@ -518,16 +508,25 @@ class Outbox:
     def close(self) -> None:
         """Nothing will be sent any more."""
         self._closed = True
-        under_way = {*self._sent.values(), *self._calls.values()}
+        self._end_sent("the transport was closed")
         for route in self._routes.values():
-            under_way.update(route.queue)
-            route.queue.clear()
+            while route.queue:
+                route.queue.popleft().finish(self._has_closed())
+
+    # -- the end of a message ------------------------------------------------------
+
+    def _end_sent(self, why: str) -> None:
+        """End what the bus has: nobody will say any more what becomes of it."""
+        under_way = {*self._sent.values(), *self._calls.values()}
         self._sent.clear()
         self._calls.clear()
         for outgoing in under_way:
-            outgoing.finish(self._has_closed())
-
-    # -- the end of a message ------------------------------------------------------
+            if outgoing.state is State.SENT:
+                self._fail(
+                    outgoing,
+                    errors.BusLost,
+                    f"it was under way, and a server may have acted on it: {why}",
+                )
 
     def _has_closed(self) -> Exception:
         return errors.BusUnavailable(f"{self._name}: the transport is closed")

@@ -457,8 +457,9 @@ class Client:
     def _fail_all(self) -> None:
         for message in list(self._sending):
             if message.state is not State.DONE:
+                error = _closed(message)
                 self._withdraw(message)
-                message.finish(_closed(message))
+                message.finish(error)
                 self._socket.wake(message)
 
 
@@ -471,4 +472,9 @@ def _lost(message: Message, endpoint: str) -> errors.DeliveryError:
 
 
 def _closed(message: Message) -> Exception:
+    if message.held:
+        return errors.BusLost(
+            f"{message}: it was under way, and a server may have acted on it: the"
+            " transport was closed"
+        )
     return errors.BusUnavailable(f"{message}: the transport is closed")
