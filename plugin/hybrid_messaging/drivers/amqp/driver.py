@@ -157,12 +157,8 @@ class AmqpDriver(oslo.BaseDriver):
                 found.append(addressing.unicast(target))
             return found
 
-        open_inbox = self._opens(Request, addresses, self._options.rpc_server_credit)
-
-        if batch_size == 1:
-            return RpcListener(open_inbox)
-        return oslo.PollStyleListenerAdapter(
-            PollingListener(open_inbox), batch_size, batch_timeout
+        return RpcListener(
+            self._opens(Request, addresses, self._options.rpc_server_credit)
         )
 
     def listen_for_notifications(

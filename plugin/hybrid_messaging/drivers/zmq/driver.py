@@ -22,7 +22,7 @@ from oslo_messaging.exceptions import ConfigurationError, InvalidTarget
 from oslo_messaging.target import Target
 
 from hybrid_messaging.drivers import bodies, errors, forks, oslo, timeouts
-from hybrid_messaging.drivers.listeners import HandOver, PollingListener, RpcListener
+from hybrid_messaging.drivers.listeners import HandOver, RpcListener
 from hybrid_messaging.drivers.zmq import matchmaker, wire
 from hybrid_messaging.drivers.zmq import options as zmq_options
 from hybrid_messaging.drivers.zmq.client import Client
@@ -216,11 +216,7 @@ class ZmqDriver(oslo.BaseDriver):
         def open_inbox(hand_over: HandOver) -> Inbox:
             return Inbox(server, topic, name, hand_over)
 
-        if batch_size == 1:
-            return RpcListener(open_inbox)
-        return oslo.PollStyleListenerAdapter(
-            PollingListener(open_inbox), batch_size, batch_timeout
-        )
+        return RpcListener(open_inbox)
 
     def listen_for_notifications(
         self,
