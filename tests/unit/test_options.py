@@ -84,6 +84,14 @@ def test_defaults_that_were_defects_are_not(name: str) -> None:
     assert DEFAULTS[name] != RETIRED[name]
 
 
+def test_the_page_names_what_differs() -> None:
+    page = (Path(__file__).parents[2] / "doc" / "source" / "amqp.rst").read_text()
+    section = page.partition("Options that differ")[2].partition(
+        "TLS and authentication"
+    )[0]
+    assert [name for name in CHANGED | ADDED if f"``{name}``" not in section] == []
+
+
 def test_every_option_is_described() -> None:
     assert all(option.help.endswith(".") for option in options.OPTIONS)
 

@@ -43,6 +43,12 @@ def test_options_of_the_retired_driver_are_kept(name: str) -> None:
     assert (DEFAULTS[name] == RETIRED[name]) is (name not in CHANGED)
 
 
+def test_the_page_names_what_differs() -> None:
+    page = (Path(__file__).parents[2] / "doc" / "source" / "zmq.rst").read_text()
+    section = page.partition("Options of the retired driver")[2]
+    assert [name for name in CHANGED if f"``{name}``" not in section] == []
+
+
 def test_registrations_are_renewed_before_they_expire() -> None:
     assert DEFAULTS["zmq_target_update"] * 2 < DEFAULTS["zmq_target_expire"]
 
