@@ -93,6 +93,20 @@ def test_a_fanout_reaches_all_however_slowly_they_are_connected() -> None:
     assert sorted(carrier.sent, key=listeners.index) == listeners
 
 
+def test_a_fanout_that_one_refuses_fails_when_the_others_have_it() -> None:
+    message = Fanout(wire.FANOUT, "RPC fanout", "topic", b"{}", 60)
+    message.held = dict(enumerate(listener(number) for number in range(2)))
+    message.left()
+    del message.held[0]
+    message.was_refused(errors.MessageRefused("too large"))
+    message.more = False
+    assert message.state is State.SENT
+    del message.held[1]
+    message.was_taken(b"")
+    assert message.state is State.DONE
+    assert isinstance(message.error, errors.MessageRefused)
+
+
 def test_a_fanout_whose_time_is_up_says_how_many_it_has_not_reached() -> None:
     carrier, message = fan_out([listener(number) for number in range(100)], 1, 0.3)
     left = 100 - len(carrier.sent)

@@ -317,7 +317,7 @@ class Client:
             message.came_back(answer.id, candidate, busy=True)
         elif answer.kind == wire.REFUSED:
             reason = log_safety.line(answer.body.decode(errors="replace"))
-            message.finish(
+            message.was_refused(
                 errors.MessageRefused(f"{message}: {endpoint} refuses: {reason}")
             )
         elif answer.kind == wire.LOST:

@@ -138,6 +138,10 @@ class Message:
         """The server that had it is gone."""
         self.finish(error)
 
+    def was_refused(self, error: errors.DeliveryError) -> None:
+        """A server cannot take it, now or later."""
+        self.finish(error)
+
     def was_taken(self, body: bytes) -> None:
         """A listener has confirmed it, or has answered it with that body."""
         self.finish(reply=body)
@@ -182,6 +186,10 @@ class Fanout(Message):
     def was_lost(self, error: errors.DeliveryError) -> None:
         self._look_whether_done()  # a server that has gone does not miss it
 
+    def was_refused(self, error: errors.DeliveryError) -> None:
+        self.error = error  # for its sender, once the others have it
+        self._look_whether_done()
+
     def was_taken(self, body: bytes) -> None:
         self._look_whether_done()
 
@@ -192,7 +200,7 @@ class Fanout(Message):
             and not self.more
             and all(each.peer.silent for each in self.held.values())
         ):
-            self.finish()
+            self.finish(self.error)
 
     def withdrawn_from(self) -> dict[int, Candidate]:
         return {}

@@ -303,9 +303,11 @@ class Spread(_Passing, Fanout):
         if self._pending:
             number, all = len(self._pending), len(self.route.candidates)
             reason = f"{number} of {all} listeners could not be reached in time"
-            self._end(wire.REFUSED, reason.encode())
-        else:
+            error = errors.FanoutIncomplete(reason)
+        if error is None or isinstance(error, errors.CastUnconfirmed):
             self._end(wire.TAKEN)
+        else:
+            self._end(wire.REFUSED, log_safety.line(str(error)).encode())
 
 
 class _Load:
