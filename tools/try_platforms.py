@@ -44,14 +44,16 @@ NAMESPACES = (
     *("setpriv", "--pdeathsig=KILL"),
     *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
 )
-#: Tests make network namespaces, for which the root has to be a mount.
+#: Tests make network namespaces, for which the root has to be a mount. The shell stays,
+#: as the first process: it reaps the orphans among the processes, as init does.
 ENTER = """
 mount --bind "$0" "$0"
 mount -t proc proc "$0/proc"
 mount --rbind /sys "$0/sys"
 mount --rbind /dev "$0/dev"
 mount -t tmpfs tmpfs "$0/dev/shm"
-exec chroot "$0" "$@"
+chroot "$0" "$@"
+exit
 """
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 SURROUNDINGS = {

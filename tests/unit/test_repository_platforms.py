@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -203,6 +204,28 @@ def running(seconds: str) -> bool:
         process.info["cmdline"] == ["sleep", seconds]
         for process in psutil.process_iter(["cmdline"])
     )
+
+
+@namespaces
+def test_orphans_that_have_ended_are_gone(
+    platforms: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(platforms, "CLONE", "/")
+    orphan = tmp_path / "orphan"
+    script = f"""
+    (setsid sleep 0 & echo $! >{orphan})
+    for ((i = 0; i < 600; i++)); do
+        [[ -e /proc/$(<{orphan}) ]] || exit 0
+        sleep 0.1
+    done
+    exit 9
+    """
+    # reaps what it has started itself, as most programs do
+    run = (
+        f"import subprocess, sys; sys.exit(subprocess.call(['bash', '-c', {script!r}]))"
+    )
+    program = shlex.join(["exec", sys.executable, "-c", run])
+    assert platforms.run(platforms.inside(Path("/"), program), tmp_path / "log") == 0
 
 
 @namespaces
