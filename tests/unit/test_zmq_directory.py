@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq import directory
-from hybrid_messaging.drivers.zmq.directory import BELIEVED, Listing
-from hybrid_messaging.drivers.zmq.matchmaker import Clock, Reading, Record
+from hybrid_messaging.drivers.zmq.directory import BELIEVED, Directory, Listing
+from hybrid_messaging.drivers.zmq.matchmaker import (
+    Clock,
+    Matchmaker,
+    MatchmakerAway,
+    Reading,
+    Record,
+)
 
 OLD = Record("old", "tcp://127.0.0.1:1", "a")
 NEW = Record("new", "tcp://127.0.0.1:2", "b")
@@ -69,6 +78,27 @@ def test_what_was_written_in_another_epoch_is_outdated() -> None:
     assert not known.is_outdated("", "one")
     assert known.is_outdated("1", "one")
     assert known.is_outdated("", "two")
+
+
+def test_who_asks_is_woken_once_it_is_known_that_this_has_failed() -> None:
+    """Woken before, a caller would find no failure, and ask again at once."""
+
+    class Away(Matchmaker):
+        def read(self, topics: Sequence[str]) -> dict[str, Reading]:
+            raise MatchmakerAway("no answer")
+
+    class Noting(Waiter):
+        def wake(self) -> None:
+            woken.append(found.failure)
+            super().wake()
+
+    woken: list[MatchmakerAway | None] = []
+    found = Directory(Away, None)
+    waiter = Noting()
+    found.ask("topic", waiter)
+    assert waiter.wait(60)
+    found.close()
+    assert [str(failure) for failure in woken] == ["no answer"]
 
 
 @pytest.mark.parametrize("step", [120.0, -120.0, 2.0])

@@ -388,10 +388,16 @@ class Directory:
             asked = {topic: self._asked.pop(topic) for topic in topics}
         try:
             self._look_up(topics)
-        finally:
-            for waiters in asked.values():
-                for waiter in waiters:
-                    waiter.wake()
+        except Exception:
+            # woken with the rest, once it is known that this has failed: who is woken
+            # before asks again, and a second time then
+            with self._lock:
+                for topic, waiters in asked.items():
+                    self._asked.setdefault(topic, []).extend(waiters)
+            raise
+        for waiters in asked.values():
+            for waiter in waiters:
+                waiter.wake()
 
     def _look_up(self, topics: list[str]) -> None:
         for first in range(0, len(topics), AT_ONCE):
