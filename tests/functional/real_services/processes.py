@@ -18,6 +18,8 @@ from .waiting import NotYet, wait_for
 #: Seconds for services to finish what they are doing. That includes to wait for a
 #: server that is stopped at the same time, for the drivers' `restart_timeout` of 60 s.
 STOP_TIMEOUT = 150.0
+#: Seconds for what ends by itself once a service has ended.
+PARTING_TIMEOUT = 20.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,14 @@ class Processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_TIMEOUT)
         sessions = {process.pid: name for name, process in stopping.items()}
+
+        def gone() -> None:
+            if still := _in_sessions(sessions):
+                raise NotYet(str(still))
+
+        # Python's fork server and resource tracker end when they see the service gone
+        with contextlib.suppress(TimeoutError):
+            wait_for("nothing is left of services", gone, PARTING_TIMEOUT)
         left = _in_sessions(sessions)
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
@@ -98,11 +108,6 @@ class Processes:
         for process in stopping.values():
             process.wait()
         if left:
-
-            def gone() -> None:
-                if still := _in_sessions(sessions):
-                    raise NotYet(str(still))
-
             wait_for("killed services are gone", gone, 10)
             raise RuntimeError(f"had to kill what was left of services: {left}")
 
