@@ -28,6 +28,8 @@ LINES, PERIOD = 60, 60.0
 #: `extra` of a line that strangers can cause as they like: one within a period is
 #: enough, and then how many more there were.
 SELDOM = {"most_lines": 1}
+#: Marks a line that counts others, and is not counted itself.
+_SUMS_UP = "sums_up"
 #: Names that a tally mentions, and that it counts.
 _MENTIONED, _COUNTED = 10, 1000
 
@@ -111,7 +113,7 @@ class RateLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is to be written."""
-        if record.levelno < logging.INFO:
+        if record.levelno < logging.INFO or hasattr(record, _SUMS_UP):
             return True
         place, now = (record.pathname, record.lineno), time.monotonic()
         with self._lock:
@@ -156,7 +158,7 @@ class RateLimit(logging.Filter):
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     def _summary(self, sample: logging.LogRecord, left_out: int) -> logging.LogRecord:
-        return logging.getLogRecordFactory()(
+        summary = logging.getLogRecordFactory()(
             sample.name,
             sample.levelno,
             sample.pathname,
@@ -166,6 +168,8 @@ class RateLimit(logging.Filter):
             None,
             sample.funcName,
         )
+        setattr(summary, _SUMS_UP, True)
+        return summary
 
 
 class Tally:

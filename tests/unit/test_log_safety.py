@@ -150,6 +150,18 @@ def test_what_strangers_cause_is_one_line_and_a_count(log: Log) -> None:
     assert log.lines() == ["INFO stranger"]
 
 
+def test_strangers_who_go_on_cause_a_line_and_a_count_each_minute(log: Log) -> None:
+    for _ in range(5):
+        for number in range(5000):
+            log.logger.info("stranger %d", number, extra=SELDOM)
+        log.now += 60
+        log.sum_up()
+        assert log.lines() == [
+            "INFO stranger 0",
+            "INFO left out 4999 more lines like this within 60 s: stranger 1",
+        ]
+
+
 def test_a_tally_names_the_most_frequent_once_in_a_while(log: Log) -> None:
     tally = Tally()
     assert tally.add([]) == ""

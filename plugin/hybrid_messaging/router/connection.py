@@ -165,7 +165,7 @@ class Connection(Handler):
         # a peer that has hung up and does not read either would keep us awake
         if self.endpoint.finished or (blocked and self._hung_up):
             if self.endpoint.authentication_failed:
-                LOG.warning("%s: authentication failed", self)
+                LOG.warning("%s: authentication failed", self, extra=SELDOM)
             self.drop()
 
     def _write(self) -> bool:
