@@ -111,6 +111,14 @@ def test_references_that_multiply_are_bounded(
     assert load([main]).own_option("database", "connection") is None
 
 
+@pytest.mark.parametrize("last", ["$a.b.c", "$a.b", "$A.b", "$DEFAULT.b", "$x60.b"])
+def test_a_long_chain_of_references_that_ends_nowhere(main: Path, last: str) -> None:
+    chain = "".join(f"x{n} = $x{n + 1}\n" for n in range(60))
+    put(main, f"[DEFAULT]\ntransport_url = $x0\n{chain}x60 = {last}\n[a.b]\nc = 1\n")
+    with pytest.raises(ServiceConfigError, match="refers to"):
+        load([main])
+
+
 def test_many_options_share_the_bound_of_references(main: Path) -> None:
     options = "rabbit_retry_interval rabbit_retry_backoff rabbit_interval_max"
     put(

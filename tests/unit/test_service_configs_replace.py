@@ -388,6 +388,16 @@ def test_a_link_is_no_backup(files: list[Path], tmp_path: Path) -> None:
     assert replace.backup_of(files[0]) is None
 
 
+def test_a_file_with_another_name_elsewhere_is_not_closed(files: list[Path]) -> None:
+    """Its owner has not given the owner of the directory a say in its mode."""
+    path, elsewhere = files[0], files[2]
+    elsewhere.chmod(0o644)
+    path.chmod(0o600)
+    path.with_name(f"x.conf.before-hybrid.{'0' * 16}").hardlink_to(elsewhere)
+    write(path)
+    assert elsewhere.stat().st_mode & 0o777 == 0o644
+
+
 # -- directories that are exchanged meanwhile ----------------------------------
 
 _SYSTEM_CALLS = (

@@ -275,15 +275,14 @@ def _register_references(conf: cfg.ConfigOpts, documents: Sequence[Document]) ->
     while open_ends:
         document, option = open_ends.pop()
         for name in _references(option.value):
-            section, _, key = name.rpartition(".")
-            places = [section] if section else [option.section, "DEFAULT"]
-            if any(_is_registered(conf, place, key) for place in places):
+            places = _places(option, name)
+            if any(_is_registered(conf, *place) for place in places):
                 continue
             targets = [
                 (candidate, found)
                 for place in places
                 for candidate in documents
-                for found in candidate.find(place, key)
+                for found in candidate.find(*place)
             ]
             if not targets:
                 raise ServiceConfigError(
@@ -293,10 +292,9 @@ def _register_references(conf: cfg.ConfigOpts, documents: Sequence[Document]) ->
                     " value here, and $$ for a dollar sign",
                     option.start + 1,
                 )
-            group = targets[0][1].section
-            conf.register_opt(
-                cfg.StrOpt(key), group=None if group == "DEFAULT" else group.lower()
-            )
+            target = targets[0][1]
+            group = None if target.section == "DEFAULT" else target.section.lower()
+            conf.register_opt(cfg.StrOpt(target.key), group=group)
             open_ends += targets
 
 
@@ -305,6 +303,16 @@ def _references(value: str) -> Iterator[str]:
         name = match["named"] or match["braced"]
         if name:
             yield name
+
+
+def _places(option: Option, name: str) -> list[tuple[str, str]]:
+    """Where oslo.config looks for what an option refers to: sections and keys.
+
+    Exactly there: what it does not find, it looks for a second time, and so on each
+    step of a chain of references, which doubles the time with each.
+    """
+    section, dot, key = name.partition(".")
+    return [(section, key) if dot else (option.section, name), ("DEFAULT", name)]
 
 
 class _Expansion:
@@ -322,9 +330,7 @@ class _Expansion:
         """Characters of a value and of all that it refers to, or too many."""
         total = len(option.value)
         for name in _references(option.value):
-            section, _, key = name.rpartition(".")
-            places = [section] if section else [option.section, "DEFAULT"]
-            total += max(self.length_of(place, key) for place in places)
+            total += max(self.length_of(*place) for place in _places(option, name))
             if total > _LONGEST:
                 break
         return total

@@ -74,8 +74,8 @@ def exclusive(paths: Iterable[Path]) -> Iterator[None]:
             except BlockingIOError:
                 raise ServiceConfigError(
                     path.parent,
-                    "another `hybrid-messaging configure` is at work here; "
-                    "try again when it has finished",
+                    "another `hybrid-messaging configure` is at work here, or somebody "
+                    "else has locked the directory (see `lslocks`); try again later",
                 ) from None
             except OSError as error:
                 raise ServiceConfigError(
@@ -282,13 +282,16 @@ def _keep(target: _Target, data: bytes, on_failure: contextlib.ExitStack) -> lis
 def _narrow(backup: str, target: _Target) -> None:
     """Let nobody read a backup who may not read the file any more.
 
-    Both have passwords in them; the file may have been closed since.
+    Both have passwords in them; the file may have been closed since. One that has other
+    names than ours is somebody else's, put there by the directory's owner.
     """
+    ours = len(_backups(target.directory, target.name))
     handle = target.directory.open(backup, os.O_RDONLY)
     try:
-        mode = os.fstat(handle).st_mode & 0o7777
+        status = os.fstat(handle)
+        mode = status.st_mode & 0o7777
         narrow = mode & target.source.status.st_mode
-        if narrow != mode:
+        if narrow != mode and status.st_nlink <= ours:
             os.fchmod(handle, narrow)
     finally:
         os.close(handle)
