@@ -186,11 +186,6 @@ def test_what_is_no_archive_although_its_checksum_is_right(
 # -- Maven ------------------------------------------------------------------------
 
 
-def test_maven_is_missing(make_java: MakeJava, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"Maven is not .* install maven"):
-        java.fetch_with_maven("Kafka", tmp_path / "pom.xml", tmp_path / "k", print)
-
-
 def test_what_is_there_is_not_fetched_again(
     make_java: MakeJava, tmp_path: Path
 ) -> None:

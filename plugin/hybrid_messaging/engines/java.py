@@ -19,12 +19,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from hybrid_messaging.engines import EngineError, Missing, Progress
+from hybrid_messaging.engines import EngineError, Missing, Progress, maven
 
 #: Where distributions put the runtimes that are not on PATH.
 RUNTIMES = Path("/usr/lib/jvm")
-#: Copies what a build file names, and whatever that needs to run.
-COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 
 _PACKAGES = {
     "apt-get": "openjdk-{version}-jre-headless",
@@ -32,7 +30,6 @@ _PACKAGES = {
 }
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 _VERSION_TIMEOUT = 30.0
-_MAVEN_TIMEOUT = 900.0
 _HTTP_TIMEOUT = 60.0
 _CHUNK = 1 << 20
 # a line of progress each
@@ -85,34 +82,11 @@ def fetch_with_maven(
     """
     if directory.exists():
         return directory
-    maven = shutil.which("mvn")
-    if maven is None:
-        manager = "apt-get" if shutil.which("apt-get") else "dnf"
-        raise EngineError(
-            f"Maven is not installed here: sudo {manager} install maven, or choose "
-            "another --source"
-        )
     with _new(directory) as new:
         progress(f"fetching {title} with Maven …")
         # it may write beside its build file, and ours may be read-only
         shutil.copy(build_file, new / "pom.xml")
-        done = subprocess.run(
-            [
-                *(maven, "--batch-mode", "--quiet", "--strict-checksums"),
-                *("--file", new / "pom.xml", COPY),
-                *("-DincludeScope=runtime", f"-DoutputDirectory={new / 'libs'}"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_MAVEN_TIMEOUT,
-            text=True,
-        )
-        if done.returncode:
-            raise EngineError(
-                f"Maven could not fetch {title}:\n{_end(done.stdout)}\n"
-                "If the network is down, try again when it is up"
-            )
+        maven.copy_dependencies(title, new / "pom.xml", new / "libs")
     return directory
 
 
@@ -229,7 +203,3 @@ def _unpack(archive: Path, libs: Path) -> None:
                 if source is not None:
                     with source, (libs / path.name).open("wb") as target:
                         shutil.copyfileobj(source, target)
-
-
-def _end(text: str, lines: int = 8) -> str:
-    return "\n".join(text.strip().splitlines()[-lines:])
