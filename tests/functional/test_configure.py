@@ -275,8 +275,26 @@ def test_a_whole_controller(configure: Configure, etc: Path) -> None:
         f"run nova-manage --config-file {etc}/nova/nova.conf --config-file "
         f"{etc}/nova/nova_cell1.conf cell_v2 update_cell --cell_uuid the-uuid"
     ) in steps
-    assert configure("--restore", "--discover", etc).code == 0
-    assert tree(etc) == before
+    store(etc, seen(etc / "nova/nova_cell1.conf"))
+    result = configure("--restore", "--discover", etc, "-f", "json")
+    assert result.code == 0
+    assert [step for row in result.rows for step in row["next"]] == [
+        f"run nova-manage --config-file {etc}/nova/nova.conf --config-file "
+        f"{etc}/nova/nova_cell1.conf cell_v2 update_cell --cell_uuid the-uuid",
+        "restart all services of cinder, keystone, nova",
+    ]
+    after = tree(etc)
+    assert after.pop("api") != before.pop("api")
+    assert after == before
+
+
+def store(etc: Path, url: TransportURL) -> None:
+    """Have a cell's mapping follow, as nova-manage does."""
+    engine = sqlalchemy.create_engine(f"sqlite:///{etc}/api")
+    statement = "UPDATE cell_mappings SET transport_url = :url WHERE name = 'cell1'"
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(statement), {"url": str(url)})
+    engine.dispose()
 
 
 def test_a_virtual_host_for_one_file(configure: Configure, etc: Path) -> None:

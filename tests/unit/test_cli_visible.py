@@ -34,6 +34,20 @@ def test_control_characters_become_visible() -> None:
     assert stream.getvalue() == f"a\tb {SHOWN}\n"
 
 
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("utf-8", "a → b … \u00e9 \u0416"),
+        ("latin-1", "a -> b ... \u00e9 \\u0416"),
+        ("ascii", "a -> b ... \\xe9 \\u0416"),
+    ],
+)
+def test_characters_that_the_encoding_lacks(encoding: str, shown: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    print("a → b … \u00e9 \u0416", file=visible(stream), flush=True)
+    assert stream.buffer.getvalue().decode(encoding) == f"{shown}\n"  # type: ignore[attr-defined]
+
+
 def test_what_takes_a_line_back_is_obeyed() -> None:
     terminal = Terminal()
     app = App("", "", CommandManager("none"), stderr=visible(terminal))

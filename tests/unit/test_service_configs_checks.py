@@ -291,6 +291,10 @@ def test_ceilometer_has_to_listen_where_notifications_go(tmp_path: Path) -> None
     found = check(tmp_path, files() + listen, "ceilometer.conf")
     assert codes(found) == ["consumer-elsewhere"]
     listen += "messaging_urls = rabbit://u:p@b:5672/v\n"
+    [problem] = check(tmp_path, files() + listen, "ceilometer.conf").problems
+    assert "virtual host 'v' and " in problem.message
+    assert "go to RabbitMQ on b:5672, virtual host '/'" in problem.message
+    listen += "messaging_urls = rabbit://u:p@b\n"
     assert codes(check(tmp_path, files() + listen, "ceilometer.conf")) == []
     listen = "[notification]\nmessaging_urls = nonsense\n"
     assert codes(check(tmp_path, files() + listen, "ceilometer.conf")) == [

@@ -10,6 +10,7 @@ import pytest
 from hybrid_messaging import urls
 from hybrid_messaging.service_configs.errors import ServiceConfigError
 from hybrid_messaging.service_configs.reading import ServiceConfig, load
+from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 
 
 @pytest.fixture
@@ -83,11 +84,64 @@ def test_references_to_options_of_the_service(main: Path) -> None:
 
 
 def test_a_reference_that_only_the_service_knows(main: Path) -> None:
-    put(main, "[DEFAULT]\n# c\ntransport_url = rabbit://u:secret@$my_ip/\n")
-    with pytest.raises(ServiceConfigError, match=r"refers to \$my_ip") as caught:
+    put(
+        main,
+        "[DEFAULT]\nname = $host\ntransport_url = rabbit://u:secret@$my_ip/\n"
+        "[oslo_messaging_notifications]\ntopics = notifications,of_${name}\n"
+        "transport_url = rabbit://b/\n",
+    )
+    config = load([main])
+    assert config.unknown == (
+        ("DEFAULT", "transport_url", "my_ip"),
+        (NOTIFICATIONS, "topics", "host"),
+    )
+    assert config.conf[NOTIFICATIONS].topics == ["notifications", "of_$host"]
+    assert config.is_unknown("DEFAULT", "transport_url")
+    assert not config.is_unknown(NOTIFICATIONS, "transport_url")
+
+
+def test_a_number_that_only_the_service_knows(main: Path) -> None:
+    put(main, "[oslo_messaging_rabbit]\nrpc_conn_pool_size = $my_ip\n")
+    with pytest.raises(ServiceConfigError, match="rpc_conn_pool_size") as caught:
+        load([main])
+    assert caught.value.line == 2
+
+
+def test_a_reference_that_nobody_knows(main: Path) -> None:
+    """As a dollar sign in a password is."""
+    put(main, "[DEFAULT]\n# c\ntransport_url = rabbit://u:secret@$mine/\n")
+    with pytest.raises(ServiceConfigError, match=r"refers to \$mine") as caught:
         load([main])
     assert caught.value.line == 3
     assert "secret" not in str(caught.value)
+
+
+def test_what_a_package_has_read_before(tmp_path: Path) -> None:
+    """As /usr/share/nova/nova-dist.conf of RDO."""
+    main = tmp_path / "etc" / "nova" / "nova.conf"
+    share = tmp_path / "usr" / "share" / "nova" / "nova-dist.conf"
+    for path in (main, share):
+        path.parent.mkdir(parents=True)
+    put(main, "[DEFAULT]\ntransport_url = amqp://main/\n")
+    put(
+        share,
+        "[DEFAULT]\ntransport_url = amqp://dist/\n"
+        "[oslo_messaging_notifications]\ndriver = messagingv2\n",
+    )
+    config = load([main])
+    assert config.rpc_url == "amqp://main/"
+    assert config.conf[NOTIFICATIONS].driver == ["messagingv2"]
+    assert config.where(NOTIFICATIONS, "driver") == f"{share}, line 4"
+    assert config.where("DEFAULT", "transport_url") == f"{main}, line 2"
+    assert [document.path for document in config.documents] == [str(main)]
+
+
+@pytest.mark.parametrize(
+    ("value", "rpc"), [("json-rpc", False), ("none", False), ("oslo", True)]
+)
+def test_rpc_without_a_bus(tmp_path: Path, value: str, rpc: bool) -> None:
+    main = put(tmp_path / "ironic.conf", f"[DEFAULT]\nrpc_transport = {value}\n")
+    assert load([main]).service.rpc is rpc
 
 
 def multiplied(times: int, depth: int) -> str:

@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 
 from hybrid_messaging.service_configs.errors import ServiceConfigError
-from hybrid_messaging.service_configs.services import (
-    discover,
-    identify,
-    overriding_fragments,
-)
+from hybrid_messaging.service_configs.layers import overriding
+from hybrid_messaging.service_configs.services import discover, identify
 from hybrid_messaging.service_configs.source import LARGEST, read, read_to_change
 
 
@@ -85,7 +82,7 @@ def test_fragments_that_override_are_told_apart(tmp_path: Path) -> None:
     other = tmp_path / "nova/nova.conf.d/60-debug.conf"
     other.write_text("[DEFAULT]\ndebug = true\n")
     assert discover(tmp_path) == [main]
-    assert list(overriding_fragments(main)) == [fragment]
+    assert overriding(main, identify(main)) == {fragment: True}
 
 
 def test_nothing_found_is_said(tmp_path: Path) -> None:

@@ -117,24 +117,27 @@ class Configure(Lister):
         return rows
 
     def _restore(self, targets: Sequence[Target]) -> list[Row]:
-        from hybrid_messaging.service_configs import replace
+        from hybrid_messaging.service_configs import replace, rewriting
         from hybrid_messaging.service_configs.services import identify
         from hybrid_messaging.service_configs.source import read_to_change
 
         paths = {read_to_change(target.path).path: target.path for target in targets}
         with replace.exclusive(paths):
+            former = rewriting.rpc_urls(list(paths.values()))
             replace.restore([read_to_change(path) for path in paths])
-        return [
+        rows: list[Row] = [
             {
                 **dict.fromkeys(_COLUMNS + _MACHINE_COLUMNS),
                 "file": str(path),
                 "service": identify(path).name,
                 "result": "restored",
                 "warnings": [],
-                "next": [f"restart all services of {identify(path).name}"],
+                "next": [],
             }
             for path in paths.values()
         ]
+        rows[0]["next"] = rewriting.steps_back(former)
+        return rows
 
     def _explain(self, rows: Sequence[Row], heading: str) -> None:
         """For people: the differences, what to mind, and what comes next."""
@@ -156,7 +159,7 @@ def _targets(parsed_args: argparse.Namespace) -> list[Target]:
     from hybrid_messaging.service_configs.rewriting import Target
 
     targets = []
-    for argument in service_files.named(parsed_args, with_fragments=True):
+    for argument in service_files.to_write(parsed_args):
         path, equals, vhost = str(argument).rpartition("=")
         if equals and not os.path.lexists(argument):
             targets.append(Target(Path(path), vhost))

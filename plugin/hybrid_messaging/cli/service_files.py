@@ -6,6 +6,9 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 def add_discover(parser: argparse._ActionsContainer) -> None:
@@ -18,40 +21,49 @@ def add_discover(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def named(parsed_args: argparse.Namespace, with_fragments: bool = False) -> list[str]:
-    """The files that the command line names, and those that it has us find.
-
-    :param with_fragments: find also what overrides a service's main file from its
-        configuration directory
-    :raises ServiceConfigError: there are none
-    """
-    from hybrid_messaging.service_configs.errors import ServiceConfigError
-    from hybrid_messaging.service_configs.services import (
-        discover,
-        overriding_fragments,
-    )
-
-    files = list(parsed_args.files)
-    if parsed_args.discover:
-        for path in discover(parsed_args.discover):
-            files.append(str(path))
-            if with_fragments:
-                files += map(str, overriding_fragments(path))
-    if not files:
-        raise ServiceConfigError(
-            "no files given", "name a service's configuration file, or --discover /etc"
-        )
-    return files
-
-
 def of_services(parsed_args: argparse.Namespace) -> list[list[Path]]:
     """The files of each service: FILE or FILE,FILE; a comma may be part of a name.
 
     :raises ServiceConfigError: there are none
     """
-    return [
+    from hybrid_messaging.service_configs.services import discover, together
+
+    services = [
         [Path(argument)]
         if os.path.lexists(argument)
         else [Path(name) for name in argument.split(",")]
-        for argument in named(parsed_args)
+        for argument in parsed_args.files
     ]
+    if parsed_args.discover:
+        services += together(discover(parsed_args.discover))
+    return _some(services)
+
+
+def to_write(parsed_args: argparse.Namespace) -> list[str]:
+    """The files that the command line names, and those that it has us find.
+
+    What decides instead of a file that was found is among them where a program of the
+    service surely reads it.
+
+    :raises ServiceConfigError: there are none
+    """
+    from hybrid_messaging.service_configs.layers import overriding
+    from hybrid_messaging.service_configs.services import discover, identify
+
+    files = list(parsed_args.files)
+    if parsed_args.discover:
+        for path in discover(parsed_args.discover):
+            files.append(str(path))
+            found = overriding(path, identify(path))
+            files += [str(each) for each, certain in found.items() if certain]
+    return _some(files)
+
+
+def _some(found: list[_T]) -> list[_T]:
+    from hybrid_messaging.service_configs.errors import ServiceConfigError
+
+    if not found:
+        raise ServiceConfigError(
+            "no files given", "name a service's configuration file, or --discover /etc"
+        )
+    return found

@@ -15,6 +15,8 @@ from typing import Any, TextIO, cast
 _OBEYED = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+#: For encodings without them.
+_PLAIN = str.maketrans({"→": "->", "…": "..."})
 
 
 def visible(stream: TextIO) -> TextIO:
@@ -35,9 +37,18 @@ class _Visible:
         self.obeyed = stream
 
     def write(self, text: str) -> int:
-        return self.obeyed.write(
-            _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-        )
+        text = _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        return self.obeyed.write(_encodable(text, self.obeyed.encoding or "utf-8"))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.obeyed, name)
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """A text in characters that an encoding has, as in a locale without UTF-8."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        plain = text.translate(_PLAIN)
+        return plain.encode(encoding, "backslashreplace").decode(encoding)
+    return text

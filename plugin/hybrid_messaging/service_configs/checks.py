@@ -25,6 +25,7 @@ from hybrid_messaging.service_configs import (
     preview,
     rabbit_releases,
     replace,
+    strays,
     zmq_encryption,
 )
 from hybrid_messaging.service_configs.connecting import ConnectError
@@ -169,6 +170,7 @@ class Checker:
         problems += self._publishing(config)
         for rule in (_unset, _shared, _stored, _durable, _consumed, _exposed):
             problems += rule(config, rpc, notify)
+        problems += strays.problems(config)
         return Report(
             config.service.name,
             tuple(document.path for document in config.documents),
@@ -183,6 +185,8 @@ class Checker:
 
     def _examine_route(self, config: ServiceConfig, route: Route) -> Iterator[Problem]:
         where = config.where(*route.option)
+        if config.is_unknown(*route.option):
+            return
         try:
             route.url = url = urls.parse(route.text)
             known = kind(url)
@@ -411,7 +415,7 @@ class Checker:
                     cure,
                     where,
                 )
-        if not set(names) & _PUBLISHING:
+        if config.service.notifies and not set(names) & _PUBLISHING:
             used = [_SILENT[name] for name in names if _SILENT.get(name)]
             yield Problem(
                 Severity.WARNING,
@@ -446,7 +450,7 @@ def _shared(
     if rpc is None or rpc.url is None or notify.url is None:
         return
     common = servers(rpc.url) & servers(notify.url)
-    if common:
+    if common and not strays.is_on(config):
         engine, host, port = min(common)
         yield Problem(
             Severity.WARNING,
@@ -511,15 +515,16 @@ def _consumed(
         or not config.is_set(*option)
     ):
         return
-    listened = frozenset[tuple[str, str, int]]()
+    listened = frozenset[strays.Bus]()
     for url in config.own_option(*option, multi=True) or ():
-        with contextlib.suppress(urls.UrlError):
-            listened |= servers(urls.parse(url))
-    if not servers(notify.url) & listened:
+        listened |= strays.buses(url)
+    published = strays.buses(notify.text)
+    if not published & listened:
         yield Problem(
             Severity.ERROR,
             "consumer-elsewhere",
-            "the notification agent listens on other servers than notifications go to",
+            f"the notification agent listens on {strays.named(listened)}, and its "
+            f"notifications go to {strays.named(published)}",
             "remove [notification] messaging_urls, or add the notification transport "
             "to it",
             config.where(*option),
@@ -659,7 +664,11 @@ def _elsewhere(
     set_ones = [
         (config, report, servers(report.rpc.url))
         for config, report in read
-        if report.rpc and report.rpc.url and config.is_set(*option)
+        if report.rpc
+        and report.rpc.url
+        and config.is_set(*option)
+        # theirs stays with the notifications
+        and not strays.is_on(config)
     ]
     used: dict[str, frozenset[tuple[str, str, int]]] = {}
     for _, report, theirs in set_ones:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import oslo_messaging.opts
 from oslo_config import cfg
@@ -18,10 +18,18 @@ from oslo_messaging.exceptions import ConfigurationError
 from hybrid_messaging import urls
 from hybrid_messaging.drivers import opts as driver_opts
 from hybrid_messaging.drivers.oslo import url_options
+from hybrid_messaging.service_configs.catalogue import Service
 from hybrid_messaging.service_configs.document import Document, Option
 from hybrid_messaging.service_configs.errors import ServiceConfigError
+from hybrid_messaging.service_configs.layers import (
+    Layer,
+    default_directories,
+    fragments_of,
+    layers,
+    packaged,
+)
 from hybrid_messaging.service_configs.services import (
-    Service,
+    as_configured,
     identify,
     refuse_bystander,
 )
@@ -33,16 +41,33 @@ from hybrid_messaging.service_configs.transports import kind
 _LONGEST = 50_000
 
 
+class Unknown(NamedTuple):
+    """An option whose value refers to one that only the service knows."""
+
+    section: str
+    key: str
+    name: str
+
+
 @dataclass(frozen=True)
 class ServiceConfig:
     """What one service reads: its files, in order, and what they amount to.
 
     `rpc_url` and `notify_url` are the URLs in effect, with passwords.
+
+    :param documents: what the service was said to be started with
+    :param conf: all that it reads
+    :param beneath: what its package has it read before
+    :param layers: what its programs read after that, where the files alone were named
+    :param unknown: options whose values are not known here
     """
 
     service: Service
     documents: tuple[Document, ...]
     conf: cfg.ConfigOpts
+    beneath: tuple[Document, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
 
     @cached_property
     def rpc_url(self) -> str:
@@ -56,7 +81,7 @@ class ServiceConfig:
     def where(self, section: str, key: str) -> str:
         """The file and line that decide on an option, else the service's main file."""
         place = self.service.place(section, key)
-        for document in reversed(self.documents):
+        for document in reversed((*self.beneath, *self.documents)):
             found = document.find(place.section, place.key)
             if found:
                 return f"{document.path}, line {found[-1].start + 1}"
@@ -66,8 +91,13 @@ class ServiceConfig:
         """Whether any of the files sets an option."""
         place = self.service.place(section, key)
         return any(
-            document.find(place.section, place.key) for document in self.documents
+            document.find(place.section, place.key)
+            for document in (*self.beneath, *self.documents)
         )
+
+    def is_unknown(self, section: str, key: str) -> bool:
+        """Whether an option's value depends on one that only the service knows."""
+        return any((section, key) == item[:2] for item in self.unknown)
 
     def own_option(self, section: str, key: str, multi: bool = False) -> Any:
         """An option that the service has registered: a string, or a list of them.
@@ -136,32 +166,49 @@ def load(
     service = service or identify(files[0])
     documents = [_document(path) for path in files]
     refuse_bystander(service, documents[0])
+    beneath: list[Document] = []
+    above: list[Layer] = []
     if config_dirs is None:
-        directories = [path.with_name(f"{path.name}.d") for path in files]
+        directories = default_directories(files)
+        beneath = [_document(path) for path in packaged(files[0])]
+        above = list(layers(files[0], service))
     else:
         directories = list(config_dirs)
         for directory in directories:
             if not directory.is_dir():
                 raise ServiceConfigError(directory, "is not a directory")
     for directory in directories:
-        documents += [_document(path) for path in sorted(directory.glob("*.conf"))]
+        documents += [_document(path) for path in fragments_of(directory)]
+    service = as_configured(service, documents)
+    everything = [*beneath, *documents]
     conf = cfg.ConfigOpts() if conf is None else conf
     with _understood(documents[0].path):
         # This program's own environment must not leak in (OS_DEFAULT__TRANSPORT_URL).
         conf(
             args=[],
             project=files[0].stem,
-            default_config_files=[str(path) for path in files],
+            default_config_files=[
+                *(document.path for document in beneath),
+                *map(str, files),
+            ],
             default_config_dirs=[str(path) for path in directories],
             use_env=False,
         )
         _register_drivers(conf)
-        _bound(conf, documents)
-        _register_references(conf, documents)
-        _bound(conf, documents)
-        _validate(conf, documents)
-        _take_from_places(conf, service, documents)
-    return ServiceConfig(service, tuple(documents), conf)
+        _bound(conf, everything)
+        options = [option for _, option in _messaging_options(conf, everything)]
+        own = _register_references(conf, service, everything)
+        _bound(conf, everything)
+        _validate(conf, everything)
+        _take_from_places(conf, service, everything)
+    return ServiceConfig(
+        service,
+        tuple(documents),
+        conf,
+        tuple(beneath),
+        tuple(above),
+        tuple(_unknown(options, everything, own)),
+    )
 
 
 def defaults(conf: cfg.ConfigOpts | None = None, project: str = "") -> cfg.ConfigOpts:
@@ -265,12 +312,17 @@ def _bound(conf: cfg.ConfigOpts, documents: Sequence[Document]) -> None:
             )
 
 
-def _register_references(conf: cfg.ConfigOpts, documents: Sequence[Document]) -> None:
+def _register_references(
+    conf: cfg.ConfigOpts, service: Service, documents: Sequence[Document]
+) -> set[str]:
     """Make known what `$name` in the options of oslo.messaging refers to.
 
     These are options of the service, which registers them with defaults of its
-    own; here only those are known that a file sets.
+    own; here only the values are known that a file sets.
+
+    :returns: those that no file sets; references to them stay as they are
     """
+    own: set[str] = set()
     open_ends = list(_messaging_options(conf, documents))
     while open_ends:
         document, option = open_ends.pop()
@@ -284,6 +336,10 @@ def _register_references(conf: cfg.ConfigOpts, documents: Sequence[Document]) ->
                 for candidate in documents
                 for found in candidate.find(*place)
             ]
+            if not targets and key in service.registers and section in ("", "DEFAULT"):
+                conf.register_opt(cfg.StrOpt(key, default=f"$${key}"))
+                own.add(key)
+                continue
             if not targets:
                 raise ServiceConfigError(
                     document.path,
@@ -296,6 +352,28 @@ def _register_references(conf: cfg.ConfigOpts, documents: Sequence[Document]) ->
             group = None if target.section == "DEFAULT" else target.section.lower()
             conf.register_opt(cfg.StrOpt(target.key), group=group)
             open_ends += targets
+    return own
+
+
+def _unknown(
+    options: Sequence[Option], documents: Sequence[Document], own: set[str]
+) -> Iterator[Unknown]:
+    """Those of a number of options that depend on options without a value here."""
+    for option in options:
+        seen: set[str] = set()
+        names = list(_references(option.value)) if own else []
+        while names:
+            name = names.pop()
+            section, _, key = name.rpartition(".")
+            if key in own and section in ("", "DEFAULT"):
+                yield Unknown(option.section, option.key, key)
+                break
+            if name not in seen:
+                seen.add(name)
+                for place in [section] if section else [option.section, "DEFAULT"]:
+                    for document in documents:
+                        for found in document.find(place, key):
+                            names += _references(found.value)
 
 
 def _references(value: str) -> Iterator[str]:

@@ -3,21 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_messaging import urls
-from hybrid_messaging.service_configs import cells, replace, settings
+from hybrid_messaging.service_configs import cells, replace, settings, strays
+from hybrid_messaging.service_configs.catalogue import Service
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.errors import ServiceConfigError
-from hybrid_messaging.service_configs.reading import load
+from hybrid_messaging.service_configs.layers import overriding
+from hybrid_messaging.service_configs.reading import ServiceConfig, load
 from hybrid_messaging.service_configs.services import (
-    Service,
+    as_configured,
     identify,
-    overriding_fragments,
     refuse_bystander,
 )
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
@@ -92,13 +95,15 @@ def _rewrite(
     transports: Transports,
     vhost: str | None,
 ) -> Rewrite:
-    service = identify(path)
+    service = as_configured(identify(path), [before])
     refuse_bystander(service, before)
     rpc = transports.rpc
     if vhost is not None:
         rpc = dataclasses.replace(rpc, vhost=vhost)
     after = Document(source.data, path)
     notify = settings.apply(after, service, rpc, transports.notify)
+    if after.value(*strays.AUDIT):
+        after.set(*strays.AUDIT, str(notify))
     return Rewrite(
         path, service, source, before, after, rpc if service.rpc else None, notify
     )
@@ -158,11 +163,13 @@ def warnings(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
             f"{path}, line {line}: is not UTF-8: a service in a UTF-8 locale cannot "
             "read this file; convert it with iconv"
         )
-    for fragment in overriding_fragments(path):
-        if read(fragment).path not in {item.source.path for item in rewrites}:
+    rewritten = {item.source.path for item in rewrites}
+    for file, certain in overriding(path, rewrite.service).items():
+        if read(file).path not in rewritten:
             yield (
-                f"{fragment}: overrides what {path} says about transports; configure "
-                "it as well, or remove these options from it"
+                f"{file}: {'overrides' if certain else 'may override'} what {path} "
+                "says about transports; configure it as well, or remove these options "
+                "from it"
             )
     if replace.edited_since(rewrite.source):
         yield (
@@ -174,12 +181,64 @@ def warnings(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
             f"{path}: [notification] messaging_urls decides where the notification "
             "agent listens; it must contain the notification transport"
         )
+    yield from _elsewhere(rewrite)
     if rewrite.changes and _stays(rewrite):
         yield (
             f"{path}: notifications stay on the RabbitMQ and virtual host that this "
             "file named before, where queues may exist that are not durable; "
             "`hybrid-messaging check` finds them"
         )
+
+
+def _elsewhere(rewrite: Rewrite) -> Iterator[str]:
+    """Notifications that do not go the way of the others, or did not before."""
+    path, service = rewrite.path, rewrite.service
+    former = rewrite.before.value(*strays.AUDIT) or ""
+    if not strays.buses(former) <= _notified(rewrite.before):
+        yield (
+            f"{path}: [{strays.AUDIT[0]}] {strays.AUDIT[1]} led to "
+            f"{strays.named(strays.buses(former))}, and goes the way of all "
+            "notifications now: move its consumers, too"
+        )
+    usual = strays.buses(str(rewrite.notify))
+    for item in strays.further((rewrite.after,)):
+        theirs = strays.buses(item.text)
+        if not theirs & usual:
+            yield (
+                f"{item.where}: {item.what} publishes to {strays.named(theirs)}, and "
+                f"other notifications go to {strays.named(usual)}; change it as well"
+            )
+    over = service.over_rpc
+    if (
+        over
+        and rewrite.rpc
+        and (over.enabled is None or _is_true(rewrite.after, *over.enabled))
+        and not usual & strays.buses(str(rewrite.rpc))
+    ):
+        yield (
+            f"{path}: {over.what} {'listens' if over.listens else 'publishes'} on the "
+            f"transport of RPC, and notifications go elsewhere; as the RPC of "
+            f"{service.name} is its own, configure this file with the transport of "
+            "notifications for RPC, too (HYBRID_RPC_URL)"
+        )
+    if path.name == "trove-guestagent.conf":
+        yield (
+            f"{path}: goes to guests, whose images have to have the driver for RPC; "
+            "guests that run keep the file that they were started with"
+        )
+
+
+def _is_true(document: Document, section: str, key: str) -> bool:
+    # see settings.apply
+    from oslo_utils import strutils
+
+    return strutils.bool_from_string(document.value(section, key))
+
+
+def _notified(document: Document) -> frozenset[strays.Bus]:
+    """Where the notifications of a file go."""
+    text = document.value(NOTIFICATIONS, "transport_url")
+    return strays.buses(text or document.value("DEFAULT", "transport_url") or "")
 
 
 def _stays(rewrite: Rewrite) -> bool:
@@ -198,18 +257,46 @@ def _stays(rewrite: Rewrite) -> bool:
 
 def next_steps(rewrites: Sequence[Rewrite]) -> list[str]:
     """What has to follow, now that the files say something else."""
-    steps = _cell_steps([item for item in rewrites if item.service.name == "nova"])
+    steps = _cell_steps(list(_nova_files(rewrites)))
     if any(item.changes for item in rewrites):
         names = dict.fromkeys(item.service.name for item in rewrites if item.changes)
         steps.append(f"restart all services of {', '.join(names)}")
-        files = " ".join(shlex.quote(str(item.path)) for item in rewrites)
+        above = {
+            os.path.realpath(path)
+            for item in rewrites
+            for path in overriding(item.path, item.service)
+        }
+        mains = [item.path for item in rewrites if str(item.source.path) not in above]
+        files = " ".join(shlex.quote(str(path)) for path in mains)
         steps.append(f"hybrid-messaging check {files}")
     return steps
 
 
-def _cell_steps(rewrites: Sequence[Rewrite]) -> list[str]:
+def steps_back(restored: Sequence[tuple[Path, str | None]]) -> list[str]:
+    """What has to follow, now that the files say again what they said before.
+
+    :param restored: each file, and the RPC URL that it had until now
+    """
+    names = dict.fromkeys(identify(path).name for path, _ in restored)
+    nova = [item for item in restored if identify(item[0]).name == "nova"]
+    files = []
+    for path, rpc in nova:
+        with contextlib.suppress(ServiceConfigError):
+            config = load([path])
+            files.append(_nova_file(path, config, config.rpc_url, rpc or ""))
+    return [*_cell_steps(files), f"restart all services of {', '.join(names)}"]
+
+
+def rpc_urls(paths: Sequence[Path]) -> list[tuple[Path, str | None]]:
+    """The RPC URLs that files name now, for `steps_back`."""
+    return [
+        (path, Document(read(path).data, path).value("DEFAULT", "transport_url"))
+        for path in paths
+    ]
+
+
+def _cell_steps(files: Sequence[cells.NovaFile]) -> list[str]:
     """Commands that make Nova's cell mappings follow."""
-    files = [file for item in rewrites for file in _nova_file(item)]
     if not files:
         return []
     try:
@@ -231,15 +318,22 @@ def _cell_advice(paths: Sequence[Path], reason: Exception) -> list[str]:
     ]
 
 
-def _nova_file(rewrite: Rewrite) -> Iterator[cells.NovaFile]:
-    try:
-        config = load([rewrite.source.path], service=rewrite.service)
-    except ServiceConfigError:
-        return  # warnings() has told why
-    yield cells.NovaFile(
-        rewrite.path,
-        str(rewrite.rpc),
-        config.rpc_url,
+def _nova_files(rewrites: Sequence[Rewrite]) -> Iterator[cells.NovaFile]:
+    for item in rewrites:
+        if item.service.name == "nova":
+            # warnings() has told what cannot be read
+            with contextlib.suppress(ServiceConfigError):
+                config = load([item.source.path], service=item.service)
+                yield _nova_file(item.path, config, str(item.rpc), config.rpc_url)
+
+
+def _nova_file(
+    path: Path, config: ServiceConfig, rpc: str, former: str
+) -> cells.NovaFile:
+    return cells.NovaFile(
+        path,
+        rpc,
+        former,
         config.own_option("database", "connection"),
         config.own_option("api_database", "connection"),
     )

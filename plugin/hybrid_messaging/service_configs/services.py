@@ -1,140 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OpenStack services that we know: their files, and what they do on a bus."""
+"""Find the files of OpenStack services, and tell whose they are."""
 
 from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
+from hybrid_messaging.service_configs.catalogue import CELLS, SERVICES, Service
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.errors import ServiceConfigError
+from hybrid_messaging.service_configs.layers import sets_transport
 from hybrid_messaging.service_configs.source import read
-
-
-class Place(NamedTuple):
-    """Where a file has what others have in an option of oslo.messaging.
-
-    `default` is the value of a service whose file does not have it.
-    """
-
-    section: str
-    key: str
-    default: str | None = None
-
-
-class Service(NamedTuple):
-    """One service and its main configuration files.
-
-    `files` are names as the shell matches them. Without `rpc` a service only
-    publishes or consumes notifications. `exchange` is the control_exchange
-    that it sets as its own default. One that `listens` takes notifications from
-    others, and does not share them out to a pool of its own. `places` leads from
-    section and name of an option to its place in a file that is none of oslo.config.
-    """
-
-    name: str
-    files: tuple[str, ...]
-    rpc: bool = True
-    exchange: str = "openstack"
-    listens: bool = False
-    places: Mapping[tuple[str, str], Place] = MappingProxyType({})
-
-    def place(self, section: str, key: str) -> Place:
-        """Where the service's files have an option."""
-        return self.places.get((section, key), Place(section, key))
-
-    def takes_part(self, document: Document) -> bool:
-        """Whether a file has the service use oslo.messaging."""
-        sections = {place.section for place in self.places.values()}
-        return not sections or any(
-            option.section in sections for option in document.options
-        )
-
-
-_MIDDLEWARE = "filter:ceilometer"
-
-#: As ceilometermiddleware reads its section of a file of PasteDeploy.
-_PROXY = {
-    ("DEFAULT", "control_exchange"): Place(_MIDDLEWARE, "control_exchange"),
-    ("oslo_messaging_notifications", "transport_url"): Place(_MIDDLEWARE, "url"),
-    ("oslo_messaging_notifications", "driver"): Place(
-        _MIDDLEWARE, "driver", "messagingv2"
-    ),
-    ("oslo_messaging_notifications", "topics"): Place(_MIDDLEWARE, "topic"),
-}
-
-#: The files of Nova's conductors, of which each has a cell of its own.
-_CELLS = "nova_cell*.conf"
-
-#: From each service's own calls of get_rpc_transport, get_notification_transport
-#: and set_transport_defaults.
-SERVICES = (
-    Service("aodh", ("aodh.conf",), rpc=False, exchange="aodh"),
-    Service("barbican", ("barbican.conf",)),
-    Service("blazar", ("blazar.conf",)),
-    Service(
-        "ceilometer",
-        ("ceilometer.conf",),
-        rpc=False,
-        exchange="ceilometer",
-        listens=True,
-    ),
-    Service("cinder", ("cinder.conf",)),
-    Service("cloudkitty", ("cloudkitty.conf",)),
-    Service("cyborg", ("cyborg.conf",)),
-    Service("designate", ("designate.conf",), exchange="designate", listens=True),
-    Service("glance", ("glance-api.conf",), rpc=False, exchange="glance"),
-    Service("heat", ("heat.conf",), exchange="heat"),
-    Service("ironic", ("ironic.conf",), exchange="ironic"),
-    Service("ironic-inspector", ("ironic-inspector.conf", "inspector.conf")),
-    Service("keystone", ("keystone.conf",), rpc=False, exchange="keystone"),
-    Service("magnum", ("magnum.conf",), exchange="magnum"),
-    Service("manila", ("manila.conf",)),
-    Service("masakari", ("masakari.conf",)),
-    Service("mistral", ("mistral.conf",)),
-    Service("neutron", ("neutron.conf",), exchange="neutron"),
-    Service("nova", ("nova.conf", "nova-cpu.conf", _CELLS), exchange="nova"),
-    Service("octavia", ("octavia.conf",), exchange="octavia"),
-    Service(
-        "swift", ("proxy-server.conf",), rpc=False, exchange="swift", places=_PROXY
-    ),
-    Service("tacker", ("tacker.conf",)),
-    Service("trove", ("trove.conf",)),
-    Service("vitrage", ("vitrage.conf",)),
-    Service("watcher", ("watcher.conf",)),
-    Service("zun", ("zun.conf",)),
-)
 
 #: Where packages, DevStack, Kolla and TripleO put a service's files, seen from
 #: the directory that is searched.
 _LAYOUTS = ("{name}", "kolla/*{name}*", "{name}*/etc/{name}")
 
-#: The options that decide where messages go.
-TRANSPORT_OPTIONS = (
-    ("DEFAULT", "transport_url"),
-    ("oslo_messaging_notifications", "transport_url"),
-    ("oslo_messaging_notifications", "driver"),
-)
+
+#: What Ironic's rpc_transport says where its RPC uses no oslo.messaging.
+_NO_BUS = (["json-rpc"], ["none"])
 
 
 def identify(path: str | os.PathLike[str]) -> Service:
     """The service that reads a file, judged by its name.
 
-    A fragment of a configuration directory belongs to the service that the
-    directory is named after. A file of an unknown service counts as one of a
+    A fragment of a configuration directory belongs to the service, or to the program,
+    that the directory is named after. A file of an unknown service counts as one of a
     service that does everything.
     """
     path = Path(path)
-    directory = path.parent.name
-    name = directory.removesuffix(".d") if directory.endswith(".conf.d") else path.name
-    for service in SERVICES:
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in service.files):
-            return service
+    directory, above = path.parent.name, path.parent.parent
+    name, tail = path.name, str(path)
+    if directory.endswith(".conf.d"):
+        name = directory.removesuffix(".d")
+    elif above.name == "conf.d":  # of a program, or common to all
+        name = f"{above.parent.name if directory == 'common' else directory}.conf"
+    for named_by in (_is_main, _is_additional):
+        for service in SERVICES:
+            if named_by(service, name, tail):
+                return service
     return Service(Path(name).stem, (name,))
+
+
+def _is_main(service: Service, name: str, path: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in service.files)
+
+
+def _is_additional(service: Service, name: str, path: str) -> bool:
+    programs = (f"{service.name}-{program}.conf" for program in service.programs)
+    agents = (f"*/{pattern}" for pattern in service.agents)
+    return name in programs or any(
+        fnmatch.fnmatchcase(f"/{path}", pattern) for pattern in agents
+    )
 
 
 def discover(root: Path) -> list[Path]:
@@ -149,7 +68,7 @@ def discover(root: Path) -> list[Path]:
         for service in SERVICES
         for directory in _directories(root, service.name)
         for pattern in service.files
-        for path in sorted(directory.glob(pattern))
+        for path in sorted(directory.glob(pattern)) or _instead_of(directory, pattern)
         if _takes_part(service, pattern, path)
     ]
     if not found:
@@ -160,40 +79,61 @@ def discover(root: Path) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def together(paths: Iterable[Path]) -> list[list[Path]]:
+    """Put what `discover` has found in groups that one service reads each."""
+    groups: dict[Path, list[Path]] = {}
+    for path in paths:
+        fragment = path.parent.name.endswith(".conf.d")
+        groups.setdefault(path.parent if fragment else path, []).append(path)
+    return list(groups.values())
+
+
+def _instead_of(directory: Path, name: str) -> list[Path]:
+    """Fragments of a service that has no main file, as on nodes of RHOSO."""
+    fragments = sorted((directory / f"{name}.d").glob("*.conf"))
+    return fragments if any(map(sets_transport, fragments)) else []
+
+
+def as_configured(service: Service, documents: Iterable[Document]) -> Service:
+    """A service as its files have it, which may choose RPC without a bus."""
+    values = [
+        value.strip()
+        for document in documents
+        for value in document.values("DEFAULT", "rpc_transport")
+    ]
+    return service._replace(rpc=False) if values[-1:] in _NO_BUS else service
+
+
 def refuse_bystander(service: Service, document: Document) -> None:
     """Refuse a file that does not have its service use oslo.messaging.
 
     :raises ServiceConfigError: it is one
     """
-    if not service.takes_part(document):
+    if not _has_part(service, document):
         sections = dict.fromkeys(place.section for place in service.places.values())
         raise ServiceConfigError(
             document.path, f"sends no messages: it has no [{', '.join(sections)}]"
         )
 
 
-def overriding_fragments(path: Path) -> Iterator[Path]:
-    """Files of the default configuration directory that decide instead of `path`.
-
-    They set one of the options that `configure` sets, and oslo.config reads
-    nova.conf.d/*.conf after nova.conf (`find_config_dirs`).
-    """
-    for fragment in sorted(path.parent.glob(f"{path.name}.d/*.conf")):
-        document = Document(read(fragment).data, fragment)
-        if any(document.find(*option) for option in TRANSPORT_OPTIONS):
-            yield fragment
-
-
 def _takes_part(service: Service, pattern: str, path: Path) -> bool:
     """Whether a file is of interest, as one that cannot be read is."""
-    if pattern != _CELLS and not service.places:
+    if pattern != CELLS and not service.places:
         return True
     try:
         document = Document(read(path).data, path)
     except ServiceConfigError:
         return True
     return (
-        _has_conductor(document) if pattern == _CELLS else service.takes_part(document)
+        _has_conductor(document) if pattern == CELLS else _has_part(service, document)
+    )
+
+
+def _has_part(service: Service, document: Document) -> bool:
+    """Whether a file has the service use oslo.messaging."""
+    sections = {place.section for place in service.places.values()}
+    return not sections or any(
+        option.section in sections for option in document.options
     )
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import dataclasses
 
 from hybrid_messaging import urls
+from hybrid_messaging.service_configs.catalogue import Service
 from hybrid_messaging.service_configs.document import Document
-from hybrid_messaging.service_configs.services import Service
 from hybrid_messaging.service_configs.transports import (
     QUEUES,
     Transports,
