@@ -336,7 +336,8 @@ def _register_references(
                 for candidate in documents
                 for found in candidate.find(*place)
             ]
-            if not targets and key in service.registers and section in ("", "DEFAULT"):
+            key = _default_key(name)
+            if not targets and key in service.registers:
                 conf.register_opt(cfg.StrOpt(key, default=f"$${key}"))
                 own.add(key)
                 continue
@@ -361,19 +362,20 @@ def _unknown(
     """Those of a number of options that depend on options without a value here."""
     for option in options:
         seen: set[str] = set()
-        names = list(_references(option.value)) if own else []
-        while names:
-            name = names.pop()
-            section, _, key = name.rpartition(".")
-            if key in own and section in ("", "DEFAULT"):
-                yield Unknown(option.section, option.key, key)
-                break
-            if name not in seen:
-                seen.add(name)
-                for place in [section] if section else [option.section, "DEFAULT"]:
-                    for document in documents:
-                        for found in document.find(place, key):
-                            names += _references(found.value)
+        found = [option] if own else []
+        while found:
+            referring = found.pop()
+            for name in _references(referring.value):
+                key = _default_key(name)
+                if key in own:
+                    yield Unknown(option.section, option.key, key)
+                    found = []
+                    break
+                if name not in seen:
+                    seen.add(name)
+                    for place in _places(referring, name):
+                        for document in documents:
+                            found += document.find(*place)
 
 
 def _references(value: str) -> Iterator[str]:
@@ -391,6 +393,11 @@ def _places(option: Option, name: str) -> list[tuple[str, str]]:
     """
     section, dot, key = name.partition(".")
     return [(section, key) if dot else (option.section, name), ("DEFAULT", name)]
+
+
+def _default_key(name: str) -> str:
+    """The key that a reference names if it is one to the section DEFAULT."""
+    return name.removeprefix("DEFAULT.")
 
 
 class _Expansion:
