@@ -3,30 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hybrid_messaging import engines, state, urls
-from hybrid_messaging.drivers.amqp.addressing import ROUTERS
-from hybrid_messaging.engines import EngineError, Traffic
-from hybrid_messaging.service_configs import connecting, reading
-from hybrid_messaging.service_configs.connecting import ConnectError
+from hybrid_messaging import urls
+from hybrid_messaging.engines import Traffic
+from hybrid_messaging.servers import options
+from hybrid_messaging.servers.transport import ConnectError, Transport
+from hybrid_messaging.service_configs import reading
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
-from hybrid_messaging.service_configs.transports import SENTINEL, kind
 
 UP = "up"
 RPC, NOTIFY = "rpc", "notify"
-
-#: The engine behind a scheme whose server need not say what it is.
-_KINDS = {"kafka": "kafka", "kombu": "rabbitmq", "rabbit": "rabbitmq", "zmq": "redis"}
-#: Those that tell their users how much goes through; RabbitMQ has another port for it.
-_TELLING = frozenset({"kafka", "redis", "router"})
-#: The options of drivers that name the certificate to trust; the first that is set.
-_CA_FILES = ("zmq_redis_ca_file", "ssl_ca_file", "ssl_cafile")
 
 
 @dataclass(frozen=True)
@@ -35,13 +25,12 @@ class Use:
 
     :param service: whose it is; '' if only its URL is known
     :param role: `RPC` or `NOTIFY`
-    :param options: those of the transport's driver
+    :param transport: with the options of its driver
     """
 
     service: str
     role: str
-    url: urls.TransportURL
-    options: Any
+    transport: Transport
 
 
 @dataclass(frozen=True)
@@ -49,7 +38,7 @@ class Server:
     """One server, by all who use it.
 
     :param host: name or address, and `port`: where it is
-    :param uses: at least one; the URL of each has this host alone
+    :param uses: at least one; the transport of each has this host alone
     """
 
     host: str
@@ -69,12 +58,12 @@ class Server:
     @property
     def url(self) -> urls.TransportURL:
         """A URL that leads to it, without virtual host and options."""
-        return dataclasses.replace(self.uses[0].url, vhost=None, query={})
+        return dataclasses.replace(self.uses[0].transport.url, vhost=None, query={})
 
     @property
     def encrypted(self) -> bool:
         """Whether drivers speak TLS with it."""
-        return any(connecting.is_encrypted(use.url, use.options) for use in self.uses)
+        return any(use.transport.encrypted for use in self.uses)
 
 
 @dataclass(frozen=True)
@@ -109,8 +98,8 @@ def in_files(files: Sequence[Path]) -> Iterator[Use]:
     )
     for role, text, sections in asked:
         if any(config.is_set(section, "transport_url") for section in sections):
-            url = urls.parse(text)
-            yield Use(config.service.name, role, url, config.driver_options(url))
+            transport = config.transport(urls.parse(text))
+            yield Use(config.service.name, role, transport)
 
 
 def in_url(role: str, text: str) -> Use:
@@ -118,20 +107,19 @@ def in_url(role: str, text: str) -> Use:
 
     :raises ValueError: it is none, or has an option that its driver does not have
     """
-    url = urls.parse(text)
-    return Use("", role, url, reading.driver_options(reading.defaults(), url))
+    return Use("", role, options.transport(options.defaults(), urls.parse(text)))
 
 
 def servers(uses: Iterable[Use]) -> list[Server]:
     """The servers of transports, each once."""
-    found: dict[tuple[str, str, int], dict[str, Use]] = {}
+    found: dict[tuple[str, str, int], dict[tuple[str, ...], Use]] = {}
     for use in uses:
-        for host in use.url.hosts or (urls.Host("localhost"),):
-            one = dataclasses.replace(
-                use, url=dataclasses.replace(use.url, hosts=(host,))
-            )
-            where = (kind(use.url).engine, *connecting.address(use.url, host))
-            found.setdefault(where, {})[repr(one)] = one
+        transport = use.transport
+        for host in transport.hosts:
+            one = dataclasses.replace(use, transport=transport.only(host))
+            where = (transport.title, *transport.address(host))
+            key = (use.service, use.role, *one.transport.key)
+            found.setdefault(where, {})[key] = one
     return [
         Server(host, port, tuple(each.values()))
         for (_, host, port), each in found.items()
@@ -145,44 +133,12 @@ def look(server: Server, timeout: float) -> Answer:
     """
     version = ""
     # what differs between services of one deployment is the virtual host
-    for use in {(str(use.url), repr(use.options)): use for use in server.uses}.values():
-        (host,) = use.url.hosts
+    for one in {use.transport.key: use.transport for use in server.uses}.values():
         try:
-            version = connecting.connect(use.url, host, use.options, timeout)
+            version = one.connect(one.hosts[0], timeout)
         except ConnectError as error:
             return Answer(error.code, problem=str(error))
-    found = _kind(server, version)
-    traffic = None
-    if found in _TELLING:
-        with contextlib.suppress(EngineError, ImportError):
-            traffic = engines.get(found).traffic(_engine(server, found))
+    first = server.uses[0].transport
+    traffic = first.traffic(version)
     told = traffic.version if traffic else ""
-    return Answer(UP, found, told or version, traffic)
-
-
-def _kind(server: Server, version: str) -> str | None:
-    if version in ROUTERS:
-        return "router"
-    scheme = server.url.scheme
-    return None if scheme == SENTINEL else _KINDS.get(scheme.partition("+")[0])
-
-
-def _engine(server: Server, found: str) -> state.Engine:
-    """The server, as the module of its kind of engine wants to know it."""
-    use = server.uses[0]
-    (host,) = use.url.hosts
-    trusted = (getattr(use.options, name, None) for name in _CA_FILES)
-    return state.Engine(
-        name=found,
-        kind=found,
-        roles=tuple(server.roles),
-        host=server.host,
-        port=server.port,
-        url=str(server.url),
-        pid=state.NOT_STARTED,
-        started=0.0,
-        log="",
-        details={"username": host.username, "password": host.password},
-        # '' stands for the system's
-        ca_file=next(filter(None, trusted), "") if server.encrypted else None,
-    )
+    return Answer(UP, first.engine_kind(version), told or version, traffic)

@@ -56,6 +56,11 @@ class TransportURL:
     vhost: str | None = None
     query: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def driver(self) -> str:
+        """The driver of oslo.messaging that the scheme names."""
+        return self.scheme.partition("+")[0]
+
     def __str__(self) -> str:
         url = f"{self.scheme}://{','.join(map(str, self.hosts))}/"
         url += urlparse.quote(self.vhost or "", safe="")

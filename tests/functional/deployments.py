@@ -123,8 +123,8 @@ def smoke(
     queues: str | None = None,
 ) -> dict[str, Result]:
     """Make some checks in this process; none of them may fail."""
-    transports = resolve(Side(), Side(), state_dir=place.dir, queues=queues)
-    setup = runner.Setup(transports, place.dir, disruptive=disruptive)
+    found = resolve(Side(), Side(), state_dir=place.dir, queues=queues)
+    setup = runner.Setup(found.rpc, found.notify, place.dir, disruptive=disruptive)
     results = {item.check: item for item in runner.results(setup, select(names))}
     failed = [item for item in results.values() if item.status is Status.FAILED]
     assert failed == [], failed

@@ -22,10 +22,10 @@ from hybrid_messaging import state, urls
 from hybrid_messaging.bench import buses
 from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.engines import HOST, kafka
-from hybrid_messaging.service_configs import connecting, reading
+from hybrid_messaging.servers import options
+from hybrid_messaging.servers.transport import ConnectError
 from hybrid_messaging.smoke.checks import notifications
 from hybrid_messaging.smoke.outcome import Status
-from hybrid_messaging.smoke.run import configuration
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,8 @@ def stored(node: state.Engine, group: str, topic: str, count: int) -> list[str]:
 
 def connect(url: str) -> str:
     """Connect as `check` does."""
-    parsed = urls.parse(url)
-    options = reading.driver_options(configuration(()), parsed)
-    return connecting.connect(parsed, parsed.hosts[0], options, 3.0)
+    transport = options.transport(options.defaults(), urls.parse(url))
+    return transport.connect(transport.hosts[0], 3.0)
 
 
 def listening(process: psutil.Process) -> set[tuple[str, int]]:
@@ -102,20 +101,19 @@ def test_only_whoever_knows_the_password_is_served(node: state.Engine) -> None:
     other = dataclasses.replace(node, details={**node.details, "cluster": "another"})
     assert not kafka.is_ready(other)
     assert connect(node.url) == "Kafka"
-    with pytest.raises(connecting.ConnectError) as caught:
+    with pytest.raises(ConnectError) as caught:
         connect(node.url.replace(node.details["password"], "guess"))
     assert caught.value.code == "wrong-credentials"
     assert "guess" not in str(caught.value)
-    with pytest.raises(connecting.ConnectError, match="does not answer as") as caught:
+    with pytest.raises(ConnectError, match="does not answer as") as caught:
         connect(node.url.partition("?")[0])
     assert "another [oslo_messaging_kafka] security_protocol" in caught.value.cure
 
 
 def test_without_tls_it_takes_plain_connections(node: state.Engine) -> None:
-    url = urls.parse(node.url)
-    options = reading.driver_options(configuration(()), url)
-    assert not connecting.is_encrypted(url, options)
-    assert connecting.takes_plain(url, url.hosts[0], options, 30)
+    transport = options.transport(options.defaults(), urls.parse(node.url))
+    assert not transport.encrypted
+    assert transport.takes_plain(transport.hosts[0], 30)
 
 
 def test_services_find_their_topics_and_listeners_begin_at_the_start(

@@ -22,9 +22,8 @@ from tests.functional.waiting import until
 
 from hybrid_messaging import state, urls
 from hybrid_messaging.engines import HOST, EngineError, ports, rabbitmq
-from hybrid_messaging.smoke.bus import Bus
+from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.smoke.bus import make as make_bus
-from hybrid_messaging.smoke.kinds import rabbit
 from hybrid_messaging.smoke.outcome import Status
 from hybrid_messaging.smoke.run import PREFIX, Run
 
@@ -204,14 +203,14 @@ def test_notifications_wait_in_quorum_queues(
     assert code == 0, told
 
     kinds: dict[str, str] = {}
-    declared = rabbit.waiting
+    declared = Rabbit.waiting
 
-    def looked_at(bus: Bus, run: Run) -> int | None:
+    def looked_at(rabbit: Rabbit, run: Run) -> int | None:
         kinds.update({item["name"]: item["type"] for item in rabbitmq.queues(node)})
-        return declared(bus, run)
+        return declared(rabbit, run)
 
     node = place.engine("rabbitmq")
-    monkeypatch.setattr(rabbit, "waiting", looked_at)
+    monkeypatch.setattr(Rabbit, "waiting", looked_at)
     smoke(place, "notify-delivered", queues="quorum")
     assert "quorum" in [
         kind for name, kind in kinds.items() if name.startswith(f"{PREFIX}-notify")
@@ -221,7 +220,7 @@ def test_notifications_wait_in_quorum_queues(
 def test_another_kind_of_queue_is_no_quorum_queue(node: state.Engine) -> None:
     run = Run(node.url, f"{node.url}?rabbit_quorum_queue=true")
     store(node.url, run.notify_queue, "x")
-    bus = make_bus("notify", run.notify_url, run.conf(), None)
+    rabbit = make_bus("notify", run.notify_url, run.conf(), None).transport
     with pytest.raises(EngineError, match="is no quorum queue"):
-        rabbit.waiting(bus, run)
-    rabbit.clean_up(bus, run)
+        rabbit.waiting(run)
+    rabbit.clean_up(run)

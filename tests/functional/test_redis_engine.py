@@ -24,9 +24,8 @@ from tests.functional.waiting import until
 
 from hybrid_messaging import state, urls
 from hybrid_messaging.engines import HOST, EngineError, deployment, processes, redis
-from hybrid_messaging.service_configs import connecting
-from hybrid_messaging.service_configs.reading import driver_options
-from hybrid_messaging.smoke.run import configuration
+from hybrid_messaging.servers import options
+from hybrid_messaging.servers.zmq import Zmq
 
 MODE = "zmq-hybrid"
 
@@ -174,17 +173,16 @@ def test_two_at_once_know_nothing_of_each_other(
 def test_with_tls_it_refuses_plain_connections(tmp_path: Path) -> None:
     with deployed(tmp_path / "a b" / "état") as place:
         engine = up(place, tls=True)
-        url = urls.parse(engine.url)
-        options = driver_options(configuration(()), url)
-        assert connecting.is_encrypted(url, options)
-        assert not connecting.takes_plain(url, url.hosts[0], options, 30)
+        zmq = options.transport(options.defaults(), urls.parse(engine.url))
+        assert isinstance(zmq, Zmq) and zmq.encrypted
+        assert not zmq.takes_plain(zmq.hosts[0], 30)
         with pytest.raises(client.ConnectionError):
             connected(engine, **login(engine)).ping()
         assert taken(engine.host, engine.port) == SPOKEN
         with Rpc(engine.url) as talk:
             talk.server()
             assert talk.client().call({}, "echo", value=1) == 1
-            with connecting.zmq_matchmaker(url, url.hosts, options, 30) as found:
+            with zmq.matchmaker(zmq.hosts, 30) as found:
                 (reading,) = found.read(found.topics()).values()
             # on the loopback interface, too, they encrypt among themselves
             assert reading.records[0].key

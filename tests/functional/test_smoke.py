@@ -26,7 +26,8 @@ from tests.functional.waiting import until
 from hybrid_messaging import modes, state, urls
 from hybrid_messaging.engines import ports, rabbitmq
 from hybrid_messaging.engines.router import ADDRESSES
-from hybrid_messaging.service_configs.transports import Transports
+from hybrid_messaging.servers import options
+from hybrid_messaging.service_configs import reading
 from hybrid_messaging.smoke import context, runner
 from hybrid_messaging.smoke.checks import fail_fast, notifications, rpc
 from hybrid_messaging.smoke.context import CALL_TIMEOUT
@@ -141,9 +142,7 @@ def notify_url(hybrid: Deployment) -> str:
 
 def make(rpc: str, notify: str, *names: str) -> Iterator[Result]:
     """Make checks in this process."""
-    setup = runner.Setup(
-        Transports(urls.parse(rpc), urls.parse(notify)), Path("/nonexistent")
-    )
+    setup = runner.Setup(urls.parse(rpc), urls.parse(notify), Path("/nonexistent"))
     return runner.results(setup, select(names))
 
 
@@ -274,8 +273,13 @@ def test_notifications_that_are_not_durable_do_not_outlive_a_restart(
     monkeypatch.setattr(notifications, "CALL_TIMEOUT", 1.0)
     file = tmp_path / "cinder.conf"
     file.write_text("[oslo_messaging_notifications]\ndriver = messagingv2\n")
-    transports = Transports(urls.parse(rpc_url(hybrid)), urls.parse(notify_url(hybrid)))
-    setup = runner.Setup(transports, hybrid.dir, (str(file),), disruptive=True)
+    setup = runner.Setup(
+        urls.parse(rpc_url(hybrid)),
+        urls.parse(notify_url(hybrid)),
+        hybrid.dir,
+        options.settings(reading.load([file]).conf),
+        disruptive=True,
+    )
     checks = select(["notify-restart", "notify-delivered"])
     results = by_name(runner.results(setup, checks))
     assert results["notify-restart"].status is Status.PASSED
@@ -331,8 +335,7 @@ def test_servers_that_fall_silent(hybrid: Deployment) -> None:
                 process.suspend()
 
     setup = runner.Setup(
-        Transports(urls.parse(rpc_url(hybrid)), urls.parse(notify_url(hybrid))),
-        hybrid.dir,
+        urls.parse(rpc_url(hybrid)), urls.parse(notify_url(hybrid)), hybrid.dir
     )
     for last in runner.results(setup, select(["long-call"]), pause):
         if last.check == "long-call":

@@ -17,17 +17,15 @@ from tests.functional.routers import HOST, Settings, Tls
 from hybrid_messaging import urls
 from hybrid_messaging.engines import EngineError
 from hybrid_messaging.engines.amqp_management import Management
-from hybrid_messaging.service_configs import connecting
-from hybrid_messaging.service_configs.reading import driver_options
-from hybrid_messaging.smoke.run import configuration
+from hybrid_messaging.servers import options
+from hybrid_messaging.servers.transport import ConnectError
 
 TIMEOUT = 5.0
 
 
 def connect(url: str, timeout: float = 60.0) -> str:
-    parsed = urls.parse(url)
-    options = driver_options(configuration(()), parsed)
-    return connecting.connect(parsed, parsed.hosts[0], options, timeout)
+    transport = options.transport(options.defaults(), urls.parse(url))
+    return transport.connect(transport.hosts[0], timeout)
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def test_old_versions_are_not_spoken(
     query = urls.tls(scheme, str(authority.certificate))
     with fakes.Fake(behave) as old:
         where = [("localhost", old.port)]
-        with pytest.raises(connecting.ConnectError) as caught:
+        with pytest.raises(ConnectError) as caught:
             connect(urls.build(scheme, where, "u", "secret", query=query), TIMEOUT)
     assert caught.value.code == "tls-failed"
     assert old.connections > 0
@@ -75,7 +73,7 @@ def test_names_and_addresses_are_compared(
     with (
         contextlib.nullcontext()
         if proven
-        else pytest.raises(connecting.ConnectError, match="not valid for")
+        else pytest.raises(ConnectError, match="not valid for")
     ):
         assert connect(url) == "hybrid-messaging-router"
     with (
@@ -99,7 +97,7 @@ def test_a_certificate_that_changes_is_not_told_the_password(
     query = urls.tls("amqp", str(authority.certificate))
     with fakes.Fake(lambda connection: next(turns)(connection)) as between:
         where = [("localhost", between.port)]
-        with pytest.raises(connecting.ConnectError, match="one certificate now"):
+        with pytest.raises(ConnectError, match="one certificate now"):
             connect(urls.build("amqp", where, "nova", "secret", query=query))
     assert "authentication failed" not in routers[1].log()
     assert HOST in routers[1].log()

@@ -13,8 +13,8 @@ from tests.functional.matchmakers import Redis, Sentinel
 from tests.functional.routers import HOST, free_port
 
 from hybrid_messaging import urls
-from hybrid_messaging.service_configs import connecting, reading
-from hybrid_messaging.smoke.run import configuration
+from hybrid_messaging.servers import options
+from hybrid_messaging.servers.transport import ConnectError
 
 GROUP = "oslo-messaging-zeromq"
 
@@ -36,15 +36,14 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 def connect(text: str, timeout: float = 5.0, **redis_options: object) -> str:
     """Connect as `check` does."""
-    url = urls.parse(text)
-    conf = configuration(())
+    conf = options.defaults()
     for name, value in redis_options.items():
         conf.set_override(name, value, "matchmaker_redis")
-    options = reading.driver_options(conf, url)
+    transport = options.transport(conf, urls.parse(text))
     try:
-        for host in url.hosts or (urls.Host("localhost"),):
-            connecting.connect(url, host, options, timeout)
-    except connecting.ConnectError as error:
+        for host in transport.hosts:
+            transport.connect(host, timeout)
+    except ConnectError as error:
         return f"{error.code}: {error}"
     return "connected"
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_messaging import urls
-from hybrid_messaging.service_configs import preview, rewriting
-from hybrid_messaging.service_configs.checks import Checker
+from hybrid_messaging.service_configs import checks, preview, rewriting
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.errors import ServiceConfigError
 from hybrid_messaging.service_configs.interpreter import Drivers
@@ -103,8 +102,9 @@ def test_one_file_is_one_row(place: Path, name: str, data: bytes) -> None:
     drivers = Drivers(
         dict.fromkeys(("amqp", "kafka", "rabbit", "zmq"), ""), {"messagingv2": ""}
     )
-    checker = Checker(drivers, timeout=None)
-    odd, sound = checker.check([[place / name], [place / "cinder.conf"]])
+    odd, sound = checks.check(
+        [[place / name], [place / "cinder.conf"]], drivers, timeout=None
+    )
     # amqp:// may lead to a broker as well, and nobody has been asked
     assert (sound.service, sound.problems) == ("cinder", [])
     shown = [str(problem) for problem in odd.problems]

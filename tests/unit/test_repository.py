@@ -28,13 +28,20 @@ MAY_SEND = {
     "urls",
     "drivers",
     "engines",
-    "service_configs",
+    "servers",
     "workers",
 }
 #: Parts whose modules import each other one way, for type checks as well.
-ONE_WAY = {"drivers", "protocol", "router"}
+ONE_WAY = {"drivers", "protocol", "router", "servers", "service_configs"}
 #: Packages whose docstrings list their modules.
-LISTING = {"drivers", "drivers/amqp", "drivers/zmq", "protocol", "router"}
+LISTING = {
+    "drivers",
+    "drivers/amqp",
+    "drivers/zmq",
+    "protocol",
+    "router",
+    "servers",
+}
 #: What each part of the package may import of the others. The drivers and the
 #: router are imported by services and run beside them: they bring nothing along.
 MAY_IMPORT = {
@@ -49,15 +56,16 @@ MAY_IMPORT = {
     "drivers": {"log_safety", "protocol", "tls"},
     "router": {"log_safety", "protocol", "tls"},
     "engines": {"modes", "state", "urls", "log_safety", "protocol", "tls"},
+    "servers": {"state", "urls", "log_safety", "protocol", "drivers", "engines"},
     "service_configs": {
         "modes",
         "path_walk",
         "state",
         "urls",
         "drivers",
-        "protocol",
+        "servers",
     },
-    "serving": {"state", "urls", "drivers", "engines", "service_configs"},
+    "serving": {"urls", "engines", "servers", "service_configs"},
     "workers": {"urls"},
     "smoke": MAY_SEND | {"log_safety"},
     "bench": MAY_SEND,
@@ -68,6 +76,7 @@ MAY_IMPORT = {
         "drivers",
         "engines",
         "router",
+        "servers",
         "service_configs",
         "serving",
         "smoke",

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from hybrid_messaging import urls
-from hybrid_messaging.service_configs.checks import Checker, Report
+from hybrid_messaging.service_configs import checks
+from hybrid_messaging.service_configs.checks import Report
 from hybrid_messaging.service_configs.interpreter import Drivers
 from hybrid_messaging.service_configs.problem import Severity
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
@@ -37,7 +38,7 @@ DURABLE = "[oslo_messaging_rabbit]\namqp_durable_queues = true\n"
 def check(tmp_path: Path, text: str, name: str = "cinder.conf") -> Report:
     path = tmp_path / name
     path.write_text(text)
-    [report] = Checker(DRIVERS, None).check([[path]])
+    [report] = checks.check([[path]], DRIVERS, None)
     return report
 
 
@@ -211,7 +212,7 @@ def test_problems_with_kafka(
 ) -> None:
     path = tmp_path / "ceilometer.conf"
     path.write_text(files(notify=notify) + more)
-    [report] = Checker(WITH_KAFKA, None).check([[path]])
+    [report] = checks.check([[path]], WITH_KAFKA, None)
     assert codes(report) == expected
 
 
@@ -235,7 +236,7 @@ def test_listeners_take_no_notification_from_each_other(
     paths = [tmp_path / f"{name}.conf" for name in notify]
     for path in paths:
         path.write_text(files(notify=notify[path.stem]))
-    *others, last = Checker(WITH_KAFKA, None).check([[path] for path in paths])
+    *others, last = checks.check([[path] for path in paths], WITH_KAFKA, None)
     assert [codes(report) for report in others] == [[], []]
     assert codes(last) == expected
     if expected:
@@ -271,8 +272,10 @@ def test_rpc_of_one_deployment_goes_one_way(
         url = urls[path.stem]
         path.write_text(f"[DEFAULT]\ntransport_url = {url}\n" if url else "[DEFAULT]\n")
     for same_rpc, severity in ((False, Severity.WARNING), (True, Severity.ERROR)):
-        checker = Checker(WITH_KAFKA, None, same_rpc=same_rpc)
-        reports = checker.check([[path] for path in paths])
+        errors = ["rpc-elsewhere"] if same_rpc else []
+        reports = checks.check(
+            [[path] for path in paths], WITH_KAFKA, None, errors=errors
+        )
         problems = {
             report.service: problem
             for report in reports
@@ -306,12 +309,12 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> 
     bad, good = tmp_path / "nova.conf", tmp_path / "cinder.conf"
     bad.write_text("[DEFAULT]\nsecret\n")
     good.write_text(files())
-    first, second = Checker(DRIVERS, None).check([[bad], [good]])
+    first, second = checks.check([[bad], [good]], DRIVERS, None)
     assert (first.service, codes(first)) == ("nova", ["unreadable"])
     assert first.problems[0].where == f"{bad}, line 2"
     assert first.rpc is None and first.notify is None
     assert second.problems == []
-    [missing] = Checker(DRIVERS, None).check([[tmp_path / "none.conf"]])
+    [missing] = checks.check([[tmp_path / "none.conf"]], DRIVERS, None)
     assert missing.problems[0].where == str(tmp_path / "none.conf")
 
 
@@ -331,7 +334,7 @@ def test_what_oslo_config_fails_on_is_one_row(tmp_path: Path, text: str) -> None
     bad, good = tmp_path / "nova.conf", tmp_path / "cinder.conf"
     bad.write_text(f"[DEFAULT]\n{text}\n")
     good.write_text(files())
-    first, second = Checker(DRIVERS, None).check([[bad], [good]])
+    first, second = checks.check([[bad], [good]], DRIVERS, None)
     assert (first.service, codes(first)) == ("nova", ["unreadable"])
     assert first.problems[0].where.startswith(str(bad))
     assert second.problems == []
@@ -352,7 +355,7 @@ def test_a_host_that_cannot_be_one_is_not_reached(tmp_path: Path, host: str) -> 
     path = tmp_path / "cinder.conf"
     for scheme in ("amqp", "rabbit", "zmq"):
         path.write_text(files(rpc=f"{scheme}://{host}/", notify=f"kafka://{host}:1/"))
-        [report] = Checker(DRIVERS, 1.0).check([[path]])
+        [report] = checks.check([[path]], DRIVERS, 1.0)
         assert codes(report).count("unreachable") == 2
 
 

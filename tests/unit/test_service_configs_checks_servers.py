@@ -6,23 +6,26 @@ The answers are given here; tests/functional/test_check.py has real servers.
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.unit.test_service_configs_checks import DRIVERS, WITH_KAFKA, codes, files
 
+from hybrid_messaging import servers as known
 from hybrid_messaging import urls
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS
-from hybrid_messaging.service_configs import checks
+from hybrid_messaging.servers.kafka import Kafka
+from hybrid_messaging.servers.rabbit import Rabbit
+from hybrid_messaging.servers.transport import ConnectError, Transport
+from hybrid_messaging.service_configs import cells, checks
 from hybrid_messaging.service_configs.cells import DatabaseUnread, Outdated
-from hybrid_messaging.service_configs.checks import Checker, Report
-from hybrid_messaging.service_configs.connecting import ConnectError
+from hybrid_messaging.service_configs.checks import Report
 from hybrid_messaging.service_configs.interpreter import Drivers
 from hybrid_messaging.service_configs.problem import Severity
+from hybrid_messaging.service_configs.rules import zmq
+from hybrid_messaging.service_configs.services import identify
 
 ROUTER = sorted(ROUTERS)[0]
 
@@ -41,46 +44,40 @@ class Servers:
         self.tried_plain: list[str] = []
         self.declared: list[tuple[str, list[str], bool]] = []
 
-    def connect(
-        self, url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
-    ) -> str:
+    def connect(self, host: urls.Host) -> str:
         self.connected.append(host.host)
         answer = self.answers.get(host.host, "")
         if isinstance(answer, ConnectError):
             raise answer
         return answer
 
-    def plain(
-        self, url: urls.TransportURL, host: urls.Host, options: Any, timeout: float
-    ) -> bool:
+    def plain(self, host: urls.Host) -> bool:
         self.tried_plain.append(host.host)
         return host.host in self.takes_plain
 
-    @contextlib.contextmanager
-    def connection(self, *_: Any) -> Iterator[str]:
-        yield "connection"
-
     def lacks_durability(
-        self, connection: str, exchange: str, queues: list[str], quorum: bool
+        self, rabbit: Rabbit, exchange: str, queues: list[str]
     ) -> list[str]:
-        self.declared.append((exchange, queues, quorum))
+        self.declared.append((exchange, queues, rabbit.options.rabbit_quorum_queue))
         return self.not_durable
-
-    def kafka_limits(
-        self, url: Any, options: Any, topics: list[str], timeout: float
-    ) -> dict[str, int]:
-        return self.limits
 
 
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     found = Servers()
-    connecting = checks.connecting
-    monkeypatch.setattr(connecting, "connect", found.connect)
-    monkeypatch.setattr(connecting, "takes_plain", found.plain)
-    monkeypatch.setattr(connecting, "rabbit_connection", found.connection)
-    monkeypatch.setattr(connecting, "lacks_durability", found.lacks_durability)
-    monkeypatch.setattr(connecting, "kafka_limits", found.kafka_limits)
+    for kind, name, function in (
+        (Transport, "connect", lambda _, host, timeout: found.connect(host)),
+        (Transport, "takes_plain", lambda _, host, timeout: found.plain(host)),
+        (
+            Rabbit,
+            "lacks_durability",
+            lambda rabbit, host, exchange, queues, timeout: found.lacks_durability(
+                rabbit, exchange, queues
+            ),
+        ),
+        (Kafka, "limits", lambda kafka, topics, timeout: found.limits),
+    ):
+        monkeypatch.setattr(kind, name, function)
     return found
 
 
@@ -93,7 +90,7 @@ def check(
 ) -> Report:
     path = tmp_path / name
     path.write_text(text)
-    [report] = Checker(drivers, timeout).check([[path]])
+    [report] = checks.check([[path]], drivers, timeout)
     return report
 
 
@@ -120,12 +117,12 @@ def test_what_an_amqp_server_is_decides_whether_it_stores(
     assert codes(report) == expected
     assert report.notify is not None and report.rpc is not None
     assert report.notify.delivery == delivery
-    assert report.notify.engine == (
-        product or checks.kind(urls.parse("amqp://b")).engine
-    )
+    assert report.notify.engine == (product or known.get(urls.parse("amqp://b")).title)
     # what RabbitMQ is called decides nothing
     servers.answers["r"] = ROUTER
-    assert check(tmp_path, files(rpc="rabbit://r/")).rpc == report.rpc
+    other = check(tmp_path, files(rpc="rabbit://r/")).rpc
+    assert other is not None
+    assert (other.engine, other.delivery) == (report.rpc.engine, report.rpc.delivery)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +161,7 @@ def test_each_server_is_connected_to_once_and_that_is_told(
     paths = [tmp_path / f"{name}.conf" for name in ("cinder", "neutron")]
     for path in paths:
         path.write_text(files(rpc="amqp://u:hush@r/"))
-    reports = Checker(DRIVERS, 60.0, told.append).check([[path] for path in paths])
+    reports = checks.check([[path] for path in paths], DRIVERS, 60.0, tell=told.append)
     assert [codes(report) for report in reports] == [["unreachable"]] * 2
     assert sorted(servers.connected) == ["b", "r"]
     assert told == ["connecting to amqp://u:***@r/", "connecting to rabbit://b/"]
@@ -216,7 +213,7 @@ def test_queues_of_former_days(tmp_path: Path, servers: Servers) -> None:
     assert servers.declared[1:] == [("own", ["a.info", "b.info"], True)]
     # a service has an exchange of its own
     check(tmp_path, files(), "designate.conf")
-    assert servers.declared[2][0] == checks.identify(Path("designate.conf")).exchange
+    assert servers.declared[2][0] == identify(Path("designate.conf")).exchange
     assert servers.declared[2][0] != "openstack"
 
 
@@ -270,14 +267,14 @@ def test_addresses_that_clients_of_zmq_cannot_use(
     def look_up(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(checks.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(zmq.socket, "getaddrinfo", look_up)
     text = files(rpc="zmq://:hush@127.0.0.1/")
     report = check(tmp_path, text)
     assert "address-unknown" in codes(report)
     [problem] = [item for item in report.problems if item.code == "address-unknown"]
     assert problem.message.endswith(reason)
     assert "address-unknown" not in codes(check(tmp_path, files()))
-    monkeypatch.setattr(checks.socket, "getaddrinfo", lambda *_: [])
+    monkeypatch.setattr(zmq.socket, "getaddrinfo", lambda *_: [])
     assert "address-unknown" not in codes(check(tmp_path, text))
 
 
@@ -343,19 +340,19 @@ def nova(tmp_path: Path) -> list[Path]:
 
 
 def examine(nova: list[Path], timeout: float | None = 60.0) -> list[Report]:
-    return Checker(DRIVERS, timeout).check([[path] for path in nova])
+    return checks.check([[path] for path in nova], DRIVERS, timeout)
 
 
 def test_cells_that_are_mapped_elsewhere(
     nova: list[Path], servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[list[checks.cells.NovaFile]] = []
+    asked: list[list[cells.NovaFile]] = []
 
-    def outdated(found: list[checks.cells.NovaFile]) -> list[Outdated]:
+    def outdated(found: list[cells.NovaFile]) -> list[Outdated]:
         asked.append(found)
         return [Outdated("cell1", "rabbit://old/", "nova-manage now")]
 
-    monkeypatch.setattr(checks.cells, "outdated", outdated)
+    monkeypatch.setattr(cells, "outdated", outdated)
     cinder = nova[0].with_name("cinder.conf")
     cinder.write_text(files())
     other, main, cell = examine([cinder, *nova])
@@ -378,7 +375,7 @@ def test_a_database_of_cells_that_cannot_be_read(
     def outdated(_: Any) -> list[Outdated]:
         raise DatabaseUnread("it is gone")
 
-    monkeypatch.setattr(checks.cells, "outdated", outdated)
+    monkeypatch.setattr(cells, "outdated", outdated)
     main, cell = examine(nova)
     assert codes(main) == ["cells-not-read"]
     assert main.problems[0].where == str(nova[0])

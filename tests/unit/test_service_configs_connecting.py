@@ -15,7 +15,8 @@ import pytest
 
 from hybrid_messaging import urls
 from hybrid_messaging.protocol.endpoint import Endpoint, Handler
-from hybrid_messaging.service_configs.checks import Checker, Report
+from hybrid_messaging.service_configs import checks
+from hybrid_messaging.service_configs.checks import Report
 from hybrid_messaging.service_configs.interpreter import Drivers
 
 DRIVERS = Drivers({"amqp": ""}, {"messagingv2": ""})
@@ -92,7 +93,7 @@ def check(tmp_path: Path, peer: Peer, vhost: str = "", more: str = "") -> Report
         f"[oslo_messaging_notifications]\ntransport_url = {url}\n"
         f"driver = messagingv2\n[oslo_messaging_amqp]\n{more}\n"
     )
-    [report] = Checker(DRIVERS, 10).check([[path]])
+    [report] = checks.check([[path]], DRIVERS, 10)
     return report
 
 

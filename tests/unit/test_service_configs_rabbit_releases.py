@@ -13,10 +13,12 @@ import amqp
 import pytest
 
 from hybrid_messaging import urls
-from hybrid_messaging.service_configs import connecting, rabbit_releases
-from hybrid_messaging.service_configs.checks import Checker
+from hybrid_messaging.servers import rabbit_releases
+from hybrid_messaging.servers.rabbit import Rabbit
+from hybrid_messaging.service_configs import checks
 from hybrid_messaging.service_configs.interpreter import Drivers
 from hybrid_messaging.service_configs.problem import Problem, Severity
+from hybrid_messaging.smoke.bus import Bus
 from hybrid_messaging.smoke.checks import connect
 from hybrid_messaging.smoke.outcome import Failure
 
@@ -73,7 +75,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     def connection(*_: object) -> Iterator[Server]:
         yield made
 
-    monkeypatch.setattr(connecting, "rabbit_connection", connection)
+    monkeypatch.setattr(Rabbit, "connection", connection)
     return made
 
 
@@ -89,7 +91,8 @@ def options(**set_: bool) -> Any:
 
 
 def codes(said: str, rpc: bool = True, **set_: bool) -> list[str]:
-    found = rabbit_releases.broken(said, URL, URL.hosts[0], options(**set_), rpc, 5)
+    rabbit = Rabbit(URL, options(**set_))
+    found = rabbit_releases.broken(rabbit, URL.hosts[0], said, rpc, 5)
     return [rule.code for rule in found]
 
 
@@ -158,14 +161,14 @@ def test_mirrored_queues(
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch, server: Server) -> str:
     said = "RabbitMQ 4.3.6"
-    monkeypatch.setattr(connecting, "connect", lambda *_: said)
+    monkeypatch.setattr(Rabbit, "connect", lambda *_: said)
     return said
 
 
 def check(path: Path, text: str) -> list[Problem]:
     path.write_text(text)
     drivers = Drivers({"rabbit": ""}, {"messagingv2": ""})
-    [report] = Checker(drivers, 5).check([[path]])
+    [report] = checks.check([[path]], drivers, 5)
     return report.problems
 
 
@@ -190,7 +193,7 @@ def test_services_alike_are_asked_for_once(tmp_path: Path, server: Server) -> No
     for name in ("cinder.conf", "nova.conf"):
         files.append([tmp_path / name])
         files[-1][0].write_text(f"[DEFAULT]\ntransport_url = {URL}\n")
-    reports = Checker(Drivers({"rabbit": ""}, {}), 5).check(files)
+    reports = checks.check(files, Drivers({"rabbit": ""}, {}), 5)
     assert all(TRANSIENT in {item.code for item in r.problems} for r in reports)
     assert server.asked == 2  # for RPC, and for notifications
 
@@ -198,9 +201,7 @@ def test_services_alike_are_asked_for_once(tmp_path: Path, server: Server) -> No
 def test_smoke_does_not_wait_for_servers_that_cannot_start(
     said: str, server: Server
 ) -> None:
-    bus: Any = SimpleNamespace(
-        role="rpc", url=URL, hosts=URL.hosts, options=options(), engine=None, title=""
-    )
+    bus = Bus("rpc", Rabbit(URL, options()))
     with pytest.raises(Failure, match=f"{said} refuses queues") as caught:
         connect._connect(bus)
     assert "[oslo_messaging_rabbit] rabbit_quorum_queue = true" in caught.value.look_at

@@ -237,13 +237,13 @@ def config(main: Path) -> ServiceConfig:
 
 def test_options_of_a_url_override_the_files(config: ServiceConfig) -> None:
     url = urls.parse("rabbit://h/?ssl=false&rabbit_retry_interval=7")
-    options = config.driver_options(url)
+    options = config.transport(url).options
     assert options.ssl is False
     assert options.rabbit_retry_interval == 7
     with pytest.raises(ValueError, match="names nonsense, which is no option"):
-        config.driver_options(urls.parse("rabbit://h/?nonsense=1"))
+        config.transport(urls.parse("rabbit://h/?nonsense=1"))
     with pytest.raises(ValueError, match=r"rabbit_retry_interval .* Integer") as caught:
-        config.driver_options(urls.parse("rabbit://h/?rabbit_retry_interval=hush"))
+        config.transport(urls.parse("rabbit://h/?rabbit_retry_interval=hush"))
     assert "hush" not in str(caught.value)
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from hybrid_messaging import urls
-from hybrid_messaging.service_configs import rewriting, strays
+from hybrid_messaging.service_configs import rewriting, routes, strays
+from hybrid_messaging.service_configs.interpreter import Drivers
 from hybrid_messaging.service_configs.problem import Problem, Severity
 from hybrid_messaging.service_configs.reading import load
 from hybrid_messaging.service_configs.rewriting import Target
+from hybrid_messaging.service_configs.rules import RULES
+from hybrid_messaging.service_configs.rules import strays as rules
 from hybrid_messaging.service_configs.transports import Transports
 
 TRANSPORTS = Transports(
@@ -37,7 +40,14 @@ def put(path: Path, text: str) -> Path:
 
 
 def found(path: Path) -> dict[str, Problem]:
-    return {problem.code: problem for problem in strays.problems(load([path]))}
+    config = load([path])
+    used = routes.of(config, Drivers({}, {}), None)
+    return {
+        problem.code: problem
+        for rule in RULES
+        if rule.__module__ == rules.__name__
+        for problem in rule(config, used)
+    }
 
 
 def warned(path: Path) -> str:

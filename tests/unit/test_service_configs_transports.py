@@ -4,19 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
-from hybrid_messaging import state, urls
-from hybrid_messaging.service_configs.transports import (
-    Side,
-    TransportError,
-    kafka_defect,
-    rabbit_defect,
-    resolve,
-    servers,
-)
+from hybrid_messaging import state
+from hybrid_messaging.servers.transport import TransportError
+from hybrid_messaging.service_configs.transports import Side, resolve
 
 NOWHERE = Path("/nonexistent")
 
@@ -146,50 +139,3 @@ def test_a_damaged_state_is_reported(running: Path) -> None:
     (running / "state.json").write_text("{")
     with pytest.raises(TransportError, match="damaged"):
         resolve(Side(), Side(), state_dir=running)
-
-
-@pytest.mark.parametrize("secret", ["a@b:c", "%2F", "ü;,?#", "a b", "$x", "'\""])
-def test_rabbit_takes_any_other_password(secret: str) -> None:
-    assert not rabbit_defect(
-        urls.parse(urls.build("rabbit", [("h", 1)], secret, secret))
-    )
-
-
-@pytest.mark.parametrize("vhost", ["/", "a/b", "a b", "nova_cell1", None])
-def test_rabbit_takes_these_virtual_hosts(vhost: str | None) -> None:
-    assert not rabbit_defect(urls.parse(urls.build("rabbit", [("h", 1)], vhost=vhost)))
-
-
-@pytest.mark.parametrize("vhost", ["a?b", "a#b", "a%41"])
-def test_rabbit_does_not_take_these_virtual_hosts(vhost: str) -> None:
-    url = urls.parse(f"rabbit://u:p@h/{quote(vhost, safe='')}")
-    assert "virtual host" in rabbit_defect(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("kafka://", "wants hosts, each with a port"),
-        ("kafka://h:1,i/", "wants hosts, each with a port: 9092"),
-        ("kafka://h:1/nova", "to 'nova' reach no listener"),
-        ("kafka://a:b@h:1,c:d@i:1/", "the same user for all hosts"),
-    ],
-)
-def test_kafka_does_not_take_these(url: str, reason: str) -> None:
-    assert reason in kafka_defect(urls.parse(url))
-
-
-@pytest.mark.parametrize("url", ["kafka://h:1/", "kafka://a:b@h:1,a:b@[::1]:2/?x=y"])
-def test_kafka_takes_these(url: str) -> None:
-    assert not kafka_defect(urls.parse(url))
-
-
-def test_servers_are_compared_with_their_default_ports() -> None:
-    assert servers(urls.parse("rabbit://A,b:5672/x")) & servers(
-        urls.parse("kombu://a/")
-    )
-    assert not servers(urls.parse("rabbit://a/")) & servers(urls.parse("amqp://a/"))
-    assert servers(urls.parse("rabbit://")) == servers(urls.parse("rabbit://localhost"))
-    assert servers(urls.parse("new://a/")) == {("new", "a", 0)}
-    assert {port for _, _, port in servers(urls.parse("zmq+redis://a/"))} == {6379}
-    assert {port for _, _, port in servers(urls.parse("zmq+sentinel://a/"))} == {26379}

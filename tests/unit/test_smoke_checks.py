@@ -13,9 +13,8 @@ import pytest
 from oslo_messaging.exceptions import MessageDeliveryFailure, MessagingTimeout
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import EngineError
-from hybrid_messaging.service_configs import connecting
-from hybrid_messaging.smoke import bus, kinds
+from hybrid_messaging.servers.transport import ConnectError, Inventory, Transport
+from hybrid_messaging.smoke import bus
 from hybrid_messaging.smoke.checks import (
     connect,
     encryption,
@@ -27,10 +26,9 @@ from hybrid_messaging.smoke.checks import (
 )
 from hybrid_messaging.smoke.context import Context
 from hybrid_messaging.smoke.endpoint import SmokeError
-from hybrid_messaging.smoke.kinds import Inventory, amqp, rabbit
 from hybrid_messaging.smoke.outcome import Failure, Skip
 from hybrid_messaging.smoke.records import Records
-from hybrid_messaging.smoke.run import SERVERS, Run, configuration
+from hybrid_messaging.smoke.run import SERVERS, Run
 
 ROUTER = "amqp://router/"
 BROKER = "rabbit://u:secret@broker/"
@@ -245,11 +243,10 @@ def test_another_notification_comes(
         notifications.delivered(context)
 
 
-@pytest.mark.parametrize("driver", ["", "driver = noop\n"])
-def test_a_service_that_publishes_nothing(tmp_path: Path, driver: str) -> None:
-    file = tmp_path / "nova.conf"
-    file.write_text(f"[oslo_messaging_notifications]\n{driver}")
-    context = Context(Run(ROUTER, BROKER, (str(file),)), tmp_path, Records())
+@pytest.mark.parametrize("drivers", [[], ["noop"]])
+def test_a_service_that_publishes_nothing(tmp_path: Path, drivers: list[str]) -> None:
+    settings = {"oslo_messaging_notifications": {"driver": drivers}}
+    context = Context(Run(ROUTER, BROKER, settings), tmp_path, Records())
     with pytest.raises(Failure, match="publishes no notifications") as caught:
         notifications.stored(context)
     assert "driver = messagingv2" in caught.value.look_at
@@ -286,13 +283,13 @@ class TestConnect:
         """What each host says, or the code of the error it raises."""
         by_host: dict[str, Any] = {}
 
-        def answer(url: Any, host: Any, options: Any, timeout: float) -> str:
+        def answer(_: Transport, host: Any, timeout: float) -> str:
             said = by_host[host.host]
             if said.startswith("error "):
-                raise connecting.ConnectError(said[6:], f"{host.host} fails", "cure it")
-            return said
+                raise ConnectError(said[6:], f"{host.host} fails", "cure it")
+            return str(said)
 
-        monkeypatch.setattr(connecting, "connect", answer)
+        monkeypatch.setattr(Transport, "connect", answer)
         return by_host
 
     def context(self, tmp_path: Path, url: str) -> Context:
@@ -339,13 +336,13 @@ class TestPlainRefused:
         """How each host ends an attempt without TLS; '' lets it in."""
         by_host: dict[str, str] = {}
 
-        def answer(url: Any, host: Any, options: Any, timeout: float) -> str:
-            assert not connecting.is_encrypted(url, options)
+        def answer(transport: Transport, host: Any, timeout: float) -> str:
+            assert not transport.encrypted
             if by_host[host.host]:
-                raise connecting.ConnectError(by_host[host.host], "no", "cure it")
+                raise ConnectError(by_host[host.host], "no", "cure it")
             return "something"
 
-        monkeypatch.setattr(connecting, "connect", answer)
+        monkeypatch.setattr(Transport, "connect", answer)
         return by_host
 
     def test_both_refuse(self, tmp_path: Path, plain: dict[str, str]) -> None:
@@ -384,14 +381,11 @@ class TestSeparation:
         """What is on the servers, by role, or why it cannot be told."""
         by_role: dict[str, Any] = {}
 
-        def inventory(which: bus.Bus, run: Run) -> Inventory:
+        def look(_: Any, which: bus.Bus) -> tuple[Inventory | None, str]:
             said = by_role[which.role]
-            if isinstance(said, str):
-                raise EngineError(said)
-            return said
+            return (None, said) if isinstance(said, str) else (said, "")
 
-        kind = SimpleNamespace(inventory=inventory, is_rpc=rabbit.is_rpc)
-        monkeypatch.setattr(kinds, "get", lambda scheme: kind)
+        monkeypatch.setattr(separation, "_look", look)
         return by_role
 
     @pytest.fixture
@@ -430,9 +424,10 @@ class TestSeparation:
         assert "secret" not in str(caught.value)
 
     def test_rpc_on_a_broker_for_amqp(self) -> None:
-        broker = bus.make("notify", "amqp://broker/", configuration(()), None)
-        assert amqp.is_rpc(broker, "openstack.org/om/rpc/anycast/nova/compute")
-        assert not amqp.is_rpc(broker, "openstack.org/om/notify/anycast/nova/x.info")
+        run = Run(ROUTER, "amqp://broker/")
+        broker = bus.make("notify", run.notify_url, run.conf(), None).transport
+        assert broker.is_rpc("openstack.org/om/rpc/anycast/nova/compute")
+        assert not broker.is_rpc("openstack.org/om/notify/anycast/nova/x.info")
 
     def test_rpc_of_this_run(self, context: Misbehaving, found: dict[str, Any]) -> None:
         found["notify"] = Inventory(

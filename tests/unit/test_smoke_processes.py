@@ -186,8 +186,8 @@ def test_what_a_process_waits_for() -> None:
 
 
 def test_a_process_that_has_ended_tells_its_last_words() -> None:
-    process = Process(Run("fake://", "fake://", ("/no/such.conf",)), "one")
-    with pytest.raises(Failure, match=r"has ended: .*/no/such\.conf"):
+    process = Process(Run("fake://", "fake://", {"no-such-group": {"x": 1}}), "one")
+    with pytest.raises(Failure, match=r"has ended: .*no-such-group"):
         process.wait("serving", TIMEOUT)
     process.end(soon())
 

@@ -12,7 +12,7 @@ import pytest
 
 from hybrid_messaging import state, urls
 from hybrid_messaging.engines import EngineError
-from hybrid_messaging.service_configs.transports import TransportError, Transports
+from hybrid_messaging.servers.transport import TransportError
 from hybrid_messaging.smoke import records, runner
 from hybrid_messaging.smoke.context import Context
 from hybrid_messaging.smoke.outcome import Failure, Finding, Result, Skip, Status
@@ -23,8 +23,9 @@ NOTIFY = "rabbit://user:secret@127.0.0.1:1/"
 
 
 def setup(directory: Path, rpc: str = RPC, disruptive: bool = False) -> runner.Setup:
-    transports = Transports(urls.parse(rpc), urls.parse(NOTIFY))
-    return runner.Setup(transports, directory, disruptive=disruptive)
+    return runner.Setup(
+        urls.parse(rpc), urls.parse(NOTIFY), directory, disruptive=disruptive
+    )
 
 
 def fine(context: Context) -> Finding:

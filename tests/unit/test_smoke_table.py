@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from hybrid_messaging import servers, urls
 from hybrid_messaging.drivers import opts
-from hybrid_messaging.smoke import kinds
+from hybrid_messaging.servers.transport import Transport
 from hybrid_messaging.smoke.table import CHECKS, select
 
 NAMES = [check.name for check in CHECKS]
@@ -25,13 +26,17 @@ def test_a_check_comes_after_those_that_it_needs(check) -> None:
     assert check.look_at
 
 
-@pytest.mark.parametrize("scheme", kinds.MODULES)
+def transport(scheme: str) -> Transport:
+    return servers.get(urls.parse(f"{scheme}://"))
+
+
+@pytest.mark.parametrize("scheme", servers.SCHEMES)
 def test_hints_are_about_checks_that_exist(scheme: str) -> None:
-    assert set(kinds.get(scheme).LOOK_AT) <= set(NAMES)
+    assert set(transport(scheme).look_at) <= set(NAMES)
 
 
 def test_kinds_are_found_by_the_first_part_of_a_scheme() -> None:
-    assert kinds.get("kombu+memory") is kinds.get("rabbit")
+    assert type(transport("kombu+memory")) is type(transport("rabbit"))
 
 
 def test_all_checks_are_selected_by_default() -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import contextlib
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
+from hybrid_messaging import urls
 from hybrid_messaging.drivers.zmq import matchmaker
 from hybrid_messaging.drivers.zmq.matchmaker import Reading, Record
-from hybrid_messaging.smoke.kinds import zmq
+from hybrid_messaging.servers.zmq import Zmq
 from hybrid_messaging.smoke.run import Run
-
-BUS: Any = SimpleNamespace(url=SimpleNamespace(vhost="v"))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +44,7 @@ def test_it_is_said_how_servers_encrypt(
             name: Reading("1", tuple(found[name]), "e") for name in topics
         },
     )
-    monkeypatch.setattr(zmq, "_matchmaker", lambda bus: contextlib.nullcontext(asked))
-    told = zmq.inventory(BUS, run)
+    monkeypatch.setattr(Zmq, "_records", lambda _: contextlib.nullcontext(asked))
+    told = Zmq(urls.parse(run.rpc_url)).inventory(run)
     assert told.note == note
     assert "nova/conductor: c at tcp://[::1]:3, plain text on this host" in str(told)

@@ -7,25 +7,22 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import amqp
-import oslo_messaging.opts
 import psutil
-from oslo_config import cfg
 
 from hybrid_messaging import modes, state, urls
 from hybrid_messaging.bench import BenchError
 from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.bench.scenarios import Scenario
-from hybrid_messaging.drivers import opts as driver_opts
-from hybrid_messaging.engines import Options, deployment, kafka
-from hybrid_messaging.service_configs import connecting, reading, transports
+from hybrid_messaging.engines import EngineError, Options, deployment
+from hybrid_messaging.servers import options as driver_options
+from hybrid_messaging.servers.kafka import Kafka
+from hybrid_messaging.servers.rabbit import Rabbit
+from hybrid_messaging.servers.transport import TIMEOUT, ConnectError, Transport
 
 #: Seconds to wait for another benchmark that uses the same directory.
 LOCK_TIMEOUT = 1.0
-#: Seconds for each step of a connection that removes queues.
-CONNECT_TIMEOUT = 5.0
 
 #: Default of `executor_thread_pool_size`.
 _EXECUTOR_POOL = 64
@@ -148,10 +145,11 @@ def prepare(assignments: Iterable[Assignment]) -> None:
 
     :raises BenchError: if a broker refuses
     """
-    for text, topics in _kafka_topics(assignments).items():
-        with _kafka(text) as (settings, group):
-            kafka.create_topics(settings, topics)
-            kafka.begin_at_the_start(settings, group, topics)
+    for kafka, topics in _kafka_topics(assignments):
+        try:
+            kafka.make_topics(topics)
+        except EngineError as error:
+            raise BenchError(str(error)) from error
 
 
 def clean_up(assignments: Iterable[Assignment], progress: Progress) -> None:
@@ -160,11 +158,10 @@ def clean_up(assignments: Iterable[Assignment], progress: Progress) -> None:
     Queues of replies and fanouts, whose names only oslo.messaging knows, expire.
     """
     assignments = list(assignments)
-    for text, topics in _kafka_topics(assignments).items():
+    for kafka, topics in _kafka_topics(assignments):
         try:
-            with _kafka(text) as (settings, _):
-                kafka.delete_topics(settings, topics)
-        except BenchError as error:
+            kafka.delete_topics(topics)
+        except EngineError as error:
             progress(f"topics could not be removed: {error}")
     queues: dict[str, set[str]] = {}
     exchanges: dict[str, set[str]] = {}
@@ -179,53 +176,29 @@ def clean_up(assignments: Iterable[Assignment], progress: Progress) -> None:
             queues.setdefault(item.notify_url, set()).add(f"{item.notify_topic}.info")
             exchanges.setdefault(item.notify_url, set()).add(item.notify_topic)
     for text in queues:
-        url = urls.parse(text)
-        if transports.is_rabbit(url):
+        rabbit = _transport(text)
+        if isinstance(rabbit, Rabbit):
             try:
-                _remove(url, queues[text], exchanges[text])
-            except (connecting.ConnectError, amqp.AMQPError, OSError) as error:
+                rabbit.delete(queues[text], exchanges[text])
+            except (EngineError, amqp.AMQPError, OSError) as error:
                 progress(
                     f"queues could not be removed: {urls.redact(str(error))}; "
                     f"remove {', '.join(sorted(queues[text]))}"
                 )
 
 
-def _remove(url: urls.TransportURL, queues: set[str], exchanges: set[str]) -> None:
-    host = next(iter(url.hosts), urls.Host("localhost"))
-    with connecting.rabbit_connection(
-        url, host, _options(url), CONNECT_TIMEOUT
-    ) as connection:
-        channel = connection.channel()
-        # neither complains about what is not there
-        for queue in queues:
-            channel.queue_delete(queue)
-        for exchange in exchanges:
-            channel.exchange_delete(exchange)
-
-
-def _kafka_topics(assignments: Iterable[Assignment]) -> dict[str, set[str]]:
-    """The topics of a measurement's notifications, by URL."""
+def _kafka_topics(
+    assignments: Iterable[Assignment],
+) -> Iterator[tuple[Kafka, set[str]]]:
+    """The topics of a measurement's notifications."""
     topics: dict[str, set[str]] = {}
     for item in assignments:
-        if "notify" in item.roles and transports.is_kafka(urls.parse(item.notify_url)):
+        if "notify" in item.roles:
             topics.setdefault(item.notify_url, set()).add(f"{item.notify_topic}.info")
-    return topics
-
-
-@contextlib.contextmanager
-def _kafka(text: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """The settings of a client and its group, whose exceptions are turned into ours."""
-    from confluent_kafka import KafkaException
-
-    url = urls.parse(text)
-    options = _options(url)
-    try:
-        yield (
-            connecting.kafka_settings(url, url.hosts, options),
-            options.consumer_group,
-        )
-    except KafkaException as error:
-        raise BenchError(f"{urls.redact(text)}: {error.args[0].str()}") from error
+    for text, names in topics.items():
+        kafka = _transport(text)
+        if isinstance(kafka, Kafka):
+            yield kafka, names
 
 
 def credit(text: str) -> int:
@@ -233,7 +206,7 @@ def credit(text: str) -> int:
 
     Where there is no such option, it is what oslo.messaging's executor has threads for.
     """
-    options = _options(urls.parse(text))
+    options = _transport(text).options
     return int(getattr(options, "rpc_server_credit", _EXECUTOR_POOL))
 
 
@@ -242,26 +215,22 @@ def _greet(text: str) -> str:
 
     :raises BenchError: if none can be used
     """
-    url = urls.parse(text)
+    transport = _transport(text)
     problems = []
-    for host in url.hosts or (urls.Host("localhost"),):
+    for host in transport.hosts:
         try:
-            return connecting.connect(url, host, _options(url), CONNECT_TIMEOUT)
-        except connecting.ConnectError as error:
+            return transport.connect(host, TIMEOUT)
+        except ConnectError as error:
             problems.append(f"{error}: {error.cure}")
     raise BenchError("; ".join(problems))
 
 
-def _options(url: urls.TransportURL) -> Any:
-    """The options of a URL's driver, with their defaults.
+def _transport(text: str) -> Transport:
+    """A URL's transport, its options at their defaults.
 
     :raises BenchError: if the URL has one that is unknown, or has a wrong value
     """
-    conf = cfg.ConfigOpts()
-    for name, options in oslo_messaging.opts.list_opts() + driver_opts.list_opts():
-        conf.register_opts(options, group=name)
-    conf(args=[], default_config_files=[], default_config_dirs=[], use_env=False)
     try:
-        return reading.driver_options(conf, url)
+        return driver_options.transport(driver_options.defaults(), urls.parse(text))
     except ValueError as error:
-        raise BenchError(f"{urls.redact(str(url))}: {error}") from error
+        raise BenchError(f"{urls.shown(text)}: {error}") from error

@@ -17,8 +17,9 @@ from hybrid_messaging.cli import progress, service_files
 from hybrid_messaging.cli.base import Lister
 
 if TYPE_CHECKING:
-    from hybrid_messaging.service_configs.checks import Report, Route
+    from hybrid_messaging.service_configs.checks import Report
     from hybrid_messaging.service_configs.problem import Problem
+    from hybrid_messaging.service_configs.routes import Route
 
 SOUND, PROBLEMS = 0, 1
 
@@ -89,18 +90,18 @@ class Check(Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-        from hybrid_messaging.service_configs import interpreter
-        from hybrid_messaging.service_configs.checks import Checker
+        from hybrid_messaging.service_configs import checks, interpreter
         from hybrid_messaging.service_configs.problem import Severity
 
         files = service_files.of_services(parsed_args)
-        checker = Checker(
+        self._reports = checks.check(
+            files,
             interpreter.drivers_of(parsed_args.python),
             None if parsed_args.no_connect else parsed_args.timeout,
+            parsed_args.config_dir,
             progress.printer(self.app),
-            parsed_args.same_rpc,
+            ["rpc-elsewhere"] if parsed_args.same_rpc else [],
         )
-        self._reports = checker.check(files, parsed_args.config_dir)
         if any(
             problem.severity is Severity.ERROR or not parsed_args.ignore_warnings
             for report in self._reports

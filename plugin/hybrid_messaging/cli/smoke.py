@@ -113,8 +113,8 @@ class Smoke(Lister):
         setup = _setup(parsed_args)
         lines = _Lines(self.app)
         lines.show(
-            f"RPC over {urls.redact(str(setup.transports.rpc))}, "
-            f"notifications over {urls.redact(str(setup.transports.notify))}"
+            f"RPC over {urls.redact(str(setup.rpc))}, "
+            f"notifications over {urls.redact(str(setup.notify))}"
         )
         width = max(len(check.name) for check in checks)
         done: list[Result] = []
@@ -187,31 +187,37 @@ def _is_terminal() -> bool:
 
 
 def _setup(parsed_args: argparse.Namespace) -> Setup:
+    from hybrid_messaging.servers import options
+    from hybrid_messaging.servers.transport import TransportError
     from hybrid_messaging.service_configs import reading, transports
     from hybrid_messaging.smoke.runner import Setup
 
     files = [path.absolute() for path in parsed_args.config]
     given = {"rpc": parsed_args.rpc_url, "notify": parsed_args.notify_url}
+    settings = None
     if files and any(given.values()):
-        raise transports.TransportError(
+        raise TransportError(
             "--config has the URLs of both transports: it excludes --rpc-url and "
             "--notify-url"
         )
     if files:
         config = reading.load(files)
         given = {"rpc": config.rpc_url, "notify": config.notify_url}
+        settings = options.settings(config.conf)
     else:
         given["rpc"] = given["rpc"] or os.environ.get("HYBRID_RPC_URL")
         given["notify"] = given["notify"] or os.environ.get("HYBRID_NOTIFY_URL")
+    found = transports.resolve(
+        transports.Side(given["rpc"]),
+        transports.Side(given["notify"]),
+        state_dir=parsed_args.state_dir,
+        # a service's configuration says it itself
+        queues=None if files else parsed_args.notify_queues,
+    )
     return Setup(
-        transports.resolve(
-            transports.Side(given["rpc"]),
-            transports.Side(given["notify"]),
-            state_dir=parsed_args.state_dir,
-            # a service's configuration says it itself
-            queues=None if files else parsed_args.notify_queues,
-        ),
+        found.rpc,
+        found.notify,
         parsed_args.state_dir,
-        tuple(map(str, files)),
+        settings,
         parsed_args.disruptive,
     )

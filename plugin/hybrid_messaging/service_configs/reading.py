@@ -8,16 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import oslo_messaging.opts
 from oslo_config import cfg
-from oslo_messaging.exceptions import ConfigurationError
 
 from hybrid_messaging import urls
-from hybrid_messaging.drivers import opts as driver_opts
-from hybrid_messaging.drivers.oslo import url_options
+from hybrid_messaging.servers import options
+from hybrid_messaging.servers.transport import Transport
 from hybrid_messaging.service_configs.catalogue import Service
 from hybrid_messaging.service_configs.document import Document, Option
 from hybrid_messaging.service_configs.errors import ServiceConfigError
@@ -35,7 +32,6 @@ from hybrid_messaging.service_configs.services import (
 )
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 from hybrid_messaging.service_configs.source import read
-from hybrid_messaging.service_configs.transports import kind
 
 #: Characters that options which refer to others may have in all, references included.
 _LONGEST = 50_000
@@ -114,45 +110,24 @@ class ServiceConfig:
         except (cfg.Error, RecursionError):
             return None
 
-    def driver_options(self, url: urls.TransportURL) -> Any:
-        """See `driver_options`."""
-        return driver_options(self.conf, url)
+    def setting(self, section: str, key: str, value: str) -> str:
+        """How an option of a driver is set for this service."""
+        if self.service.places:
+            return f"add {key}={value} to the query of the URL"
+        return f"set [{section}] {key} = {value}"
 
+    def transport(self, url: urls.TransportURL) -> Transport:
+        """A transport as the service uses it.
 
-def driver_options(conf: cfg.ConfigOpts, url: urls.TransportURL) -> Any:
-    """A driver's options as it sees them: a URL's query overrides the files.
-
-    :returns: None for a driver whose options are not known
-    :raises ValueError: the query has what the driver does not take
-    """
-    known = kind(url)
-    if known.group is None:
-        return None
-    options = [
-        option
-        for group, options in _all_options()
-        for option in options
-        if group == known.group
-    ]
-    try:
-        own = url_options(conf, url, known.group, options)
-    except ConfigurationError as error:
-        raise ValueError(str(error)) from error
-    besides = conf[known.besides] if known.besides else {}
-    return SimpleNamespace(**besides, **own)
-
-
-def _all_options() -> list[tuple[str | None, list[cfg.Opt]]]:
-    """The options of oslo.messaging and of our drivers, by their groups."""
-    ours = [(group.name, options) for group, options in driver_opts.list_opts()]
-    return [*oslo_messaging.opts.list_opts(), *ours]
+        :raises ValueError: the URL has an option that the driver does not take
+        """
+        return options.transport(self.conf, url)
 
 
 def load(
     files: Sequence[Path],
     config_dirs: Sequence[Path] | None = None,
     service: Service | None = None,
-    conf: cfg.ConfigOpts | None = None,
 ) -> ServiceConfig:
     """Read the files that one service is started with.
 
@@ -160,7 +135,6 @@ def load(
     :param config_dirs: as with --config-dir; None: the default directory of
         each file (nova.conf.d beside nova.conf) if there is one
     :param service: whose files they are; default: judged by their names
-    :param conf: takes what is read; default: a new one
     :raises ServiceConfigError: the service could not read them either
     """
     service = service or identify(files[0])
@@ -181,7 +155,7 @@ def load(
         documents += [_document(path) for path in fragments_of(directory)]
     service = as_configured(service, documents)
     everything = [*beneath, *documents]
-    conf = cfg.ConfigOpts() if conf is None else conf
+    conf = cfg.ConfigOpts()
     with _understood(documents[0].path):
         # This program's own environment must not leak in (OS_DEFAULT__TRANSPORT_URL).
         conf(
@@ -194,9 +168,9 @@ def load(
             default_config_dirs=[str(path) for path in directories],
             use_env=False,
         )
-        _register_drivers(conf)
+        options.register(conf)
         _bound(conf, everything)
-        options = [option for _, option in _messaging_options(conf, everything)]
+        assigned = [option for _, option in _messaging_options(conf, everything)]
         own = _register_references(conf, service, everything)
         _bound(conf, everything)
         _validate(conf, everything)
@@ -207,30 +181,8 @@ def load(
         conf,
         tuple(beneath),
         tuple(above),
-        tuple(_unknown(options, everything, own)),
+        tuple(_unknown(assigned, everything, own)),
     )
-
-
-def defaults(conf: cfg.ConfigOpts | None = None, project: str = "") -> cfg.ConfigOpts:
-    """Have all options of oslo.messaging and drivers at their defaults.
-
-    :param conf: takes them; default: a new one
-    """
-    conf = cfg.ConfigOpts() if conf is None else conf
-    conf(
-        args=[],
-        project=project,
-        default_config_files=[],
-        default_config_dirs=[],
-        use_env=False,
-    )
-    _register_drivers(conf)
-    return conf
-
-
-def _register_drivers(conf: cfg.ConfigOpts) -> None:
-    for group, options in _all_options():
-        conf.register_opts(options, group=group)
 
 
 @contextlib.contextmanager

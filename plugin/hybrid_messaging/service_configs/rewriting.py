@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_messaging import urls
+from hybrid_messaging import servers, urls
+from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.service_configs import cells, replace, settings, strays
 from hybrid_messaging.service_configs.catalogue import Service
 from hybrid_messaging.service_configs.document import Document
@@ -25,7 +26,7 @@ from hybrid_messaging.service_configs.services import (
 )
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 from hybrid_messaging.service_configs.source import Source, read, read_to_change
-from hybrid_messaging.service_configs.transports import Transports, is_rabbit, servers
+from hybrid_messaging.service_configs.transports import Transports
 
 
 class Target(NamedTuple):
@@ -247,10 +248,11 @@ def _stays(rewrite: Rewrite) -> bool:
     former = _former(rewrite.before, place.section, place.key) or _former(
         rewrite.before, "DEFAULT"
     )
+    notify = servers.get(rewrite.notify)
     return (
         former is not None
-        and is_rabbit(rewrite.notify)
-        and bool(servers(former) & servers(rewrite.notify))
+        and isinstance(notify, Rabbit)
+        and bool(servers.get(former).servers & notify.servers)
         and (former.vhost or "/") == (rewrite.notify.vhost or "/")
     )
 

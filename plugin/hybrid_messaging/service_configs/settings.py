@@ -5,28 +5,17 @@ from __future__ import annotations
 
 import dataclasses
 
-from hybrid_messaging import urls
+from hybrid_messaging import servers, urls
+from hybrid_messaging.servers.kafka import AUTHENTICATED, SECURITY, Kafka
+from hybrid_messaging.servers.rabbit import QUEUES, Rabbit
 from hybrid_messaging.service_configs.catalogue import Service
 from hybrid_messaging.service_configs.document import Document
-from hybrid_messaging.service_configs.transports import (
-    QUEUES,
-    Transports,
-    is_kafka,
-    is_rabbit,
-    servers,
-)
+from hybrid_messaging.service_configs.transports import Transports
 
 NOTIFICATIONS = "oslo_messaging_notifications"
-RABBIT = "oslo_messaging_rabbit"
 DRIVER = "messagingv2"
 
 DURABLE = QUEUES["durable"]
-
-KAFKA = "oslo_messaging_kafka"
-SECURITY = "security_protocol"
-ZMQ = "oslo_messaging_zmq"
-#: With user and password, without TLS; the driver's default sends neither.
-AUTHENTICATED = "SASL_PLAINTEXT"
 
 
 def apply(
@@ -49,15 +38,15 @@ def apply(
     # it takes as long to import as all the rest of this program's commands
     from oslo_utils import strutils
 
-    durable = not is_rabbit(notify) or any(
-        strutils.bool_from_string(document.value(RABBIT, option))
+    durable = not _is_rabbit(notify) or any(
+        strutils.bool_from_string(document.value(Rabbit.group, option))
         for option in QUEUES.values()
     )
     asked = any(option in notify.query for option in QUEUES.values())
     # The group of options is that of every rabbit:// URL. Where RPC goes to
     # another RabbitMQ, its queues, which exist without being durable, must stay
     # as they are: there the option is one of the notification URL alone.
-    alone = service.rpc and is_rabbit(rpc) and not servers(rpc) & servers(notify)
+    alone = service.rpc and _is_rabbit(rpc) and not _share_server(rpc, notify)
     if not durable and alone and not asked:
         notify = _asking_for_durable(notify)
     if service.rpc:
@@ -67,9 +56,9 @@ def apply(
     if all(driver.strip() in ("", "noop") for driver in drivers):
         document.set(NOTIFICATIONS, "driver", DRIVER)
     if not durable and not alone:
-        document.set(RABBIT, DURABLE, "true")
-    if _lacks_security(notify) and not document.value(KAFKA, SECURITY):
-        document.set(KAFKA, SECURITY, AUTHENTICATED)
+        document.set(Rabbit.group, DURABLE, "true")
+    if _lacks_security(notify) and not document.value(Kafka.group, SECURITY):
+        document.set(Kafka.group, SECURITY, AUTHENTICATED)
     return notify
 
 
@@ -84,9 +73,9 @@ def in_urls(transports: Transports) -> Transports:
     rpc, notify = transports.rpc, transports.notify
     if _lacks_security(notify):
         return Transports(rpc, _with_query(notify, SECURITY, AUTHENTICATED))
-    if not is_rabbit(notify):
+    if not _is_rabbit(notify):
         return transports
-    if is_rabbit(rpc) and servers(rpc) & servers(notify):
+    if _is_rabbit(rpc) and _share_server(rpc, notify):
         rpc = _asking_for_durable(rpc)
     return Transports(rpc, _asking_for_durable(notify))
 
@@ -97,11 +86,16 @@ def _asking_for_durable(url: urls.TransportURL) -> urls.TransportURL:
 
 def _lacks_security(url: urls.TransportURL) -> bool:
     """Whether a URL of Kafka has a user, and does not say how to send it."""
-    return (
-        is_kafka(url)
-        and any(host.username for host in url.hosts)
-        and not url.query.get(SECURITY)
-    )
+    known = servers.get(url)
+    return isinstance(known, Kafka) and bool(known.user) and not url.query.get(SECURITY)
+
+
+def _is_rabbit(url: urls.TransportURL) -> bool:
+    return isinstance(servers.get(url), Rabbit)
+
+
+def _share_server(one: urls.TransportURL, other: urls.TransportURL) -> bool:
+    return bool(servers.get(one).servers & servers.get(other).servers)
 
 
 def _with_query(url: urls.TransportURL, name: str, value: str) -> urls.TransportURL:

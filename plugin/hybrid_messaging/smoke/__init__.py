@@ -2,5 +2,6 @@
 """Smoke checks: prove on live transports that messages go where they should.
 
 `table` lists the checks, `runner` makes them, `checks` holds them, one function
-each. What the checks need to know about a kind of transport is in `transports`.
+each. What they need to know about a kind of transport is in
+`hybrid_messaging.servers`.
 """

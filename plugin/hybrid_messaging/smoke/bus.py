@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from oslo_config import cfg
 
-from hybrid_messaging import state, urls
-from hybrid_messaging.service_configs import reading, transports
-from hybrid_messaging.smoke import kinds
+from hybrid_messaging import servers, state, urls
+from hybrid_messaging.servers import options
+from hybrid_messaging.servers.transport import Transport
 
 
 @dataclass(frozen=True)
@@ -18,32 +17,14 @@ class Bus:
     """A transport as the checks see it; `str()` hides its password.
 
     :param role: `rpc` or `notify`
-    :param options: those of the transport's driver, None for a driver without
-    :param engine: what `up` has started there, if it has
+    :param transport: with the options of its driver, and what `up` has started there
     """
 
     role: str
-    url: urls.TransportURL
-    options: Any = None
-    engine: state.Engine | None = None
-
-    @property
-    def hosts(self) -> tuple[urls.Host, ...]:
-        """The servers, at least one."""
-        return self.url.hosts or (urls.Host("localhost"),)
-
-    @property
-    def kind(self) -> kinds.Kind:
-        """What the checks know about this kind of transport."""
-        return kinds.get(self.url.scheme)
-
-    @property
-    def title(self) -> str:
-        """What people call the server behind this kind of transport."""
-        return transports.kind(self.url).engine
+    transport: Transport
 
     def __str__(self) -> str:
-        return urls.redact(str(replace(self.url, query={})))
+        return str(self.transport)
 
 
 def make(
@@ -56,7 +37,7 @@ def make(
     :param running: what `up` has started
     """
     url = urls.parse(text)
-    where = {(host, port) for _, host, port in transports.servers(url)}
+    where = {(host, port) for _, host, port in servers.get(url).servers}
     engine = next(
         (
             item
@@ -65,4 +46,4 @@ def make(
         ),
         None,
     )
-    return Bus(role, url, reading.driver_options(conf, url), engine)
+    return Bus(role, options.transport(conf, url, engine))

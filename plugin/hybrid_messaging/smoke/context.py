@@ -30,7 +30,6 @@ class Context:
     :param state_dir: where `up` keeps what it has started
     :param records: what the libraries log meanwhile
     :param progress: takes a line for whoever waits
-    :raises ServiceConfigError: if a configuration file cannot be read
     """
 
     def __init__(
@@ -91,12 +90,12 @@ class Context:
         :raises Skip: it has not
         :raises EngineError: it does not come back
         """
-        if which.engine is None:
+        if which.transport.engine is None:
             raise Skip(
-                f"{which.title} at {which} was not started by `hybrid-messaging up`, "
-                "so that it is not known how to restart it"
+                f"{which.transport.title} at {which} was not started by "
+                "`hybrid-messaging up`, so that it is not known how to restart it"
             )
-        deployment.restart(self._state_dir, which.engine.name, self._progress)
+        deployment.restart(self._state_dir, which.transport.engine.name, self._progress)
 
     def token(self) -> str:
         """What a message is recognised by."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import oslo_messaging.opts
+import oslo_messaging
 from oslo_config import cfg
 
-from hybrid_messaging.service_configs import reading
+from hybrid_messaging.servers import options
 
 #: Everything that a run makes on a bus has a name that starts with this.
 PREFIX = "hybrid-smoke"
@@ -31,12 +31,13 @@ class Run:
 
     :param rpc_url: transport URL, with its password
     :param notify_url: transport URL, with its password
-    :param config_files: a service's configuration, whose options apply
+    :param settings: what a service's configuration has instead of defaults, by group
+        and name of the option; None: there is none
     """
 
     rpc_url: str
     notify_url: str
-    config_files: tuple[str, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(4))
 
     @property
@@ -87,15 +88,15 @@ class Run:
     @classmethod
     def from_json(cls, line: str) -> Run:
         """The run that `to_json` has written."""
-        values = json.loads(line)
-        return cls(**{**values, "config_files": tuple(values["config_files"])})
+        return cls(**json.loads(line))
 
     def conf(self) -> cfg.ConfigOpts:
-        """The configuration with which to make transports in a process.
-
-        :raises ServiceConfigError: a service could not read the files either
-        """
-        conf = configuration(self.config_files)
+        """The configuration with which to make transports in a process."""
+        # oslo.messaging registers some of its options with the global object only
+        conf = cfg.CONF
+        conf.reset()
+        options.defaults(conf, PREFIX)
+        options.override(conf, self.settings or {})
         # the transport's default exchange is the notifications' only one
         conf.set_override("control_exchange", self.notify_exchange)
         return conf
@@ -103,13 +104,3 @@ class Run:
     def rpc_target(self, **more: Any) -> oslo_messaging.Target:
         """The servers of this run."""
         return oslo_messaging.Target(exchange=self.exchange, topic=self.topic, **more)
-
-
-def configuration(files: tuple[str, ...]) -> cfg.ConfigOpts:
-    """What a service reads, or the defaults of all options if there are no files."""
-    # oslo.messaging registers some of its options with the global object only
-    conf = cfg.CONF
-    conf.reset()
-    if files:
-        return reading.load([Path(file) for file in files], conf=conf).conf
-    return reading.defaults(conf, PREFIX)

@@ -6,17 +6,17 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from oslo_messaging.exceptions import MessagingException
 
-from hybrid_messaging import urls
+from hybrid_messaging import servers, urls
 from hybrid_messaging.engines import EngineError
-from hybrid_messaging.service_configs.transports import Transports
-from hybrid_messaging.smoke import kinds
+from hybrid_messaging.servers.transport import TransportError
 from hybrid_messaging.smoke.context import Context
 from hybrid_messaging.smoke.outcome import Failure, Finding, Result, Skip, Status
 from hybrid_messaging.smoke.records import Records
@@ -34,14 +34,15 @@ CLOSE_TIMEOUT = 1.0
 class Setup:
     """What to check, and how far to go.
 
-    :param config_files: a service's configuration, from which the URLs are
     :param state_dir: where `up` keeps what it has started
+    :param settings: see `Run`
     :param disruptive: servers may be restarted
     """
 
-    transports: Transports
+    rpc: urls.TransportURL
+    notify: urls.TransportURL
     state_dir: Path
-    config_files: tuple[str, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] | None = None
     disruptive: bool = False
 
 
@@ -50,18 +51,22 @@ def plan(setup: Setup) -> Run:
 
     :raises TransportError: if there are no checks for one of the transports
     """
-    given = {"rpc": setup.transports.rpc, "notify": setup.transports.notify}
     wanted = {
-        role: replace(
-            url,
-            query={
-                **kinds.get(url.scheme).query(role, bool(setup.config_files)),
-                **url.query,
-            },
-        )
-        for role, url in given.items()
+        role: _for_trial(url, role, setup.settings is not None)
+        for role, url in (("rpc", setup.rpc), ("notify", setup.notify))
     }
-    return Run(str(wanted["rpc"]), str(wanted["notify"]), setup.config_files)
+    return Run(wanted["rpc"], wanted["notify"], setup.settings)
+
+
+def _for_trial(url: urls.TransportURL, role: str, configured: bool) -> str:
+    """A URL with the options that a run wants it to have."""
+    if url.driver not in servers.SCHEMES:
+        raise TransportError(
+            f"this release has no smoke checks for {url.scheme}://; it has for "
+            + ", ".join(f"{known}://" for known in servers.SCHEMES)
+        )
+    wanted = servers.get(url).trial_query(role, configured)
+    return str(replace(url, query={**wanted, **url.query}))
 
 
 def results(
@@ -78,7 +83,6 @@ def results(
     :param begin: is told what is about to be checked
     :param progress: takes a line about what a check waits for
     :raises TransportError: if there are no checks for one of the transports
-    :raises ServiceConfigError: if a configuration file cannot be read
     """
     ended: dict[str, Status] = {}
     with Records() as records:
@@ -133,7 +137,7 @@ def _failed(
 ) -> Result:
     found: dict[str, Sequence[str]] = {}
     bus = {"rpc": context.rpc, "notify": context.notify}[check.role]
-    look_at = bus.kind.LOOK_AT.get(check.name, check.look_at)
+    look_at = bus.transport.look_at.get(check.name, check.look_at)
     if error is None:
         cause = f"no end within {check.deadline:g} s"
     elif isinstance(error, Failure):
@@ -148,8 +152,9 @@ def _failed(
         found["traceback"] = traceback.format_exception(error)
     if lines := context.records.lines():
         found["logged here"] = lines
-    if bus.engine is not None:
-        found[f"log of {bus.engine.name}"] = [bus.engine.log]
+    engine = bus.transport.engine
+    if engine is not None:
+        found[f"log of {engine.name}"] = [engine.log]
     return Result(
         check.name, Status.FAILED, seconds, urls.redact(cause), look_at, found
     )
@@ -203,7 +208,7 @@ def _clean_up(
     ]
     for bus in (context.rpc, context.notify):
         if ended.get(f"{bus.role}-connect") is Status.PASSED:
-            duties.append((str(bus), partial(bus.kind.clean_up, bus, context.run)))
+            duties.append((str(bus), partial(bus.transport.clean_up, context.run)))
     for what, duty in duties:
         outcome = _bounded(duty, CLEAN_UP_TIMEOUT)
         if isinstance(outcome, BaseException):

@@ -101,7 +101,7 @@ CHECKS = (
         "notify",
         ("call", "notify-stored"),
         "the transport URLs of the services: `hybrid-messaging check`",
-        # rabbitmqctl may have to be asked twice; see smoke.kinds.rabbit
+        # rabbitmqctl may have to be asked twice; see servers.rabbit
         deadline=100,
     ),
     Check(

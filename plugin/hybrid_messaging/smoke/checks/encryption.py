@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from hybrid_messaging.service_configs import connecting
-from hybrid_messaging.smoke.checks.connect import TIMEOUT
+from hybrid_messaging.servers.transport import TIMEOUT
 from hybrid_messaging.smoke.context import Context
 from hybrid_messaging.smoke.outcome import Failure, Finding, Skip
 
@@ -12,16 +11,16 @@ from hybrid_messaging.smoke.outcome import Failure, Finding, Skip
 def plain_refused(context: Context) -> Finding:
     """Try to use the servers of both transports without TLS."""
     buses = (context.rpc, context.notify)
-    encrypted = [bus for bus in buses if connecting.is_encrypted(bus.url, bus.options)]
+    encrypted = [bus for bus in buses if bus.transport.encrypted]
     plain = [bus for bus in buses if bus not in encrypted]
     if not encrypted:
         raise Skip("neither transport uses TLS")
     # one server may carry both
-    doors = {(str(bus), host): bus for bus in encrypted for host in bus.hosts}
+    doors = {(str(bus), host): bus for bus in encrypted for host in bus.transport.hosts}
     open_doors = [
         name
         for (name, host), bus in doors.items()
-        if connecting.takes_plain(bus.url, host, bus.options, TIMEOUT)
+        if bus.transport.takes_plain(host, TIMEOUT)
     ]
     if open_doors:
         raise Failure(

@@ -26,7 +26,7 @@ _NO_ANSWER = (MessageDeliveryFailure, MessagingTimeout)
 
 def nobody(context: Context) -> Finding:
     """Call a topic that no server listens on."""
-    grace = context.rpc.kind.grace(context.rpc)
+    grace = context.rpc.transport.grace()
     call = _Call(
         context,
         _timeout(grace),
@@ -41,7 +41,7 @@ def nobody(context: Context) -> Finding:
 
 def killed(context: Context) -> Finding:
     """Kill a server while it works on a call."""
-    grace = context.rpc.kind.grace(context.rpc)
+    grace = context.rpc.transport.grace()
     victim = context.servers.get(SERVERS, START_TIMEOUT)[-1]
     token = context.token()
     timeout = _timeout(grace)

@@ -20,15 +20,15 @@ def stored(context: Context) -> Finding:
     """Publish a notification that nobody listens for."""
     run = context.run
     drivers = context.conf[_SECTION].driver
-    if run.config_files and not PUBLISHING & set(drivers):
+    if run.settings is not None and not PUBLISHING & set(drivers):
         raise Failure(
             f"the service publishes no notifications: [{_SECTION}] driver is "
             f"{', '.join(drivers) or 'not set'}",
             f"set [{_SECTION}] driver = messagingv2, as `hybrid-messaging configure` "
             "does",
         )
-    kind = context.notify.kind
-    kind.prepare(context.notify, run)
+    bus = context.notify.transport
+    bus.prepare(run)
     transport = oslo_messaging.get_notification_transport(
         context.conf, url=run.notify_url
     )
@@ -36,11 +36,11 @@ def stored(context: Context) -> Finding:
         notifier = oslo_messaging.Notifier(
             transport,
             publisher_id=run.topic,
-            driver=None if run.config_files else "messagingv2",
+            driver="messagingv2" if run.settings is None else None,
             topics=[run.notify_topic],
             retry=RETRY,
         )
-        if kind.DROPS_FIRST:
+        if bus.drops_first:
             notifier.info({}, _first(context), {})
         notifier.info({}, run.topic, {"token": run.token})
         # the notifier logs what goes wrong instead of raising it
@@ -48,7 +48,7 @@ def stored(context: Context) -> Finding:
             raise Failure(f"{type(error).__name__}: {error}") from error
     finally:
         transport.cleanup()
-    waiting = kind.waiting(context.notify, run)
+    waiting = bus.waiting(run)
     if waiting == 0:
         raise Failure(f"it was published, but {run.notify_queue} holds nothing")
     if waiting is None:
@@ -60,7 +60,7 @@ def stored(context: Context) -> Finding:
 def restart(context: Context) -> Finding:
     """Restart the broker while it stores the notification."""
     context.restart(context.notify)
-    return Finding(f"{context.notify.title} was restarted, and is back")
+    return Finding(f"{context.notify.transport.title} was restarted, and is back")
 
 
 def delivered(context: Context) -> Finding:
@@ -78,7 +78,7 @@ def delivered(context: Context) -> Finding:
     if listener.wait("notified", 0, type=run.topic):
         raise Failure("it came twice")
     detail = "another process got it, once and as it was published"
-    if context.notify.kind.DROPS_FIRST and not listener.wait(
+    if context.notify.transport.drops_first and not listener.wait(
         "notified", 0, type=_first(context)
     ):
         detail += (

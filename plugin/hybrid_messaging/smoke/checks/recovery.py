@@ -26,8 +26,8 @@ def rpc_restart(context: Context) -> Finding:
     context.renew()
     found = _recovery(context, begin)
     return Finding(
-        f"{took:.1f} s after {context.rpc.title} was back, all servers answered again, "
-        f"after {found:.1f} s to a new client"
+        f"{took:.1f} s after {context.rpc.transport.title} was back, all servers "
+        f"answered again, after {found:.1f} s to a new client"
     )
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from hybrid_messaging import modes
 from hybrid_messaging.engines import EngineError
-from hybrid_messaging.service_configs import transports
+from hybrid_messaging.servers.transport import Inventory
 from hybrid_messaging.smoke.bus import Bus
 from hybrid_messaging.smoke.checks.rpc import call
 from hybrid_messaging.smoke.context import Context
-from hybrid_messaging.smoke.kinds import Inventory
 from hybrid_messaging.smoke.outcome import Failure, Finding, Skip
 
 
@@ -17,7 +16,7 @@ def separation(context: Context) -> Finding:
     """List what is on both servers, and see that no RPC is where notifications are."""
     run, running = context.run, context.running
     rpc, notify = context.rpc, context.notify
-    shared = transports.servers(rpc.url) & transports.servers(notify.url)
+    shared = rpc.transport.servers & notify.transport.servers
     if shared and running and modes.get(running.mode).shared:
         raise Skip(f"mode {running.mode} carries both over one server on purpose")
     call(context)  # RPC is under way now, or this fails
@@ -38,7 +37,7 @@ def separation(context: Context) -> Finding:
     strangers = {
         name
         for name in (on_notify.all() if on_notify else [])
-        if name.startswith(run.topic) or notify.kind.is_rpc(notify, name)
+        if name.startswith(run.topic) or notify.transport.is_rpc(name)
     }
     if strangers:
         raise Failure(
@@ -59,7 +58,7 @@ def separation(context: Context) -> Finding:
 
 def _look(context: Context, bus: Bus) -> tuple[Inventory | None, str]:
     try:
-        return bus.kind.inventory(bus, context.run), ""
+        return bus.transport.inventory(context.run), ""
     except EngineError as error:
         return None, str(error)
 

@@ -6,13 +6,12 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import amqp
 
 from hybrid_messaging import urls
-from hybrid_messaging.service_configs import connecting
-from hybrid_messaging.service_configs.problem import Severity
+from hybrid_messaging.servers.rabbit import Rabbit
 
 #: Milliseconds until RabbitMQ deletes a queue that was only tried.
 _EXPIRES = 1000
@@ -29,19 +28,19 @@ class Rule(NamedTuple):
 
     :param since: the first such release
     :param rpc: it is about RPC; False: about notifications; None: about both
-    :param asked: whether options of the driver ask for it
+    :param asked: whether the options of a transport ask for it
     :param option: the one of [oslo_messaging_rabbit] to look at
     :param message: follows the name and the release of the server
     :param settings: options of [oslo_messaging_rabbit] that cure it
     :param otherwise: what else does
-    :param refused: asks the server, whose configuration may have another default
+    :param refused: asks the server, whose configuration may have another default,
+        whether it refuses what the driver wants; None: it ignores an option
     """
 
     since: tuple[int, int]
     rpc: bool | None
-    severity: Severity
     code: str
-    asked: Callable[[Any], bool]
+    asked: Callable[[Rabbit], bool]
     option: str
     message: str
     settings: dict[str, str]
@@ -81,20 +80,15 @@ def refuses_transient_queues(connection: amqp.Connection) -> bool:
     return False
 
 
-def _durable(options: Any) -> bool:
-    return bool(options.amqp_durable_queues or options.rabbit_quorum_queue)
-
-
 #: There is none about global QoS, which 4.3 refuses as well: the driver's prefetch
 #: (`rabbit_qos_prefetch_count`) is one of each consumer.
 RULES = (
     Rule(
         (4, 3),
         True,
-        Severity.ERROR,
         "transient-queues-refused",
-        lambda options: (
-            not (_durable(options) and options.rabbit_transient_quorum_queue)
+        lambda rabbit: (
+            not (rabbit.durable and rabbit.options.rabbit_transient_quorum_queue)
         ),
         "rabbit_transient_quorum_queue",
         "refuses queues that are neither durable nor exclusive, as those of RPC are by "
@@ -106,9 +100,8 @@ RULES = (
     Rule(
         (4, 3),
         False,
-        Severity.ERROR,
         "transient-queues-refused",
-        lambda options: not _durable(options),
+        lambda rabbit: not rabbit.durable,
         "amqp_durable_queues",
         "refuses queues that are neither durable nor exclusive, as those of "
         "notifications are by these options: none is stored",
@@ -119,9 +112,8 @@ RULES = (
     Rule(
         (4, 0),
         None,
-        Severity.WARNING,
         "option-without-effect",
-        lambda options: options.rabbit_ha_queues,
+        lambda rabbit: rabbit.options.rabbit_ha_queues,
         "rabbit_ha_queues",
         "has no mirrored queues any more: rabbit_ha_queues has no effect, and no queue "
         "has a copy on another node",
@@ -130,9 +122,8 @@ RULES = (
     Rule(
         (4, 0),
         None,
-        Severity.WARNING,
         "option-without-effect",
-        lambda options: options.enable_cancel_on_failover,
+        lambda rabbit: rabbit.options.enable_cancel_on_failover,
         "enable_cancel_on_failover",
         "has no mirrored queues any more, so that none fails over to a mirror: "
         "enable_cancel_on_failover has no effect",
@@ -142,19 +133,13 @@ RULES = (
 
 
 def broken(
-    said: str,
-    url: urls.TransportURL,
-    host: urls.Host,
-    options: Any,
-    rpc: bool,
-    timeout: float,
+    rabbit: Rabbit, host: urls.Host, said: str, rpc: bool, timeout: float
 ) -> Iterator[Rule]:
     """Find out what a server refuses or ignores.
 
-    :param said: what it says it is, as `connecting.connect` returns it
-    :param url: the transport
-    :param host: the one of its servers that has said that
-    :param options: those of oslo.messaging's driver
+    :param rabbit: the transport, with the options of its driver
+    :param host: one of its servers
+    :param said: what this one says it is, as `connect` returns it
     :param rpc: it is RPC that the server is for, not notifications
     :param timeout: seconds for each step of a connection
     :raises ConnectError: the server cannot be asked any more
@@ -165,13 +150,11 @@ def broken(
             release is None
             or tuple(map(int, release.groups())) < rule.since
             or rule.rpc not in (None, rpc)
-            or not rule.asked(options)
+            or not rule.asked(rabbit)
         ):
             continue
         if rule.refused is not None:
-            with connecting.rabbit_connection(
-                url, host, options, timeout
-            ) as connection:
+            with rabbit.connection(host, timeout) as connection:
                 if not rule.refused(connection):
                     continue
         yield rule

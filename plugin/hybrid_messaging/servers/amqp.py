@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""amqp://: an AMQP 1.0 router or broker, asked through its management."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from hybrid_messaging import urls
+from hybrid_messaging.drivers.amqp.addressing import ROUTERS
+from hybrid_messaging.engines import EngineError
+from hybrid_messaging.servers.transport import (
+    RESTART_TIMEOUT,
+    TIMEOUT,
+    ConnectError,
+    Inventory,
+    Names,
+    Transport,
+)
+
+_PREFIXES = "the configuration of router or broker: address openstack.org/om/rpc/"
+_SETTLED = (
+    "[oslo_messaging_amqp] pre_settled: a call that is named there learns nothing"
+)
+
+_BROKER = "broker"
+
+
+class Amqp(Transport):
+    """AMQP 1.0, as our driver uses it."""
+
+    title = "AMQP 1.0 router or broker"
+    port = 5672
+    group = "oslo_messaging_amqp"
+    package = "hybrid-messaging"
+    tells_traffic = True
+    look_at = {
+        "call": f"{_PREFIXES}anycast has to be balanced, or anycast",
+        "round-robin": f"{_PREFIXES}anycast has to be balanced, or anycast",
+        "cast": f"{_PREFIXES}anycast has to be balanced, or anycast",
+        "directed": f"{_PREFIXES}unicast has to be closest, or anycast",
+        "fanout": f"{_PREFIXES}multicast has to be multicast",
+        "large": "a router's policies: maxMessageSize; a broker's disk",
+        "nobody": f"{_SETTLED}; restart_timeout",
+        "killed": _SETTLED,
+        "separation": "the addresses that are listed: they are of services that need "
+        "`hybrid-messaging configure` or a restart",
+        "notify-stored": "the transport URL of notifications: it has to lead to a "
+        "broker",
+    }
+
+    _without_tls = {"ssl": False, "ssl_ca_file": "", "ssl_cert_file": ""}
+    _ca_files = ("ssl_ca_file",)
+
+    def known_as(self, said: str) -> tuple[str, str]:
+        """See `Transport`."""
+        if not said:
+            return self.title, self.delivery
+        return said, "direct" if said in ROUTERS else "queued"
+
+    def trial_query(self, role: str, configured: bool) -> Mapping[str, str]:
+        """See `Transport`."""
+        return {} if configured else {"restart_timeout": str(RESTART_TIMEOUT)}
+
+    @property
+    def encrypted(self) -> bool:
+        """See `Transport`."""
+        # it brings oslo.messaging along, which takes longer than most commands
+        from hybrid_messaging.drivers.amqp import security
+
+        return security.wants_tls(self.options)
+
+    def grace(self) -> float | None:
+        """See `Transport`.
+
+        A router knows who listens. A broker keeps a call for whoever may come.
+        """
+        for host in self.hosts:
+            with contextlib.suppress(ConnectError):
+                if self.connect(host, TIMEOUT) not in ROUTERS:
+                    return None
+                break
+        return float(self.options.restart_timeout)
+
+    def engine_kind(self, said: str) -> str | None:
+        """See `Transport`; brokers are not told from each other."""
+        return "router" if said in ROUTERS else None
+
+    def _connect(self, host: urls.Host, timeout: float) -> str:
+        from hybrid_messaging.servers import amqp_session
+
+        return amqp_session.greet(self, host, timeout)
+
+    def waiting(self, names: Names) -> int | None:
+        """See `Transport`; only a broker of ours tells."""
+        if self.engine is None or self.engine.kind != _BROKER:
+            return None
+        from hybrid_messaging.engines import broker
+
+        with broker.management(self.engine) as management:
+            return sum(
+                int(row["messageCount"])
+                for row in management.queues()
+                if row["name"].endswith(
+                    f"/{names.notify_exchange}/{names.notify_queue}"
+                )
+            )
+
+    def inventory(self, names: Names) -> Inventory:
+        """See `Transport`; the first server that answers tells."""
+        from hybrid_messaging.engines import broker
+        from hybrid_messaging.engines.amqp_management import Management
+
+        if self.engine is not None and self.engine.kind == _BROKER:
+            with broker.management(self.engine) as management:
+                found = sorted(row["name"] for row in management.queues())
+            return Inventory("its management", {"queues": found})
+        trusted = self.options.ssl_ca_file if self.encrypted else None
+        proven = self.url.vhost if self.options.ssl_verify_vhost else None
+        for host in self.hosts:
+            try:
+                with Management(
+                    *self.address(host),
+                    host.username,
+                    host.password,
+                    trusted,
+                    name=proven,
+                ) as router:
+                    found = sorted(row["name"] for row in router.addresses())
+            except EngineError as error:
+                failure = error
+            else:
+                return Inventory("its management", {"addresses": found})
+        raise failure
+
+    def is_rpc(self, name: str) -> bool:
+        """See `Transport`."""
+        return name.startswith(f"{self.options.rpc_address_prefix}/")
+
+    def clean_up(self, names: Names) -> None:
+        """See `Transport`.
+
+        Addresses of a router go with their users, and so do a broker's for RPC.
+        """
+        if self.engine is None or self.engine.kind != _BROKER:
+            return
+        from hybrid_messaging.engines import broker
+
+        with broker.management(self.engine) as management:
+            for row in management.queues():
+                if names.notify_queue in row["name"]:
+                    management.remove(row["name"])

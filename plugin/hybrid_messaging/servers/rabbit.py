@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rabbit://: RabbitMQ, asked through its management, rabbitmqctl, or AMQP 0-9-1."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import amqp
+from kombu.utils.url import parse_url
+
+from hybrid_messaging import urls
+from hybrid_messaging.engines import HOST, EngineError, ports
+from hybrid_messaging.servers.transport import (
+    CLIENT,
+    TIMEOUT,
+    ConnectError,
+    Inventory,
+    Names,
+    Transport,
+    protocol_error,
+    tls_failed,
+    unreachable,
+)
+
+#: Queues that outlive a restart of RabbitMQ, with the option of oslo.messaging's
+#: driver that asks for them.
+QUEUES = {"durable": "amqp_durable_queues", "quorum": "rabbit_quorum_queue"}
+
+#: What oslo.messaging's driver calls the queues and exchanges of RPC
+#: (`impl_rabbit.Connection.declare_*_consumer`).
+_RPC_NAMES = re.compile(r"reply_[0-9a-f]+|.+_fanout(_.+)?")
+
+#: Seconds for rabbitmqctl, which starts Erlang.
+_CTL_TIMEOUT = 40.0
+#: Where nodes of this machine are registered, unless the environment tells.
+_EPMD_PORT = 4369
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Rabbit(Transport):
+    """RabbitMQ, as oslo.messaging's driver uses it."""
+
+    title = "RabbitMQ"
+    port = 5672
+    delivery = "queued"
+    group = "oslo_messaging_rabbit"
+    look_at = {
+        "separation": "`rabbitmqctl list_queues name consumers`: a queue with "
+        "consumers is of a service that needs `hybrid-messaging configure` or a "
+        "restart; one without is left over: delete it, or wait until it expires",
+        "notify-stored": "RabbitMQ's log, and its alarms: `rabbitmqctl status`",
+        "notify-delivered": "[oslo_messaging_rabbit] amqp_durable_queues or "
+        "rabbit_quorum_queue: one has to be true for notifications to outlive a "
+        "restart",
+    }
+
+    _without_tls = {"ssl": False}
+    _ca_files = ("ssl_ca_file",)
+
+    @property
+    def defect(self) -> str:
+        """See `Transport`.
+
+        The driver builds a URL for kombu from the parts of the transport URL
+        (`impl_rabbit.Connection._transform_transport_url`) in which a `/` of user
+        name and password and the whole virtual host stand as they are.
+        """
+        vhost = self.url.vhost
+        for host in self.url.hosts:
+            user, password = host.username or "guest", host.password or "guest"
+            given = f"amqp://{quote(user)}:{quote(password)}@localhost/{vhost or ''}"
+            try:
+                seen = parse_url(given)
+                taken = (seen["userid"], seen["password"]) == (user, password)
+            except ValueError:
+                taken = False
+            if not taken:
+                return (
+                    "oslo.messaging's rabbit driver cannot use this user name or "
+                    "password: change it to one without a slash"
+                )
+            if (seen["virtual_host"] or "/") != (vhost or "/"):
+                return (
+                    "oslo.messaging's rabbit driver cannot use virtual host "
+                    f"{vhost!r}: choose one without ?, # and %"
+                )
+        return ""
+
+    def trial_query(self, role: str, configured: bool) -> Mapping[str, str]:
+        """See `Transport`."""
+        if role == "rpc":
+            # nobody knows the names of the queues of replies and fanouts: they are
+            # left to expire once nobody uses them
+            return {"rabbit_transient_queues_ttl": "5"}
+        return {} if configured else {QUEUES["durable"]: "true"}
+
+    @property
+    def encrypted(self) -> bool:
+        """See `Transport`."""
+        return bool(self.options.ssl)
+
+    @property
+    def durable(self) -> bool:
+        """See `Transport`."""
+        return any(getattr(self.options, option) for option in QUEUES.values())
+
+    def engine_kind(self, said: str) -> str | None:
+        """See `Transport`."""
+        return "rabbitmq"
+
+    @contextlib.contextmanager
+    def connection(self, host: urls.Host, timeout: float) -> Iterator[amqp.Connection]:
+        """An open connection, with the settings of oslo.messaging's driver.
+
+        :param host: one of the servers
+        :param timeout: seconds for each step
+        :raises ConnectError: there is none
+        """
+        name, port = self.address(host)
+        server = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+        vhost = self.url.vhost or "/"
+        connection = amqp.Connection(
+            host=server,
+            # as kombu fills them in for the driver
+            userid=host.username or "guest",
+            password=host.password or "guest",
+            login_method=self.options.rabbit_login_method,
+            virtual_host=vhost,
+            ssl=_tls(self.options, name),
+            connect_timeout=timeout,
+            read_timeout=timeout,
+            write_timeout=timeout,
+            client_properties={
+                "product": CLIENT,
+                "capabilities": {"authentication_failure_close": True},
+            },
+        )
+        with _explained(server, host.username or "guest", vhost):
+            try:
+                connection.connect()
+                yield connection
+            finally:
+                with contextlib.suppress(OSError, amqp.AMQPError):
+                    connection.close()
+
+    def lacks_durability(
+        self, host: urls.Host, exchange: str, queues: list[str], timeout: float
+    ) -> list[str]:
+        """Which of an exchange and its queues are not as durable as they should.
+
+        Those that are not there are passed over. RabbitMQ has no way to ask: declaring
+        something that exists changes nothing, and fails if it is not as declared.
+
+        :param host: one of the servers
+        :param timeout: seconds for each step
+        :returns: `exchange NAME`, `queue NAME`
+        :raises ConnectError: the server cannot be asked
+        """
+        with self.connection(host, timeout) as connection:
+            return self._lacking(connection, exchange, queues)
+
+    def _lacking(
+        self, connection: amqp.Connection, exchange: str, queues: list[str]
+    ) -> list[str]:
+        quorum = self.options.rabbit_quorum_queue
+        arguments = {"x-queue-type": "quorum"} if quorum else {}
+        declarations: list[tuple[str, Callable[..., Any]]] = [
+            (
+                f"exchange {exchange}",
+                lambda channel, **how: channel.exchange_declare(
+                    exchange, "topic", auto_delete=False, **how
+                ),
+            )
+        ]
+        declarations += [
+            (
+                f"queue {queue}",
+                lambda channel, queue=queue, **how: channel.queue_declare(
+                    queue, auto_delete=False, arguments=arguments, **how
+                ),
+            )
+            for queue in queues
+        ]
+        return [
+            name
+            for name, declare in declarations
+            if _exists_otherwise(connection, declare)
+        ]
+
+    def _connect(self, host: urls.Host, timeout: float) -> str:
+        with self.connection(host, timeout) as connection:
+            server = connection.server_properties
+            return f"{server.get('product', '')} {server.get('version', '')}".strip()
+
+    def waiting(self, names: Names) -> int | None:
+        """See `Transport`.
+
+        :raises EngineError: it is no quorum queue, where these are wanted
+        """
+        with self._any_connection() as connection:
+            try:
+                found = connection.channel().queue_declare(names.notify_queue, True)
+            except amqp.NotFound:
+                return 0
+            if self.options.rabbit_quorum_queue and self._lacking(
+                connection, names.notify_exchange, [names.notify_queue]
+            ):
+                raise EngineError(f"{names.notify_queue} is no quorum queue")
+            return int(found[1])
+
+    def inventory(self, names: Names) -> Inventory:
+        """See `Transport`.
+
+        An engine of ours tells everything through its management, a node of this
+        machine through rabbitmqctl if we may use it. Otherwise the run's own names
+        are looked for.
+        """
+        if self.engine is not None:
+            from hybrid_messaging.engines import rabbitmq
+
+            return Inventory(
+                "its management",
+                _named(rabbitmq.queues(self.engine), rabbitmq.exchanges(self.engine)),
+            )
+        return self._from_ctl(names) or self._from_probing(names)
+
+    def is_rpc(self, name: str) -> bool:
+        """See `Transport`."""
+        return _RPC_NAMES.fullmatch(name) is not None
+
+    def clean_up(self, names: Names) -> None:
+        """See `Transport`."""
+        self.delete(names.queues, names.exchanges)
+
+    def delete(self, queues: Iterable[str], exchanges: Iterable[str]) -> None:
+        """Delete queues and exchanges, as far as they are there.
+
+        :raises EngineError: no server can be asked
+        """
+        with self._any_connection() as connection:
+            channel = connection.channel()
+            # neither complains about what is not there
+            for queue in queues:
+                channel.queue_delete(queue)
+            for exchange in exchanges:
+                channel.exchange_delete(exchange)
+
+    def _from_ctl(self, names: Names) -> Inventory | None:
+        """What rabbitmqctl tells, if it tells of the very broker that we use."""
+        program = shutil.which("rabbitmqctl")
+        if program is None or not any(host.host in _LOOPBACK for host in self.hosts):
+            return None
+        # without a node, it would start an epmd that listens on all interfaces, and
+        # leave it behind
+        if not _epmd_answers():
+            return None
+        listed = []
+        for what in ("list_queues", "list_exchanges"):
+            command = [program, "-q", what, "-p", self.url.vhost or "/"]
+            try:
+                done = subprocess.run(
+                    [*command, "--formatter", "json", "name"],
+                    capture_output=True,
+                    timeout=_CTL_TIMEOUT,
+                    check=True,
+                )
+                listed.append(json.loads(done.stdout))
+            except (OSError, ValueError, subprocess.SubprocessError):
+                return None
+        found = _named(*listed)
+        # there may be several nodes: ours is the one that has what we have made
+        if names.notify_exchange not in found["exchanges"]:
+            return None
+        return Inventory("rabbitmqctl", found)
+
+    def _from_probing(self, names: Names) -> Inventory:
+        """Which of the names that a run uses are there, found out one by one."""
+        with self._any_connection() as connection:
+
+            def exists(declare: str, name: str, *arguments: Any) -> bool:
+                channel = connection.channel()
+                try:
+                    getattr(channel, declare)(name, *arguments, passive=True)
+                except amqp.NotFound:
+                    return False
+                return True
+
+            found = {
+                "queues": [
+                    name for name in names.queues if exists("queue_declare", name)
+                ],
+                "exchanges": [
+                    name
+                    for name in names.exchanges
+                    if exists("exchange_declare", name, "topic")
+                ],
+            }
+        return Inventory("passive declarations", found, complete=False)
+
+    @contextlib.contextmanager
+    def _any_connection(self) -> Iterator[amqp.Connection]:
+        """A connection to the first node that answers."""
+        with contextlib.ExitStack() as stack:
+            for host in self.hosts:
+                try:
+                    connection = stack.enter_context(self.connection(host, TIMEOUT))
+                    break
+                except ConnectError as error:
+                    failure = error
+            else:
+                raise EngineError(str(failure)) from failure
+            yield connection
+
+
+def _tls(options: Any, name: str) -> dict[str, Any] | bool:
+    """What `impl_rabbit.Connection._fetch_ssl_params` makes of the options."""
+    if not options.ssl:
+        return False
+    parameters: dict[str, Any] = {}
+    if options.ssl_key_file:
+        parameters["keyfile"] = options.ssl_key_file
+    if options.ssl_cert_file:
+        parameters["certfile"] = options.ssl_cert_file
+    if options.ssl_ca_file:
+        parameters["ca_certs"] = options.ssl_ca_file
+        parameters["cert_reqs"] = ssl.CERT_REQUIRED
+        parameters["server_hostname"] = name
+    return parameters or True
+
+
+def _exists_otherwise(connection: amqp.Connection, declare: Callable[..., Any]) -> bool:
+    try:
+        channel = connection.channel()
+        declare(channel, passive=True)
+        declare(channel, durable=True)
+        channel.close()
+    except amqp.PreconditionFailed as error:
+        return any(name in str(error) for name in ("'durable'", "'x-queue-type'"))
+    except (amqp.NotFound, amqp.AccessRefused, amqp.ResourceLocked):
+        # not there, or not to be declared by this user
+        pass
+    return False
+
+
+@contextlib.contextmanager
+def _explained(server: str, user: str, vhost: str) -> Iterator[None]:
+    """Tell the ways apart in which a connection can fail."""
+    try:
+        yield
+    except amqp.AccessRefused as error:
+        raise ConnectError(
+            "wrong-credentials",
+            f"{server} refuses user {user}: wrong user name or password",
+            f"correct the URL, or set the password: rabbitmqctl change_password {user}",
+        ) from error
+    except amqp.NotAllowed as error:
+        if "not found" in str(error):
+            raise ConnectError(
+                "vhost-missing",
+                f"{server} has no virtual host {vhost!r}",
+                f"create it: rabbitmqctl add_vhost '{vhost}' && rabbitmqctl "
+                f"set_permissions -p '{vhost}' {user} '.*' '.*' '.*'",
+            ) from error
+        raise ConnectError(
+            "vhost-missing",
+            f"{server} does not let user {user} use virtual host {vhost!r}",
+            f"allow it: rabbitmqctl set_permissions -p '{vhost}' {user} '.*' '.*' '.*'",
+        ) from error
+    except ssl.SSLError as error:
+        raise tls_failed(server, error) from error
+    except TimeoutError as error:
+        raise unreachable(server, "no answer in time") from error
+    except amqp.AMQPError as error:
+        raise protocol_error(server, "RabbitMQ", error) from error
+    except OSError as error:
+        if error.errno is None:
+            # py-amqp's own, about bytes that are no AMQP 0-9-1
+            raise protocol_error(server, "RabbitMQ", error) from error
+        raise unreachable(server, error.strerror or str(error)) from error
+
+
+def _named(
+    queues: Iterable[Mapping[str, str]], exchanges: Iterable[Mapping[str, str]]
+) -> Mapping[str, list[str]]:
+    return {
+        "queues": sorted(item["name"] for item in queues),
+        # every virtual host has these
+        "exchanges": sorted(
+            name
+            for item in exchanges
+            if (name := item["name"]) and not name.startswith("amq.")
+        ),
+    }
+
+
+def _epmd_answers() -> bool:
+    port = os.environ.get("ERL_EPMD_PORT", "")
+    return ports.answers(HOST, int(port) if port.isdecimal() else _EPMD_PORT)

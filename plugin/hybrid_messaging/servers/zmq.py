@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""zmq://: ZeroMQ, whose matchmaker in Redis is asked for the records of its servers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
+
+from hybrid_messaging import log_safety, urls
+from hybrid_messaging.drivers.zmq.names import is_loopback, parse
+from hybrid_messaging.engines import HOST, EngineError
+from hybrid_messaging.servers.transport import (
+    CLIENT,
+    RESTART_TIMEOUT,
+    TIMEOUT,
+    ConnectError,
+    Inventory,
+    Names,
+    Transport,
+    protocol_error,
+    tls_failed,
+    unreachable,
+)
+
+# the matchmaker brings oslo.messaging and the client of Redis along, which take
+# longer than most commands
+if TYPE_CHECKING:
+    from hybrid_messaging.drivers.zmq.matchmaker import Matchmaker, Record
+
+#: The scheme of URLs that name Sentinels, which know where Redis is.
+SENTINEL = "zmq+sentinel"
+
+_ENDPOINT = (
+    "whether clients reach what servers tell: rpc_zmq_host (or the host's name) has to "
+    "be resolved, rpc_zmq_min_port to rpc_zmq_max_port to be open"
+)
+
+
+class Encryption(NamedTuple):
+    """What the driver makes of its options (`ZmqDriver`).
+
+    :param text: how messages are encrypted, for people
+    :param refused: servers do not start, for want of keys
+    :param waived: the option that does without counts
+    """
+
+    text: str
+    refused: bool = False
+    waived: bool = False
+
+
+class Zmq(Transport):
+    """ZeroMQ, as our driver uses it."""
+
+    title = "ZeroMQ, matched by Redis"
+    delivery = "direct"
+    group = "oslo_messaging_zmq"
+    besides = "matchmaker_redis"
+    no_notifications = "nothing stores a notification that is sent over ZeroMQ"
+    has_vhosts = False
+    package = "hybrid-messaging"
+    tells_traffic = True
+    look_at = {
+        "servers": "[oslo_messaging_zmq] rpc_zmq_bind_address: an address of this host",
+        "call": _ENDPOINT,
+        "directed": _ENDPOINT,
+        "cast": _ENDPOINT,
+        "fanout": _ENDPOINT,
+        "large": "[oslo_messaging_zmq] max_message_size",
+        "nobody": "[oslo_messaging_zmq] restart_timeout",
+        "killed": "a firewall that lets connections die in silence; idle_timeout",
+        "rpc-restart": "Redis' log, and whether its memory is full",
+    }
+
+    _without_tls = {
+        "ssl": False,
+        "ssl_ca_file": "",
+        "ssl_cert_file": "",
+        "zmq_redis_ca_file": "",
+    }
+    _ca_files = ("zmq_redis_ca_file", "ssl_ca_file")
+
+    @property
+    def port(self) -> int:
+        """See `Transport`."""
+        return 26379 if self.url.scheme == SENTINEL else 6379
+
+    @property
+    def defect(self) -> str:
+        """See `Transport`."""
+        if len(self.url.hosts) > 1 and self.url.scheme != SENTINEL:
+            return (
+                "the zmq driver takes one Redis server; several that stand in for each "
+                f"other need Sentinels: {SENTINEL}://"
+            )
+        return ""
+
+    def trial_query(self, role: str, configured: bool) -> Mapping[str, str]:
+        """See `Transport`; all processes of a run are on this host."""
+        if configured:
+            return {}
+        return {
+            "restart_timeout": str(RESTART_TIMEOUT),
+            "rpc_zmq_bind_address": HOST,
+        }
+
+    @property
+    def encrypted(self) -> bool:
+        """See `Transport`; it is about Redis."""
+        from hybrid_messaging.drivers.zmq import matchmaker
+
+        options = self.options
+        return matchmaker.wants_tls(
+            options, options.zmq_redis_ca_file or options.ssl_ca_file
+        )
+
+    @property
+    def encryption(self) -> Encryption:
+        """How messages are encrypted; it takes the options."""
+        options = self.options
+        if options.zmq_key_directory:
+            return Encryption(f"CURVE, keys in {options.zmq_key_directory}")
+        if options.plaintext_beyond_loopback:
+            return Encryption("plain text", waived=True)
+        if "static" in (self.url.scheme.partition("+")[2], options.rpc_zmq_matchmaker):
+            return Encryption("plain text, on the loopback interface only")
+        password = bool(self.url.hosts and self.url.hosts[0].password)
+        tls = self.encrypted
+        if is_loopback(options.rpc_zmq_bind_address) and not (password and tls):
+            return Encryption("plain text, on the loopback interface only")
+        if not password:
+            return Encryption("no keys", refused=True)
+        if tls or all(is_loopback(host.host) for host in self.url.hosts):
+            return Encryption("CURVE, keys from the password")
+        return Encryption("CURVE, keys from the password, which Redis gets without TLS")
+
+    def grace(self) -> float | None:
+        """See `Transport`."""
+        return float(self.options.restart_timeout)
+
+    def engine_kind(self, said: str) -> str | None:
+        """See `Transport`; a Sentinel is no Redis."""
+        return None if self.url.scheme == SENTINEL else "redis"
+
+    @contextlib.contextmanager
+    def matchmaker(
+        self, hosts: Iterable[urls.Host], timeout: float
+    ) -> Iterator[Matchmaker]:
+        """The matchmaker, as the driver makes it.
+
+        :param hosts: those of the servers to ask
+        :param timeout: seconds that Redis may take to answer
+        :raises ConnectError: it cannot be asked
+        """
+        import oslo_messaging
+        from oslo_config import cfg
+        from oslo_messaging.exceptions import ConfigurationError
+
+        from hybrid_messaging.drivers.zmq import matchmaker
+
+        names = [
+            oslo_messaging.TransportHost(
+                *self.address(host), username=host.username, password=host.password
+            )
+            for host in hosts
+        ]
+        target = oslo_messaging.TransportURL(
+            cfg.ConfigOpts(), self.url.scheme, self.url.vhost, names
+        )
+        options = SimpleNamespace(
+            **{**vars(self.options), "socket_timeout": int(timeout * 1000)}
+        )
+        try:
+            found = matchmaker.make(target, options, options)
+            with contextlib.closing(found):
+                yield found
+        except (ConfigurationError, matchmaker.MatchmakerAway) as error:
+            encrypted = bool(
+                options.ssl or options.ssl_ca_file or options.ssl_cert_file
+            )
+            raise _explained(names, error, encrypted) from error
+
+    def _connect(self, host: urls.Host, timeout: float) -> str:
+        """Ask the matchmaker what the driver asks, and write its one lasting word."""
+        if self.url.hosts:
+            super()._connect(host, timeout)
+        with self.matchmaker([host], timeout) as found:
+            found.write([], 1, new=False)
+            found.read([CLIENT])
+        return ""
+
+    def inventory(self, names: Names) -> Inventory:
+        """See `Transport`."""
+        with self._records() as records:
+            found = records.read(records.topics())
+        own = _topic(self.url.vhost, names)
+        servers = sorted(
+            log_safety.line(
+                f"{'/'.join(map(unquote, topic.split('/')))}: {record.server or 'any'} "
+                f"at {record.endpoint}, {_encryption(record)}"
+            )
+            for topic, reading in found.items()
+            for record in reading.records
+        )
+        how = (
+            {_encryption(record) for record in found[own].records}
+            if own in found
+            else ()
+        )
+        note = f"; servers of this run: {' and '.join(sorted(how))}" if how else ""
+        return Inventory("the matchmaker's records", {"servers": servers}, note=note)
+
+    def is_rpc(self, name: str) -> bool:
+        """See `Transport`; nothing else is there."""
+        return True
+
+    def clean_up(self, names: Names) -> None:
+        """See `Transport`; a killed server's record is left."""
+        with self._records() as records:
+            records.forget([_topic(self.url.vhost, names)])
+
+    @contextlib.contextmanager
+    def _records(self) -> Iterator[Matchmaker]:
+        try:
+            with self.matchmaker(self.hosts, TIMEOUT) as found:
+                yield found
+        except ConnectError as error:
+            raise EngineError(str(error)) from error
+
+
+def _topic(vhost: str | None, names: Names) -> str:
+    from hybrid_messaging.drivers.zmq import matchmaker
+
+    return matchmaker.topic(vhost, names.exchange, names.topic)
+
+
+def _encryption(record: Record) -> str:
+    """How a server is spoken to."""
+    host, _ = parse(record.endpoint)
+    if record.key:
+        return "CURVE"
+    return "plain text on this host" if is_loopback(host) else "plain text"
+
+
+def _explained(hosts: Iterable[Any], error: Exception, encrypted: bool) -> ConnectError:
+    import redis
+    from redis.sentinel import MasterNotFoundError
+
+    server = ", ".join(f"{host.hostname}:{host.port}" for host in hosts)
+    reason = error.__cause__
+    if not isinstance(reason, redis.RedisError):
+        return ConnectError("unreachable", str(error), "correct what it names")
+    if isinstance(reason, redis.exceptions.NoPermissionError):
+        return ConnectError(
+            "wrong-credentials",
+            f"{server}: {reason}",
+            "give the user the rights that the documentation of the zmq driver lists",
+        )
+    if isinstance(reason, redis.AuthenticationError):
+        return ConnectError(
+            "wrong-credentials",
+            f"{server}: {reason}",
+            "correct user name and password of the URL",
+        )
+    # Redis without TLS waits for more of what it takes for a long command
+    silent = encrypted and isinstance(reason, redis.TimeoutError)
+    if silent or "SSL" in str(error):
+        return tls_failed(server, reason)
+    if isinstance(reason, MasterNotFoundError):
+        return ConnectError(
+            "unreachable",
+            f"{server}: {reason}",
+            "correct [matchmaker_redis] sentinel_group_name, or start the master",
+        )
+    if isinstance(reason, (redis.ConnectionError, redis.TimeoutError)):
+        return unreachable(server, reason)
+    return protocol_error(server, "Redis", reason)

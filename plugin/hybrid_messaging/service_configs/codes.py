@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of problems: all that `check` can find, by their codes.
+
+The documentation shows this table, whose texts are reStructuredText. The message and
+the cure of a problem that is found name the files, servers and options in question.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hybrid_messaging.service_configs.problem import Problem, Severity
+
+
+class Code(NamedTuple):
+    """One kind of problem.
+
+    :param severity: unless the rule that finds it knows better
+    :param meaning: what is wrong
+    :param cure: what to do about it
+    :param source: who says so: the code that behaves like that, or documentation
+    """
+
+    severity: Severity
+    meaning: str
+    cure: str
+    source: str
+
+
+_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
+
+_URL = "oslo.messaging, ``TransportURL.parse``"
+_SERVER = "the server's answer"
+_RABBIT = "oslo.messaging, ``impl_rabbit.Connection``"
+_KAFKA = "oslo.messaging, ``impl_kafka``"
+_NOTIFIER = "oslo.messaging, ``notify/notifier.py``"
+_CELLS = "Nova, ``objects/cell_mapping.py``"
+
+CODES = {
+    "address-unknown": Code(
+        _ERROR,
+        "ZeroMQ: this host's own name, which clients are told, has no address",
+        "set ``rpc_zmq_host`` to a name that all hosts resolve",
+        ":doc:`zmq`",
+    ),
+    "bad-url": Code(
+        _ERROR,
+        "not a transport URL, or its query names an option that the driver does not "
+        "have",
+        "correct the URL",
+        _URL,
+    ),
+    "cell-mapping-outdated": Code(
+        _ERROR,
+        "Nova's database leads to another RPC URL than Nova's files",
+        "run the ``nova-manage`` command that is printed",
+        _CELLS,
+    ),
+    "cells-not-read": Code(
+        _WARNING,
+        "Nova's database could not be read",
+        "compare with ``nova-manage cell_v2 list_cells``",
+        _CELLS,
+    ),
+    "consumer-elsewhere": Code(
+        _ERROR,
+        "ceilometer listens on other servers or virtual hosts than notifications go to",
+        "correct or remove ``[notification] messaging_urls``",
+        "Ceilometer, ``notification.py``",
+    ),
+    "consumer-group-shared": Code(
+        _ERROR,
+        "two services listen to one Kafka as one group, and each notification reaches "
+        "one of them",
+        "give each a ``consumer_group``",
+        f"{_KAFKA}, ``KafkaListener``",
+    ),
+    "credentials-not-used": Code(
+        _WARNING,
+        "Kafka is not sent the URL's user and password",
+        "set ``security_protocol`` to ``SASL_PLAINTEXT`` or ``SASL_SSL``",
+        f"{_KAFKA}, ``ProducerConnection``",
+    ),
+    "driver-not-importable": Code(
+        _ERROR,
+        "the service's Python cannot import the driver",
+        "install the package that is named",
+        "entry points ``oslo.messaging.drivers``",
+    ),
+    "local-address": Code(
+        _WARNING,
+        "ZeroMQ: servers listen where no other host reaches them, though Redis is "
+        "elsewhere",
+        "set ``rpc_zmq_bind_address`` to an address of the services' network",
+        ":doc:`zmq`",
+    ),
+    "mechanism-missing": Code(
+        _ERROR,
+        "the router offers no SASL mechanism that fits; it may want TLS",
+        "set the ssl options of the driver, or correct ``sasl_mechanisms``",
+        _SERVER,
+    ),
+    "no-keys": Code(
+        _ERROR,
+        "ZeroMQ: servers do not start, since there is no password of Redis that keys "
+        "could be derived from",
+        "name user and password of Redis in the URL",
+        ":doc:`zmq`",
+    ),
+    "no-notification-driver": Code(
+        _WARNING,
+        "the notification driver is missing, ``noop`` or ``log``",
+        "set ``driver = messagingv2``",
+        _NOTIFIER,
+    ),
+    "not-checked": Code(
+        _WARNING,
+        "an option refers to one that only the service knows, and was not checked",
+        "set that one in the service's file",
+        "oslo.config",
+    ),
+    "not-durable-on-server": Code(
+        _ERROR,
+        "an exchange or queue exists on RabbitMQ that is not durable, or no quorum "
+        "queue where these are asked for",
+        "stop the services, and delete it",
+        f"{_RABBIT}: 406 ``PRECONDITION_FAILED``",
+    ),
+    "notification-driver-unknown": Code(
+        _ERROR,
+        "the service's Python has no such notification driver",
+        "set ``driver = messagingv2``",
+        "entry points ``oslo.messaging.notify.drivers``",
+    ),
+    "notifications-elsewhere": Code(
+        _WARNING,
+        "middleware or a pipeline publishes to a URL of its own",
+        "remove that URL, or see that somebody listens there",
+        "keystonemiddleware, ceilometermiddleware, Ceilometer's publishers",
+    ),
+    "notifications-maybe-not-stored": Code(
+        _WARNING,
+        "``amqp://``, and nothing tells whether a broker is there or a router",
+        "check with a connection",
+        ":doc:`amqp`",
+    ),
+    "notifications-not-durable": Code(
+        _WARNING,
+        "notifications are lost when RabbitMQ restarts",
+        "set ``amqp_durable_queues`` or ``rabbit_quorum_queue``",
+        _RABBIT,
+    ),
+    "notifications-not-stored": Code(
+        _ERROR,
+        "notifications go through a router, which stores none",
+        "send them to a broker",
+        ":doc:`amqp`",
+    ),
+    "notifications-over-rpc": Code(
+        _ERROR,
+        "the service sends or takes notifications with its RPC transport",
+        "give its RPC the transport of notifications",
+        "the service's code",
+    ),
+    "option-without-effect": Code(
+        _WARNING,
+        "an option that this release of RabbitMQ has no use for (:doc:`rabbit`)",
+        "remove it",
+        "release notes of RabbitMQ 4.0",
+    ),
+    "overridden": Code(
+        _ERROR,
+        "a file that programs of the service read as well leads elsewhere; a warning "
+        "where it is not known whether any reads it",
+        "configure that file as well",
+        "oslo.config, ``find_config_files``",
+    ),
+    "plain-accepted": Code(
+        _WARNING,
+        "a server that is used with TLS can be used without it, too",
+        "close its listener without TLS",
+        _SERVER,
+    ),
+    "plain-text": Code(
+        _WARNING,
+        "ZeroMQ: ``plaintext_beyond_loopback``, so that everybody who reaches a server "
+        "can call it",
+        "remove the option",
+        ":doc:`zmq`",
+    ),
+    "protocol-error": Code(
+        _ERROR,
+        "the server speaks another protocol",
+        "correct host and port",
+        _SERVER,
+    ),
+    "quoted-list": Code(
+        _ERROR,
+        "quotes have become part of the topics",
+        "write the topics without quotes",
+        "oslo.config, ``types.List``",
+    ),
+    "readable-by-all": Code(
+        _WARNING,
+        "every user of this machine can read the file, or its copy from before "
+        "``configure``, and it has passwords in it",
+        "take the right from them: ``chmod o=``",
+        "the modes of the file and of its directories",
+    ),
+    "registration-expires": Code(
+        _ERROR,
+        "ZeroMQ: servers are forgotten before they renew their registration",
+        "set ``zmq_target_expire`` to three times ``zmq_target_update``",
+        ":doc:`zmq`",
+    ),
+    "rpc-elsewhere": Code(
+        _WARNING,
+        "RPC of one service goes to other servers than that of most; an error with "
+        "``--same-rpc``",
+        "give all of them the same transport with ``configure``",
+        "the other services' files",
+    ),
+    "shared-backend": Code(
+        _WARNING,
+        "RPC and notifications share one server",
+        "give each a transport with ``configure``",
+        ":doc:`performance`",
+    ),
+    "tls-failed": Code(
+        _ERROR,
+        "TLS, or one of its options",
+        "correct the ssl options of the driver, or the port",
+        _SERVER,
+    ),
+    "topic-too-small": Code(
+        _WARNING,
+        "a topic of Kafka refuses notifications that services can send",
+        "raise ``max.message.bytes`` of the topic",
+        "librdkafka, ``message.max.bytes``",
+    ),
+    "transient-queues-refused": Code(
+        _ERROR,
+        "RabbitMQ refuses queues that are not durable, as 4.3 does by default",
+        "use quorum queues, or permit them in the server's configuration "
+        "(:doc:`rabbit`)",
+        "release notes of RabbitMQ 4.3",
+    ),
+    "transport-not-set": Code(
+        _WARNING,
+        "the default of oslo.messaging is used",
+        "set ``transport_url`` with ``configure``",
+        "oslo.messaging, ``transport.py``",
+    ),
+    "unfit-server": Code(
+        _ERROR,
+        "``amqp://`` leads to a RabbitMQ",
+        "use ``rabbit://`` there",
+        ":doc:`amqp`",
+    ),
+    "unfit-transport": Code(
+        _ERROR,
+        "RPC over Kafka, notifications over ZeroMQ",
+        "choose another transport",
+        f"{_KAFKA}; :doc:`zmq`",
+    ),
+    "unreachable": Code(
+        _ERROR,
+        "no connection; a warning while another server of the same URL can be reached",
+        "start the server, or correct host and port",
+        _SERVER,
+    ),
+    "unreadable": Code(
+        _ERROR,
+        "the service cannot read its files",
+        "correct the line that is named",
+        "oslo.config",
+    ),
+    "unusable-url": Code(
+        _ERROR,
+        "oslo.messaging's driver cannot use it, though it is a right one",
+        "choose another user, password, virtual host or port",
+        f"{_RABBIT}, ``_transform_transport_url``; {_KAFKA}",
+    ),
+    "vhost-missing": Code(
+        _ERROR,
+        "the virtual host is not there, or not for this user",
+        "create it, or allow it to the user",
+        _SERVER,
+    ),
+    "wrong-credentials": Code(
+        _ERROR,
+        "user name or password are refused",
+        "correct them in the URL, or on the server",
+        _SERVER,
+    ),
+}
+
+
+def found(
+    code: str,
+    message: str,
+    cure: str,
+    where: str = "",
+    severity: Severity | None = None,
+) -> Problem:
+    """A problem of the table, as it shows in one place.
+
+    :param severity: default: that of the table
+    """
+    return Problem(severity or CODES[code].severity, code, message, cure, where)

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two transports of a service, as they will be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from hybrid_messaging import urls
+from hybrid_messaging.servers import rabbit_releases
+from hybrid_messaging.servers.rabbit import Rabbit
+from hybrid_messaging.servers.transport import ConnectError, Transport
+from hybrid_messaging.servers.zmq import Zmq
+from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.reading import ServiceConfig
+from hybrid_messaging.service_configs.settings import NOTIFICATIONS
+
+RPC = "RPC"
+NOTIFY = "notifications"
+
+Answer = str | ConnectError
+"""What a server says it is, or why it cannot be used."""
+
+
+@dataclass
+class Servers:
+    """What servers answer; each is asked once, for all services.
+
+    :param timeout: seconds for each step of a connection
+    :param tell: is told what is being waited for
+    """
+
+    timeout: float
+    tell: Callable[[str], None] = lambda line: None
+    _answers: dict[Any, Answer] = field(default_factory=dict)
+    _plain: dict[Any, bool] = field(default_factory=dict)
+    _broken: dict[Any, list[rabbit_releases.Rule]] = field(default_factory=dict)
+
+    def connect(self, transport: Transport, host: urls.Host) -> Answer:
+        """Connect to one server of a transport."""
+        one = transport.only(host)
+        if one.key not in self._answers:
+            self.tell(f"connecting to {urls.redact(str(one.url))}")
+            try:
+                self._answers[one.key] = transport.connect(host, self.timeout)
+            except ConnectError as error:
+                self._answers[one.key] = error
+        return self._answers[one.key]
+
+    def takes_plain(self, transport: Transport, host: urls.Host) -> bool:
+        """Whether a server with which the driver speaks TLS can do without."""
+        if not transport.encrypted:
+            return False
+        key = transport.address(host)
+        if key not in self._plain:
+            self._plain[key] = transport.takes_plain(host, self.timeout)
+        return self._plain[key]
+
+    def broken(
+        self, rabbit: Rabbit, host: urls.Host, said: str, rpc: bool
+    ) -> list[rabbit_releases.Rule]:
+        """What a RabbitMQ refuses of the options of its driver, or ignores."""
+        key = (rabbit.only(host).key, rpc)
+        if key not in self._broken:
+            self._broken[key] = []
+            with suppress(ConnectError):  # it is gone by now
+                self._broken[key] += rabbit_releases.broken(
+                    rabbit, host, said, rpc, self.timeout
+                )
+        return self._broken[key]
+
+
+@dataclass
+class Route:
+    """One of the two transports of a service.
+
+    :param role: `RPC` or `NOTIFY`
+    :param option: section and name of the option that decides on the URL
+    :param where: file and line of it
+    :param text: the URL, with its passwords
+    :param transport: the same with the options of its driver, None if it has none
+    :param error: why it has none
+    :param engine: what stands behind it
+    :param delivery: `direct`, `queued` or `unknown`
+    :param durable: whether messages outlive a restart of the server; None where
+        that is not the configuration's to say
+    :param encryption: how messages are encrypted; None for others than zmq://
+    :param answers: of its servers, as far as they were asked
+    """
+
+    role: str
+    option: tuple[str, str]
+    where: str
+    text: str
+    transport: Transport | None = None
+    error: str = ""
+    engine: str = "unknown"
+    delivery: str = "unknown"
+    durable: bool | None = None
+    encryption: str | None = None
+    answers: list[tuple[urls.Host, Answer]] = field(default_factory=list)
+
+    @property
+    def objection(self) -> str:
+        """Why the transport does not carry these messages, or ''."""
+        if self.transport is None:
+            return ""
+        known = self.transport
+        return known.no_rpc if self.role == RPC else known.no_notifications
+
+    @property
+    def usable(self) -> Transport | None:
+        """The transport, unless the driver cannot use it for these messages."""
+        known = self.transport
+        return None if known is None or self.objection or known.defect else known
+
+    @property
+    def failures(self) -> list[ConnectError]:
+        """Why servers that were asked cannot be used."""
+        return [answer for _, answer in self.answers if not isinstance(answer, str)]
+
+    @property
+    def reached(self) -> bool:
+        """Whether servers were asked, and all of them can be used."""
+        return bool(self.answers) and not self.failures
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Both transports of a service, and what can be asked about them.
+
+    :param rpc: None for a service without RPC
+    :param drivers: what the service's Python can import
+    :param servers: None if none is to be asked
+    """
+
+    rpc: Route | None
+    notify: Route
+    drivers: Drivers
+    servers: Servers | None = None
+
+    def __iter__(self) -> Iterator[Route]:
+        if self.rpc is not None:
+            yield self.rpc
+        yield self.notify
+
+
+def of(config: ServiceConfig, drivers: Drivers, servers: Servers | None) -> Routes:
+    """Read off the transports of a service, and connect to their servers."""
+    rpc = None
+    if config.service.rpc:
+        rpc = _route(config, RPC, "DEFAULT", config.rpc_url, servers)
+    own = config.conf[NOTIFICATIONS].transport_url
+    notify = _route(
+        config, NOTIFY, NOTIFICATIONS if own else "DEFAULT", config.notify_url, servers
+    )
+    return Routes(rpc, notify, drivers, servers)
+
+
+def _route(
+    config: ServiceConfig, role: str, section: str, text: str, servers: Servers | None
+) -> Route:
+    option = (section, "transport_url")
+    route = Route(role, option, config.where(*option), text)
+    if config.is_unknown(*option):
+        return route
+    try:
+        route.transport = known = config.transport(urls.parse(text))
+    except ValueError as error:
+        route.error = str(error)
+        return route
+    route.durable = known.durable
+    if isinstance(known, Zmq) and role == RPC:
+        route.encryption = known.encryption.text
+    if servers is not None and route.usable:
+        route.answers = [(host, servers.connect(known, host)) for host in known.hosts]
+    products = [answer for _, answer in route.answers if isinstance(answer, str)]
+    route.engine, route.delivery = known.known_as(next(iter(products), ""))
+    return route

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be wrong with services' transports, by family.
+
+A rule is a function of a service and its transports that yields problems of the table
+in `hybrid_messaging.service_configs.codes`. Adding one is adding a function, its place
+in `RULES` or `OF_ALL`, and a row of that table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from hybrid_messaging.service_configs.problem import Problem
+from hybrid_messaging.service_configs.reading import ServiceConfig
+from hybrid_messaging.service_configs.routes import Routes
+from hybrid_messaging.service_configs.rules import (
+    deployment,
+    files,
+    kafka,
+    notifications,
+    rabbit,
+    servers,
+    strays,
+    transports,
+    zmq,
+)
+
+Rule = Callable[[ServiceConfig, Routes], Iterator[Problem]]
+"""Judges one service."""
+
+RULES: Sequence[Rule] = (
+    transports.parsed,
+    transports.importable,
+    kafka.authenticated,
+    zmq.found,
+    zmq.encrypted,
+    transports.fit,
+    rabbit.accepted,
+    servers.encrypted,
+    servers.reached,
+    kafka.large_enough,
+    rabbit.without_leftovers,
+    zmq.resolved,
+    notifications.published,
+    transports.set_at_all,
+    transports.apart,
+    notifications.stored,
+    rabbit.durable,
+    notifications.consumed,
+    files.private,
+    strays.checked,
+    strays.unquoted,
+    strays.not_overridden,
+    strays.not_over_rpc,
+    strays.kept_together,
+)
+
+OF_ALL: Sequence[deployment.Rule] = (
+    deployment.listening_apart,
+    deployment.together,
+    deployment.cells_mapped,
+)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All services of a deployment together: whether they meet where they should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hybrid_messaging.servers.kafka import Kafka
+from hybrid_messaging.service_configs import cells, strays
+from hybrid_messaging.service_configs.codes import found
+from hybrid_messaging.service_configs.problem import Problem
+from hybrid_messaging.service_configs.reading import ServiceConfig
+from hybrid_messaging.service_configs.routes import Routes
+
+
+class Member(NamedTuple):
+    """One of the services; `problems` are those of its own, and take further ones."""
+
+    config: ServiceConfig
+    routes: Routes
+    problems: list[Problem]
+
+
+Rule = Callable[[Sequence[Member]], None]
+"""Judges all services, and adds to their problems."""
+
+
+def listening_apart(members: Sequence[Member]) -> None:
+    """Listeners of one group share Kafka's notifications out among themselves."""
+    groups: dict[Any, str] = {}
+    for config, routes, problems in members:
+        kafka = routes.notify.transport
+        if not isinstance(kafka, Kafka) or not config.service.listens:
+            continue
+        group = kafka.options.consumer_group
+        other = groups.setdefault((kafka.servers, group), config.service.name)
+        if other != config.service.name:
+            problems.append(
+                found(
+                    "consumer-group-shared",
+                    f"{other} and {config.service.name} listen as one group, {group}: "
+                    "each notification reaches only one of them",
+                    f"set [{kafka.group}] consumer_group to another name for each",
+                    config.where(kafka.group, "consumer_group"),
+                )
+            )
+
+
+def together(members: Sequence[Member]) -> None:
+    """RPC of all services goes to the servers that it goes to for most.
+
+    Files of one service are cells of Nova, say, which may differ.
+    """
+    option = ("DEFAULT", "transport_url")
+    set_ones = [
+        (member, member.routes.rpc.transport.servers)
+        for member in members
+        if member.routes.rpc
+        and member.routes.rpc.transport
+        and member.config.is_set(*option)
+        # theirs stays with the notifications
+        and not strays.is_on(member.config)
+    ]
+    used: dict[str, frozenset[tuple[str, str, int]]] = {}
+    for member, theirs in set_ones:
+        name = member.config.service.name
+        used[name] = used.get(name, frozenset()) | theirs
+    with_most = max(
+        used.values(),
+        key=lambda mine: sum(not mine.isdisjoint(other) for other in used.values()),
+        default=frozenset(),
+    )
+    others = [name for name in used if not used[name].isdisjoint(with_most)]
+    for member, theirs in set_ones:
+        if used[member.config.service.name].isdisjoint(with_most):
+            where, there = map(_named, (theirs, with_most))
+            member.problems.append(
+                found(
+                    "rpc-elsewhere",
+                    f"RPC goes to {where}, and that of {', '.join(others)} to {there}",
+                    "give all services that call each other the same transport with "
+                    "`configure`",
+                    member.config.where(*option),
+                )
+            )
+
+
+def _named(servers: Iterable[tuple[str, str, int]]) -> str:
+    return " and ".join(
+        f"{engine} on {host}:{port}" for engine, host, port in sorted(servers)
+    )
+
+
+def cells_mapped(members: Sequence[Member]) -> None:
+    """Nova's cell mappings follow Nova's files."""
+    nova = [
+        member
+        for member in members
+        if member.config.service.name == "nova" and member.routes.servers is not None
+    ]
+    if nova:
+        nova[0].problems.extend(_of_cells([member.config for member in nova]))
+
+
+def _of_cells(configs: Sequence[ServiceConfig]) -> Iterator[Problem]:
+    files = [
+        cells.NovaFile(
+            Path(config.documents[0].path),
+            config.rpc_url,
+            config.rpc_url,
+            config.own_option("database", "connection"),
+            config.own_option("api_database", "connection"),
+        )
+        for config in configs
+    ]
+    if not any(file.api_database for file in files):
+        return
+    where = str(files[0].path)
+    try:
+        outdated = cells.outdated(files)
+    except cells.DatabaseUnread as error:
+        yield found(
+            "cells-not-read",
+            f"Nova keeps RPC URLs in its database, which was not read: {error}",
+            "compare them yourself with `nova-manage cell_v2 list_cells`",
+            where,
+        )
+        return
+    for cell in outdated:
+        yield found(
+            "cell-mapping-outdated",
+            f"Nova's database sends RPC for cell {cell.name} to {cell.transport_url}",
+            f"run {cell.command}",
+            where,
+        )

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RabbitMQ: whether it does what services ask for, and keeps their notifications."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from hybrid_messaging.servers.rabbit import Rabbit
+from hybrid_messaging.service_configs.codes import found
+from hybrid_messaging.service_configs.problem import Problem
+from hybrid_messaging.service_configs.reading import ServiceConfig
+from hybrid_messaging.service_configs.routes import RPC, Routes
+from hybrid_messaging.service_configs.rules.notifications import queues
+from hybrid_messaging.service_configs.settings import DURABLE
+
+
+def accepted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """The server's release refuses none of the options, and ignores none."""
+    for route in routes:
+        rabbit = route.transport
+        if not isinstance(rabbit, Rabbit):
+            continue
+        for host, said in route.answers:
+            if not isinstance(said, str) or routes.servers is None:
+                continue
+            for rule in routes.servers.broken(rabbit, host, said, route.role == RPC):
+                yield found(
+                    rule.code,
+                    f"{said} {rule.message}",
+                    rule.cure(functools.partial(config.setting, rabbit.group)),
+                    config.where(rabbit.group, rule.option),
+                )
+
+
+def without_leftovers(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """No queue of former days stops durable notifications.
+
+    oslo.messaging then sends none at all: the declaration fails with 406,
+    and the publisher tries again for ever.
+    """
+    rabbit, servers = routes.notify.transport, routes.servers
+    if not isinstance(rabbit, Rabbit) or not rabbit.durable:
+        return
+    if servers is None or not routes.notify.reached:
+        return
+    exchange = config.service.exchange
+    if config.is_set("DEFAULT", "control_exchange"):
+        exchange = config.conf.control_exchange
+    lacking = rabbit.lacks_durability(
+        rabbit.hosts[0], exchange, queues(config), servers.timeout
+    )
+    quorum = rabbit.options.rabbit_quorum_queue
+    wanted = "a quorum queue" if quorum else "durable"
+    for name in lacking:
+        yield found(
+            "not-durable-on-server",
+            f"{name} exists on RabbitMQ (virtual host {rabbit.url.vhost or '/'!r}) "
+            f"and is not {wanted}: notifications cannot be sent to it as configured",
+            "stop the services, then delete it, or restart RabbitMQ, which drops "
+            "whatever is not durable; or use a virtual host of its own",
+            routes.notify.where,
+        )
+
+
+def durable(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """Notifications outlive a restart of the server."""
+    rabbit = routes.notify.transport
+    if isinstance(rabbit, Rabbit) and not rabbit.durable:
+        yield found(
+            "notifications-not-durable",
+            "notifications are lost when RabbitMQ restarts: their queues are not "
+            "durable",
+            config.setting(rabbit.group, DURABLE, "true") + ", as `configure` does",
+            config.where(rabbit.group, DURABLE),
+        )

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes elsewhere than the two transports of a service, or could not be checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from hybrid_messaging.service_configs.catalogue import CELLS
+from hybrid_messaging.service_configs.codes import found
+from hybrid_messaging.service_configs.errors import ServiceConfigError
+from hybrid_messaging.service_configs.layers import Layer, default_directories
+from hybrid_messaging.service_configs.problem import Problem, Severity
+from hybrid_messaging.service_configs.reading import ServiceConfig, load
+from hybrid_messaging.service_configs.routes import Routes
+from hybrid_messaging.service_configs.settings import NOTIFICATIONS
+from hybrid_messaging.service_configs.strays import buses, further, is_on, named
+
+RPC = ("DEFAULT", "transport_url")
+
+
+def kept_together(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """Middleware and pipelines that publish to a URL of their own."""
+    usual = buses(config.notify_url)
+    for item in further(config.documents):
+        theirs = buses(item.text)
+        if not theirs & usual:
+            yield found(
+                "notifications-elsewhere",
+                f"{item.what} publishes to {named(theirs)}, and other notifications go "
+                f"to {named(usual)}",
+                "remove its URL, so that it uses the service's, or see that somebody "
+                "listens there",
+                item.where,
+            )
+
+
+def not_overridden(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """Files that have programs of the service use other transports."""
+    main = Path(config.documents[0].path)
+    for layer in config.layers:
+        files = [main, *layer.files]
+        directories = [*default_directories(files), *layer.directories]
+        try:
+            other = load(
+                files, [path for path in directories if path.is_dir()], config.service
+            )
+        except ServiceConfigError as error:
+            if layer.certain:
+                where = str(error).removesuffix(f": {error.reason}")
+                yield found(
+                    "unreadable",
+                    f"programs of the service cannot read it: {error.reason}",
+                    "correct it, then check again",
+                    where,
+                )
+            continue
+        yield from _differences(config, other, layer)
+
+
+def _differences(
+    config: ServiceConfig, other: ServiceConfig, layer: Layer
+) -> Iterator[Problem]:
+    main = config.documents[0].path
+    # programs of several cells differ in their virtual hosts
+    vhosts = CELLS not in config.service.files
+    pairs = []
+    if config.service.rpc:
+        pairs.append(("RPC", RPC, config.rpc_url, other.rpc_url, vhosts))
+    section = NOTIFICATIONS if other.conf[NOTIFICATIONS].transport_url else RPC[0]
+    option = (section, RPC[1])
+    pairs.append(("notifications", option, config.notify_url, other.notify_url, True))
+    for role, option, text, theirs, whole in pairs:
+        here, there = buses(text), buses(theirs)
+        if {bus if whole else bus[:3] for bus in here} == {
+            bus if whole else bus[:3] for bus in there
+        }:
+            continue
+        yield found(
+            "overridden",
+            f"{role} of the programs that read this file as well as {main} go to "
+            f"{named(there)}, and not to {named(here)}"
+            + ("" if layer.certain else "; it is not known whether there are any"),
+            "configure this file as well, or remove the option from it",
+            other.where(*option),
+            Severity.ERROR if layer.certain else Severity.WARNING,
+        )
+
+
+def not_over_rpc(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """Notifications that a service sends or takes with its RPC transport."""
+    part = config.service.over_rpc
+    here, there = buses(config.rpc_url), buses(config.notify_url)
+    if part is None or here & there or not is_on(config):
+        return
+    message = (
+        f"listens on its RPC transport, {named(here)}, and so hears nothing that goes "
+        f"to {named(there)}"
+        if part.listens
+        else f"publishes on its RPC transport, {named(here)}, and nobody listens there "
+        f"to notifications, which go to {named(there)}"
+    )
+    yield found(
+        "notifications-over-rpc",
+        f"{part.what} {message}",
+        f"set [DEFAULT] transport_url of {config.service.name}, whose RPC is its own, "
+        "to the transport of notifications",
+        config.where(*RPC),
+    )
+
+
+def checked(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """Values that only the service can work out."""
+    for section, key, name in config.unknown:
+        yield found(
+            "not-checked",
+            f"{key} refers to ${name}, whose value only the service knows, so it was "
+            "not checked",
+            f"set {name} in the service's file to have it checked",
+            config.where(section, key),
+        )
+
+
+def unquoted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """Quotes around each item of a list: oslo.config removes the outer ones alone."""
+    topics = config.conf[NOTIFICATIONS].topics
+    odd = [topic for topic in topics if re.search("['\"]", topic)]
+    if odd:
+        yield found(
+            "quoted-list",
+            f"quotes have become part of topics: {', '.join(odd)}",
+            "write the topics without quotes",
+            config.where(NOTIFICATIONS, "topics"),
+        )

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ZeroMQ: whether servers can be found, and who else can talk to them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+from hybrid_messaging.drivers.zmq import options as zmq
+from hybrid_messaging.drivers.zmq.names import is_loopback
+from hybrid_messaging.servers.zmq import Zmq
+from hybrid_messaging.service_configs.codes import found as problem
+from hybrid_messaging.service_configs.problem import Problem
+from hybrid_messaging.service_configs.reading import ServiceConfig
+from hybrid_messaging.service_configs.routes import Routes
+
+_PASSWORD = "name a user and a password of Redis in the URL"  # noqa: S105
+_WAIVER = "plaintext_beyond_loopback"
+
+
+def found(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """Servers tell, for as long as they are there, where all reach them."""
+    known = routes.rpc and routes.rpc.transport
+    if not isinstance(known, Zmq):
+        return
+    options = known.options
+    if options.zmq_target_update >= options.zmq_target_expire:
+        yield problem(
+            "registration-expires",
+            f"servers are forgotten after {options.zmq_target_expire} s, and renew "
+            f"their registration only every {options.zmq_target_update} s",
+            f"set [{Zmq.group}] zmq_target_expire to three times zmq_target_update",
+            config.where(Zmq.group, "zmq_target_expire"),
+        )
+    told = zmq.host(options)
+    hosts = known.url.hosts
+    if is_loopback(told) and not all(is_loopback(host.host) for host in hosts):
+        yield problem(
+            "local-address",
+            f"clients are told to connect to {told}, which other hosts cannot reach",
+            f"set [{Zmq.group}] rpc_zmq_bind_address to an address of the services' "
+            "network",
+            config.where(Zmq.group, "rpc_zmq_bind_address"),
+        )
+
+
+def encrypted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """Servers have keys where they need them."""
+    known = routes.rpc and routes.rpc.transport
+    if not isinstance(known, Zmq):
+        return
+    encryption = known.encryption
+    if encryption.refused:
+        address = known.options.rpc_zmq_bind_address
+        yield problem(
+            "no-keys",
+            f"servers do not start: to listen on {address} they want keys, which are"
+            " derived from the password of Redis, and there is none",
+            f"{_PASSWORD}; or set [{Zmq.group}] zmq_key_directory, or"
+            " rpc_zmq_bind_address = 127.0.0.1 if all services are on this host",
+            config.where(Zmq.group, "rpc_zmq_bind_address"),
+        )
+    if encryption.waived:
+        yield problem(
+            "plain-text",
+            "neither encryption nor authentication: everybody who reaches the port of a"
+            " server can call it and read what others send",
+            f"remove {_WAIVER}, and {_PASSWORD} if there is none",
+            config.where(Zmq.group, _WAIVER),
+        )
+
+
+def resolved(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """What clients are told is a name that is known, here at least."""
+    known = routes.rpc and routes.rpc.usable
+    if not isinstance(known, Zmq) or routes.servers is None:
+        return
+    told = zmq.host(known.options)
+    try:
+        socket.getaddrinfo(told, None)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no name"
+        yield problem(
+            "address-unknown",
+            f"clients are told to connect to {told}, which has no address here: "
+            f"{reason}",
+            f"set [{Zmq.group}] rpc_zmq_host to an address or a name that all hosts "
+            "resolve",
+            config.where(Zmq.group, "rpc_zmq_host"),
+        )
