@@ -359,7 +359,7 @@ class Outbox:
             return
         seconds = desertion.decode(route.link.remote_properties)
         if seconds is not None:
-            self._patience.deserted(route.target, time.monotonic() - seconds)
+            self._patience.deserted(route.target_key, time.monotonic() - seconds)
             route.settled()
 
     def on_credit(self, route: Route) -> None:
@@ -367,13 +367,13 @@ class Outbox:
         if route.open:
             if route.vacant is not None:
                 route.vacant = None
-                self._patience.found(route.target)
+                self._patience.found(route.target_key)
             self.drain(route)
 
     def on_desertion(self, route: Route) -> None:
         """The peer has taken the credit back: the last listener has left."""
         if self._line is not None and self._line.routing:
-            self._patience.missing(route.target, time.monotonic())
+            self._patience.missing(route.target_key, time.monotonic())
 
     def on_outcome(self, delivery: Delivery, outcome: Outcome) -> None:
         """The peer has decided on a message."""

@@ -45,16 +45,16 @@ class Route:
         "link",
         "queue",
         "refusal",
-        "target",
+        "target_key",
         "used",
         "vacant",
     )
 
-    def __init__(self, events: Events, key: Hashable, target: Hashable) -> None:
+    def __init__(self, events: Events, key: Hashable, target_key: Hashable) -> None:
         self._events = events
         self.key = key
-        #: what patience knows it by
-        self.target = target
+        #: of the messages that are sent here; large ones have a route of their own
+        self.target_key = target_key
         self.address = ""
         self.link: Sender | None = None
         #: the peer has confirmed the link
