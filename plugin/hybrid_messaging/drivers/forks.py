@@ -21,6 +21,8 @@ class Forked(Protocol):
         """Give them up; called in the child, where only the forking thread lives."""
 
 
+#: see `keep`
+_inherited: list[object] = []
 _forked: weakref.WeakSet[Forked] = weakref.WeakSet()
 _lock = threading.Lock()
 _process = os.getpid()
@@ -29,6 +31,14 @@ _process = os.getpid()
 def tell(driver: Forked) -> None:
     """Call a driver's `after_fork` after every fork, for as long as it lives."""
     _forked.add(driver)
+
+
+def keep(*things: object) -> None:
+    """In a child: never free C objects of the parent's.
+
+    A thread that is not here may have been at work on them.
+    """
+    _inherited.extend(things)
 
 
 def notice() -> None:

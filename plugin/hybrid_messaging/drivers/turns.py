@@ -24,16 +24,22 @@ for an answer, somebody waits on the socket.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from enum import Enum, auto
+
+from oslo_utils import eventletutils
 
 from hybrid_messaging.drivers.waiter import Waiter
 
 #: Seconds after which the own thread waits on the socket again if no caller does.
 REST = 0.25
+#: Whether callers read at all: greenlets may not wait for the same descriptor twice,
+#: and switch cheaply.
+CALLERS_READ = not eventletutils.is_monkey_patched("thread")
 #: A thread that has sent alone so many times in a row reads for itself.
-LONE_SENDINGS = 4
+LONE_SENDINGS = 4 if CALLERS_READ else math.inf
 
 
 class State(Enum):

@@ -26,10 +26,10 @@ from typing import Any, Literal
 
 from oslo_messaging.exceptions import ConfigurationError
 
-from hybrid_messaging.drivers import logs
+from hybrid_messaging.drivers import forks, logs
 from hybrid_messaging.drivers.amqp import failures, hosts
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS, Addressing, objection
-from hybrid_messaging.drivers.amqp.connection import CALLERS_READ, Connection
+from hybrid_messaging.drivers.amqp.connection import Connection
 from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.line import Line
@@ -56,10 +56,6 @@ Side = Literal["sending", "listening"]
 
 #: Seconds that closing waits for the peer's good-bye, and for the thread.
 FAREWELL = 2.0
-
-#: Connections of processes that this one is a child of. A thread that is not here may
-#: have been at work on their C objects: these are never to be freed here.
-_inherited: list[Connection] = []
 
 
 class Bus:
@@ -148,7 +144,7 @@ class Bus:
         self.lock.renew()
         if self._connection is not None:
             self._connection.close_after_fork()
-            _inherited.append(self._connection)
+            forks.keep(self._connection)
             self._connection = None
         self.subscriptions.lost()
         self.outbox.close()
@@ -176,7 +172,7 @@ class Bus:
     def _read_while(self, waits: Callable[[], bool], until: float) -> bool:
         connection = self._connection
         # where requests come in, nobody else may keep the bus' thread from reading
-        if not CALLERS_READ or connection is None or self.subscriptions:
+        if connection is None or self.subscriptions:
             return False
         return connection.read_while(waits, until, self.duties.catch_up)
 
@@ -288,10 +284,10 @@ class Bus:
         pass  # the connection ends by itself, and _live() deals with it
 
     def on_link_open(self, link: Link) -> None:
-        if link.context is None:
-            link.close()  # we invite nobody
-        else:
+        if link.local:
             link.context.on_open()
+        else:
+            link.close()  # we invite nobody
 
     def on_link_close(self, link: Link, condition: str) -> None:
         link.close()

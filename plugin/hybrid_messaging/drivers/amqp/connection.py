@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Any
 
 import proton
-from oslo_utils import eventletutils
 
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.amqp import failures, security
@@ -28,14 +27,12 @@ from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.amqp.security import Security
 from hybrid_messaging.drivers.combining import CombiningLock
-from hybrid_messaging.drivers.turns import Turns
+from hybrid_messaging.drivers.turns import CALLERS_READ, Turns
 from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol.endpoint import Endpoint, Excessive, Handler
 
 LOG = logs.get(__name__)
 
-#: Greenlets may not wait for the same descriptor twice, and switch cheaply.
-CALLERS_READ = not eventletutils.is_monkey_patched("thread")
 #: After so many seconds without a word, several messages at once may mean that this
 #: process was stopped. More is read before any of them begins, for some of them have
 #: been withdrawn: until the peer is quiet for a while, and not for long.

@@ -19,8 +19,6 @@ class Contexts:
     """Lends the context, which it makes and ends as needed."""
 
     def __init__(self) -> None:
-        #: of processes that this one is a child of: theirs to end
-        self._inherited: list[zmq.Context[Any] | Gatekeeper | None] = []
         self._start_anew()
         forks.tell(self)
 
@@ -62,7 +60,7 @@ class Contexts:
 
     def after_fork(self) -> None:
         """In a child: the context and the threads in it are the parent's."""
-        self._inherited += [self._context, self._gatekeeper]
+        forks.keep(self._context, self._gatekeeper)
         self._start_anew()
 
 

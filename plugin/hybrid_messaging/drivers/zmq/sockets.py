@@ -26,12 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from oslo_utils import eventletutils
 from zmq.utils.monitor import parse_monitor_message
 
-from hybrid_messaging.drivers import logs
+from hybrid_messaging.drivers import forks, logs
 from hybrid_messaging.drivers.combining import CombiningLock
-from hybrid_messaging.drivers.turns import REST, Turns
+from hybrid_messaging.drivers.turns import CALLERS_READ, REST, Turns
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq import libzmq, names
 from hybrid_messaging.drivers.zmq.contexts import contexts
@@ -41,8 +40,6 @@ from hybrid_messaging.drivers.zmq.message import Message
 
 LOG = logs.get(__name__)
 
-#: Greenlets may not wait for the same descriptor twice, and switch cheaply.
-CALLERS_READ = not eventletutils.is_monkey_patched("thread")
 #: Messages that are taken in one go, before others get the lock.
 _BATCH = 64
 #: ZeroMQ would connect again by itself, to whatever is there by then, and send what
@@ -64,10 +61,6 @@ _EVENTS = (
 
 Event = Mapping[str, Any]
 _Wait = Callable[[int | None], Iterable[tuple[int, int]]]
-
-
-#: Sockets of processes that this one is a child of: never to be collected here.
-_inherited: list[Socket] = []
 
 
 class Socket:
@@ -192,7 +185,7 @@ class Socket:
 
         :param until: monotonic time at which the caller wants to look up anyway
         """
-        if CALLERS_READ and message.waits() and self._turns.lead():
+        if message.waits() and self._turns.lead():
             self._read_while(message, until)
         else:
             self.pause(message, until)
@@ -247,7 +240,7 @@ class Socket:
 
     def after_fork(self) -> None:
         """In a child: this socket is the parent's; it is only kept from harm."""
-        _inherited.append(self)
+        forks.keep(self)
         self._closing = True
         self._close_connections()
         self._lock = CombiningLock(_nothing)
