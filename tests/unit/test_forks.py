@@ -17,7 +17,7 @@ class Driver:
 
     def __init__(self) -> None:
         self.forked = 0
-        forks.tell(self)
+        forks.register(self)
 
     def after_fork(self) -> None:
         self.forked += 1

@@ -28,7 +28,7 @@ _lock = threading.Lock()
 _process = os.getpid()
 
 
-def tell(driver: Forked) -> None:
+def register(driver: Forked) -> None:
     """Call a driver's `after_fork` after every fork, for as long as it lives."""
     _forked.add(driver)
 

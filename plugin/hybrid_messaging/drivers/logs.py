@@ -39,7 +39,7 @@ class Writer:
 
     def __init__(self) -> None:
         self._start_anew()
-        forks.tell(self)
+        forks.register(self)
 
     def _start_anew(self) -> None:
         # reentrant, for a signal handler may log, too

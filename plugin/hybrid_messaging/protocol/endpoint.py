@@ -35,7 +35,8 @@ SESSION_WINDOW = 8 * 1024 * 1024
 MIN_SESSION_WINDOW = 4 * MAX_FRAME
 #: Sessions beside the first that our own links may have, where the peer allows it.
 MAX_APART = 32
-#: Incomplete messages of one connection beyond this many bytes end their link.
+#: Bytes that a message may have, and that all incomplete messages of a connection may
+#: have together: one more ends its link.
 MAX_MESSAGE = 128 * 1024 * 1024
 
 #: Values, keys included, that properties and capabilities may have together each.

@@ -50,7 +50,7 @@ class Loop(Protocol):
     table: AddressTable
     #: connections to flush before the next wait
     dirty: list[Connection]
-    #: no new links, please
+    #: the router ends, and takes no new links
     closing: bool
 
     def watch_output(self, connection: Connection, wanted: bool) -> None:

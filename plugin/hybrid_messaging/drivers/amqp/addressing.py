@@ -21,8 +21,8 @@ ROUTERS = frozenset(
     {"skupper-router", "qpid-dispatch-router", "hybrid-messaging-router"}
 )
 
-#: Open's product of brokers that take no addresses but their own, and give none to
-#: replies. With legacy addresses, prefixes can be chosen that suit notifications.
+#: Open's product of brokers that take only addresses of their own, and give none to
+#: replies. With legacy addresses, an operator can choose prefixes for notifications.
 FOREIGN_PRODUCTS = frozenset({"RabbitMQ"})
 #: What to do about one of them.
 ADVICE = "use rabbit:// for it, or let amqp:// name an AMQP 1.0 router"

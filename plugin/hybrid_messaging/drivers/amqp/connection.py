@@ -79,7 +79,7 @@ class Connection:
         self._stopped, self._went_on = 0.0, -math.inf
         # when something was last read
         self._heard = math.inf
-        # wakes serve(), and nobody else
+        # wakes serve()
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)

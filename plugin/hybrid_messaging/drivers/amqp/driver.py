@@ -62,7 +62,7 @@ class AmqpDriver(oslo.BaseDriver):
             )
         self._lock = threading.Lock()
         self._buses: dict[Side, Bus] = {}
-        forks.tell(self)
+        forks.register(self)
 
     def _bus(self, side: Side) -> Bus:
         """The bus of this process: a child of a fork gets one of its own.

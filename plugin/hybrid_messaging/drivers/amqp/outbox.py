@@ -129,8 +129,8 @@ class Outbox:
         if message.body is not None and len(message.body) > MAX_MESSAGE:
             outgoing.finish(self._too_large(outgoing, len(message.body), MAX_MESSAGE))
             return
-        # otherwise the next attempt to connect decides, even where it is hopeless: who
-        # calls again at once does so once for each attempt
+        # With retries, the next attempt to connect decides, even where it is hopeless:
+        # so a caller that repeats itself without a pause does so once for each attempt.
         if self._away is not None and message.retry == 0:
             outgoing.finish(self._unavailable(outgoing, self._away))
             return

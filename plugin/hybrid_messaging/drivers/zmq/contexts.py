@@ -20,7 +20,7 @@ class Contexts:
 
     def __init__(self) -> None:
         self._start_anew()
-        forks.tell(self)
+        forks.register(self)
 
     def _start_anew(self) -> None:
         self._lock = threading.Lock()

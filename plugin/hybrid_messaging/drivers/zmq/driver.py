@@ -72,7 +72,7 @@ class ZmqDriver(oslo.BaseDriver):
         self._directory: Directory | None = None
         self._client: Client | None = None
         self._server: Server | None = None
-        forks.tell(self)
+        forks.register(self)
 
     def _open_matchmaker(self) -> matchmaker.Matchmaker:
         return matchmaker.make(self._url, self._options, self.conf.matchmaker_redis)
