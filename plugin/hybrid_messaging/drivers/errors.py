@@ -81,7 +81,10 @@ class FanoutIncomplete(DeliveryError, MessageDeliveryFailure):
 
 
 class BusLost(DeliveryError, MessageDeliveryFailure, MessagingTimeout):
-    """The connection broke while the message was under way, its fate is unknown."""
+    """The connection broke, or was closed, while the message was under way.
+
+    Its fate is unknown.
+    """
 
 
 class BusUnavailable(DeliveryError, MessageDeliveryFailure, MessagingTimeout):

@@ -43,8 +43,8 @@ OPTIONS = [
         "default_send_timeout",
         default=60,
         min=5,
-        help="Seconds that a cast, or a call without a timeout, may take to be"
-        " handed over.",
+        help="Seconds that a cast may take to be taken by a server that has room for"
+        " it, and that a call without a timeout may take.",
     ),
     cfg.IntOpt(
         "idle_connection_timeout",
