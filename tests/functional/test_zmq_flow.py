@@ -315,6 +315,18 @@ def test_a_message_that_is_too_large_fails_alone(
     assert other.result(LONG) == "other"
 
 
+def test_a_fanout_that_one_listener_refuses_reaches_the_others(rpc: Rpc) -> None:
+    small, other = Service("small"), Service("other")
+    limited = rpc.transport(max_message_size=MEGABYTE)
+    rpc.server(small, name="small", transport=limited)
+    rpc.server(other, name="other")
+    fanout = rpc.client(fanout=True)
+    with pytest.raises(errors.MessageRefused, match=f"allows {MEGABYTE}"):
+        fanout.cast({}, "echo", value="x" * 2 * MEGABYTE)
+    until(lambda: len(other.seen) == 1, "the other one has it")
+    assert small.seen == []
+
+
 @pytest.mark.parametrize("name", ["n" * 70_000, "\udcff"])
 def test_names_that_cannot_be_sent_are_refused(rpc: Rpc, name: str) -> None:
     rpc.server()
