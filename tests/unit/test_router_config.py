@@ -60,6 +60,12 @@ log {
 """
 
 
+def test_the_page_names_every_attribute() -> None:
+    page = (Path(__file__).parents[2] / "doc" / "source" / "router.rst").read_text()
+    known = [name for section in config._SECTIONS.values() for name in section]
+    assert [name for name in known if f"``{name}``" not in page] == []
+
+
 def test_everything_it_understands() -> None:
     profile = config.SslProfile(
         "tls", "/etc/cert.pem", "/etc/key.pem", "/etc/ca.pem", "TLSv1.3"
