@@ -251,6 +251,15 @@ def test_a_value_that_cannot_be_encoded_becomes_the_reason() -> None:
             bodies.read_reply(bodies.reply(value), [])
 
 
+def test_a_value_whose_own_error_has_no_words_is_refused_all_the_same() -> None:
+    class Shy:
+        def __iter__(self) -> Any:
+            raise Mute
+
+    with pytest.raises(ValueError, match="cannot be read"):
+        bodies.read_reply(bodies.reply(Shy()), [])
+
+
 def test_an_error_made_of_text_has_a_bounded_size() -> None:
     with pytest.raises(Particular, match="x") as caught:
         bodies.read_reply(bodies.refusal(Particular("x" * 10_000_000)), [__name__])

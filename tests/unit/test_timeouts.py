@@ -19,6 +19,7 @@ from hybrid_messaging.drivers import errors, timeouts
         (7, 7),
         (1e10, timeouts.LONGEST),
         (math.inf, timeouts.LONGEST),
+        pytest.param(10**400, timeouts.LONGEST, id="no float"),
     ],
 )
 def test_a_message_gets_the_time_that_its_caller_gives(

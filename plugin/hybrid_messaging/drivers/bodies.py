@@ -102,7 +102,7 @@ def reply(value: Any, failure: Any = None) -> str:
         if failure:
             return refusal(failure[1])
         return refusal(
-            ValueError(f"What the endpoint returned cannot be sent: {error}")
+            ValueError(f"What the endpoint returned cannot be sent: {_text(error)}")
         )
 
 
@@ -112,12 +112,9 @@ def refusal(error: BaseException) -> str:
     The class of the exception is named; of its arguments only the text is kept,
     and not all of a long one.
     """
-    text, trace = "The text of the exception cannot be read.", ""
-    with contextlib.suppress(Exception):
-        text = str(error)
+    text, trace = _text(error)[:TEXT_LIMIT], ""
     with contextlib.suppress(Exception):
         trace = "".join(traceback.format_tb(error.__traceback__))[-TEXT_LIMIT:]
-    text = text[:TEXT_LIMIT]
     told = {
         "class": type(error).__name__,
         "module": str(type(error).__module__),
@@ -127,6 +124,14 @@ def refusal(error: BaseException) -> str:
         "kwargs": {},
     }
     return _encode({"failure": _encode(told)})
+
+
+def _text(error: BaseException) -> str:
+    """What an exception says, if it lets itself be asked."""
+    try:
+        return str(error)
+    except Exception:
+        return "The text of the exception cannot be read."
 
 
 def read_reply(body: Any, allowed_remote_exmods: list[str]) -> Any:

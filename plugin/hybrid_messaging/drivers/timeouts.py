@@ -34,4 +34,5 @@ def _checked(name: str, seconds: float) -> float:
         raise errors.MessageRefused(
             f"{name} is {seconds}: it takes 0 or more seconds; nothing was sent"
         )
-    return min(float(seconds), LONGEST)
+    # what float() cannot hold is compared all the same
+    return float(seconds) if seconds < LONGEST else LONGEST

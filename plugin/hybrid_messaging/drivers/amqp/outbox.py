@@ -213,12 +213,15 @@ class Outbox:
             self._replies is not None and self._replies.address is not None
         )
 
-    def _deserted(self, outgoing: Outgoing) -> float | None:
+    def _deserted(self, outgoing: Outgoing, now: float) -> float | None:
         """From when on it is certain that nobody listens, if anything points to it."""
         line, route = self._line, outgoing.route
         if line is None or route is None:
             return None
-        if outgoing.state is State.RELEASED:
+        # a router and its servers give back as well what has waited for its whole time
+        if outgoing.state is State.RELEASED and not (
+            line.routing and outgoing.overdue(now)
+        ):
             return outgoing.since
         # a broker that grants no credit has no room: its listeners are no matter
         if not (line.routing or outgoing.message.fanout):
@@ -227,7 +230,7 @@ class Outbox:
 
     def knows_of_nobody(self, outgoing: Outgoing, now: float) -> bool:
         """Whether it is certain that nobody listens on a message's target."""
-        certain = self._deserted(outgoing)
+        certain = self._deserted(outgoing, now)
         return certain is not None and certain <= now
 
     def nobody_listens(self, outgoing: Outgoing, now: float) -> float | None:
@@ -238,7 +241,7 @@ class Outbox:
             again; None while nothing points to it that nobody listens
         """
         message = outgoing.message
-        certain = self._deserted(outgoing)
+        certain = self._deserted(outgoing, now)
         if certain is None or certain > now:
             return certain
         if message.is_reply:

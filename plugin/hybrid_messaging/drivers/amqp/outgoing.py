@@ -141,6 +141,14 @@ class Outgoing:
         """Nothing has been said about it yet that its sender has to act on."""
         return self.state is State.SENT or self.state is State.QUEUED
 
+    def overdue(self, now: float) -> bool:
+        """All the time that it may take has passed.
+
+        :param now: monotonic time
+        """
+        ttl = self.message.ttl
+        return ttl is not None and now >= self.since + ttl
+
     def may_retry(self) -> bool:
         """Count another attempt; False if there may be none."""
         if self.retries is None:

@@ -141,6 +141,9 @@ class _Wait:
         outgoing, outbox = self._outgoing, self._outbox
         now = time.monotonic()
         with self._lock:
+            if outgoing.overdue(now) and not outbox.knows_of_nobody(outgoing, now):
+                outbox.cancel(outgoing, self._timed_out(now))
+                return
             until = outbox.nobody_listens(outgoing, now)
             gives_up = self._deadline if until is None else min(self._deadline, until)
             if now >= gives_up or not outgoing.may_retry():
