@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import select
@@ -426,6 +427,29 @@ def test_transports_that_are_closed_leave_nothing_behind(rpc: Rpc) -> None:
         use()
     # the server sees a little later than its clients that they are gone
     until(lambda: used() <= before, "what was opened is closed")
+
+
+def test_a_process_without_descriptors_says_that_the_bus_is_away(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rpc.server()
+    client = rpc.client(retry=0)
+    made: list[int] = []
+
+    def scarce(*how: int) -> int:
+        if made:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        made.append(eventfd(*how))
+        return made[-1]
+
+    eventfd = os.eventfd
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "eventfd", scarce)
+        with pytest.raises(errors.BusUnavailable, match="Too many open files"):
+            client.call({}, "name")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(made[0])
+    assert client.call({}, "name") == "one"
 
 
 def test_connections_that_nobody_uses_are_closed(

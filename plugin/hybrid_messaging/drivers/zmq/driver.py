@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import zmq
 from oslo_messaging.exceptions import ConfigurationError, InvalidTarget
 from oslo_messaging.target import Target
 
@@ -105,13 +106,21 @@ class ZmqDriver(oslo.BaseDriver):
         if self._client is None:
             with self._lock:
                 if self._client is None:
-                    directory = self._get_directory()
-                    self._client = Client(
-                        self._options,
-                        self._encryption,
-                        ProxiedDirectory(directory) if self._proxied else directory,
-                    )
+                    self._client = self._make_client()
         return self._client
+
+    def _make_client(self) -> Client:
+        directory = self._get_directory()
+        try:
+            return Client(
+                self._options,
+                self._encryption,
+                ProxiedDirectory(directory) if self._proxied else directory,
+            )
+        except (OSError, zmq.ZMQError) as error:
+            raise errors.BusUnavailable(
+                f"{self._url.transport}: cannot open a socket to send on: {error}"
+            ) from error
 
     def _get_server(self) -> Server:
         if self._server is None:

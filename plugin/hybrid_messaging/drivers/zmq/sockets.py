@@ -72,7 +72,7 @@ class Socket:
     :param on_event: called with what becomes of connections, with the lock held,
         after `on_frames` with all that they brought; None: not of interest
     :param afterwards: called without the lock after every use of the socket
-    :raises zmq.ZMQError: it could not be set up
+    :raises OSError, zmq.ZMQError: it could not be set up
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class Socket:
                 undo.callback(self._monitor.close, linger=0)
                 self._monitor_handle = libzmq.handle(self._monitor)
             self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            undo.callback(os.close, self._wakes)
             self._nudges = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             undo.pop_all()
         self._descriptors = []
