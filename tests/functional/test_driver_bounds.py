@@ -24,6 +24,7 @@ from tests.functional.waiting import Stopwatch, until
 from tests.functional.worker import ROOT, Worker
 
 from hybrid_messaging.drivers import errors
+from hybrid_messaging.drivers.amqp import outbox
 from hybrid_messaging.drivers.amqp.outgoing import Outgoing
 from hybrid_messaging.drivers.amqp.route import Route
 from hybrid_messaging.protocol.endpoint import Endpoint, Link
@@ -271,6 +272,30 @@ def test_targets_that_come_and_go(bus: Router, rpc: Rpc, count: int, size: int) 
     assert sending.outbox.connected
     rpc.server()
     assert client.call({}, "size", value=text) == size
+
+
+def test_links_to_targets_are_bounded(
+    bus: Router, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router allows a connection so many, and no more."""
+    most = 300
+    monkeypatch.setattr(outbox, "MOST_ROUTES", most)
+    transport = rpc.transport(restart_timeout=0)
+    rpc.server()
+    client = rpc.client(transport, timeout=20)
+
+    def call(number: int) -> None:
+        with pytest.raises(errors.TargetUnreachable):
+            client.prepare(server=f"server-{number}").call({}, "name")
+
+    with ThreadPoolExecutor(50) as pool:
+        list(pool.map(call, range(2 * most)))
+    assert client.call({}, "name") == "one"
+    assert len(transport._driver._buses["sending"].outbox._routes) <= most
+    until(
+        lambda: len(bus.addresses(f"{rpc.topic}/server-")) <= most,
+        "the router has forgotten the others",
+    )
 
 
 def test_connections_that_come_and_go(bus: Router, rpc: Rpc) -> None:

@@ -6,10 +6,11 @@ All methods are called with the bus' lock held, but for those that say otherwise
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import time
 import uuid
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from oslo_messaging.exceptions import ConfigurationError
@@ -39,6 +40,11 @@ LOG = logs.get(__name__)
 RELAY = "relay"
 #: Marks the routes of messages that go by a link in a session of its own.
 _APART = "apart"
+
+#: Targets that a process has links to. A router allows a connection 10,000 links.
+MOST_ROUTES = 5_000
+#: Links that are given back at a time where there would be more.
+_MANY = 100
 
 #: Seconds that a fanout without listeners is kept, for one that has just come.
 LINGERING = 1.0
@@ -119,6 +125,8 @@ class Outbox:
             key = (_APART, message.target if key == RELAY else key)
         route = self._routes.get(key)
         if route is None:
+            if len(self._routes) >= MOST_ROUTES:
+                self._detach(heapq.nsmallest(_MANY, self._idle(), _last_used))
             route = self._routes[key] = Route(self, key, message.key)
         route.used = time.monotonic()
         outgoing.route = route
@@ -486,11 +494,19 @@ class Outbox:
         """Give back the links that nobody has used for long."""
         limit = self._options.default_sender_link_timeout
         oldest = time.monotonic() - limit
-        for key, route in list(self._routes.items()):
-            if route.used < oldest and route.idle and key != RELAY:
-                route.detach()
-                del self._routes[key]
+        self._detach([route for route in self._idle() if route.used < oldest])
         self._duties.later(limit / 2, self._detach_idle)
+
+    def _idle(self) -> Iterator[Route]:
+        """The routes whose links could be given back."""
+        return (
+            route for key, route in self._routes.items() if route.idle and key != RELAY
+        )
+
+    def _detach(self, routes: list[Route]) -> None:
+        for route in routes:
+            route.detach()
+            del self._routes[route.key]
 
     def lost(self, failure: Exception) -> None:
         """The connection is gone: end what went with it, keep what can wait."""
@@ -554,6 +570,10 @@ class Outbox:
     ) -> None:
         text = f"{outgoing.message.name} to {self.where(outgoing)}: {why}"
         outgoing.finish(errors.make(error, outgoing.message.is_call, text))
+
+
+def _last_used(route: Route) -> float:
+    return route.used
 
 
 def _hopeless(failure: Exception) -> bool:
