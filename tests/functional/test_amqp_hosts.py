@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import random
 import socket
 import threading
@@ -20,7 +22,7 @@ from tests.functional.rpc import Rpc
 from tests.functional.service import Service
 from tests.functional.waiting import Stopwatch, until
 
-from hybrid_messaging.drivers import errors
+from hybrid_messaging.drivers import errors, logs
 
 
 def url(*ports: int, **query: object) -> str:
@@ -134,6 +136,24 @@ def test_name_that_does_not_resolve_says_so() -> None:
         client = rpc.client(timeout=2)
         with pytest.raises(errors.BusUnavailable, match="no-such-host"):
             client.call({}, "name")
+
+
+def test_a_process_without_descriptors_says_so_and_goes_on(
+    own_bus: Router, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def scarce() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with Rpc(own_bus.url()) as rpc:
+        rpc.server()
+        client = rpc.client()
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "socketpair", scarce)
+            with pytest.raises(errors.BusUnavailable, match=r"(?i)too many open files"):
+                rpc.client(timeout=2).call({}, "name")
+        assert client.call({}, "name") == "one"
+    assert logs.flush(60)
+    assert "Traceback" not in caplog.text
 
 
 def test_resolver_that_hangs_keeps_nobody_from_closing(

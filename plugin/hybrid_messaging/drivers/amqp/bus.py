@@ -220,6 +220,10 @@ class Bus:
             connection.serve(self.duties.catch_up, self._not_begun, self._duties)
         except (ConnectionFailed, ConfigurationError) as error:
             failure = error
+        except OSError as error:  # there are no descriptors left, for instance
+            failure = ConnectionFailed(
+                f"no connection to {host} can be made ({failures.of_system(error)})"
+            )
         except Exception as error:
             LOG.exception("The connection to %s failed unexpectedly", host)
             failure = ConnectionFailed(f"the connection to {host} failed: {error}")
