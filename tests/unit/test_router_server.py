@@ -19,7 +19,14 @@ from tests.functional.peer import Peer
 
 from hybrid_messaging.cli.router import Router as Command
 from hybrid_messaging.router import __main__ as main
-from hybrid_messaging.router import config, links, management, program, server
+from hybrid_messaging.router import (
+    config,
+    connection,
+    links,
+    management,
+    program,
+    server,
+)
 from hybrid_messaging.router.connection import MAX_LINKS, Connection
 from hybrid_messaging.router.management import Management
 
@@ -56,6 +63,34 @@ def _ends(raw: socket.socket) -> None:
     with contextlib.suppress(ConnectionError):
         while raw.recv(65536):
             pass
+
+
+# -- silence ------------------------------------------------------------------
+
+
+def test_who_says_nothing_costs_no_endpoint(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    class Counted(connection.Endpoint):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            made.append(threading.current_thread().name)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(connection, "Endpoint", Counted)
+    port = serve()
+    with contextlib.ExitStack() as silent:
+        for _ in range(50):
+            silent.enter_context(socket.create_connection(("127.0.0.1", port)))
+        # it has come after them, and is accepted after them
+        with Peer(port) as peer:
+            peer.receiver(ADDRESS)
+            assert len(made) == 1
+        raw = silent.enter_context(socket.create_connection(("127.0.0.1", port)))
+        raw.sendall(b"AMQP\x03\x01\x00\x00")
+        assert raw.recv(8) == b"AMQP\x03\x01\x00\x00"
+        assert len(made) == 2
 
 
 # -- time limits -------------------------------------------------------------

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_messaging import modes, state
+from hybrid_messaging.engines import deployment
 
 ENGINE = state.Engine(
     name="rabbitmq",
@@ -349,6 +350,8 @@ def test_a_path_that_another_user_decides_on(tmp_path: Path) -> None:
         for entry in refused(theirs / name):
             with pytest.raises(state.StateError, match=rf"{theirs} belongs to another"):
                 entry()
+        with pytest.raises(state.StateError, match=rf"{link} is a symbolic link of"):
+            deployment.down(link / name, print)
     assert not list(theirs.iterdir())
     assert [item.name for item in ours.iterdir()] == ["state"]
 

@@ -113,8 +113,9 @@ def down(state_dir: Path, progress: Progress, keep_data: bool = False) -> bool:
 
     :param keep_data: remove nothing, so that `up` continues where it was
     :returns: False if nothing was there
-    :raises StateError: if the state cannot be read
+    :raises StateError: if the state cannot be read, or is somebody else's
     """
+    state.refuse_foreign(state_dir)
     if not state_dir.is_dir() or not _is_ours(state_dir):
         return False
     with _locked(state_dir, progress):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from functools import cached_property
 from typing import Any, Protocol
 
 import proton
@@ -76,6 +77,7 @@ class Connection(Handler):
         terms: Terms,
     ) -> None:
         self._loop = loop
+        self._container = container
         self.number = number
         self.peer = peer
         #: what the peer tells of itself, and the user that it has proven to be
@@ -94,16 +96,33 @@ class Connection(Handler):
         self._hung_up = False
         self._silent = True
         self._watching_output = False
-        self.endpoint = Endpoint(
-            self,
-            container,
-            server=True,
-            idle_timeout=terms.listener.idle_timeout,
-            setup=self._set_up,
-        )
-        self.budget = Budget(self.endpoint, self.wake)
         self.producers: set[Producer] = set()
         self.consumers: set[Consumer] = set()
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """Its AMQP, made once there is something to read.
+
+        That takes three times as long as to accept a connection, and 90 KB: strangers
+        who say nothing are to cost less.
+        """
+        return Endpoint(
+            self,
+            self._container,
+            server=True,
+            idle_timeout=self.terms.listener.idle_timeout,
+            setup=self._set_up,
+        )
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What waits for it, and for others."""
+        return Budget(self.endpoint, self.wake)
+
+    @property
+    def _begun(self) -> bool:
+        """The endpoint has been made."""
+        return "endpoint" in vars(self)
 
     def _set_up(
         self, transport: proton.Transport, connection: proton.Connection
@@ -198,9 +217,11 @@ class Connection(Handler):
     def look_after(self, now: float) -> None:
         """Send and expect keep-alives; end what takes too long."""
         if self._deadline is not None and now >= self._deadline:
-            if self.endpoint.closed or not self.endpoint.opened:
+            if not self._begun or self.endpoint.closed or not self.endpoint.opened:
                 LOG.info("%s: no AMQP connection in time: closed", self, extra=SELDOM)
             self.drop()
+            return
+        if self._deadline is not None and not self._begun:
             return
         if not self._lost:
             self.endpoint.tick(now)
@@ -223,6 +244,9 @@ class Connection(Handler):
 
     def close(self) -> None:
         """Say good-bye to the peer, since the router ends."""
+        if not self._begun:
+            self.drop()
+            return
         self._deadline = time.monotonic() + CLOSE_TIMEOUT
         self.endpoint.close(proton.Condition(*SHUTDOWN))
         self._let_go()
@@ -244,8 +268,9 @@ class Connection(Handler):
         if self.alive:
             self.alive = False
             self._loop.forget(self)
-            self._let_go()
-            self.endpoint.abandon()
+            if self._begun:
+                self._let_go()
+                self.endpoint.abandon()
             self._socket.close()
 
     def _let_go(self) -> None:
