@@ -260,7 +260,7 @@ def _redact_body(body: str) -> str:
         elif user is None:
             hosts.append(_redact_host(host))
         secret = secret or ":" in piece
-    return ",".join(hosts) + rest
+    return ",".join(hosts) + _ENCODED_AT.sub(rf"\g<1>{HIDDEN}", rest)
 
 
 def _redact_host(host: str) -> str:
@@ -309,3 +309,7 @@ _SCHEME_CHARACTERS = string.ascii_letters + string.digits + "+.-"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=/)")
 _SECRET = re.compile("password|secret", re.IGNORECASE)
 _SECRET_OPTION = re.compile(r"([?&][A-Za-z0-9_.-]*(?:password|secret)=)[^&\s\"']+")
+# what a raw / or ? has cut off of a password, in a URL that has been encoded anew
+_ENCODED_AT = re.compile(
+    r"(/|[?&][A-Za-z0-9_.-]*=)[^/?&\s\"']*%40[^?&\s\"']*", re.IGNORECASE
+)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import string
 from urllib.parse import quote
 
@@ -49,13 +50,31 @@ def hidden(text: str) -> bool:
     return SECRET not in text
 
 
-@given(url=mistyped())
+#: Whose host and path are parts of a password, as that is not encoded.
+CUT_OFF = st.builds(
+    f"{{}}a:{{}}{{}}{SECRET}@h{{}}".format,
+    SCHEME,
+    st.sampled_from(["1", ""]),
+    st.sampled_from(["/", "?x=", "/?idle_timeout=", "/v?x=1&y="]),
+    PATH,
+)
+
+
+@given(url=mistyped() | CUT_OFF)
 def test_a_mistyped_url_shows_no_password(url: str) -> None:
     assert hidden(urls.shown(url))
     try:
-        urls.parse(url)
+        found = urls.parse(url)
     except urls.UrlError as error:
         assert hidden(str(error))
+    else:
+        assert hidden(urls.shown(str(found)))
+
+
+@given(url=CUT_OFF)
+def test_a_mistyped_url_that_is_encoded_anew_shows_no_password(url: str) -> None:
+    with contextlib.suppress(urls.UrlError):
+        assert hidden(urls.redact(f"connecting to {urls.parse(url)}: no answer"))
 
 
 @given(

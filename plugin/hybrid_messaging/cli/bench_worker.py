@@ -37,5 +37,5 @@ class BenchWorker(Command):
             raise BenchError("name the control bus with --control")
         tell = progress.printer(self.app)
         with ending.by_signal(), host.Host(url, parsed_args.name):
-            tell(f"{parsed_args.name} waits for runs on {urls.redact(url)}")
+            tell(f"{parsed_args.name} waits for runs on {urls.shown(url)}")
             signal.pause()

@@ -103,7 +103,7 @@ class EnginePrepare(ShowOne):
             parsed_args.kind,
             str(directory),
             shlex.join(launch.command),
-            urls.redact(launch.url),
+            urls.shown(launch.url),
         )
 
 

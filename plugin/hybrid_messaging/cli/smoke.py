@@ -113,8 +113,8 @@ class Smoke(Lister):
         setup = _setup(parsed_args)
         lines = _Lines(self.app)
         lines.show(
-            f"RPC over {urls.redact(str(setup.rpc))}, "
-            f"notifications over {urls.redact(str(setup.notify))}"
+            f"RPC over {urls.shown(str(setup.rpc))}, "
+            f"notifications over {urls.shown(str(setup.notify))}"
         )
         width = max(len(check.name) for check in checks)
         done: list[Result] = []

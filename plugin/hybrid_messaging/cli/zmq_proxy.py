@@ -76,7 +76,7 @@ def _driver(parsed_args: argparse.Namespace) -> tuple[str, ZmqDriver]:
     url = str(transport.conf.transport_url) if url is None else url
     if not isinstance(driver, ZmqDriver):
         raise ConfigurationError(
-            f"{urls.redact(url)} is no zmq:// URL: name one in transport_url of a"
+            f"{urls.shown(url)} is no zmq:// URL: name one in transport_url of a"
             f" --config-file, or in {RPC_URL_VARIABLE}"
         )
     return url, driver
@@ -103,7 +103,7 @@ class ZmqProxy(Command):
         with ending.by_signal():
             try:
                 endpoint = proxy.start()
-                tell(f"{endpoint} passes on for {urls.redact(url)}")
+                tell(f"{endpoint} passes on for {urls.shown(url)}")
                 signal.pause()
             finally:
                 tell("finishing what is under way")
@@ -134,7 +134,7 @@ class ZmqProxyStatus(Lister):
         finally:
             driver.cleanup()
         if not reports:
-            tell(f"{urls.redact(url)} knows no proxy")
+            tell(f"{urls.shown(url)} knows no proxy")
         for report in reports:
             if report.problem:
                 tell(report.problem)

@@ -190,7 +190,7 @@ def _check(mode: Mode, given: Mapping[str, str]) -> None:
             if transport not in (ANY_TRANSPORT, scheme):
                 raise EngineError(
                     f"mode {mode.name} has {transport}:// for {role}, not "
-                    f"{urls.redact(given[role])}: mode external takes any URLs"
+                    f"{urls.shown(given[role])}: mode external takes any URLs"
                 )
         elif transport == ANY_TRANSPORT:
             raise EngineError(

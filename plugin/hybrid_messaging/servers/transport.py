@@ -332,7 +332,7 @@ class Transport:
         return self.connect(host, timeout)
 
     def __str__(self) -> str:
-        return urls.redact(str(dataclasses.replace(self.url, query={})))
+        return urls.shown(str(dataclasses.replace(self.url, query={})))
 
 
 def connected(name: str, port: int, timeout: float) -> socket.socket:

@@ -42,7 +42,7 @@ class Servers:
         """Connect to one server of a transport."""
         one = transport.only(host)
         if one.key not in self._answers:
-            self.tell(f"connecting to {urls.redact(str(one.url))}")
+            self.tell(f"connecting to {urls.shown(str(one.url))}")
             try:
                 self._answers[one.key] = transport.connect(host, self.timeout)
             except ConnectError as error:

@@ -82,7 +82,7 @@ def _with_queues(found: Transports, queues: str) -> Transports:
     if not isinstance(servers.get(found.notify), Rabbit):
         raise TransportError(
             f"{queues} queues are RabbitMQ's, and notifications go to "
-            f"{urls.redact(str(found.notify))}: leave --notify-queues and "
+            f"{urls.shown(str(found.notify))}: leave --notify-queues and "
             "HYBRID_NOTIFY_QUEUES out"
         )
     query = {**found.notify.query, QUEUES[queues]: "true"}
