@@ -27,7 +27,7 @@ from hybrid_messaging.router import (
     program,
     server,
 )
-from hybrid_messaging.router.connection import MAX_LINKS, Connection
+from hybrid_messaging.router.connection import LONGEST_NAMES, MAX_LINKS, Connection
 from hybrid_messaging.router.management import Management
 
 ADDRESS = "openstack.org/om/rpc/anycast/openstack/unit"
@@ -91,6 +91,20 @@ def test_who_says_nothing_costs_no_endpoint(
         raw.sendall(b"AMQP\x03\x01\x00\x00")
         assert raw.recv(8) == b"AMQP\x03\x01\x00\x00"
         assert len(made) == 2
+
+
+@pytest.mark.parametrize("end", ["name", "source", "target"])
+def test_a_link_with_a_long_name_ends_its_connection(serve: Serve, end: str) -> None:
+    port = serve()
+    with Peer(port) as good, Peer(port) as odd:
+        good.receiver("a" * (LONGEST_NAMES // 4))
+        lengths = {"name": 1, "source": 1, "target": 1, end: LONGEST_NAMES}
+        link = odd.endpoint.session.receiver("n" * lengths["name"])
+        link.source.address = "s" * lengths["source"]
+        link.target.address = "t" * lengths["target"]
+        link.open()
+        odd.until(lambda: odd.ended, "the end of the connection")
+        good.round_trip()
 
 
 # -- time limits -------------------------------------------------------------

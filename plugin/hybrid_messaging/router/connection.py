@@ -18,6 +18,7 @@ from hybrid_messaging.protocol.endpoint import (
     MAX_MESSAGE,
     Delivery,
     Endpoint,
+    Excessive,
     Handler,
     Link,
     Outcome,
@@ -36,6 +37,9 @@ LOG = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024
 #: Links that one connection may have.
 MAX_LINKS = 10_000
+#: Characters that the name of a link and its addresses may have together: qpid-proton
+#: keeps several copies.
+LONGEST_NAMES = 8000
 #: Sessions that one connection may have, less one. The retired amqp1 driver opens
 #: one for each link, and has a link for each target.
 CHANNEL_MAX = 1023
@@ -312,8 +316,14 @@ class Connection(Handler):
         self._let_go()
 
     def on_link_open(self, link: Link) -> None:
-        """Attach the link, or detach it with the reason why not."""
-        name = link.name
+        """Attach the link, or detach it with the reason why not.
+
+        :raises Excessive: its names are too long to be kept
+        """
+        name, pn = link.name, link.pn
+        addresses = (pn.remote_source.address or "", pn.remote_target.address or "")
+        if sum(map(len, (name, *addresses))) > LONGEST_NAMES:
+            raise Excessive(f"a link has names of over {LONGEST_NAMES} characters")
         refusal: tuple[str, str] | None
         if self._loop.closing:
             refusal = SHUTDOWN

@@ -12,13 +12,13 @@ import ctypes
 import time
 from collections.abc import Callable
 
-#: Connections that must have gone, and seconds between two times. It takes 25 ms for
-#: 100 MB, and 0.2 ms where there is nothing to give back.
-MANY, PAUSE = 100, 60.0
+#: Seconds between two times. It takes 25 ms for 100 MB, and 0.2 ms where there is
+#: nothing to give back.
+PAUSE = 60.0
 
 
 class Trimmer:
-    """Gives memory back after many connections have gone.
+    """Gives memory back after connections have gone: a single one may have had much.
 
     :param gone: returns how many have gone since the start
     """
@@ -33,6 +33,6 @@ class Trimmer:
     def __call__(self) -> None:
         """Give back what there is, if it is worth it."""
         gone, now = self._gone(), time.monotonic()
-        if self._trim and now >= self._not_before and gone - self._gone_before >= MANY:
+        if self._trim and now >= self._not_before and gone > self._gone_before:
             self._trim(0)
             self._gone_before, self._not_before = gone, now + PAUSE
