@@ -158,6 +158,17 @@ def _empty_frames(router: Router) -> None:
     said(router.port, _UP, amqp.frame(b"") * 200_000)
 
 
+def _silent_crowd(router: Router) -> None:
+    """Many more than may be there, and one who means it."""
+    with contextlib.ExitStack() as crowd:
+        for _ in range(1500):
+            crowd.enter_context(
+                socket.create_connection(("127.0.0.1", router.port), 20)
+            )
+        with Peer(router.port) as peer:
+            peer.round_trip()
+
+
 # -- sessions and links --------------------------------------------------------
 
 
@@ -174,6 +185,16 @@ def _many_links(router: Router) -> None:
             source=described(amqp.SOURCE, listed(string(f"address {number}"))),
             target=described(amqp.TARGET, listed(string(f"address {number}"))),
         )
+        for number in range(4000)
+    )
+    said(router.port, _UP, *links)
+
+
+def _long_names_of_links(router: Router) -> None:
+    long = "x" * 10_000
+    names = described(amqp.TARGET, listed(string(long)))
+    links = (
+        attached(string(f"{number} {long}"), number, target=names)
         for number in range(4000)
     )
     said(router.port, _UP, *links)
@@ -296,6 +317,7 @@ ATTACKS = [
     *(Attack(name, _everywhere(value)) for name, value in amqp.VALUES.items()),
     Attack("arrays that lie, again and again", _again_and_again),
     Attack("unfinished handshakes", _unfinished_handshakes, memory=96 * MEGABYTE),
+    Attack("a silent crowd", _silent_crowd),
     Attack("half-closed connections", _half_closed, memory=96 * MEGABYTE),
     Attack("garbage", _garbage),
     Attack("hanging up", _hang_up),
@@ -303,6 +325,7 @@ ATTACKS = [
     Attack("empty frames", _empty_frames),
     Attack("many sessions", _many_sessions),
     Attack("many links", _many_links),
+    Attack("long names of links", _long_names_of_links),
     Attack("links to and fro", _links_to_and_fro),
     Attack("sessions to and fro", _sessions_to_and_fro),
     Attack("questions without end", _questions),
