@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_messaging.service_configs import interpreter
 from hybrid_messaging.service_configs.interpreter import InterpreterError, drivers_of
 
 
@@ -41,3 +42,17 @@ def test_a_driver_that_is_broken_says_why(
 def test_what_is_no_python(python: str, reason: str) -> None:
     with pytest.raises(InterpreterError, match=reason):
         drivers_of(Path(python))
+
+
+def test_one_that_gives_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 600\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(interpreter, "_TIMEOUT", 0.1)
+    with pytest.raises(InterpreterError) as told:
+        drivers_of(python)
+    assert str(told.value) == (
+        f"{python} has not said within 0.1 s which drivers it can import"
+    )

@@ -390,8 +390,13 @@ def _format(
             timeout=_FORMAT_TIMEOUT,
             text=True,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         raise EngineError(f"{TITLE}'s storage cannot be formatted: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(
+            f"{TITLE}'s storage in {directory / _DATA} was not formatted within "
+            f"{_FORMAT_TIMEOUT:g} s"
+        ) from error
     if done.returncode:
         raise EngineError(
             f"{TITLE}'s storage in {directory / _DATA} cannot be formatted:\n"

@@ -43,7 +43,7 @@ def drivers_of(python: Path) -> Drivers:
     """Ask an interpreter which drivers a service that runs in it can import.
 
     :param python: the interpreter, such as /opt/stack/data/venv/bin/python
-    :raises InterpreterError: it does not run
+    :raises InterpreterError: it does not run, or does not answer in time
     """
     try:
         result = subprocess.run(
@@ -53,8 +53,12 @@ def drivers_of(python: Path) -> Drivers:
             timeout=_TIMEOUT,
             cwd="/",
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         raise InterpreterError(f"cannot run {python}: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise InterpreterError(
+            f"{python} has not said within {_TIMEOUT:g} s which drivers it can import"
+        ) from error
     _, mark, answer = result.stdout.rpartition(_MARK)
     if not mark:
         reason = (result.stderr.strip() or "it printed nothing").splitlines()[-1]
