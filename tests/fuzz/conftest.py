@@ -12,16 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from tests.functional.matchmakers import Redis
 from tests.functional.routers import Router
 
-#: A busy machine makes any example slow: hangs are for pytest's timeout.
-_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+_PATIENT = settings.get_profile("patient")
 settings.register_profile(
-    "ci", max_examples=100, derandomize=True, database=None, **_COMMON
+    "ci", _PATIENT, max_examples=100, derandomize=True, database=None
 )
-settings.register_profile("long", max_examples=100_000, print_blob=True, **_COMMON)
+settings.register_profile("long", _PATIENT, max_examples=100_000, print_blob=True)
 settings.load_profile("ci")
 
 

@@ -79,7 +79,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("grammar") / "x.conf"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXTS)
 @example("[DEFAULT]\nk = 'v\nl = 'v'\nm = v\n  more\n")
 @example("[DEFAULT]\nk = v\n# c\n more\n")
@@ -91,7 +91,8 @@ def test_it_reads_what_oslo_config_reads(scratch: Path, text: str) -> None:
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+    max_examples=200,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 @given(
     TEXTS,

@@ -150,7 +150,7 @@ SECRETS = st.text(min_size=1, max_size=20).filter(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(user=SECRETS, password=SECRETS, vhost=SECRETS)
 def test_the_service_sees_exactly_the_credentials_that_were_meant(
     tmp_path_factory: pytest.TempPathFactory, user: str, password: str, vhost: str
