@@ -12,7 +12,7 @@ from typing import Any
 import proton
 import pytest
 from proton.utils import BlockingConnection
-from tests.functional import brokers
+from tests.functional import brokers, commands
 from tests.functional.rpc import Rpc
 from tests.functional.test_amqp_notifications import (
     Endpoint,
@@ -107,6 +107,17 @@ def test_what_goes_through_is_counted(engine: state.Engine, rpc: Rpc) -> None:
     assert after.connections >= 2
     assert after.destinations >= 4
     assert after.version.startswith("ActiveMQ Artemis 2.")
+
+
+def test_who_names_only_its_url_sees_it_too(
+    bus: brokers.Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = commands.run(capsys, "status", "--notify-url", bus.url(), "-f", "json")
+    assert result.code == 0, result.err
+    (row,) = result.rows
+    assert (row["kind"], row["status"]) == ("broker", "up")
+    assert row["version"].startswith("ActiveMQ Artemis 2.")
+    assert row["waiting"] is not None
 
 
 def test_notifications_outlive_the_brokers_death(

@@ -24,6 +24,8 @@ _SETTLED = (
 )
 
 _BROKER = "broker"
+#: By what servers say that they are: in Open, the property `product`.
+_PRODUCTS = {**dict.fromkeys(ROUTERS, "router"), "apache-activemq-artemis": _BROKER}
 
 
 class Amqp(Transport):
@@ -83,8 +85,8 @@ class Amqp(Transport):
         return float(self.options.restart_timeout)
 
     def engine_kind(self, said: str) -> str | None:
-        """See `Transport`; brokers are not told from each other."""
-        return "router" if said in ROUTERS else None
+        """See `Transport`."""
+        return _PRODUCTS.get(said)
 
     def _connect(self, host: urls.Host, timeout: float) -> str:
         from hybrid_messaging.servers import amqp_session
