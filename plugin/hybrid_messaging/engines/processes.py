@@ -145,9 +145,11 @@ def _is_ours(process: psutil.Process, directory: Path) -> bool:
 
 
 def how_it_ended(process: psutil.Popen) -> str:
-    """Return how a process from `spawn` has ended, or "" while it runs."""
-    code = process.poll()
-    if code is None:
+    """Return how a process from `spawn` has ended, or "" if it has not."""
+    try:
+        # it is gone for `find` a moment before its exit code is there
+        code = process.wait(_KILL_TIMEOUT)
+    except psutil.TimeoutExpired:
         return ""
     if code >= 0:
         return f"with exit code {code}"
