@@ -184,6 +184,17 @@ class Transport:
         """
         return None
 
+    def trusting(
+        self, ca_file: str | None, key_directory: str | None
+    ) -> dict[str, str]:
+        """Options of the URL with which the driver has encrypted connections.
+
+        :param ca_file: the certificate to trust; None: no TLS
+        :param key_directory: with the CURVE keys of services, for a driver that has
+            some; None: as it does without
+        """
+        return urls.tls(self.url.driver, ca_file)
+
     def known_as(self, said: str) -> tuple[str, str]:
         """What people call a server, and how it delivers.
 

@@ -98,6 +98,13 @@ class Zmq(Transport):
             )
         return ""
 
+    def trusting(
+        self, ca_file: str | None, key_directory: str | None
+    ) -> dict[str, str]:
+        """See `Transport`."""
+        keys = {"zmq_key_directory": key_directory} if key_directory else {}
+        return {**super().trusting(ca_file, key_directory), **keys}
+
     def trial_query(self, role: str, configured: bool) -> Mapping[str, str]:
         """See `Transport`; all processes of a run are on this host."""
         if configured:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services' configuration files: found, read, judged, rewritten, and put back."""

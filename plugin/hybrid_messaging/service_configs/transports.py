@@ -10,7 +10,6 @@ from pathlib import Path
 from hybrid_messaging import modes, servers, state, urls
 from hybrid_messaging.servers.rabbit import QUEUES, Rabbit
 from hybrid_messaging.servers.transport import Transport, TransportError
-from hybrid_messaging.servers.zmq import Zmq
 
 
 @dataclass(frozen=True)
@@ -112,16 +111,13 @@ def _with_url(role: str, mode: str, scheme: str, side: Side) -> Side:
     named = servers.get(urls.parse(f"{scheme}://{','.join(side.hosts)}/"))
     if any(host.username for host in named.url.hosts):
         raise TransportError(f"--{role}-host takes hosts: the user is --{role}-user")
-    query = urls.tls(scheme, side.ca_file)
-    if side.key_directory and isinstance(named, Zmq):
-        query["zmq_key_directory"] = side.key_directory
     return Side(
         urls.build(
             scheme,
             [(host.host, host.port or named.port) for host in named.url.hosts],
             side.user,
             side.password,
-            query=query,
+            query=named.trusting(side.ca_file, side.key_directory),
         )
     )
 
