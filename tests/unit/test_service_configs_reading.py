@@ -144,6 +144,13 @@ def test_rpc_without_a_bus(tmp_path: Path, value: str, rpc: bool) -> None:
     assert load([main]).service.rpc is rpc
 
 
+def test_rpc_that_has_to_be_switched_on(tmp_path: Path) -> None:
+    main = put(tmp_path / "barbican.conf", "[queue]\nenable = true\n")
+    assert load([main]).service.rpc is True
+    put(main, "[queue]\nnamespace = barbican\n")
+    assert load([main]).service.rpc is False
+
+
 def multiplied(times: int, depth: int) -> str:
     """Options that refer to each other, so that the last one is long."""
     lines = ["x0 = 10", *(f"x{n + 1} = " + f"$x{n}" * times for n in range(depth))]

@@ -75,13 +75,23 @@ def test_notifications_over_the_transport_of_rpc(
     assert problem.severity is Severity.ERROR
     assert part in problem.message and "router" in problem.message
     assert problem.where == f"{path}, line 2"
-    assert part in warned(path)
-    # its RPC has stayed with the notifications
-    put(path, config(rpc="rabbit://rpc@broker:5672/", more=more))
+    assert f"has the transport of notifications, since {part}" in warned(path)
+    [plan] = rewriting.plan([Target(path, "mine")], TRANSPORTS)
+    assert str(plan.rpc) == plan.after.value("DEFAULT", "transport_url")
+    assert str(plan.rpc) == str(TRANSPORTS.notify)
+    put(path, plan.data.decode())
     assert found(path) == {}
     # on another virtual host, they do not meet
     put(path, config(rpc="rabbit://broker/rpc", more=more))
     assert set(found(path)) == {"notifications-over-rpc"}
+
+
+def test_rpc_that_cannot_go_with_notifications(tmp_path: Path) -> None:
+    path = put(tmp_path / "mistral.conf", config())
+    transports = Transports(TRANSPORTS.rpc, urls.parse("kafka://broker/"))
+    [plan] = rewriting.plan([Target(path)], transports)
+    assert plan.rpc == TRANSPORTS.rpc
+    assert "it hears none" in "".join(rewriting.warnings(plan, [plan]))
 
 
 def test_what_is_switched_off_is_no_problem(tmp_path: Path) -> None:
@@ -205,6 +215,25 @@ def test_middleware_in_a_paste_file(tmp_path: Path, factory: str, key: str) -> N
     assert f"{file}, line 3" in warned(path)
 
 
+@pytest.mark.parametrize(
+    ("rpc", "more", "ends"),
+    [
+        ("amqp://router/", "", True),
+        ("rabbit://router/", "", False),
+        ("amqp://router/", "[oslo_messaging_rabbit]\namqp_auto_delete = true\n", False),
+    ],
+)
+def test_the_agent_of_bare_metal(
+    tmp_path: Path, rpc: str, more: str, ends: bool
+) -> None:
+    path = put(tmp_path / "neutron.conf", config(rpc))
+    assert found(path) == {}
+    agent = put(tmp_path / "plugins/ml2/ironic_neutron_agent.ini", more)
+    problems = found(path)
+    assert set(problems) == ({"agent-changes-url"} if ends else set())
+    assert not ends or str(agent) in problems["agent-changes-url"].cure
+
+
 def test_quotes_within_a_list(tmp_path: Path) -> None:
     topics = "topics = 'notifications','notifications_h1'\n"
     path = put(tmp_path / "nova.conf", config(more=topics))
@@ -224,4 +253,25 @@ def test_what_only_the_service_knows_is_not_checked(tmp_path: Path) -> None:
 
 def test_guests_of_trove(tmp_path: Path) -> None:
     path = put(tmp_path / "trove-guestagent.conf", config())
-    assert "images have to have the driver" in warned(path)
+    assert "the driver for RPC in their images" in warned(path)
+
+
+@pytest.mark.parametrize(
+    ("rpc", "severity"),
+    [
+        ("rabbit://u:p@old/", Severity.ERROR),
+        ("amqp://router/v", Severity.ERROR),
+        # seen from their network
+        ("amqp://172.24.4.1/", Severity.WARNING),
+        ("amqp://router/", None),
+    ],
+)
+def test_guests_of_trove_may_know_other_addresses(
+    tmp_path: Path, rpc: str, severity: Severity | None
+) -> None:
+    path = put(tmp_path / "trove.conf", config())
+    text = f"[DEFAULT]\ntransport_url = {rpc}\n"
+    put(tmp_path / "trove-guestagent.conf", text)
+    assert [problem.severity for problem in found(path).values()] == (
+        [severity] if severity else []
+    )

@@ -4,7 +4,7 @@
 Exchanges are those of `set_transport_defaults`, programs those of the entry points,
 and what a service does with a transport is what it does with the results of
 `get_rpc_transport` and `get_notification_transport`. `tools/compare_catalogue.py`
-compares them with the services' releases.
+compares this with the code of releases.
 """
 
 from __future__ import annotations
@@ -43,25 +43,29 @@ class Service(NamedTuple):
     """One service and its main configuration files.
 
     `files` are names as the shell matches them. Without `rpc` a service only
-    publishes or consumes notifications; one that `notifies` publishes some.
+    publishes or consumes notifications; one that `notifies` publishes some. RPC that
+    has to be switched on names section and name of the boolean option in `rpc_enabled`.
     `exchange` is the control_exchange that it sets as its own default. One that
     `listens` takes notifications from others, and does not share them out to a pool
     of its own. `over_rpc` says which notifications use the RPC transport.
     `programs` have files of their own besides the main one, without the service's
-    name in front; `agents` are files that some of them are started with. `registers`
-    are options of its own that values may refer to (`$host`). `places` leads from
-    section and name of an option to its place in a file that is none of oslo.config.
+    name in front; `agents` are files that some of them are started with, and `guests`
+    those that go to virtual machines, where addresses may be others. `registers` are
+    options of its own that values may refer to (`$host`). `places` leads from section
+    and name of an option to its place in a file that is none of oslo.config.
     """
 
     name: str
     files: tuple[str, ...]
     rpc: bool = True
+    rpc_enabled: tuple[str, str] | None = None
     exchange: str = "openstack"
     listens: bool = False
     notifies: bool = True
     over_rpc: OverRPC | None = None
     programs: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
+    guests: tuple[str, ...] = ()
     registers: frozenset[str] = frozenset({"host"})
     places: Mapping[tuple[str, str], Place] = MappingProxyType({})
 
@@ -101,6 +105,7 @@ SERVICES = (
     Service(
         "barbican",
         ("barbican.conf",),
+        rpc_enabled=("queue", "enable"),
         notifies=False,
         over_rpc=OverRPC(
             "its listener for Keystone's notifications",
@@ -226,17 +231,29 @@ SERVICES = (
             "rpc-server",
             "sriov-nic-agent",
         ),
+        # Kolla has those of plugins/ml2 beside neutron.conf
         agents=(
             "bgp_dragent.ini",
             "dhcp_agent.ini",
             "ironic_neutron_agent.ini",
+            "l2gw_agent.ini",
+            "l2gw_plugin.ini",
             "l3_agent.ini",
+            "linuxbridge_agent.ini",
             "metadata_agent.ini",
             "metering_agent.ini",
+            "ml2_conf.ini",
+            "mlnx_agent.ini",
             "neutron_ovn_metadata_agent.ini",
             "neutron_ovn_vpn_agent.ini",
+            "neutron_taas.conf",
             "neutron_vpnaas.conf",
-            "plugins/ml2/*.ini",
+            "openvswitch_agent.ini",
+            "ovn_agent.ini",
+            "ovn_metadata_agent.ini",
+            "plugins/*/*.ini",
+            "sriov_agent.ini",
+            "taas_plugin.ini",
             "vpn_agent.ini",
         ),
         registers=_ADDRESSES,
@@ -277,6 +294,7 @@ SERVICES = (
         "trove",
         ("trove.conf",),
         programs=("api", "conductor", "guestagent", "taskmanager"),
+        guests=("trove-guestagent.conf",),
     ),
     Service(
         "venus",

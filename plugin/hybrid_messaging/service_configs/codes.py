@@ -43,6 +43,13 @@ CODES = {
         "set ``rpc_zmq_host`` to a name that all hosts resolve",
         ":doc:`zmq`",
     ),
+    "agent-changes-url": Code(
+        _ERROR,
+        "ironic-neutron-agent appends an option to ``amqp://`` that the driver does "
+        "not take",
+        "set ``amqp_auto_delete`` in ``ironic_neutron_agent.ini``",
+        "networking-baremetal, ``agent/ironic_neutron_agent.py``",
+    ),
     "bad-url": Code(
         _ERROR,
         "not a transport URL, or its query names an option that the driver does not "

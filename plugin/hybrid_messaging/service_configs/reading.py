@@ -33,6 +33,8 @@ from hybrid_messaging.service_configs.services import (
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 from hybrid_messaging.service_configs.source import read
 
+#: Notification drivers that put nothing on a transport.
+_SILENT = {"", "noop", "log", "test"}
 #: Characters that options which refer to others may have in all, references included.
 _LONGEST = 50_000
 
@@ -90,6 +92,11 @@ class ServiceConfig:
             document.find(place.section, place.key)
             for document in (*self.beneath, *self.documents)
         )
+
+    @property
+    def publishes(self) -> bool:
+        """Whether one of the notification drivers puts something on a transport."""
+        return not set(self.conf[NOTIFICATIONS].driver) <= _SILENT
 
     def is_unknown(self, section: str, key: str) -> bool:
         """Whether an option's value depends on one that only the service knows."""

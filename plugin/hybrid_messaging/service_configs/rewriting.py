@@ -99,7 +99,9 @@ def _rewrite(
     service = as_configured(identify(path), [before])
     refuse_bystander(service, before)
     rpc = transports.rpc
-    if vhost is not None:
+    if _is_over_rpc(service, before) and not servers.get(transports.notify).no_rpc:
+        rpc, service = transports.notify, service._replace(rpc=True)
+    elif vhost is not None:
         rpc = dataclasses.replace(rpc, vhost=vhost)
     after = Document(source.data, path)
     notify = settings.apply(after, service, rpc, transports.notify)
@@ -210,30 +212,33 @@ def _elsewhere(rewrite: Rewrite) -> Iterator[str]:
                 f"other notifications go to {strays.named(usual)}; change it as well"
             )
     over = service.over_rpc
-    if (
-        over
-        and rewrite.rpc
-        and (over.enabled is None or _is_true(rewrite.after, *over.enabled))
-        and not usual & strays.buses(str(rewrite.rpc))
-    ):
+    if over and _is_over_rpc(service, rewrite.after):
+        rpc = strays.buses(rewrite.after.value("DEFAULT", "transport_url") or "")
+        uses = f"{over.what} {'listens' if over.listens else 'publishes'} on it"
+        if rpc & usual:
+            yield f"{path}: RPC has the transport of notifications, since {uses}"
+        else:
+            yield (
+                f"{path}: RPC has a transport without notifications, and {uses}: "
+                f"{'it hears none' if over.listens else 'nobody hears them'}"
+            )
+    if path.name in service.guests:
         yield (
-            f"{path}: {over.what} {'listens' if over.listens else 'publishes'} on the "
-            f"transport of RPC, and notifications go elsewhere; as the RPC of "
-            f"{service.name} is its own, configure this file with the transport of "
-            "notifications for RPC, too (HYBRID_RPC_URL)"
-        )
-    if path.name == "trove-guestagent.conf":
-        yield (
-            f"{path}: goes to guests, whose images have to have the driver for RPC; "
-            "guests that run keep the file that they were started with"
+            f"{path}: goes to guests, which have to reach the servers by the names in "
+            "it and to have the driver for RPC in their images; guests that run keep "
+            "the file that they were started with"
         )
 
 
-def _is_true(document: Document, section: str, key: str) -> bool:
+def _is_over_rpc(service: Service, document: Document) -> bool:
+    """Whether a service that `configure` has publish has notifications over RPC."""
     # see settings.apply
     from oslo_utils import strutils
 
-    return strutils.bool_from_string(document.value(section, key))
+    over = service.over_rpc
+    return over is not None and (
+        over.enabled is None or strutils.bool_from_string(document.value(*over.enabled))
+    )
 
 
 def _notified(document: Document) -> frozenset[strays.Bus]:

@@ -174,8 +174,18 @@ def _route(
     route.durable = known.durable
     if isinstance(known, Zmq) and role == RPC:
         route.encryption = known.encryption.text
-    if servers is not None and route.usable:
+    if servers is not None and route.usable and _is_used(config, route):
         route.answers = [(host, servers.connect(known, host)) for host in known.hosts]
     products = [answer for _, answer in route.answers if isinstance(answer, str)]
     route.engine, route.delivery = known.known_as(next(iter(products), ""))
     return route
+
+
+def _is_used(config: ServiceConfig, route: Route) -> bool:
+    """Whether a service connects to a transport: perhaps not to a mere default."""
+    return (
+        route.role == RPC
+        or config.is_set(*route.option)
+        or config.service.listens
+        or config.publishes
+    )

@@ -20,7 +20,7 @@ _LAYOUTS = ("{name}", "kolla/*{name}*", "{name}*/etc/{name}")
 
 
 #: What Ironic's rpc_transport says where its RPC uses no oslo.messaging.
-_NO_BUS = (["json-rpc"], ["none"])
+_NO_BUS = ("json-rpc", "none")
 
 
 def identify(path: str | os.PathLike[str]) -> Service:
@@ -95,13 +95,20 @@ def _instead_of(directory: Path, name: str) -> list[Path]:
 
 
 def as_configured(service: Service, documents: Iterable[Document]) -> Service:
-    """A service as its files have it, which may choose RPC without a bus."""
-    values = [
-        value.strip()
-        for document in documents
-        for value in document.values("DEFAULT", "rpc_transport")
-    ]
-    return service._replace(rpc=False) if values[-1:] in _NO_BUS else service
+    """A service as its files have it, which may choose RPC without a bus, or none."""
+    # it takes as long to import as all the rest of this program's commands
+    from oslo_utils import strutils
+
+    def last(section: str, key: str) -> str:
+        found = [document.value(section, key) for document in documents]
+        return next((value.strip() for value in reversed(found) if value), "")
+
+    documents = tuple(documents)
+    enabled = service.rpc_enabled
+    off = enabled is not None and not strutils.bool_from_string(last(*enabled))
+    if off or last("DEFAULT", "rpc_transport") in _NO_BUS:
+        return service._replace(rpc=False)
+    return service
 
 
 def refuse_bystander(service: Service, document: Document) -> None:

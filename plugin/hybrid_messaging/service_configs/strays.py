@@ -19,8 +19,6 @@ from hybrid_messaging.service_configs.source import read
 
 AUDIT = ("audit_middleware_notifications", "transport_url")
 _DRIVER = (NOTIFICATIONS, "driver")
-#: Notification drivers that send nothing.
-_SILENT = {"", "noop", "log", "test"}
 #: Middleware of PasteDeploy that publishes notifications to a URL of its own, and the
 #: names under which it takes that URL.
 _MIDDLEWARE = {
@@ -133,4 +131,4 @@ def is_on(config: ServiceConfig) -> bool:
         return False
     if part.enabled:
         return strutils.bool_from_string(config.own_option(*part.enabled))
-    return part.listens or not set(config.conf[NOTIFICATIONS].driver) <= _SILENT
+    return part.listens or config.publishes

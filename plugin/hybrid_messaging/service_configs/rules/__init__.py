@@ -53,6 +53,7 @@ RULES: Sequence[Rule] = (
     strays.not_overridden,
     strays.not_over_rpc,
     strays.kept_together,
+    strays.unchanged,
 )
 
 OF_ALL: Sequence[deployment.Rule] = (

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.service_configs.catalogue import CELLS
 from hybrid_messaging.service_configs.codes import found
 from hybrid_messaging.service_configs.errors import ServiceConfigError
@@ -15,7 +16,7 @@ from hybrid_messaging.service_configs.problem import Problem, Severity
 from hybrid_messaging.service_configs.reading import ServiceConfig, load
 from hybrid_messaging.service_configs.routes import Routes
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
-from hybrid_messaging.service_configs.strays import buses, further, is_on, named
+from hybrid_messaging.service_configs.strays import Bus, buses, further, is_on, named
 
 RPC = ("DEFAULT", "transport_url")
 
@@ -64,28 +65,40 @@ def _differences(
 ) -> Iterator[Problem]:
     main = config.documents[0].path
     # programs of several cells differ in their virtual hosts
-    vhosts = CELLS not in config.service.files
+    within = CELLS in config.service.files
     pairs = []
     if config.service.rpc:
-        pairs.append(("RPC", RPC, config.rpc_url, other.rpc_url, vhosts))
+        pairs.append(("RPC", RPC, config.rpc_url, other.rpc_url, within))
     section = NOTIFICATIONS if other.conf[NOTIFICATIONS].transport_url else RPC[0]
     option = (section, RPC[1])
-    pairs.append(("notifications", option, config.notify_url, other.notify_url, True))
-    for role, option, text, theirs, whole in pairs:
+    pairs.append(("notifications", option, config.notify_url, other.notify_url, False))
+    for role, option, text, theirs, cells in pairs:
         here, there = buses(text), buses(theirs)
-        if {bus if whole else bus[:3] for bus in here} == {
-            bus if whole else bus[:3] for bus in there
-        }:
+        if here == there or (cells and {x[:3] for x in here} == {x[:3] for x in there}):
             continue
+        severity, doubt = Severity.ERROR, ""
+        if not layer.certain:
+            severity = Severity.WARNING
+            doubt = "; it is not known whether there are any"
+        elif _for_guests(config, layer) and _kinds(here) == _kinds(there):
+            severity = Severity.WARNING
+            doubt = "; guests may know the same server by this address"
         yield found(
             "overridden",
             f"{role} of the programs that read this file as well as {main} go to "
-            f"{named(there)}, and not to {named(here)}"
-            + ("" if layer.certain else "; it is not known whether there are any"),
+            f"{named(there)}, and not to {named(here)}{doubt}",
             "configure this file as well, or remove the option from it",
             other.where(*option),
-            Severity.ERROR if layer.certain else Severity.WARNING,
+            severity,
         )
+
+
+def _for_guests(config: ServiceConfig, layer: Layer) -> bool:
+    return any(path.name in config.service.guests for path in layer.files)
+
+
+def _kinds(there: frozenset[Bus]) -> set[tuple[str, str]]:
+    return {(bus.engine, bus.vhost) for bus in there}
 
 
 def not_over_rpc(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
@@ -108,6 +121,36 @@ def not_over_rpc(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         "to the transport of notifications",
         config.where(*RPC),
     )
+
+
+def unchanged(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """The agent of networking-baremetal changes the URL that it has from Neutron.
+
+    It counts amqp:// as RabbitMQ's, to which it adds `amqp_auto_delete=true`
+    (`_get_notification_transport_url`).
+    """
+    main = Path(config.documents[0].path)
+    if config.service.name != "neutron":
+        return
+    for pattern in ("ironic_neutron_agent.ini", "plugins/*/ironic_neutron_agent.ini"):
+        for path in sorted(main.parent.glob(pattern)):
+            try:
+                agent = load([main, path], service=config.service)
+            except ServiceConfigError:
+                continue  # not_overridden() has told why
+            options = agent.conf[Rabbit.group]
+            if (
+                agent.rpc_url.startswith("amqp:")
+                and not options.amqp_auto_delete
+                and not options.rabbit_quorum_queue
+            ):
+                yield found(
+                    "agent-changes-url",
+                    "ironic-neutron-agent adds amqp_auto_delete=true to the URL of "
+                    "RPC, which the driver for amqp:// does not take, and ends",
+                    f"set [{Rabbit.group}] amqp_auto_delete = true in {path}",
+                    str(path),
+                )
 
 
 def checked(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
