@@ -15,10 +15,10 @@ from tests.functional.waiting import until
 from tests.fuzz.application import Application
 
 MEGABYTE = 1024 * 1024
-#: Seconds that no call of a neighbour takes on a machine that is at rest. On a busy one
-#: calls take a while before the attack, too: some times as long is allowed then. An
-#: attack that has an effect costs ten seconds and more, and does so each time.
-TRIP, ALLOWANCE, ATTEMPTS = 1.0, 10, 3
+#: Seconds that no call of a neighbour takes unless the machine has far too much to do:
+#: calls take a while before the attack, too, then, and some times as long is allowed.
+#: An attack that has an effect costs ten seconds and more, and does so each time.
+TRIP, ALLOWANCE, ATTEMPTS = 5.0, 10, 3
 #: Calls from which it is known what they take before the attack.
 BEFORE = 20
 #: A process at rest uses no more of a core, while its neighbour goes on calling.
