@@ -180,8 +180,8 @@ def test_it_is_known_how_a_process_ended(
     ending: str, words: str, tmp_path: Path
 ) -> None:
     process = spawn(sleeper(ending), tmp_path)
-    until(lambda: processes.find(process.pid, tmp_path) is None, "it has ended")
-    assert processes.how_it_ended(process) == words
+    ended = until(lambda: processes.how_it_ended(process), "it has ended", 60)
+    assert ended == words
 
 
 def test_trouble_of_our_own_is_no_end_of_a_process(
