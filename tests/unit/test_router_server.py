@@ -93,6 +93,25 @@ def test_who_says_nothing_costs_no_endpoint(
         assert len(made) == 2
 
 
+def test_a_link_without_a_name_is_the_peers_fault(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = serve()
+    open_, begin, nameless = (
+        bytes.fromhex("0053 10c0 04 02 a101 78"),
+        bytes.fromhex("0053 11c0 05 04 40 43 43 43"),
+        bytes.fromhex("0053 12c0 04 03 40 43 41"),
+    )
+    with Peer(port) as good, socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(b"AMQP\x00\x01\x00\x00")
+        for body in (open_, begin, nameless):
+            raw.sendall((8 + len(body)).to_bytes(4, "big") + b"\2\0\0\0" + body)
+        raw.shutdown(socket.SHUT_WR)
+        _ends(raw)
+        good.round_trip()
+    assert "internal error" not in caplog.text
+
+
 @pytest.mark.parametrize("end", ["name", "source", "target"])
 def test_a_link_with_a_long_name_ends_its_connection(serve: Serve, end: str) -> None:
     port = serve()

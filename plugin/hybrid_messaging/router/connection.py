@@ -321,8 +321,9 @@ class Connection(Handler):
         :raises Excessive: its names are too long to be kept
         """
         name, pn = link.name, link.pn
-        addresses = (pn.remote_source.address or "", pn.remote_target.address or "")
-        if sum(map(len, (name, *addresses))) > LONGEST_NAMES:
+        # a damaged frame may lack any of them
+        names = (name, pn.remote_source.address, pn.remote_target.address)
+        if sum(len(each or "") for each in names) > LONGEST_NAMES:
             raise Excessive(f"a link has names of over {LONGEST_NAMES} characters")
         refusal: tuple[str, str] | None
         if self._loop.closing:
