@@ -64,17 +64,17 @@ CUT_OFF = st.builds(
 def test_a_mistyped_url_shows_no_password(url: str) -> None:
     assert hidden(urls.shown(url))
     try:
-        found = urls.parse(url)
+        urls.parse(url)
     except urls.UrlError as error:
         assert hidden(str(error))
-    else:
-        assert hidden(urls.shown(str(found)))
 
 
 @given(url=CUT_OFF)
 def test_a_mistyped_url_that_is_encoded_anew_shows_no_password(url: str) -> None:
     with contextlib.suppress(urls.UrlError):
-        assert hidden(urls.redact(f"connecting to {urls.parse(url)}: no answer"))
+        again = str(urls.parse(url))
+        assert hidden(urls.shown(again))
+        assert hidden(urls.redact(f"connecting to {again}: no answer"))
 
 
 @given(
