@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.devstack.conftest import COMPUTE, ROOT, Host, listens
 from hybrid_messaging import modes
 from hybrid_messaging.engines import EngineError
 from hybrid_messaging.engines.amqp_management import Management
+from hybrid_messaging.service_configs.catalogue import SERVICES
 
 #: Modes that need nothing but engines of this machine.
 MODES = (
@@ -400,16 +402,40 @@ CONFIGURE_TROVE = """
 """
 
 
-def test_barbican_listens_where_keystone_notifies(host: Host) -> None:
+@pytest.mark.parametrize("package", ["barbican", "magnum"])
+def test_who_has_notifications_on_its_rpc_has_both_where_the_others_notify(
+    host: Host, package: str
+) -> None:
+    conf = f"etc/{package}/{package}.conf"
+    configure = f"""
+        mkdir -p $DEST/etc/{package}
+        iniset $DEST/{conf} keystone_notifications enable True
+        iniset_rpc_backend {package} $DEST/{conf}
+    """
+    if package == "barbican":
+        configure += CONFIGURE_BARBICAN
     said = host.stack(
-        CONFIGURE_BARBICAN, ENABLED_SERVICES="key,rabbit,barbican", HYBRID_VERIFY="True"
+        configure, ENABLED_SERVICES="key,rabbit,barbican", HYBRID_VERIFY="True"
     )
     notify = f"{RABBIT}/?amqp_durable_queues=true"
-    assert urls(host, "etc/barbican/barbican.conf") == (notify, notify)
-    assert "Barbican" not in said and "sends RPC to" not in said
-    said = host.stack(CONFIGURE_BARBICAN, HYBRID="qpid-kafka")
-    assert urls(host, "etc/barbican/barbican.conf")[0] == f"{router(host)}/"
-    assert "Barbican hears nothing of deleted projects" in said
+    assert urls(host, conf) == (notify, notify)
+    assert "has notifications" not in said and "sends RPC to" not in said
+    # Kafka carries no RPC: it cannot work, and is no reason to fail
+    said = host.stack(configure, HYBRID="qpid-kafka")
+    assert urls(host, conf)[0] == f"{router(host)}/"
+    assert f"{package} has notifications" in said.partition("at the end:")[2]
+
+
+def test_whose_notifications_use_rpc_is_known_as_to_check() -> None:
+    told = subprocess.run(
+        ["bash", "-c", "source lib/rpc_backend; echo $HYBRID_OVER_RPC"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    known = [service.name for service in SERVICES if service.over_rpc]
+    assert told.stdout.split() == known
 
 
 @pytest.mark.parametrize("gateway", ["172.24.4.1", "[2001:db8::1]"])
