@@ -294,10 +294,11 @@ def test_links_of_both_directions(pair: Pair) -> None:
 
 
 def test_a_dynamic_source_is_asked_for(pair: Pair) -> None:
-    pair.client.receiver(None)
+    pair.client.receiver(None, prepare=lambda pn: setattr(pn.source, "timeout", 7))
     pair.pump()
     source = pair.b.links[0].pn.remote_source
     assert source.dynamic and source.address is None
+    assert source.timeout == 7
 
 
 def test_a_sender_without_address(pair: Pair) -> None:

@@ -692,14 +692,23 @@ class Endpoint:
         pn.open()
         return link
 
-    def receiver(self, address: str | None) -> Receiver:
-        """Attach a link from an address; None: from one that the peer invents."""
+    def receiver(
+        self,
+        address: str | None,
+        prepare: Callable[[proton.Link], None] | None = None,
+    ) -> Receiver:
+        """Attach a link from an address; None: from one that the peer invents.
+
+        :param prepare: called before the link is opened: more source fields
+        """
         pn = self.session.receiver(self._link_name(address))
         if address is None:
             pn.source.dynamic = True
         else:
             pn.source.address = address
             pn.target.address = address
+        if prepare is not None:
+            prepare(pn)
         link = Receiver(self, pn, local=True)
         self._links[link.raw] = link
         pn.open()
