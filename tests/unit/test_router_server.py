@@ -274,19 +274,11 @@ def test_a_connection_may_have_so_many_links_and_no_more(
     assert _refused(peer, link).startswith("amqp:resource-limit-exceeded")
 
 
-def test_receivers_that_want_settled_messages_get_them(
-    peer: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attach = proton.Session.receiver
-
-    def settled(session: proton.Session, name: str) -> proton.Link:
-        pn = attach(session, name)
+def test_receivers_that_want_settled_messages_get_them(peer: Peer) -> None:
+    def settled(pn: proton.Link) -> None:
         pn.snd_settle_mode = pn.SND_SETTLED
-        return pn
 
-    with monkeypatch.context() as patched:
-        patched.setattr(proton.Session, "receiver", settled)
-        link = peer.endpoint.receiver(ADDRESS)
+    link = peer.endpoint.receiver(ADDRESS, settled)
     peer.grant(link, 1)
     delivery = peer.send(peer.sender(ADDRESS), "settled")
     assert peer.take(link) == (None, "settled")
