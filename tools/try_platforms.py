@@ -36,7 +36,7 @@ PLATFORMS = ("bookworm", "trixie", "sid")
 #: Whoever has a checkout has these; the commands of the README install the rest.
 PRESENT = ("ca-certificates", "git")
 #: Where the clone is in a chroot.
-CLONE = "/root/hybrid-messaging"
+CLONE = "/opt/hybrid-messaging"
 #: Seconds after which a command is ended as hanging.
 LIMIT = 3 * 3600.0
 

@@ -22,7 +22,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, target in {
         "file-in-a": "a/file",
         "a/up": "..",
-        "a/b/root": "/",
+        "a/b/top": "/",
         "here": ".",
         "far": str(tmp_path / "a" / "b"),
         "chain": "here/far/../up/far",
@@ -45,8 +45,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "up/far/file",
         "../chain/../up/chain/file",
         "../../../../../../../..",
-        "b/root/",
-        "b/root/etc/..",
+        "b/top/",
+        "b/top/etc/..",
         "/",
         ".",
         "b/..",
@@ -108,7 +108,7 @@ def test_an_open_directory_stays_the_same(tree: Path) -> None:
         Path("b").mkdir()
         directory.link(name, "other")
         directory.rename("other", "another")
-        assert directory.names() == ["another", "file", "root"]
+        assert directory.names() == ["another", "file", "top"]
         directory.unlink("another")
         directory.unlink("another")
     assert not list(Path("b").iterdir())
