@@ -231,6 +231,23 @@ def _refused(peer: Peer, link: Any) -> str:
     return peer.detached[link]
 
 
+def test_between_two_looks_at_its_peers_it_accepts_only_a_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that strangers who connect without end do not hold up the others."""
+    monkeypatch.setattr(server, "ACCEPTED_AT_ONCE", 3)
+    terms = config.Listener(port=0)
+    with contextlib.ExitStack() as stack:
+        router = server.Router(config.RouterConfig(listeners=(terms,)))
+        stack.callback(router.close)
+        place = router.listeners[0].socket.getsockname()
+        for _ in range(10):
+            stack.enter_context(socket.create_connection(place))
+        for accepted in (3, 6, 9, 10):
+            router._step(60)
+            assert router.accepted == accepted
+
+
 def test_a_second_listener_on_a_dynamic_address_is_refused(peer: Peer) -> None:
     address = peer.receiver(None).pn.remote_source.address
     link = peer.endpoint.receiver(address)
