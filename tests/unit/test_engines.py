@@ -179,9 +179,9 @@ def test_a_spawned_process_is_detached_and_found_again(tmp_path: Path) -> None:
 def test_it_is_known_how_a_process_ended(
     ending: str, words: str, tmp_path: Path
 ) -> None:
-    process = spawn(sleeper(ending), tmp_path)
-    ended = until(lambda: processes.how_it_ended(process), "it has ended", 60)
-    assert ended == words
+    code = spawn(sleeper(ending), tmp_path).wait(60)
+    assert code is not None
+    assert processes.how_it_ended(code) == words
 
 
 def test_trouble_of_our_own_is_no_end_of_a_process(
@@ -196,6 +196,33 @@ def test_trouble_of_our_own_is_no_end_of_a_process(
             patched.setattr(psutil.Process, "environ", environ)
             with pytest.raises(OSError, match="Too many open files"):
                 processes.find(process.pid, tmp_path)
+    finally:
+        processes.stop([(process, 10)])
+
+
+@pytest.mark.parametrize("shown", [{}, {"PATH": "/bin"}])
+def test_a_process_that_executes_another_program_is_found(
+    shown: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the midst of it, it shows nothing or only a part of its environment."""
+    process, whole = spawn(sleeper(), tmp_path), psutil.Process.environ
+    looks: dict[int, int] = {}
+
+    def environ(looked_at: psutil.Process) -> dict[str, str]:
+        looks[looked_at.pid] = looks.get(looked_at.pid, 0) + 1
+        return shown if looks[looked_at.pid] == 1 else whole(looked_at)
+
+    try:
+        for pid in (process.pid, state.NOT_STARTED):
+            with monkeypatch.context() as patched:
+                looks.clear()
+                patched.setattr(psutil.Process, "environ", environ)
+                assert processes.find(pid, tmp_path) == process
+        with monkeypatch.context() as patched:
+            looks.clear()
+            patched.setattr(psutil.Process, "environ", environ)
+            processes.stop_descendants(tmp_path)
+        assert not process.is_running()
     finally:
         processes.stop([(process, 10)])
 

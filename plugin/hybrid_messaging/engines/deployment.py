@@ -281,7 +281,7 @@ def _start(
             )
             current = _state(mode, given, {**former, **planned})
             state.save(state_dir, current)
-        _wait(state_dir, planned.values(), started, progress)
+        _wait(planned.values(), started, progress)
     except BaseException:
         _stop(state_dir, planned.values(), progress, timeout=_DOWN_TIMEOUT)
         if previous is None:
@@ -368,7 +368,6 @@ def _launch(state_dir: Path, engine: state.Engine, launch: Launch) -> psutil.Pop
 
 
 def _wait(
-    state_dir: Path,
     planned: Iterable[state.Engine],
     started: Mapping[str, psutil.Popen],
     progress: Progress,
@@ -381,10 +380,9 @@ def _wait(
         for engine in list(waiting):
             module = engines.get(engine.kind)
             elapsed = time.monotonic() - begin
-            if processes.find(engine.pid, state_dir / engine.name) is None:
-                how = processes.how_it_ended(started[engine.name])
-                what = f"ended while it started{how and f' ({how})'}"
-                raise _failure(engine, what, ended=True)
+            if (code := started[engine.name].poll()) is not None:
+                how = processes.how_it_ended(code)
+                raise _failure(engine, f"ended while it started ({how})", ended=True)
             if module.is_ready(engine):
                 module.set_up(engine)
                 waiting.remove(engine)

@@ -23,6 +23,10 @@ MARK = "HYBRID_MESSAGING_ENGINE"
 #: Seconds that the kernel may take to remove a killed process.
 _KILL_TIMEOUT = 10.0
 _POLL = 0.05
+#: How often environments are looked at before they are believed to lack our mark.
+#: For a moment, a process that executes another program shows only a part of its own;
+#: the scripts that start Kafka do so many times.
+_LOOKS = 2
 #: Seconds that the last words of an engine may take into its log.
 _LOG_TIMEOUT = 10.0
 #: Bytes in which the last lines of a log are.
@@ -109,7 +113,7 @@ def find(pid: int, directory: Path) -> psutil.Process | None:
         they could tell its pid, by its mark alone
     """
     if pid == NOT_STARTED:
-        candidates = _marked(directory)
+        candidates: Iterable[psutil.Process] = _marked(directory)
     elif pid > 0:
         candidates = _existing(pid)
     else:
@@ -125,32 +129,35 @@ def _existing(pid: int) -> Iterator[psutil.Process]:
 def _is_ours(process: psutil.Process, directory: Path) -> bool:
     place = os.path.realpath(directory)
     try:
-        environment = process.environ()
         return (
             process.status() != psutil.STATUS_ZOMBIE
             and process.uids().real == process.uids().effective == os.geteuid()
             and os.getsid(process.pid) == process.pid
             and os.path.realpath(process.cwd()) == place
-            # Redis before 6.2 has its title there, and nothing else; at least nobody
-            # works at a terminal
-            and (
-                environment.get(MARK) == place
-                if environment
-                else process.terminal() is None
-            )
+            and (_has_mark(process, place) or _shows_none(process))
         )
     # anything else, such as too many open files, says nothing about the process
     except (psutil.Error, ProcessLookupError):
         return False
 
 
-def how_it_ended(process: psutil.Popen) -> str:
-    """Return how a process from `spawn` has ended, or "" if it has not."""
-    try:
-        # it is gone for `find` a moment before its exit code is there
-        code = process.wait(_KILL_TIMEOUT)
-    except psutil.TimeoutExpired:
-        return ""
+def _has_mark(process: psutil.Process, place: str) -> bool:
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_POLL)
+        if process.environ().get(MARK) == place:
+            return True
+    return False
+
+
+def _shows_none(process: psutil.Process) -> bool:
+    # Redis before 6.2 has its title there, and nothing else; at least nobody works at
+    # a terminal
+    return not process.environ() and process.terminal() is None
+
+
+def how_it_ended(code: int) -> str:
+    """Return what the exit code of a process from `spawn` says, in words."""
     if code >= 0:
         return f"with exit code {code}"
     reason = "; did the memory run out?" if -code == signal.SIGKILL else ""
@@ -187,7 +194,7 @@ def stop_descendants(directory: Path) -> None:
     """
     deadline = time.monotonic() + _KILL_TIMEOUT
     # one of them may start another one in the meantime
-    while (found := list(_marked(directory))) and time.monotonic() < deadline:
+    while (found := _marked(directory)) and time.monotonic() < deadline:
         for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -195,16 +202,23 @@ def stop_descendants(directory: Path) -> None:
             _ends(process, _KILL_TIMEOUT)
 
 
-def _marked(directory: Path) -> Iterator[psutil.Process]:
+def _marked(directory: Path) -> list[psutil.Process]:
     mark = os.path.realpath(directory)
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            # those of other users are none of ours, whatever they say
-            if (
-                process.uids().real == os.geteuid()
-                and process.environ().get(MARK) == mark
-            ):
-                yield process
+    found: list[psutil.Process] = []
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_POLL)
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                # those of other users are none of ours, whatever they say
+                if (
+                    process.uids().real == os.geteuid()
+                    and process.environ().get(MARK) == mark
+                ):
+                    found.append(process)
+        if found:
+            break
+    return found
 
 
 def _ends(process: psutil.Process, timeout: float) -> bool:
