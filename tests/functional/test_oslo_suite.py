@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 from tests.functional import matchmakers, oslo_suite
-from tests.functional.conftest import ALL_BUSES, Bus
+from tests.functional.conftest import ALL_BUSES, Bus, make_bus
 from tests.functional.deployments import NOWHERE, deployed
 
 from hybrid_messaging import state
 from hybrid_messaging.engines import rabbitmq
 
-BUSES = ALL_BUSES
 #: Tests in the suite, as of oslo.messaging 16 to 18.
 TESTS = 21
 #: Seconds that it may take; most of them it sleeps.
-TIMEOUT = 200
+TIMEOUT = 600
+pytestmark = pytest.mark.timeout(TIMEOUT)
 #: Tests that see nothing but RabbitMQ and the driver for it. They want batches of a
 #: hundred to be there within two seconds, and events within half a second.
 RABBIT_ONLY = f"{oslo_suite.SUITE}.NotifyTestCase."
@@ -48,16 +48,28 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[state.Engine]:
 
 
 @pytest.fixture(scope="module")
-def start(bus: Bus, node: state.Engine) -> Iterator[Start]:
+def buses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Bus]]:
+    """Each kind of bus."""
+    with contextlib.ExitStack() as running:
+        started = {}
+        for kind in ALL_BUSES:
+            started[kind] = make_bus(kind, tmp_path_factory.mktemp("bus"))
+            started[kind].start()
+            running.callback(started[kind].stop)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def start(buses: dict[str, Bus], node: state.Engine) -> Iterator[Start]:
     """Starts the suite, or some of its tests."""
     started: list[Suite] = []
 
-    def run(mode: str, *tests: str) -> Suite:
+    def run(kind: str, mode: str, *tests: str) -> Suite:
         # virtual hosts of its own: no other run has left anything there
-        vhost = f"{bus.kind}-{len(started)}"
+        vhost = f"{kind}-{len(started)}"
         surroundings = {
             **os.environ,
-            "RPC_TRANSPORT_URL": bus.url(vhost),
+            "RPC_TRANSPORT_URL": buses[kind].url(vhost),
             "NOTIFY_TRANSPORT_URL": rabbitmq.add_vhost(node, vhost),
         }
         if mode == "eventlet":
@@ -82,11 +94,18 @@ def start(bus: Bus, node: state.Engine) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def suites(bus: Bus, start: Start) -> dict[str, Suite]:
-    """The suite in each threading model, all at the same time."""
-    # what sees nothing but RabbitMQ has been run beside a router
-    tests = RPC_CASES if bus.kind == matchmakers.KIND else ()
-    return {mode: start(mode, *tests) for mode in oslo_suite.MODES}
+def suites(start: Start) -> dict[tuple[str, str], Suite]:
+    """The suite over each bus and in each threading model, all at the same time."""
+    return {
+        # what sees nothing but RabbitMQ is run beside a router
+        (kind, mode): start(kind, mode, *(RPC_CASES if _is_zmq(kind) else ()))
+        for kind in ALL_BUSES
+        for mode in oslo_suite.MODES
+    }
+
+
+def _is_zmq(kind: str) -> bool:
+    return kind == matchmakers.KIND
 
 
 def outcome(suite: Suite) -> dict[str, Any]:
@@ -98,12 +117,15 @@ def outcome(suite: Suite) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", oslo_suite.MODES)
-def test_it_passes(mode: str, bus: Bus, suites: dict[str, Suite], start: Start) -> None:
-    found = outcome(suites[mode])
-    expected = RPC_TESTS if bus.kind == matchmakers.KIND else TESTS
+@pytest.mark.parametrize("kind", ALL_BUSES)
+def test_it_passes(
+    kind: str, mode: str, suites: dict[tuple[str, str], Suite], start: Start
+) -> None:
+    found = outcome(suites[kind, mode])
+    expected = RPC_TESTS if _is_zmq(kind) else TESTS
     assert (found["run"], found["skipped"]) == (expected, 0)
     failed = found["failed"]
     if failed and all(test.startswith(RABBIT_ONLY) for test in failed):
         # a busy machine may have been too slow for them: once more, alone
-        failed = outcome(start(mode, *failed))["failed"]
+        failed = outcome(start(kind, mode, *failed))["failed"]
     assert not failed, "\n".join(failed.values())
