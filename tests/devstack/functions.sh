@@ -39,6 +39,11 @@ function trueorfalse {
     esac
 }
 
+# vercmp VERSION ">=" VERSION
+function vercmp {
+    printf '%s\n' "$3" "$1" | sort --check=quiet --version-sort
+}
+
 function is_service_enabled {
     local service
     for service in "$@"; do

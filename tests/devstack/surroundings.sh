@@ -59,6 +59,8 @@ function rabbitmqctl {
     called rabbitmqctl "$@"
     if [[ " $* " == *" list_vhosts "* ]]; then
         printf '%s\n' / nova_cell0 left-over
+    elif [[ " $* " == *" version "* ]]; then
+        echo "${RABBITMQ_VERSION:-4.2.0}"
     fi
 }
 

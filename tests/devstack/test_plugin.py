@@ -568,6 +568,21 @@ def test_unstack_ends_what_runs_whatever_local_conf_says_by_then(host: Host) -> 
     assert not host.router_runs()
 
 
+def test_rabbitmq_permits_the_queues_that_it_would_refuse(host: Host) -> None:
+    """From release 4.3 on; older ones do not start with a key that they do not know."""
+    settings = host.dest / "rabbitmq/conf.d/hybrid-messaging.conf"
+    restart = "restart_service rabbitmq-server"
+    host.stack(HYBRID="rabbit", RABBITMQ_VERSION="4.2.9")
+    assert not settings.exists() and restart not in host.calls()
+    for _ in range(2):  # restarted for a new setting only
+        host.stack(HYBRID="rabbit", RABBITMQ_VERSION="4.10.1")
+        key = "deprecated_features.permit.transient_nonexcl_queues"
+        assert f"\n{key} = true\n" in settings.read_text()
+        assert host.calls().count(restart) == 1
+    assert host.run("clean.sh").returncode == 0
+    assert not settings.exists()
+
+
 def test_messages_of_an_earlier_stack_are_forgotten(host: Host) -> None:
     host.stack()
     assert not [call for call in host.calls() if "delete_vhost" in call]
