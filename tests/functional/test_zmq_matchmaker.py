@@ -547,8 +547,8 @@ def test_callers_do_not_spin_while_redis_is_of_no_use(
         client = rpc.client(timeout=3)
         with Stopwatch() as watch, pytest.raises(errors.BusUnavailable):
             client.call({}, "name")
-        # woken by a failure, or tired of waiting for one
-        assert asked <= 2 + 2 * watch.seconds / directory.RETRY_INTERVAL
+        # some four times an interval at most; without a pause, they would be thousands
+        assert asked <= 2 + 4 * watch.seconds / directory.RETRY_INTERVAL
 
 
 def test_ends_that_come_after_the_transport_wait_for_nobody(
