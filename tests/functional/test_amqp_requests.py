@@ -208,6 +208,8 @@ class FakeRouter(Peer):
 
     product = "skupper-router"
     relays = True
+    #: what the address of the server's link has in it
+    where = "anycast"
     #: (message, settled)
     requests: list[tuple[bytes, bool]] = []
     made: list[FakeRouter] = []
@@ -226,7 +228,7 @@ class FakeRouter(Peer):
             if (
                 isinstance(link, Sender)
                 and not link.closed
-                and "anycast" in str(link.pn.source.address)
+                and self.where in str(link.pn.source.address)
             ):
                 return link
         return None
@@ -260,6 +262,20 @@ def fake_router(*requests: bytes, settled: bool = False, **more: Any) -> Any:
     return type(
         "Router", (FakeRouter,), {"requests": given, "made": [], "outcomes": {}, **more}
     )
+
+
+def test_a_fanout_that_a_mesh_brings_twice_is_executed_once(service: Service) -> None:
+    kind = fake_router(where="multicast")
+    with Fake(kind) as fake, Rpc(fake.url) as rpc:
+        client = rpc.client(fanout=True)
+        for value in ("first", "first", "last"):
+            client.cast({}, "echo", value=value)
+        until(lambda: len(kind.made[0].messages) == 3, "the router has them")
+        first, second, last = kind.made[0].messages
+        kind.requests += [(each, True) for each in (first, first, second, first, last)]
+        rpc.server(service, workers=1)
+        until(lambda: "last" in service.seen, "the last is executed", FAR)
+    assert service.seen == ["first", "first", "last"]
 
 
 def test_a_call_that_was_withdrawn_on_its_way_is_not_executed(service: Service) -> None:

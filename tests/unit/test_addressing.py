@@ -68,6 +68,9 @@ def test_a_server_listens_where_its_clients_send() -> None:
         assert names.anycast(ONE) == names.resolve(ANY)
         assert names.multicast(ONE) == names.resolve(ALL)
         assert names.unicast(ONE) == names.resolve(ONE)
+        assert names.is_multicast(names.multicast(ONE))
+        assert not names.is_multicast(names.anycast(ONE))
+        assert not names.is_multicast(names.unicast(ONE))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from hybrid_messaging.protocol.endpoint import (
 
 BODY = json.dumps({"request": {"method": "do", "args": {}}, "context": {}})
 CAST = codec.encode(BODY)
+NAMED = codec.encode(BODY, id="fanout")
 CALL = codec.encode(BODY, id="call", reply_to="caller", ttl=60)
 MARKED = codec.encode(
     BODY, id="call", reply_to="caller", marks=codec.mark([SETTLES_WITH_REPLY])
@@ -55,6 +56,7 @@ class Source:
     def __init__(self, routing: bool = True) -> None:
         self.line = SimpleNamespace(routing=routing, up=True)
         self.address = "address"
+        self.fanouts = False
         self.outcomes: list[Outcome] = []
         self.free_credit = 0
         self._settled: set[Any] = set()
@@ -354,6 +356,55 @@ def test_a_requeued_notification_goes_back() -> None:
     scene.receive(CAST).requeue()
     assert scene.source.outcomes == [RELEASED]
     assert scene.source.free_credit == 1
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_fanout_that_a_mesh_brings_twice_is_executed_once(settled: bool) -> None:
+    scene = Scene()
+    scene.source.fanouts = True
+    scene.receive(NAMED, settled)
+    # over the next connection as well
+    scene.source, former = Source(), scene.source
+    scene.source.fanouts = True
+    scene.receive(NAMED, settled)
+    assert len(scene.given) == 1
+    assert scene.inbox.dropped == {Stage.DUPLICATE: 1}
+    assert scene.inbox.confirmed == 1
+    # its sender learns nothing of that, and its credit comes back
+    assert scene.source.outcomes == former.outcomes == ([] if settled else [ACCEPTED])
+    assert scene.source.free_credit == 1
+
+
+def test_every_listener_executes_a_fanout() -> None:
+    for _ in range(2):
+        scene = Scene()
+        scene.source.fanouts = True
+        scene.receive(NAMED)
+        assert len(scene.given) == 1
+
+
+def test_a_fanout_is_not_remembered_before_it_is_understood() -> None:
+    scene = Scene()
+    scene.source.fanouts = True
+    scene.receive(codec.encode("nonsense", id="fanout"))
+    scene.receive(NAMED)
+    assert len(scene.given) == 1
+
+
+@pytest.mark.parametrize(
+    ("fanouts", "routing", "message"),
+    [
+        pytest.param(False, True, NAMED, id="no fanout"),
+        pytest.param(True, False, NAMED, id="a broker that brings it back"),
+        pytest.param(True, True, CAST, id="no id, as of the retired driver"),
+    ],
+)
+def test_what_may_come_twice(fanouts: bool, routing: bool, message: bytes) -> None:
+    scene = Scene(routing=routing)
+    scene.source.fanouts = fanouts
+    scene.receive(message)
+    scene.receive(message)
+    assert len(scene.given) == 2
 
 
 @pytest.mark.parametrize("kind", [Request, Notification])

@@ -44,7 +44,9 @@ def line(links: list[Receiver]) -> Any:
         return links[-1]
 
     return SimpleNamespace(
-        endpoint=SimpleNamespace(receiver=receiver), addressing=None, routing=False
+        endpoint=SimpleNamespace(receiver=receiver),
+        addressing=SimpleNamespace(is_multicast=lambda address: False),
+        routing=False,
     )
 
 

@@ -37,7 +37,7 @@ def call_that_comes_back_late(credit: int, drained: bool) -> Exception | None:
     if drained:
         route.vacant = route.known = time.monotonic()
     outgoing = Outgoing(
-        Message("key", Target(topic="t"), "RPC call", "{}", id="1", ttl=5)
+        Message("key", Target(topic="t"), "RPC call", "{}", id="1", is_call=True, ttl=5)
     )
     outgoing.route = route
     outgoing.since -= 10

@@ -23,6 +23,7 @@ from hybrid_messaging.drivers.amqp.subscription import (
 from hybrid_messaging.drivers.amqp.waiting import Waiting
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.listeners import HandOver, NotExecuted
+from hybrid_messaging.drivers.seen import Seen
 from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import (
@@ -35,6 +36,10 @@ from hybrid_messaging.protocol.endpoint import (
 )
 
 LOG = logs.get(__name__)
+
+#: Fanouts that a listener remembers, and for how many seconds. While a mesh of routers
+#: finds its ways anew, for a second or two, one may come on two of them.
+MOST_SEEN, SEEN = 10_000, 60.0
 
 
 class Desk(NamedTuple):
@@ -56,6 +61,7 @@ class Stage(Enum):
     RETURNED = auto()  # given back to the bus, or refused
     LOST = auto()  # its link has gone, and the bus has told its sender
     WITHDRAWN = auto()  # its sender has given up
+    DUPLICATE = auto()  # a fanout that has arrived before
     EXPIRED = auto()  # its sender has given up, as the time that it has waited shows
 
 
@@ -153,6 +159,9 @@ class Request(Incoming):
     def _understand(self, envelope: codec.Message) -> bool:
         self._reply_to = envelope.reply_to
         self._id = envelope.id
+        if self._is_duplicate():
+            self.inbox.leave(self.inbox.drop, self, Stage.DUPLICATE, ACCEPTED)
+            return False
         if self._reply_to is None:
             return self.stage is Stage.WAITING
         if envelope.ttl is not None:
@@ -166,6 +175,16 @@ class Request(Incoming):
             self.inbox.leave(self.inbox.drop, self, Stage.WITHDRAWN)
             return False
         return self.stage is Stage.WAITING
+
+    def _is_duplicate(self) -> bool:
+        # a second time, a broker brings only what has not been settled here
+        source = self.source
+        return (
+            source.fanouts
+            and source.line.routing
+            and self._id is not None
+            and not self.inbox.seen.is_new(self._id)
+        )
 
     def handed_over(self) -> None:
         if self._reply_to is None and not self.confirmed and self.source.line.routing:
@@ -279,6 +298,8 @@ class Inbox:
         #: messages that have not begun, by what became of them
         self.dropped: collections.Counter[Stage] = collections.Counter()
         self._lost = 0
+        #: the fanouts that have arrived lately, on this connection or the one before
+        self.seen = Seen(MOST_SEEN, SEEN)
         self.answers = Answers(
             desk.options, desk.duties, desk.outbox, desk.waiting.send
         )

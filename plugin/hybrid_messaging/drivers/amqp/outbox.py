@@ -106,13 +106,14 @@ class Outbox:
         self._closed = False
         self._routes: dict[Hashable, Route] = {}
         self._sent: dict[Delivery, Outgoing] = {}
-        self._calls: dict[str, Outgoing] = {}
+        #: those that the bus has, by their ids
+        self._calls: dict[str | None, Outgoing] = {}
         self._ids = itertools.count()
         self._id_prefix = uuid.uuid4().hex
         self._replies: Replies | None = None
 
     def next_id(self) -> str:
-        """A message-id for a call, unique on the bus; needs no lock."""
+        """A message-id, unique on the bus; needs no lock."""
         return f"{self._id_prefix}-{next(self._ids):x}"
 
     # -- what the sender wants -------------------------------------------------
@@ -145,7 +146,7 @@ class Outbox:
         if self._line is not None:
             if route.link is None:
                 self._attach(self._line, route, message)
-            if message.id is not None:
+            if message.is_call:
                 self._attach_replies(self._line)
         if not route.queue and route.open and self.has_return(message):
             self._transmit(route, outgoing)
@@ -165,8 +166,7 @@ class Outbox:
         route: Route | None = outgoing.route
         if route is not None and outgoing.state is State.QUEUED:
             route.queue.remove(outgoing)
-        if outgoing.message.id is not None:
-            self._calls.pop(outgoing.message.id, None)
+        self._calls.pop(outgoing.message.id, None)
         delivery = outgoing.delivery
         if delivery is not None and self._sent.pop(delivery, None) is not None:
             assert isinstance(delivery.link, Sender)
@@ -217,7 +217,7 @@ class Outbox:
 
     def has_return(self, message: Message) -> bool:
         """The reply to it has an address to come to, or there will be none."""
-        return message.id is None or (
+        return not message.is_call or (
             self._replies is not None and self._replies.address is not None
         )
 
@@ -340,14 +340,14 @@ class Outbox:
         if limit and len(data) > limit:
             outgoing.finish(self._too_large(outgoing, len(data), limit))
             return
-        if message.id is not None:
+        if message.is_call:
             self._calls[message.id] = outgoing
         outgoing.delivery = link.send(data, settled)
         route.blind = settled
         if outgoing.delivery is not None:
             self._sent[outgoing.delivery] = outgoing
             outgoing.state = State.SENT
-        elif message.id is not None:
+        elif message.is_call:
             outgoing.state = State.SENT
         else:
             outgoing.finish()
@@ -396,11 +396,10 @@ class Outbox:
         if not outcome.never_forwarded:
             self._patience.found(message.key)
         if outcome.accepted:
-            if message.id is None:
+            if not message.is_call:
                 outgoing.finish()
             return
-        if message.id is not None:
-            self._calls.pop(message.id, None)
+        self._calls.pop(message.id, None)
         if message.fanout and outcome.state != REJECTED.state:
             outgoing.finish()  # nobody there, or one of many gone
         elif outcome.never_forwarded:
@@ -459,8 +458,10 @@ class Outbox:
         for delivery, outgoing in list(self._sent.items()):
             if outgoing.route is route:
                 del self._sent[delivery]
-                id = outgoing.message.id
-                if id is None or self._calls.pop(id, None) is not None:
+                message = outgoing.message
+                if not message.is_call or (
+                    self._calls.pop(message.id, None) is not None
+                ):
                     self._fail(
                         outgoing,
                         errors.BusLost,
@@ -486,7 +487,7 @@ class Outbox:
         for route in self._routes.values():
             if route.queue:
                 self._attach(line, route, route.queue[0].message)
-                if any(outgoing.message.id is not None for outgoing in route.queue):
+                if any(outgoing.message.is_call for outgoing in route.queue):
                     self._attach_replies(line)
         self._detach_idle()
 

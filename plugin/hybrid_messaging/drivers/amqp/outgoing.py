@@ -39,8 +39,11 @@ class Message(NamedTuple):
     service: Service = "rpc"
     #: send it without asking for its outcome
     settled: bool = False
-    #: message-id of a call; a message without one awaits no reply
+    #: message-id, unique on the bus: of a call, for its reply to name; of a fanout, for
+    #: its listeners to know again what a mesh of routers brings them twice
     id: str | None = None
+    #: somebody waits for a reply to it
+    is_call: bool = False
     correlation_id: Any = None
     #: seconds that it may take in all
     ttl: float | None = None
@@ -48,11 +51,6 @@ class Message(NamedTuple):
     fanout: bool = False
     #: how often it may be sent again; None or negative: as long as there is time
     retry: int | None = None
-
-    @property
-    def is_call(self) -> bool:
-        """Somebody waits for a reply to it."""
-        return self.id is not None
 
     @property
     def large(self) -> bool:
@@ -129,12 +127,12 @@ class Outgoing:
             message.body,
             to=to,
             id=message.id,
-            reply_to=reply_to if message.id is not None else None,
+            reply_to=reply_to if message.is_call else None,
             correlation_id=message.correlation_id,
             ttl=ttl,
             expiry=None if ttl is None else time.time() + ttl,
             durable=message.durable,
-            marks=_CALL_MARK if message.id is not None and not settled else b"",
+            marks=_CALL_MARK if message.is_call and not settled else b"",
         )
 
     def waits(self) -> bool:

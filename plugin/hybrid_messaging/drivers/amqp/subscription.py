@@ -69,6 +69,7 @@ class Source:
         "_freed",
         "_lot",
         "address",
+        "fanouts",
         "life",
         "line",
         "link",
@@ -82,6 +83,8 @@ class Source:
         self.line = line
         self.link: Receiver = line.endpoint.receiver(address)
         self.address = address
+        #: what arrives here goes to all who listen
+        self.fanouts = line.addressing.is_multicast(address)
         self.life = Life.OPENING
         self._capacity = capacity
         #: credit is granted in lots, not one by one
