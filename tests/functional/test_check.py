@@ -57,12 +57,12 @@ def notify(node: state.Engine) -> str:
 
 
 #: Asking an interpreter takes longer than all else; its answer stays the same.
-drivers_of = functools.cache(interpreter.drivers_of)
+ask = functools.cache(interpreter.ask)
 
 
 @pytest.fixture
 def check(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Check:
-    monkeypatch.setattr(interpreter, "drivers_of", drivers_of)
+    monkeypatch.setattr(interpreter, "ask", ask)
 
     def call(*words: object) -> Result:
         return commands.run(capsys, "check", *words)

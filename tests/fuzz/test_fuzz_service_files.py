@@ -13,13 +13,23 @@ from hybrid_messaging import urls
 from hybrid_messaging.service_configs import checks, preview, rewriting
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.errors import ServiceConfigError
-from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.interpreter import Environment, Known
 from hybrid_messaging.service_configs.rewriting import Target
 from hybrid_messaging.service_configs.transports import Transports
 
 SECRET = "S3CR3T"
 #: Of an example that takes a tenth of a second.
 SLOW = settings(max_examples=max(settings.default.max_examples // 5, 1))
+ENVIRONMENT = Environment(
+    dict.fromkeys(("amqp", "kafka", "rabbit", "zmq"), ""),
+    {"messagingv2": ""},
+    "18.0.0",
+    {
+        "DEFAULT": {"transport_url": Known()},
+        "oslo_messaging_notifications": {"driver": Known(), "transport_url": Known()},
+        "oslo_messaging_rabbit": {"amqp_durable_queues": Known()},
+    },
+)
 TRANSPORTS = Transports(
     urls.parse("amqp://u:p@127.0.0.1:1/"), urls.parse("rabbit://u:p@127.0.0.1:2/")
 )
@@ -99,11 +109,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(name=NAMES, data=DATA)
 def test_one_file_is_one_row(place: Path, name: str, data: bytes) -> None:
     (place / name).write_bytes(data)
-    drivers = Drivers(
-        dict.fromkeys(("amqp", "kafka", "rabbit", "zmq"), ""), {"messagingv2": ""}
-    )
     odd, sound = checks.check(
-        [[place / name], [place / "cinder.conf"]], drivers, timeout=None
+        [[place / name], [place / "cinder.conf"]], lambda _: ENVIRONMENT, timeout=None
     )
     # amqp:// may lead to a broker as well, and nobody has been asked
     assert (sound.service, sound.problems) == ("cinder", [])

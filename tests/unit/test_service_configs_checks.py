@@ -12,11 +12,11 @@ import pytest
 from hybrid_messaging import urls
 from hybrid_messaging.service_configs import checks
 from hybrid_messaging.service_configs.checks import Report
-from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.interpreter import Environment
 from hybrid_messaging.service_configs.problem import Severity
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 
-DRIVERS = Drivers(
+DRIVERS = Environment(
     {
         "amqp": "",
         "rabbit": "",
@@ -38,7 +38,7 @@ DURABLE = "[oslo_messaging_rabbit]\namqp_durable_queues = true\n"
 def check(tmp_path: Path, text: str, name: str = "cinder.conf") -> Report:
     path = tmp_path / name
     path.write_text(text)
-    [report] = checks.check([[path]], DRIVERS, None)
+    [report] = checks.check([[path]], lambda _: DRIVERS, None)
     return report
 
 
@@ -191,7 +191,7 @@ def test_why_a_driver_is_missing_and_how_to_get_it(tmp_path: Path) -> None:
 
 
 KAFKA = "[oslo_messaging_kafka]\n"
-WITH_KAFKA = Drivers({**DRIVERS.transport, "kafka": ""}, DRIVERS.notification)
+WITH_KAFKA = Environment({**DRIVERS.transport, "kafka": ""}, DRIVERS.notification)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_problems_with_kafka(
 ) -> None:
     path = tmp_path / "ceilometer.conf"
     path.write_text(files(notify=notify) + more)
-    [report] = checks.check([[path]], WITH_KAFKA, None)
+    [report] = checks.check([[path]], lambda _: WITH_KAFKA, None)
     assert codes(report) == expected
 
 
@@ -236,7 +236,7 @@ def test_listeners_take_no_notification_from_each_other(
     paths = [tmp_path / f"{name}.conf" for name in notify]
     for path in paths:
         path.write_text(files(notify=notify[path.stem]))
-    *others, last = checks.check([[path] for path in paths], WITH_KAFKA, None)
+    *others, last = checks.check([[path] for path in paths], lambda _: WITH_KAFKA, None)
     assert [codes(report) for report in others] == [[], []]
     assert codes(last) == expected
     if expected:
@@ -274,7 +274,7 @@ def test_rpc_of_one_deployment_goes_one_way(
     for same_rpc, severity in ((False, Severity.WARNING), (True, Severity.ERROR)):
         errors = ["rpc-elsewhere"] if same_rpc else []
         reports = checks.check(
-            [[path] for path in paths], WITH_KAFKA, None, errors=errors
+            [[path] for path in paths], lambda _: WITH_KAFKA, None, errors=errors
         )
         problems = {
             report.service: problem
@@ -309,12 +309,12 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> 
     bad, good = tmp_path / "nova.conf", tmp_path / "cinder.conf"
     bad.write_text("[DEFAULT]\nsecret\n")
     good.write_text(files())
-    first, second = checks.check([[bad], [good]], DRIVERS, None)
+    first, second = checks.check([[bad], [good]], lambda _: DRIVERS, None)
     assert (first.service, codes(first)) == ("nova", ["unreadable"])
     assert first.problems[0].where == f"{bad}, line 2"
     assert first.rpc is None and first.notify is None
     assert second.problems == []
-    [missing] = checks.check([[tmp_path / "none.conf"]], DRIVERS, None)
+    [missing] = checks.check([[tmp_path / "none.conf"]], lambda _: DRIVERS, None)
     assert missing.problems[0].where == str(tmp_path / "none.conf")
 
 
@@ -334,7 +334,7 @@ def test_what_oslo_config_fails_on_is_one_row(tmp_path: Path, text: str) -> None
     bad, good = tmp_path / "nova.conf", tmp_path / "cinder.conf"
     bad.write_text(f"[DEFAULT]\n{text}\n")
     good.write_text(files())
-    first, second = checks.check([[bad], [good]], DRIVERS, None)
+    first, second = checks.check([[bad], [good]], lambda _: DRIVERS, None)
     assert (first.service, codes(first)) == ("nova", ["unreadable"])
     assert first.problems[0].where.startswith(str(bad))
     assert second.problems == []
@@ -355,7 +355,7 @@ def test_a_host_that_cannot_be_one_is_not_reached(tmp_path: Path, host: str) -> 
     path = tmp_path / "cinder.conf"
     for scheme in ("amqp", "rabbit", "zmq"):
         path.write_text(files(rpc=f"{scheme}://{host}/", notify=f"kafka://{host}:1/"))
-        [report] = checks.check([[path]], DRIVERS, 1.0)
+        [report] = checks.check([[path]], lambda _: DRIVERS, 1.0)
         assert codes(report).count("unreachable") == 2
 
 

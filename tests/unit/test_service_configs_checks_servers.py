@@ -22,7 +22,7 @@ from hybrid_messaging.servers.transport import ConnectError, Transport
 from hybrid_messaging.service_configs import cells, checks
 from hybrid_messaging.service_configs.cells import DatabaseUnread, Outdated
 from hybrid_messaging.service_configs.checks import Report
-from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.interpreter import Environment
 from hybrid_messaging.service_configs.problem import Severity
 from hybrid_messaging.service_configs.rules import zmq
 from hybrid_messaging.service_configs.services import identify
@@ -85,12 +85,12 @@ def check(
     tmp_path: Path,
     text: str,
     name: str = "cinder.conf",
-    drivers: Drivers = DRIVERS,
+    drivers: Environment = DRIVERS,
     timeout: float | None = 60.0,
 ) -> Report:
     path = tmp_path / name
     path.write_text(text)
-    [report] = checks.check([[path]], drivers, timeout)
+    [report] = checks.check([[path]], lambda _: drivers, timeout)
     return report
 
 
@@ -161,7 +161,9 @@ def test_each_server_is_connected_to_once_and_that_is_told(
     paths = [tmp_path / f"{name}.conf" for name in ("cinder", "neutron")]
     for path in paths:
         path.write_text(files(rpc="amqp://u:hush@r/"))
-    reports = checks.check([[path] for path in paths], DRIVERS, 60.0, tell=told.append)
+    reports = checks.check(
+        [[path] for path in paths], lambda _: DRIVERS, 60.0, tell=told.append
+    )
     assert [codes(report) for report in reports] == [["unreachable"]] * 2
     assert sorted(servers.connected) == ["b", "r"]
     assert told == ["connecting to amqp://u:***@r/", "connecting to rabbit://b/"]
@@ -340,7 +342,7 @@ def nova(tmp_path: Path) -> list[Path]:
 
 
 def examine(nova: list[Path], timeout: float | None = 60.0) -> list[Report]:
-    return checks.check([[path] for path in nova], DRIVERS, timeout)
+    return checks.check([[path] for path in nova], lambda _: DRIVERS, timeout)
 
 
 def test_cells_that_are_mapped_elsewhere(

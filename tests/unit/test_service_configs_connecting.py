@@ -17,9 +17,9 @@ from hybrid_messaging import urls
 from hybrid_messaging.protocol.endpoint import Endpoint, Handler
 from hybrid_messaging.service_configs import checks
 from hybrid_messaging.service_configs.checks import Report
-from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.interpreter import Environment
 
-DRIVERS = Drivers({"amqp": ""}, {"messagingv2": ""})
+DRIVERS = Environment({"amqp": ""}, {"messagingv2": ""})
 
 
 class Peer(Handler):
@@ -93,7 +93,7 @@ def check(tmp_path: Path, peer: Peer, vhost: str = "", more: str = "") -> Report
         f"[oslo_messaging_notifications]\ntransport_url = {url}\n"
         f"driver = messagingv2\n[oslo_messaging_amqp]\n{more}\n"
     )
-    [report] = checks.check([[path]], DRIVERS, 10)
+    [report] = checks.check([[path]], lambda _: DRIVERS, 10)
     return report
 
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from hybrid_messaging.service_configs import interpreter
-from hybrid_messaging.service_configs.interpreter import InterpreterError, drivers_of
+from hybrid_messaging.service_configs.interpreter import InterpreterError, Known, ask
 
 
 def test_our_own_python_has_our_driver() -> None:
-    drivers = drivers_of(Path(sys.executable))
-    assert drivers.transport["rabbit"] == ""
-    assert drivers.transport["amqp"] == ""
-    assert drivers.notification["messagingv2"] == ""
+    found = ask(Path(sys.executable))
+    assert found.transport["rabbit"] == ""
+    assert found.transport["amqp"] == ""
+    assert found.notification["messagingv2"] == ""
+    assert found.release.split(".")[0].isdecimal()
+    rabbit = found.options["oslo_messaging_rabbit"]
+    assert rabbit["rabbit_quorum_queue"] == Known()
+    assert rabbit["kombu_reconnect_timeout"].name.startswith("kombu_missing")
+    assert found.options["DEFAULT"]["transport_url"] == Known()
+    assert found.options["oslo_messaging_amqp"]["idle_timeout"] == Known()
 
 
 def test_a_driver_that_is_broken_says_why(
@@ -31,7 +38,7 @@ def test_a_driver_that_is_broken_says_why(
     )
     (tmp_path / "broken_driver.py").write_text("import no_such_library\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    drivers = drivers_of(Path(sys.executable))
+    drivers = ask(Path(sys.executable))
     assert "No module named 'no_such_library'" in drivers.transport["broken"]
 
 
@@ -41,7 +48,7 @@ def test_a_driver_that_is_broken_says_why(
 )
 def test_what_is_no_python(python: str, reason: str) -> None:
     with pytest.raises(InterpreterError, match=reason):
-        drivers_of(Path(python))
+        ask(Path(python))
 
 
 def test_one_that_gives_no_answer(
@@ -52,7 +59,19 @@ def test_one_that_gives_no_answer(
     python.chmod(0o755)
     monkeypatch.setattr(interpreter, "_TIMEOUT", 0.1)
     with pytest.raises(InterpreterError) as told:
-        drivers_of(python)
+        ask(python)
     assert str(told.value) == (
         f"{python} has not said within 0.1 s which drivers it can import"
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_another_user_is_asked() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        python = Path(name, "python")
+        python.write_text("#!/bin/sh\necho $(id -u) $(id -G) >&2\n")
+        python.chmod(0o755)
+        user = os.stat_result([0o644, 0, 0, 1, 4711, 4712, 0, 0, 0, 0])
+        with pytest.raises(InterpreterError, match=r"asked: 4711 4712$"):
+            ask(python, user)

@@ -16,7 +16,7 @@ import pytest
 
 from hybrid_messaging import urls
 from hybrid_messaging.service_configs import replace, rewriting, routes
-from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.interpreter import Environment
 from hybrid_messaging.service_configs.layers import overriding
 from hybrid_messaging.service_configs.reading import ServiceConfig, load
 from hybrid_messaging.service_configs.rewriting import Target
@@ -149,7 +149,7 @@ def layout(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, list[Pat
 
 def judged(files: list[Path]) -> tuple[ServiceConfig, routes.Routes]:
     config = load(files)
-    return config, routes.of(config, Drivers({}, {}), None)
+    return config, routes.of(config, Environment({}, {}), None)
 
 
 def test_all_is_found_and_told_apart(

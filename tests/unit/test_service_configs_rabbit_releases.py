@@ -16,7 +16,7 @@ from hybrid_messaging import urls
 from hybrid_messaging.servers import rabbit_releases
 from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.service_configs import checks
-from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.interpreter import Environment
 from hybrid_messaging.service_configs.problem import Problem, Severity
 from hybrid_messaging.smoke.bus import Bus
 from hybrid_messaging.smoke.checks import connect
@@ -167,8 +167,8 @@ def said(monkeypatch: pytest.MonkeyPatch, server: Server) -> str:
 
 def check(path: Path, text: str) -> list[Problem]:
     path.write_text(text)
-    drivers = Drivers({"rabbit": ""}, {"messagingv2": ""})
-    [report] = checks.check([[path]], drivers, 5)
+    drivers = Environment({"rabbit": ""}, {"messagingv2": ""})
+    [report] = checks.check([[path]], lambda _: drivers, 5)
     return report.problems
 
 
@@ -193,7 +193,7 @@ def test_services_alike_are_asked_for_once(tmp_path: Path, server: Server) -> No
     for name in ("cinder.conf", "nova.conf"):
         files.append([tmp_path / name])
         files[-1][0].write_text(f"[DEFAULT]\ntransport_url = {URL}\n")
-    reports = checks.check(files, Drivers({"rabbit": ""}, {}), 5)
+    reports = checks.check(files, lambda _: Environment({"rabbit": ""}, {}), 5)
     assert all(TRANSIENT in {item.code for item in r.problems} for r in reports)
     assert server.asked == 2  # for RPC, and for notifications
 

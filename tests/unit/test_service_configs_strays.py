@@ -9,7 +9,7 @@ import pytest
 
 from hybrid_messaging import urls
 from hybrid_messaging.service_configs import rewriting, routes, strays
-from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.interpreter import Environment
 from hybrid_messaging.service_configs.problem import Problem, Severity
 from hybrid_messaging.service_configs.reading import load
 from hybrid_messaging.service_configs.rewriting import Target
@@ -41,7 +41,7 @@ def put(path: Path, text: str) -> Path:
 
 def found(path: Path) -> dict[str, Problem]:
     config = load([path])
-    used = routes.of(config, Drivers({}, {}), None)
+    used = routes.of(config, Environment({}, {}), None)
     return {
         problem.code: problem
         for rule in RULES

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -58,9 +57,10 @@ class Check(Lister):
         parser.add_argument(
             "--python",
             type=Path,
-            default=Path(sys.executable),
             metavar="PATH",
-            help="the services' Python interpreter (default: %(default)s)",
+            help="the services' Python interpreter (default: for files below /etc, "
+            "that of the service's virtual environment, where openstack-ansible, "
+            "Kolla or DevStack has one; else the one that runs this command)",
         )
         parser.add_argument(
             "--no-connect",
@@ -90,16 +90,18 @@ class Check(Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-        from hybrid_messaging.service_configs import checks, interpreter
+        from hybrid_messaging.service_configs import checks
+        from hybrid_messaging.service_configs.environments import Environments
         from hybrid_messaging.service_configs.problem import Severity
 
         files = service_files.of_services(parsed_args)
+        tell = progress.printer(self.app)
         self._reports = checks.check(
             files,
-            interpreter.drivers_of(parsed_args.python),
+            Environments(parsed_args.python, tell).of,
             None if parsed_args.no_connect else parsed_args.timeout,
             parsed_args.config_dir,
-            progress.printer(self.app),
+            tell,
             ["rpc-elsewhere"] if parsed_args.same_rpc else [],
         )
         if any(

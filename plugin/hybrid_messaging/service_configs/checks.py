@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hybrid_messaging.service_configs import routes
 from hybrid_messaging.service_configs.errors import ServiceConfigError
-from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.interpreter import Environment
 from hybrid_messaging.service_configs.problem import Problem, Severity
 from hybrid_messaging.service_configs.reading import load
 from hybrid_messaging.service_configs.routes import Route
@@ -39,7 +39,7 @@ class Report:
 
 def check(
     services: Iterable[Sequence[Path]],
-    drivers: Drivers,
+    environment_of: Callable[[Sequence[Path]], Environment],
     timeout: float | None,
     config_dirs: Sequence[Path] | None = None,
     tell: Callable[[str], None] = lambda line: None,
@@ -47,7 +47,7 @@ def check(
 ) -> list[Report]:
     """Examine services, each given by the files that it is started with.
 
-    :param drivers: what the services' Python can import
+    :param environment_of: what the service that reads some files can import
     :param timeout: seconds for each step of a connection; None: connect nowhere
     :param config_dirs: see `reading.load`
     :param tell: is told what is being waited for
@@ -63,7 +63,7 @@ def check(
             report = Report(identify(paths[0]).name, tuple(map(str, paths)))
             report.problems.append(files.unreadable(error))
         else:
-            used = routes.of(config, drivers, servers)
+            used = routes.of(config, environment_of(paths), servers)
             report = Report(
                 config.service.name,
                 tuple(document.path for document in config.documents),

@@ -34,6 +34,8 @@ _SERVER = "the server's answer"
 _RABBIT = "oslo.messaging, ``impl_rabbit.Connection``"
 _KAFKA = "oslo.messaging, ``impl_kafka``"
 _NOTIFIER = "oslo.messaging, ``notify/notifier.py``"
+_OPTIONS = "``list_opts`` in the service's environment"
+_HISTORY = "oslo.messaging's releases, ``service_configs/retired.py``"
 _CELLS = "Nova, ``objects/cell_mapping.py``"
 
 CODES = {
@@ -168,6 +170,27 @@ CODES = {
         "the service sends or takes notifications with its RPC transport",
         "give its RPC the transport of notifications",
         "the service's code",
+    ),
+    "option-deprecated": Code(
+        _WARNING,
+        "an option that the service's release of oslo.messaging still takes, and a "
+        "later one will not",
+        "use the option that is named, or remove it",
+        _OPTIONS,
+    ),
+    "option-removed": Code(
+        _WARNING,
+        "an option that the service's release of oslo.messaging has no more: it does "
+        "nothing",
+        "remove it, or write what has taken its place",
+        _HISTORY,
+    ),
+    "option-unknown": Code(
+        _WARNING,
+        "an option or section that oslo.messaging and the drivers do not know: it does "
+        "nothing",
+        "correct its name, or remove it",
+        _OPTIONS,
     ),
     "option-without-effect": Code(
         _WARNING,

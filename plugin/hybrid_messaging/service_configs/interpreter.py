@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a service's own Python can import: oslo.messaging's drivers by their names."""
+"""What a service's own Python has: oslo.messaging's release, drivers and options."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 # a busy machine takes more than a minute to import all drivers
 _TIMEOUT = 300.0
-_MARK = "hybrid-messaging-drivers:"
+_MARK = "hybrid-messaging-environment:"
 
 # Runs in the service's environment, which need not have this package.
 _SCRIPT = f"""
@@ -24,7 +28,33 @@ for group in ("oslo.messaging.drivers", "oslo.messaging.notify.drivers"):
             names[group].setdefault(entry.name, "")
         except Exception as error:
             names[group][entry.name] = f"{{type(error).__name__}}: {{error}}"
-print({_MARK!r} + json.dumps(names))
+options = {{}}
+for entry in metadata.entry_points(group="oslo.config.opts"):
+    if entry.name not in ("oslo.messaging", "hybrid_messaging"):
+        continue
+    try:
+        found = entry.load()()
+    except Exception:
+        continue
+    for group, known in found:
+        section = str(getattr(group, "name", group) or "DEFAULT")
+        for option in known:
+            reason = option.deprecated_reason or ""
+            options.setdefault(section, {{}})[option.dest] = (
+                "", "", bool(option.deprecated_for_removal), str(reason)
+            )
+    for group, known in found:
+        section = str(getattr(group, "name", group) or "DEFAULT")
+        for option in known:
+            for old in option.deprecated_opts:
+                options.setdefault(old.group or section, {{}}).setdefault(
+                    old.name or option.dest, (section, option.dest, False, "")
+                )
+try:
+    release = metadata.version("oslo.messaging")
+except metadata.PackageNotFoundError:
+    release = ""
+print({_MARK!r} + json.dumps([names, release, options]))
 """
 
 
@@ -32,20 +62,51 @@ class InterpreterError(ValueError):
     """The interpreter that was named cannot be asked."""
 
 
+class Known(NamedTuple):
+    """An option that an environment knows.
+
+    :param section: of the option that has this one's part now, '' for a present one
+    :param name: its name
+    :param deprecated: it is to be removed
+    :param reason: why
+    """
+
+    section: str = ""
+    name: str = ""
+    deprecated: bool = False
+    reason: str = ""
+
+
 @dataclass(frozen=True)
-class Drivers:
-    """Drivers by name; the value says why one cannot be imported, '' if it can."""
+class Environment:
+    """What a service can import.
 
-    transport: dict[str, str]
-    notification: dict[str, str]
+    :param transport: drivers by name; the value says why one cannot be imported, '' if
+        it can
+    :param notification: the same of drivers for notifications
+    :param release: that of oslo.messaging, '' if there is none
+    :param options: by section and name, those of oslo.messaging and of our drivers;
+        empty if the environment cannot tell
+    """
+
+    transport: Mapping[str, str]
+    notification: Mapping[str, str]
+    release: str = ""
+    options: Mapping[str, Mapping[str, Known]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
 
 
-def drivers_of(python: Path) -> Drivers:
-    """Ask an interpreter which drivers a service that runs in it can import.
+def ask(python: Path, user: os.stat_result | None = None) -> Environment:
+    """Ask an interpreter what a service that runs in it can import.
 
     :param python: the interpreter, such as /opt/stack/data/venv/bin/python
+    :param user: run it as the owner of this instead of as ourselves
     :raises InterpreterError: it does not run, or does not answer in time
     """
+    other: dict[str, Any] = {}
+    if user is not None:
+        other = {"user": user.st_uid, "group": user.st_gid, "extra_groups": []}
     try:
         result = subprocess.run(
             [python, "-W", "ignore", "-c", _SCRIPT],
@@ -53,6 +114,7 @@ def drivers_of(python: Path) -> Drivers:
             text=True,
             timeout=_TIMEOUT,
             cwd="/",
+            **other,
         )
     except OSError as error:
         raise InterpreterError(f"cannot run {python}: {error}") from error
@@ -66,7 +128,13 @@ def drivers_of(python: Path) -> Drivers:
         raise InterpreterError(
             f"{python} is no Python 3.10 or later that can be asked: {reason}"
         )
-    names = json.loads(answer)
-    return Drivers(
-        names["oslo.messaging.drivers"], names["oslo.messaging.notify.drivers"]
+    names, release, options = json.loads(answer)
+    return Environment(
+        names["oslo.messaging.drivers"],
+        names["oslo.messaging.notify.drivers"],
+        release,
+        {
+            section: {name: Known(*known) for name, known in options_.items()}
+            for section, options_ in options.items()
+        },
     )

@@ -13,7 +13,7 @@ from hybrid_messaging.servers import rabbit_releases
 from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.servers.transport import ConnectError, Transport
 from hybrid_messaging.servers.zmq import Zmq
-from hybrid_messaging.service_configs.interpreter import Drivers
+from hybrid_messaging.service_configs.interpreter import Environment
 from hybrid_messaging.service_configs.reading import ServiceConfig
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 
@@ -132,13 +132,13 @@ class Routes:
     """Both transports of a service, and what can be asked about them.
 
     :param rpc: None for a service without RPC
-    :param drivers: what the service's Python can import
+    :param environment: what the service's Python can import
     :param servers: None if none is to be asked
     """
 
     rpc: Route | None
     notify: Route
-    drivers: Drivers
+    environment: Environment
     servers: Servers | None = None
 
     def __iter__(self) -> Iterator[Route]:
@@ -147,7 +147,9 @@ class Routes:
         yield self.notify
 
 
-def of(config: ServiceConfig, drivers: Drivers, servers: Servers | None) -> Routes:
+def of(
+    config: ServiceConfig, environment: Environment, servers: Servers | None
+) -> Routes:
     """Read off the transports of a service, and connect to their servers."""
     rpc = None
     if config.service.rpc:
@@ -156,7 +158,7 @@ def of(config: ServiceConfig, drivers: Drivers, servers: Servers | None) -> Rout
     notify = _route(
         config, NOTIFY, NOTIFICATIONS if own else "DEFAULT", config.notify_url, servers
     )
-    return Routes(rpc, notify, drivers, servers)
+    return Routes(rpc, notify, environment, servers)
 
 
 def _route(

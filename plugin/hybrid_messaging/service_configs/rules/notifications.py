@@ -35,7 +35,7 @@ def published(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     place = config.service.place(NOTIFICATIONS, "driver")
     cure = f"set [{place.section}] {place.key} = {DRIVER}"
     for name in dict.fromkeys(filter(str.strip, names)):
-        reason = routes.drivers.notification.get(name, "there is no such driver")
+        reason = routes.environment.notification.get(name, "there is no such driver")
         if reason:
             yield found(
                 "notification-driver-unknown",

@@ -26,7 +26,7 @@ def importable(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         if route.transport is None:
             continue
         name = route.transport.url.driver
-        reason = routes.drivers.transport.get(name, "it is not installed")
+        reason = routes.environment.transport.get(name, "it is not installed")
         if reason:
             yield found(
                 "driver-not-importable",

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that do nothing, by what the service's own environment knows."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+import pytest
+
+from hybrid_messaging.service_configs import checks, interpreter, retired
+from hybrid_messaging.service_configs.interpreter import Environment, Known
+from hybrid_messaging.service_configs.problem import Problem, Severity
+
+OPTIONS = ("option-deprecated", "option-removed", "option-unknown")
+
+own = functools.cache(lambda: interpreter.ask(Path(sys.executable)))
+
+#: As the service's environment of an older release says.
+OLD = Environment(
+    {"rabbit": ""},
+    {"messagingv2": ""},
+    "14.9.0",
+    {
+        "DEFAULT": {
+            "transport_url": Known(),
+            "kombu_reconnect_delay": Known(
+                "oslo_messaging_rabbit", "kombu_reconnect_delay"
+            ),
+        },
+        "oslo_messaging_rabbit": {
+            "kombu_reconnect_delay": Known(),
+            "heartbeat_in_pthread": Known(deprecated=True, reason="It is of eventlet."),
+            "ssl": Known(),
+            "rabbit_use_ssl": Known("oslo_messaging_rabbit", "ssl"),
+        },
+    },
+)
+
+
+def judged(
+    tmp_path: Path, text: str, environment: Environment, name: str = "cinder.conf"
+) -> list[Problem]:
+    path = tmp_path / name
+    path.write_text(f"{text}\n")
+    [report] = checks.check([[path]], lambda _: environment, None)
+    return [problem for problem in report.problems if problem.code in OPTIONS]
+
+
+RABBIT = "[oslo_messaging_rabbit]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message", "cure"),
+    [
+        # as openstack-helm has it, in 23 places
+        (
+            f"{RABBIT}rabbit_quorum_queues = true",
+            "option-unknown",
+            "[oslo_messaging_rabbit] rabbit_quorum_queues does nothing",
+            "did you mean rabbit_quorum_queue?",
+        ),
+        # as kolla-ansible has it, in 24 files
+        (
+            f"{RABBIT}heartbeat_in_pthread = false",
+            "option-removed",
+            "oslo.messaging 18.0.0 has removed it, and the service has",
+            "remove it",
+        ),
+        (f"{RABBIT}rabbit-ha-queues = true", "option-unknown", "", "rabbit_ha_queues?"),
+        (f"{RABBIT}nonsense = 1", "option-unknown", "nonsense does", "remove it"),
+        (f"{RABBIT}hu:sh@h/x = 1", "option-unknown", "hu does nothing", "remove it"),
+        (f"{RABBIT}hu/sh@h = 1", "option-unknown", "an option does", "remove it"),
+        (f"{RABBIT}transport_url = x", "option-unknown", "", "write it as [DEFAULT] "),
+        (f"{RABBIT}rabbit_host = x", "option-removed", "9.0.0 has removed", "remove"),
+        (
+            f"{RABBIT}ssl_enforce_fips_mode = true",
+            "option-deprecated",
+            "is to be removed from oslo.messaging: FIPS_mode_set API was removed",
+            "remove it",
+        ),
+        (
+            f"{RABBIT}kombu_reconnect_timeout = 1",
+            "option-deprecated",
+            "is a former name",
+            "write [oslo_messaging_rabbit] kombu_missing_consumer_retry_timeout",
+        ),
+        (
+            "[DEFAULT]\nrpc_thread_pool_size = 1",
+            "option-deprecated",
+            "former name",
+            "write [DEFAULT] executor_thread_pool_size",
+        ),
+        (
+            "[DEFAULT]\namqp_durable_queues = true",
+            "option-removed",
+            "[DEFAULT] amqp_durable_queues does nothing",
+            "write it as [oslo_messaging_rabbit] amqp_durable_queues",
+        ),
+        (
+            "[DEFAULT]\nrabbit_quorum_queue = true",
+            "option-unknown",
+            "",
+            "write it as [oslo_messaging_rabbit] rabbit_quorum_queue",
+        ),
+        ("[DEFAULT]\nrpc_backend = rabbit", "option-removed", "9.0.0", "remove it"),
+        (
+            "[DEFAULT]\nrpc_response_timout = 1",
+            "option-unknown",
+            "",
+            "did you mean rpc_response_timeout?",
+        ),
+        (
+            "[oslo_messaging_notification]\ndriver = x",
+            "option-unknown",
+            "nothing reads [oslo_messaging_notification]",
+            "did you mean [oslo_messaging_notifications]?",
+        ),
+        ("[oslo_messaging_nats]\na = 1", "option-unknown", "nothing reads", "remove"),
+        ("[oslo_messaging_pika]\nssl = 1", "option-removed", "6.0.0", "the section"),
+        ("[oslo_messaging_amqp]\nusername = x", "option-removed", "9.0.0", "remove"),
+        ("[oslo_messaging_amqp]\nidle_timout = 1", "option-unknown", "", "idle_timeo"),
+        ("[oslo_messaging_zmq]\nuse_pub_sub = 1", "option-removed", "9.0.0", ""),
+        ("[matchmaker_redis]\nport = 1", "option-removed", "9.0.0", ""),
+    ],
+)
+def test_options_that_do_nothing(
+    tmp_path: Path, text: str, code: str, message: str, cure: str
+) -> None:
+    [problem] = judged(tmp_path, f"{text}", own())
+    assert (problem.code, problem.severity) == (code, Severity.WARNING)
+    assert message in problem.message
+    assert cure in problem.cure
+    assert problem.where == f"{tmp_path}/cinder.conf, line 2"
+    assert "sh@h" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Neutron's own, and Cinder's
+        "[DEFAULT]\nrpc_response_max_timeout = 1\nhost = x\nport = 1\nssl = 1",
+        f"{RABBIT}rabbit_quorum_queue = true\nssl_ca_file = /x\nheartbeat_rate = 2",
+        "[OSLO_MESSAGING_RABBIT]\nheartbeat_rate = 2",
+        "[oslo_messaging_notifications]\nrouting_config = x\ntopics = y",
+        "[oslo_messaging_metrics]\nmetrics_enabled = true",
+        "[oslo_middleware]\nx = 1\n[oslo_concurrency]\nlock_path = /x",
+        "[oslo_messaging_zmq]\nrpc_zmq_host = x",
+    ],
+)
+def test_options_that_do_what_they_say(tmp_path: Path, text: str) -> None:
+    assert judged(tmp_path, text, own()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        (f"{RABBIT}heartbeat_in_pthread = 1", OPTIONS[0], "removed from oslo.messa"),
+        (
+            f"{RABBIT}rabbit_use_ssl = 1",
+            OPTIONS[0],
+            "write [oslo_messaging_rabbit] ssl",
+        ),
+        ("[DEFAULT]\nkombu_reconnect_delay = 1", OPTIONS[0], "write [oslo_messaging_r"),
+        (
+            f"{RABBIT}use_queue_manager = 1",
+            OPTIONS[2],
+            "a later oslo.messaging knows it, and the service has 14.9.0",
+        ),
+    ],
+)
+def test_an_older_release_knows_others(
+    tmp_path: Path, text: str, code: str, said: str
+) -> None:
+    [problem] = judged(tmp_path, text, OLD)
+    assert problem.code == code
+    assert said in str(problem)
+
+
+def test_a_driver_that_is_not_installed_is_told_of_elsewhere(tmp_path: Path) -> None:
+    assert judged(tmp_path, "[oslo_messaging_amqp]\nidle_timeout = 1", OLD) == []
+
+
+def test_an_environment_that_cannot_tell(tmp_path: Path) -> None:
+    assert judged(tmp_path, f"{RABBIT}nonsense = 1", Environment({}, {})) == []
+
+
+def test_files_of_another_kind_are_left_alone(tmp_path: Path) -> None:
+    text = "[filter:ceilometer]\nurl = rabbit://b/\n[oslo_messaging_rabbit]\nx = 1"
+    assert judged(tmp_path, text, own(), "proxy-server.conf") == []
+
+
+def test_what_is_retired_is_gone() -> None:
+    known = own().options
+    for section, name in retired.OPTIONS:
+        assert name not in known.get(section, ()), f"[{section}] {name} is back"
+    for release in (*retired.OPTIONS.values(), *retired.SECTIONS.values()):
+        assert tuple(map(int, release.split("."))) < (19,)
