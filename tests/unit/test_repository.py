@@ -223,38 +223,3 @@ def test_qpid_proton_was_built_with_tls_and_sasl() -> None:
     cure = "tools/install-packages.sh compile, then tools/make-venv.sh"
     assert proton.SSL.present(), cure
     assert proton.SASL.extended(), cure
-
-
-def commands() -> set[str]:
-    return {
-        item.name.replace("_", " ")
-        for item in entry_points()
-        if item.group == "hybrid_messaging.cli"
-    }
-
-
-def test_documents_name_commands_that_exist() -> None:
-    """What stands in a code block after ``hybrid-messaging`` can be typed."""
-    known = tuple(f"{name} " for name in commands())
-    unknown = [
-        f"{relative(path)}: {line}"
-        for path in work_tree("*.rst")
-        for line in re.findall(
-            r"^ +(?:\$ )?hybrid-messaging ([a-z].*)$", path.read_text(), re.MULTILINE
-        )
-        if not f"{line} ".startswith(known)
-    ]
-    assert not unknown
-
-
-def test_documents_name_files_that_exist() -> None:
-    missing = [
-        f"{relative(path)}: {name}"
-        for path in work_tree("*.rst")
-        for name in re.findall(
-            r"(?<![\w/.-])((?:tools|files|tests|plugin|\.ci)/[\w./-]*\w)",
-            path.read_text(),
-        )
-        if not (ROOT / name).exists()
-    ]
-    assert not missing

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What documents say about commands, files and modes is so."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+from tests.unit.test_repository import ROOT, relative, work_tree
+
+from hybrid_messaging import modes
+from hybrid_messaging.cli.app import HybridMessaging
+from hybrid_messaging.smoke.table import CHECKS
+
+#: Where a command ends on a line of the shell.
+SHELL = {"#", "&", "&&", "|", ">", "<", ";"}
+
+
+@pytest.fixture(scope="module")
+def app() -> HybridMessaging:
+    return HybridMessaging()
+
+
+def command_lines(path: Path) -> list[str]:
+    """The command lines that a document shows at a prompt, without our own name."""
+    joined = path.read_text().replace("\\\n", " ")
+    return re.findall(
+        r"^ +(?:[\w-]*[$#] |ExecStart=)?(?:[\w./-]+/)?hybrid-messaging ([a-z-].*)$",
+        joined,
+        re.MULTILINE,
+    )
+
+
+def fault(app: HybridMessaging, line: str) -> str:
+    """What the parsers of the command line have against a line; empty if nothing."""
+    words = list(takewhile(lambda word: word not in SHELL, shlex.split(line)))
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        try:
+            _, rest = app.parser.parse_known_args(words)
+            factory, name, arguments = app.command_manager.find_command(rest)
+            factory(app, None).get_parser(name).parse_args(arguments)
+        except ValueError as error:
+            return str(error)
+        except SystemExit as ended:
+            return said.getvalue() if ended.code else ""
+    return ""
+
+
+@pytest.mark.parametrize("path", work_tree("*.rst"), ids=relative)
+def test_documents_show_command_lines_that_can_be_typed(
+    app: HybridMessaging, path: Path
+) -> None:
+    faults = {line: fault(app, line) for line in command_lines(path)}
+    assert not {line: text for line, text in faults.items() if text}
+
+
+def test_documents_name_commands_and_options_that_exist(app: HybridMessaging) -> None:
+    """In a text, a command need not have its arguments."""
+    wrong = {
+        f"{relative(path)}: {line}": text
+        for path in work_tree("*.rst")
+        for line in re.findall(r"``hybrid-messaging\s([a-z][^`]*)``", path.read_text())
+        if (text := fault(app, line)) and "are required" not in text
+    }
+    assert not wrong
+
+
+def test_documents_name_files_that_exist() -> None:
+    missing = [
+        f"{relative(path)}: {name}"
+        for path in work_tree("*.rst")
+        for name in re.findall(
+            r"(?<![\w/.-])((?:tools|files|tests|plugin|\.ci)/[\w./-]*\w)",
+            path.read_text(),
+        )
+        if not (ROOT / name).exists()
+    ]
+    assert not missing
+
+
+def test_the_readme_lists_the_modes_of_the_mode_table() -> None:
+    rows = re.findall(
+        r"^``([a-z-]+)``  +(.*)$", (ROOT / "README.rst").read_text(), re.MULTILINE
+    )
+    assert [name for name, _ in rows] == list(modes.load())
+    for name, row in rows:
+        mode = modes.get(name)
+        for transport in {mode.rpc, mode.notify} - {modes.ANY_TRANSPORT}:
+            assert f"``{transport}://``" in row, name
+
+
+def test_the_documentation_says_what_every_smoke_check_shows() -> None:
+    assert not [check.name for check in CHECKS if not check.shows]
