@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import re
@@ -97,3 +98,25 @@ def test_the_readme_lists_the_modes_of_the_mode_table() -> None:
 
 def test_the_documentation_says_what_every_smoke_check_shows() -> None:
     assert not [check.name for check in CHECKS if not check.shows]
+
+
+def log_lines(*levels: str) -> set[str]:
+    """What the drivers and the router may log, without what is only arguments."""
+    found = set()
+    for path in work_tree("plugin/**/drivers/*.py", "plugin/**/router/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func) in {f"LOG.{level}" for level in levels}
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                found.add(re.sub(r"(%[-.\d]*[a-z])+", "…", str(node.args[0].value)))
+    return {line for line in found if re.search("[a-z]", line)}
+
+
+def test_the_documentation_explains_the_log_lines_of_the_drivers() -> None:
+    page = (ROOT / "doc/source/debugging.rst").read_text()
+    rows = re.findall(r"^   \* - ``(.*?)``", page, re.MULTILINE | re.DOTALL)
+    explained = {" ".join(row.split()) for row in rows}
+    assert not log_lines("warning", "error") - explained, "add these"
+    assert not explained - log_lines("info", "warning", "error"), "remove these"
