@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import amqp
 import kombu
 import pytest
 import sqlalchemy
@@ -234,7 +235,10 @@ def test_several_servers(
     assert problems(result) == [("warning", "unreachable")]
     none = other(notify, hosts=[closed, (node.host, routers.free_port())])
     result = check(config(bus.url(), none), "-f", "json")
-    assert problems(result) == [("error", "unreachable")] * 2
+    assert problems(result) == [
+        *[("error", "unreachable")] * 2,
+        ("warning", "waits-without-end"),
+    ]
 
 
 def test_queues_of_former_days(
@@ -278,11 +282,44 @@ def test_queues_of_former_days(
         durable.delete()
 
 
+def test_quorum_queues_for_rpc_where_the_exchange_is_not_durable(
+    check: Check, config: Callable[..., Path], notify: str
+) -> None:
+    rpc = f"{notify}?rabbit_quorum_queue=true"
+    path = config(rpc, "rabbit://127.0.0.1:1/", name="trove.conf")
+    with kombu.Connection(notify.replace("rabbit://", "amqp://")) as connection:
+        exchange = kombu.Exchange(
+            "openstack", "topic", durable=False, channel=connection.default_channel
+        )
+        exchange.declare()
+        found = problems(check(path, "-f", "json"))
+        exchange.delete()
+    assert ("error", "not-durable-on-server") in found
+    assert ("error", "not-durable-on-server") not in problems(check(path, "-f", "json"))
+
+
+def test_rabbitmq_has_no_quorum_queue_that_deletes_itself(notify: str) -> None:
+    """What `quorum-auto-delete` says."""
+    with (
+        kombu.Connection(notify.replace("rabbit://", "amqp://")) as connection,
+        pytest.raises(amqp.PreconditionFailed, match="auto-delete"),
+    ):
+        connection.default_channel.queue_declare(
+            "x",
+            durable=True,
+            auto_delete=True,
+            arguments={"x-queue-type": "quorum"},
+        )
+
+
 def test_tls_where_there_is_none(
     check: Check, config: Callable[..., Path], bus: routers.Router, notify: str
 ) -> None:
     path = config(bus.url(), notify, "ssl = true\n")
-    assert problems(check(path, "-f", "json")) == [("error", "tls-failed")]
+    assert problems(check(path, "-f", "json")) == [
+        ("error", "tls-failed"),
+        ("warning", "server-not-verified"),
+    ]
 
 
 class TlsFront:
@@ -461,7 +498,10 @@ def test_servers_of_another_kind(
 def test_names_that_do_not_exist(check: Check, config: Callable[..., Path]) -> None:
     path = config("amqp://nowhere.invalid/", "rabbit://u:p@nowhere.invalid/")
     result = check(path, "-f", "json")
-    assert problems(result) == [("error", "unreachable")] * 2
+    assert problems(result) == [
+        *[("error", "unreachable")] * 2,
+        ("warning", "waits-without-end"),
+    ]
 
 
 # -- several files -----------------------------------------------------------

@@ -96,12 +96,25 @@ CODES = {
         "install the package that is named",
         "entry points ``oslo.messaging.drivers``",
     ),
+    "heartbeats-off": Code(
+        _WARNING,
+        "a connection for RPC has no heartbeat, so that a server may wait at one that "
+        "is long gone",
+        "remove the option that is named",
+        f"{_RABBIT}, ``_heartbeat_supported_and_enabled``; :doc:`amqp`",
+    ),
     "local-address": Code(
         _WARNING,
         "ZeroMQ: servers listen where no other host reaches them, though Redis is "
         "elsewhere",
         "set ``rpc_zmq_bind_address`` to an address of the services' network",
         ":doc:`zmq`",
+    ),
+    "lock-path-missing": Code(
+        _ERROR,
+        "``use_queue_manager`` without ``[oslo_concurrency] lock_path``: calls fail",
+        "set it",
+        "oslo.messaging, ``QManager.get``; bug 2031497",
     ),
     "mechanism-missing": Code(
         _ERROR,
@@ -218,11 +231,45 @@ CODES = {
         "remove the option",
         ":doc:`zmq`",
     ),
+    "pool-too-small": Code(
+        _ERROR,
+        "``rpc_conn_pool_size`` is below ``conn_pool_min_size``: the service does not "
+        "start",
+        "raise the one, or lower the other",
+        "oslo.messaging, ``RabbitDriver.__init__``",
+    ),
     "protocol-error": Code(
         _ERROR,
         "the server speaks another protocol",
         "correct host and port",
         _SERVER,
+    ),
+    "queue-kinds-differ": Code(
+        _ERROR,
+        "two services declare one notification queue in different ways: who comes "
+        "second sends nothing",
+        "give all of them the same ``amqp_durable_queues`` and ``rabbit_quorum_queue``",
+        f"{_RABBIT}: 406 ``PRECONDITION_FAILED``",
+    ),
+    "queue-names-change": Code(
+        _WARNING,
+        "``rabbit_transient_quorum_queue`` without ``use_queue_manager``: restarts "
+        "leave quorum queues behind",
+        "set ``use_queue_manager`` and ``lock_path``",
+        "oslo.messaging, ``QManager``; bug 2031497",
+    ),
+    "queue-type-ambiguous": Code(
+        _ERROR,
+        "quorum queues and ``rabbit_ha_queues`` are both asked for: no queue is "
+        "declared",
+        "set ``rabbit_ha_queues = false``",
+        "oslo.messaging, ``impl_rabbit._get_queue_arguments``",
+    ),
+    "quorum-auto-delete": Code(
+        _ERROR,
+        "quorum queues with ``amqp_auto_delete``, which RabbitMQ refuses",
+        "set ``amqp_auto_delete = false``",
+        "RabbitMQ: 406 ``invalid property 'auto-delete'``",
     ),
     "quoted-list": Code(
         _ERROR,
@@ -250,17 +297,36 @@ CODES = {
         "give all of them the same transport with ``configure``",
         "the other services' files",
     ),
+    "server-not-verified": Code(
+        _WARNING,
+        "TLS with RabbitMQ, whose name is not compared with its certificate",
+        "set ``ssl_ca_file``",
+        f"{_RABBIT}, ``_fetch_ssl_params``",
+    ),
     "shared-backend": Code(
         _WARNING,
         "RPC and notifications share one server",
         "give each a transport with ``configure``",
         ":doc:`performance`",
     ),
+    "stream-incomplete": Code(
+        _ERROR,
+        "``rabbit_stream_fanout`` without ``rabbit_qos_prefetch_count`` or "
+        "``rabbit_transient_quorum_queue``: there is no connection",
+        "set them",
+        _RABBIT,
+    ),
     "tls-failed": Code(
         _ERROR,
         "TLS, or one of its options",
         "correct the ssl options of the driver, or the port",
         _SERVER,
+    ),
+    "tls-not-used": Code(
+        _WARNING,
+        "certificates are named, and TLS is off",
+        "set ``ssl = true``, or ``security_protocol`` for Kafka",
+        f"{_RABBIT}, ``_fetch_ssl_params``; {_KAFKA}",
     ),
     "topic-too-small": Code(
         _WARNING,
@@ -316,6 +382,13 @@ CODES = {
         "the virtual host is not there, or not for this user",
         "create it, or allow it to the user",
         _SERVER,
+    ),
+    "waits-without-end": Code(
+        _WARNING,
+        "no server of notifications can be used, and requests that notify wait for "
+        "one without end",
+        "start it, or set ``[oslo_messaging_notifications] retry``",
+        f"{_RABBIT}, ``ensure``",
     ),
     "wrong-credentials": Code(
         _ERROR,

@@ -14,6 +14,7 @@ from hybrid_messaging.service_configs.problem import Problem
 from hybrid_messaging.service_configs.reading import ServiceConfig
 from hybrid_messaging.service_configs.routes import Routes
 from hybrid_messaging.service_configs.rules import (
+    contradictions,
     deployment,
     files,
     kafka,
@@ -41,6 +42,7 @@ RULES: Sequence[Rule] = (
     servers.reached,
     kafka.large_enough,
     rabbit.without_leftovers,
+    rabbit.quorum_has_exchange,
     zmq.resolved,
     notifications.published,
     transports.set_at_all,
@@ -50,6 +52,16 @@ RULES: Sequence[Rule] = (
     notifications.consumed,
     files.private,
     options.effective,
+    contradictions.one_kind_of_queue,
+    contradictions.streams_are_complete,
+    contradictions.pool_has_room,
+    contradictions.quorum_queues_stay,
+    contradictions.manager_can_lock,
+    contradictions.names_stay,
+    contradictions.heartbeats_are_on,
+    contradictions.tls_is_on,
+    contradictions.name_is_verified,
+    contradictions.waiting_ends,
     strays.checked,
     strays.unquoted,
     strays.not_overridden,
@@ -60,6 +72,7 @@ RULES: Sequence[Rule] = (
 
 OF_ALL: Sequence[deployment.Rule] = (
     deployment.listening_apart,
+    deployment.declared_alike,
     deployment.together,
     deployment.cells_mapped,
 )

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_messaging.servers.kafka import Kafka
+from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.service_configs import cells, strays
 from hybrid_messaging.service_configs.codes import found
 from hybrid_messaging.service_configs.problem import Problem
 from hybrid_messaging.service_configs.reading import ServiceConfig
 from hybrid_messaging.service_configs.routes import Routes
+from hybrid_messaging.service_configs.rules.notifications import queues
+from hybrid_messaging.service_configs.settings import DURABLE
 
 
 class Member(NamedTuple):
@@ -46,6 +49,42 @@ def listening_apart(members: Sequence[Member]) -> None:
                     config.where(kafka.group, "consumer_group"),
                 )
             )
+
+
+def declared_alike(members: Sequence[Member]) -> None:
+    """Services that share a queue for notifications declare it in one way.
+
+    RabbitMQ refuses it to whoever comes second with another.
+    """
+    first: dict[Any, tuple[str, str]] = {}
+    for config, routes, problems in members:
+        rabbit = routes.notify.transport
+        if not isinstance(rabbit, Rabbit) or not (
+            config.publishes or config.service.listens
+        ):
+            continue
+        kind = _kind(rabbit)
+        for queue in queues(config):
+            for server in rabbit.servers:
+                key = (server, rabbit.url.vhost, queue)
+                other, theirs = first.setdefault(key, (config.service.name, kind))
+                if theirs == kind:
+                    continue
+                problems.append(
+                    found(
+                        "queue-kinds-differ",
+                        f"{queue} is {kind} for {config.service.name}, and {theirs} for"
+                        f" {other}: RabbitMQ refuses it to the one that comes second",
+                        "set amqp_durable_queues and rabbit_quorum_queue alike",
+                        config.where(rabbit.group, DURABLE),
+                    )
+                )
+
+
+def _kind(rabbit: Rabbit) -> str:
+    if rabbit.options.rabbit_quorum_queue:
+        return "a quorum queue"
+    return "durable" if rabbit.durable else "not durable"
 
 
 def together(members: Sequence[Member]) -> None:

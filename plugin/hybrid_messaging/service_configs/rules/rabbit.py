@@ -33,6 +33,12 @@ def accepted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
                 )
 
 
+def _exchange(config: ServiceConfig) -> str:
+    if config.is_set("DEFAULT", "control_exchange"):
+        return str(config.conf.control_exchange)
+    return config.service.exchange
+
+
 def without_leftovers(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     """No queue of former days stops durable notifications.
 
@@ -44,11 +50,8 @@ def without_leftovers(config: ServiceConfig, routes: Routes) -> Iterator[Problem
         return
     if servers is None or not routes.notify.reached:
         return
-    exchange = config.service.exchange
-    if config.is_set("DEFAULT", "control_exchange"):
-        exchange = config.conf.control_exchange
     lacking = rabbit.lacks_durability(
-        rabbit.hosts[0], exchange, queues(config), servers.timeout
+        rabbit.hosts[0], _exchange(config), queues(config), servers.timeout
     )
     quorum = rabbit.options.rabbit_quorum_queue
     wanted = "a quorum queue" if quorum else "durable"
@@ -60,6 +63,31 @@ def without_leftovers(config: ServiceConfig, routes: Routes) -> Iterator[Problem
             "stop the services, then delete it, or restart RabbitMQ, which drops "
             "whatever is not durable; or use a virtual host of its own",
             routes.notify.where,
+        )
+
+
+def quorum_has_exchange(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """Quorum queues of RPC can be bound to an exchange that exists.
+
+    Where it is not durable, oslo.messaging declares queues as it is, which RabbitMQ
+    refuses for quorum queues, for ever (`Consumer._declare_fallback_nondurable`).
+    """
+    rpc, servers = routes.rpc, routes.servers
+    rabbit = rpc and rpc.transport
+    if rpc is None or servers is None or not rpc.reached:
+        return
+    if not isinstance(rabbit, Rabbit) or not rabbit.options.rabbit_quorum_queue:
+        return
+    for name in rabbit.lacks_durability(
+        rabbit.hosts[0], _exchange(config), [], servers.timeout
+    ):
+        yield found(
+            "not-durable-on-server",
+            f"{name} exists on RabbitMQ (virtual host {rabbit.url.vhost or '/'!r}) "
+            "and is not durable: servers of RPC with quorum queues do not start",
+            "stop the services, then delete it, or restart RabbitMQ, which drops "
+            "whatever is not durable; or use a virtual host of its own",
+            rpc.where,
         )
 
 
