@@ -13,6 +13,7 @@ errors      why a message did not get through: what callers catch
 timeouts    the times that callers give, checked
 patience    how long callers wait for a target that nobody listens on
 listeners   what oslo.messaging's servers get from a driver
+seen        the ids of messages that came in lately
 turns       which thread reads a socket
 combining   a lock whose holder does the work of others, too
 waiter      one thread waits, another wakes it
