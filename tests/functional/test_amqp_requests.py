@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -18,10 +19,11 @@ import oslo_messaging
 import pytest
 from oslo_messaging import MessagingTimeout, Target
 from oslo_messaging.rpc.client import RemoteError
-from tests.functional.fakes import Fake, Peer
+from tests.functional.fakes import Fake, Peer, Proxy
+from tests.functional.routers import Router
 from tests.functional.rpc import Rpc, configuration, end
 from tests.functional.service import Service
-from tests.functional.waiting import until
+from tests.functional.waiting import Stopwatch, until
 from tests.functional.worker import Worker
 
 from hybrid_messaging.drivers import errors, logs
@@ -550,6 +552,66 @@ def test_a_reply_that_the_bus_does_not_take_becomes_an_error() -> None:
         assert "the limit is 10000" in json.loads(reply.body)["failure"]
         until(lambda: kind.made[0].outcomes, "it is settled")
         assert kind.made[0].outcomes[call] == ACCEPTED
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_call_is_settled_with_its_reply_which_says_so(size: int) -> None:
+    call = marked("x" * size)
+    kind = fake_router(call)
+    with Fake(kind) as fake, Rpc(fake.url) as rpc:
+        rpc.server()
+        until(lambda: kind.made and kind.made[0].outcomes, "it is settled", FAR)
+        (reply,) = kind.made[0].replies
+        assert reply.marks == {SETTLES_WITH_REPLY}
+        assert kind.made[0].outcomes[call] == ACCEPTED
+
+
+@pytest.mark.parametrize("pre_settled", ["rpc-reply", "notify"])
+def test_a_call_is_not_accepted_if_its_reply_is_not(pre_settled: str) -> None:
+    """A large reply is never sent as settled."""
+
+    class Losing(FakeRouter):
+        def outcome(self, data: bytes) -> Outcome:
+            return RELEASED
+
+    call = marked("x" * 100_000)
+    kind = type("Router", (Losing,), {"requests": [(call, False)], "made": []})
+    with Fake(kind) as fake, Rpc(fake.url) as rpc:
+        rpc.server(transport=rpc.transport(pre_settled=pre_settled))
+        until(lambda: kind.made and kind.made[0].outcomes, "it is settled", FAR)
+        assert kind.made[0].outcomes[call] == RECEIVER_LOST
+
+
+class LosingReplies(Proxy):
+    """Lets replies come with ids that no call has, as if they came never."""
+
+    losing = False
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port, self.lose)
+
+    def lose(self, data: bytes) -> bytes:
+        if not self.losing or b'"response"' not in data:
+            return data
+        return re.sub(rb"[0-9a-f]{32}-", lambda found: b"x" + found[0][1:], data)
+
+
+def test_a_call_whose_reply_is_lost_does_not_wait_for_its_timeout(
+    bus: Router, rpc: Rpc, service: Service
+) -> None:
+    rpc.server(service)
+    proxy = LosingReplies(bus.port)
+    with Fake(proxy) as fake:
+        client = rpc.client(rpc.transport(fake.url), timeout=2 * FAR)
+        assert client.call({}, "echo", value="first") == "first"
+        proxy.losing = True
+        with Stopwatch() as watch, pytest.raises(errors.ServerLost) as caught:
+            client.call({}, "echo", value="lost")
+        assert "executed, its reply is lost" in str(caught.value)
+        assert watch.seconds < FAR
+        proxy.losing = False
+        assert client.call({}, "echo", value="last") == "last"
+    assert service.seen == ["first", "lost", "last"]
 
 
 def test_exceptions_of_any_kind_end_their_calls_at_once(rpc: Rpc) -> None:

@@ -346,7 +346,7 @@ class _Session:
 class Receiver(Link):
     """A link that we receive on."""
 
-    __slots__ = ("_unread", "paused", "since")
+    __slots__ = ("_unread", "continued", "paused", "since")
 
     def __init__(self, endpoint: Endpoint, pn: proton.Link, local: bool) -> None:
         super().__init__(endpoint, pn, local)
@@ -355,6 +355,8 @@ class Receiver(Link):
         #: monotonic time since which the message that `on_message` tells of has
         #: waited unread; None: it has just arrived
         self.since: float | None = None
+        #: monotonic time at which a part of a message came that is not complete yet
+        self.continued = -math.inf
         self._unread: dict[Any, _Unread] = {}
 
     def grant(self, credit: int) -> None:
@@ -793,6 +795,7 @@ class Endpoint:
             data += rest.raw
         if lib.pn_delivery_partial(delivery):
             self._partial.add(delivery, data)
+            link.continued = time.monotonic()
             if self._partial.size > MAX_MESSAGE:
                 self._violated(link, _TOO_LARGE)
             return False

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from oslo_messaging.exceptions import MessagingException
-
 from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.outbox import Outbox
@@ -35,6 +33,13 @@ class _Answer(Outgoing):
         super().__init__(message)
         self._queued = queued
         self._on_end = on_end
+
+    def come_back(self) -> None:
+        self.finish(
+            errors.CastUnreachable(
+                f"The {self.message.name} to {self.message.target} came back"
+            )
+        )
 
     def finish(self, error: Exception | None = None) -> None:
         super().finish(error)
@@ -68,9 +73,14 @@ class Answers:
         self._queued: dict[_Answer, None] = {}
         self._next_sweep = 0.0
 
-    def reply(self, address: str, id: Any, body: str) -> Message:
-        """A reply to the call with an id."""
-        return self._message(address, "RPC reply", id, body, settled=self._settled)
+    def reply(self, address: str, id: Any, body: str, marked: bool) -> Message:
+        """A reply to the call with an id.
+
+        :param marked: the call is settled with it
+        """
+        return self._message(
+            address, "RPC reply", id, body, settled=self._settled, marked=marked
+        )
 
     def sign_of_life(self, address: str, id: Any, ttl: float | None) -> Message:
         """Says that the server still works on a call."""
@@ -84,6 +94,7 @@ class Answers:
         body: str | None,
         settled: bool = True,
         ttl: float | None = None,
+        marked: bool = False,
     ) -> Message:
         return Message(
             self._outbox.reply_route(address),
@@ -92,6 +103,7 @@ class Answers:
             body,
             settled=settled,
             correlation_id=id,
+            marked=marked,
             ttl=ttl,
             retry=self._retry,
         )
@@ -103,14 +115,16 @@ class Answers:
         """
         try:
             self._send(Outgoing(message), self._timeout)
-        except MessagingException as error:
+        except Exception as error:
             return error
         return None
 
     def post(self, message: Message, on_end: OnEnd) -> None:
         """Send a reply without waiting; called with the lock held."""
-        if not message.settled:
-            message = message._replace(settled=True)
+        # a large one does not leave at once, and its outcome comes in any case
+        settled = not message.large
+        if message.settled != settled:
+            message = message._replace(settled=settled)
         answer = _Answer(message, self._queued, on_end)
         try:
             self._outbox.submit(answer)
@@ -128,10 +142,12 @@ class Answers:
             self._duties.later(SWEEP_INTERVAL, self._sweep)
 
     def _sweep(self) -> None:
-        """End what nobody has taken in time, or what came back."""
+        """End what nobody has taken in time."""
         oldest = time.monotonic() - self._timeout
         for answer in list(self._queued):
-            if answer.state is not State.QUEUED or answer.since <= oldest:
+            if answer.state is not State.QUEUED:
+                del self._queued[answer]
+            elif answer.since <= oldest:
                 message = answer.message
                 self._outbox.cancel(
                     answer,

@@ -99,15 +99,17 @@ class AmqpDriver(oslo.BaseDriver):
         _check(name, target)
         seconds = timeouts.of_message(timeout, self._options.default_send_timeout)
         monitor = timeouts.of_monitor(call_monitor_timeout)
+        settled = kind in self._options.pre_settled
         bus = self._bus("sending")
         request = Message(
             ("rpc", target.exchange, target.topic, target.server, target.fanout),
             target,
             name,
             bodies.request(message, ctxt, monitor),
-            settled=kind in self._options.pre_settled,
+            settled=settled,
             id=bus.outbox.next_id() if wait_for_reply or target.fanout else None,
             is_call=bool(wait_for_reply),
+            marked=bool(wait_for_reply) and not settled,
             ttl=None if timeout is None else seconds,
             fanout=bool(target.fanout),
             retry=retry,

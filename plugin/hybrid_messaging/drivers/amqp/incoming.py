@@ -228,7 +228,12 @@ class Request(Incoming):
         if self._reply_to is None:
             return
         answers = self.inbox.answers
-        message = answers.reply(self._reply_to, self._id, bodies.reply(reply, failure))
+        message = answers.reply(
+            self._reply_to,
+            self._id,
+            bodies.reply(reply, failure),
+            self._settles_with_reply,
+        )
         if message.settled:
             self.inbox.leave(self._post, message, self._answered)
         elif self.source.line.up:
@@ -249,7 +254,12 @@ class Request(Incoming):
             told = errors.MessageRefused(f"The server's reply was not sent: {error}")
             answers = self.inbox.answers
             self._post(
-                answers.reply(self._reply_to, self._id, bodies.refusal(told)),
+                answers.reply(
+                    self._reply_to,
+                    self._id,
+                    bodies.refusal(told),
+                    self._settles_with_reply,
+                ),
                 self._settle,
             )
         else:

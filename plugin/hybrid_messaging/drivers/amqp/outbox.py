@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import time
 import uuid
 from collections.abc import Hashable, Iterator
@@ -19,7 +20,12 @@ from hybrid_messaging.drivers import errors, logs
 from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.failures import AuthenticationFailed, UnfitPeer
 from hybrid_messaging.drivers.amqp.line import Line
-from hybrid_messaging.drivers.amqp.outgoing import Message, Outgoing, State
+from hybrid_messaging.drivers.amqp.outgoing import (
+    SETTLES_WITH_REPLY,
+    Message,
+    Outgoing,
+    State,
+)
 from hybrid_messaging.drivers.amqp.route import Route
 from hybrid_messaging.drivers.patience import Patience
 from hybrid_messaging.log_safety import quoted
@@ -50,6 +56,8 @@ _MANY = 100
 LINGERING = 1.0
 #: Seconds before a reply address that the bus has detached is asked for again.
 REPLIES_DELAY = 1.0
+#: Calls whose replies counted as lost, and that are remembered in case they come.
+MOST_LOST = 1_000
 
 
 class Replies:
@@ -68,6 +76,11 @@ class Replies:
         self.address = self._link.pn.remote_source.address
         self._link.grant(self._capacity)
         self._outbox.drain_all()
+
+    @property
+    def continued(self) -> float:
+        """Monotonic time at which the last part of a large reply came."""
+        return self._link.continued
 
     def on_close(self, condition: str) -> None:
         self._outbox.replies_lost(condition)
@@ -108,6 +121,8 @@ class Outbox:
         self._sent: dict[Delivery, Outgoing] = {}
         #: those that the bus has, by their ids
         self._calls: dict[str | None, Outgoing] = {}
+        #: the routes of calls whose replies counted as lost, by their ids
+        self._lost: dict[str | None, Route] = {}
         self._ids = itertools.count()
         self._id_prefix = uuid.uuid4().hex
         self._replies: Replies | None = None
@@ -398,6 +413,8 @@ class Outbox:
         if outcome.accepted:
             if not message.is_call:
                 outgoing.finish()
+            elif message.marked and outgoing.route.settles:
+                outgoing.has_reply_under_way()
             return
         self._calls.pop(message.id, None)
         if message.fanout and outcome.state != REJECTED.state:
@@ -408,7 +425,9 @@ class Outbox:
             self._fail(
                 outgoing,
                 errors.ServerLost,
-                "the server that had it is gone and may have acted on it",
+                "its caller is gone"
+                if message.is_reply
+                else "the server that had it is gone and may have acted on it",
             )
         else:
             self._fail(outgoing, errors.MessageRefused, quoted(outcome))
@@ -421,7 +440,10 @@ class Outbox:
             LOG.warning("%s: a reply is no AMQP message: %s", self._name, quoted(error))
             return
         outgoing = self._calls.get(reply.correlation_id)
+        settled = SETTLES_WITH_REPLY in reply.marks
         if outgoing is None:
+            if reply.correlation_id in self._lost:
+                self._lost.pop(reply.correlation_id).replied(settled)
             LOG.debug(
                 "Dropped a reply that nobody waits for: %s",
                 quoted(reply.correlation_id),
@@ -430,8 +452,24 @@ class Outbox:
             outgoing.alive = time.monotonic()
         else:
             del self._calls[reply.correlation_id]
+            if outgoing.message.marked:
+                outgoing.route.replied(settled)
             outgoing.reply = reply.body
             outgoing.finish()
+
+    @property
+    def replies_continued(self) -> float:
+        """Monotonic time at which the last part of a large reply came."""
+        return -math.inf if self._replies is None else self._replies.continued
+
+    def reply_lost(self, outgoing: Outgoing) -> None:
+        """A reply does not come that its server has sent."""
+        message = outgoing.message
+        self.cancel(outgoing, None)
+        self._fail(outgoing, errors.ServerLost, "executed, its reply is lost")
+        self._lost[message.id] = outgoing.route
+        if len(self._lost) > MOST_LOST:
+            del self._lost[next(iter(self._lost))]
 
     def replies_lost(self, condition: str) -> None:
         """The peer has detached the reply address: no reply will come any more."""
@@ -512,6 +550,7 @@ class Outbox:
     def lost(self, failure: Exception) -> None:
         """The connection is gone: end what went with it, keep what can wait."""
         self._line = self._replies = None
+        self._lost.clear()
         self._away, self._reason = failure, str(failure)
         self._patience.forget()
         self._end_sent(f"the connection was lost: {failure}")
@@ -541,7 +580,7 @@ class Outbox:
         self._sent.clear()
         self._calls.clear()
         for outgoing in under_way:
-            if outgoing.state is State.SENT:
+            if outgoing.state in (State.SENT, State.REPLIED):
                 self._fail(
                     outgoing,
                     errors.BusLost,

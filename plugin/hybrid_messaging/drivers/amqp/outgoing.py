@@ -20,9 +20,10 @@ LARGE = 64 * 1024
 
 #: Marks a call whose sender expects it to stay unsettled until its reply is
 #: under way, so that the loss of the server reaches the caller through the
-#: router. Servers that do not know the mark settle at once, as ever.
+#: router. Servers that do not know the mark settle at once, as ever. It also marks the
+#: reply of a server that has done so.
 SETTLES_WITH_REPLY = "x-opt-settles-with-reply"
-_CALL_MARK = codec.mark([SETTLES_WITH_REPLY])
+_MARK = codec.mark([SETTLES_WITH_REPLY])
 
 
 class Message(NamedTuple):
@@ -45,6 +46,8 @@ class Message(NamedTuple):
     #: somebody waits for a reply to it
     is_call: bool = False
     correlation_id: Any = None
+    #: with the mark: the call is settled with its reply
+    marked: bool = False
     #: seconds that it may take in all
     ttl: float | None = None
     durable: bool = False
@@ -76,6 +79,7 @@ class State(Enum):
 
     QUEUED = auto()  # waits for the bus, for a link, for somebody who listens
     SENT = auto()  # handed to the bus; waits for the outcome or for the reply
+    REPLIED = auto()  # its server has replied, and the reply is not here
     RELEASED = auto()  # came back unseen; may be sent again
     DONE = auto()  # it is over: `error` or `reply` say how
 
@@ -132,12 +136,16 @@ class Outgoing:
             ttl=ttl,
             expiry=None if ttl is None else time.time() + ttl,
             durable=message.durable,
-            marks=_CALL_MARK if message.is_call and not settled else b"",
+            marks=_MARK if message.marked else b"",
         )
 
     def waits(self) -> bool:
         """Nothing has been said about it yet that its sender has to act on."""
         return self.state is State.SENT or self.state is State.QUEUED
+
+    def waits_for_reply(self) -> bool:
+        """Its server has replied, and nothing else is known."""
+        return self.state is State.REPLIED
 
     def overdue(self, now: float) -> bool:
         """All the time that it may take has passed.
@@ -153,6 +161,11 @@ class Outgoing:
             return True
         self.retries -= 1
         return self.retries >= 0
+
+    def has_reply_under_way(self) -> None:
+        """Its server has settled it with the reply, which is late or lost."""
+        self.state = State.REPLIED
+        self.waiter.wake()
 
     def come_back(self) -> None:
         """The peer has given it back unseen."""

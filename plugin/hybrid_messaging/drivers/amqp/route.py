@@ -45,6 +45,7 @@ class Route:
         "link",
         "queue",
         "refusal",
+        "settles",
         "target_key",
         "used",
         "vacant",
@@ -71,6 +72,8 @@ class Route:
         self.blind = False
         #: why the peer did not want the last link
         self.refusal = ""
+        #: whether all servers here settle calls with their replies, as far as is known
+        self.settles: bool | None = None
 
     @property
     def open(self) -> bool:
@@ -94,6 +97,14 @@ class Route:
     def settled(self) -> None:
         """The peer has said that nobody listens: there is no doubt any more."""
         self.known = time.monotonic()
+
+    def replied(self, settled: bool) -> None:
+        """A server has replied.
+
+        :param settled: it says that it has settled the call with the reply
+        """
+        # servers of other drivers may listen here as well
+        self.settles = settled and self.settles is not False
 
     @property
     def idle(self) -> bool:

@@ -24,6 +24,11 @@ from hybrid_messaging.drivers.turns import Turns
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
 #: Seconds after which a message that is queued is looked at again at the latest.
 LONGEST_LOOK = 2.0
+#: Seconds after which a reply counts as lost that its server has sent. As long as parts
+#: of large replies come, it may be behind them.
+GRACE = 1.0
+#: A thread that gets up so many seconds late was held up, and so may be what reads.
+HELD_UP = 0.25
 
 
 class Waiting:
@@ -83,9 +88,14 @@ class Waiting:
         except Exception as error:
             outgoing.finish(error)
 
-    def sleep(self, outgoing: Outgoing, until: float) -> None:
-        """Wait for news of a message, by reading if nobody else does."""
-        if not self._read(outgoing.waits, until):
+    def sleep(
+        self, outgoing: Outgoing, waits: Callable[[], bool], until: float
+    ) -> None:
+        """Wait for news of a message, by reading if nobody else does.
+
+        :param waits: whether there are none yet
+        """
+        if not self._read(waits, until):
             self.pause(outgoing, until - time.monotonic())
 
     def pause(self, outgoing: Outgoing, seconds: float) -> None:
@@ -123,9 +133,11 @@ class _Wait:
             until = min(self._look_up, self._deadline)
             if self._monitor is not None:
                 until = min(until, self._silent_at())
-            self._waiting.sleep(outgoing, until)
+            self._waiting.sleep(outgoing, outgoing.waits, until)
             if outgoing.state is State.RELEASED:
                 self._send_again()
+            elif outgoing.state is State.REPLIED:
+                self._await_reply()
             elif outgoing.state is not State.DONE:
                 with self._lock:
                     self._watch()
@@ -156,6 +168,26 @@ class _Wait:
         with self._lock:
             outbox.submit(outgoing)
             outbox.flush()
+
+    def _await_reply(self) -> None:
+        """Wait for a reply that was sent, or find that it is lost."""
+        outgoing, outbox = self._outgoing, self._outbox
+        since = time.monotonic()
+        while outgoing.waits_for_reply():
+            until = min(since + GRACE, self._deadline)
+            self._waiting.sleep(outgoing, outgoing.waits_for_reply, until)
+            now = time.monotonic()
+            with self._lock:
+                if not outgoing.waits_for_reply():
+                    return
+                if now >= self._deadline:
+                    outbox.cancel(outgoing, self._timed_out(now))
+                elif now >= until + HELD_UP:
+                    since = now
+                elif now >= until:
+                    since = outbox.replies_continued
+                    if now >= since + GRACE:
+                        outbox.reply_lost(outgoing)
 
     def _watch(self) -> None:
         """After a sleep that nothing ended: sleep on, or fail."""
@@ -201,7 +233,7 @@ class _Wait:
             return errors.BusUnavailable(
                 f"{self._what()}: no connection {within}: {outbox.reason}"
             )
-        if outgoing.state is State.SENT:
+        if outgoing.state in (State.SENT, State.REPLIED):
             if outgoing.message.is_call:
                 return exceptions.MessagingTimeout(f"{self._what()}: no reply {within}")
             return errors.CastUnconfirmed(
