@@ -6,13 +6,15 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cliff.columns import FormattableColumn
+from stevedore.extension import Extension
 
 from hybrid_messaging import urls
-from hybrid_messaging.cli import progress, service_files
+from hybrid_messaging.cli import monitoring, progress, service_files
 from hybrid_messaging.cli.base import Lister
 
 if TYPE_CHECKING:
@@ -30,11 +32,21 @@ class Check(Lister):
     """Show which transports services will really use, and what is wrong with that.
 
     Reads the files as the services do and connects to every server. Exit code 0:
-    there is no problem; 1: there is at least one.
+    there is no problem; 1: there is at least one, or the files cannot be looked for.
+    With -f nagios, 0, 1, 2 and 3 are OK, WARNING, CRITICAL and UNKNOWN. With -f
+    prometheus, 0: the metrics are written, whatever they say.
     """
 
     _exit_code = SOUND
     _reports: list[Report]
+
+    def _load_formatter_plugins(self) -> Any:
+        plugins = super()._load_formatter_plugins()
+        for kind in (monitoring.Nagios, monitoring.Prometheus):
+            name = kind.__name__.lower()
+            entry = EntryPoint(name, f"{kind.__module__}:{kind.__name__}", name)
+            plugins.extensions.append(Extension(name, entry, kind, kind()))
+        return plugins
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -46,6 +58,7 @@ class Check(Lister):
             "in their order",
         )
         service_files.add_discover(parser)
+        service_files.add_hosts(parser)
         parser.add_argument(
             "--config-dir",
             type=Path,
@@ -92,9 +105,18 @@ class Check(Lister):
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         from hybrid_messaging.service_configs import checks
         from hybrid_messaging.service_configs.environments import Environments
-        from hybrid_messaging.service_configs.problem import Severity
+        from hybrid_messaging.service_configs.errors import ServiceConfigError
 
-        files = service_files.of_services(parsed_args)
+        many = parsed_args.hosts is not None
+        if many and (parsed_args.files or parsed_args.discover):
+            raise ServiceConfigError(
+                parsed_args.hosts, "--hosts goes without FILE and without --discover"
+            )
+        hosts, files = (
+            zip(*service_files.of_hosts(parsed_args), strict=True)
+            if many
+            else ((), service_files.of_services(parsed_args))
+        )
         tell = progress.printer(self.app)
         self._reports = checks.check(
             files,
@@ -104,14 +126,12 @@ class Check(Lister):
             tell,
             ["rpc-elsewhere"] if parsed_args.same_rpc else [],
         )
-        if any(
-            problem.severity is Severity.ERROR or not parsed_args.ignore_warnings
-            for report in self._reports
-            for problem in report.problems
-        ):
-            self._exit_code = PROBLEMS
-        return _COLUMNS, [
+        for report, host in zip(self._reports, hosts, strict=False):
+            report.host = host
+        self._exit_code = self._decided(parsed_args)
+        return (("host", *_COLUMNS) if many else _COLUMNS), [
             (
+                *((report.host,) if many else ()),
                 report.service,
                 _Files(report.files),
                 _Transport(report.rpc),
@@ -127,15 +147,44 @@ class Check(Lister):
         column_names: Any,
         data: Any,
     ) -> int:
+        from hybrid_messaging.service_configs import summary
+
+        if parsed_args.formatter in ("nagios", "prometheus"):
+            parsed_args.columns = []  # they need all
+        for_people = parsed_args.formatter == "table"
+        several = len(self._reports) > 1
+        if for_people and several:
+            for line in summary.lines(self._reports):
+                self.app.stdout.write(f"{line}\n")
         super().produce_output(parsed_args, column_names, data)
-        if parsed_args.formatter == "table":
+        if for_people and not several:
             for report in self._reports:
                 for problem in report.problems:
                     self.app.stdout.write(f"{report.service}: {problem}\n")
         return 0
 
     def run(self, parsed_args: argparse.Namespace) -> int:
-        return super().run(parsed_args) or self._exit_code
+        try:
+            return super().run(parsed_args) or self._exit_code
+        except Exception as error:
+            if parsed_args.formatter != "nagios" or self.app.options.debug:
+                raise
+            self.app.stdout.write(monitoring.unknown(error))
+            return monitoring.UNKNOWN
+
+    def _decided(self, parsed_args: argparse.Namespace) -> int:
+        """The exit code."""
+        if parsed_args.formatter == "prometheus":
+            return SOUND
+        counts = Counter(
+            problem.severity.value
+            for report in self._reports
+            for problem in report.problems
+        )
+        code = monitoring.code(counts, parsed_args.ignore_warnings)
+        if parsed_args.formatter == "nagios":
+            return code
+        return PROBLEMS if code else SOUND
 
 
 class _Files(FormattableColumn):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,41 @@ def add_discover(parser: argparse._ActionsContainer) -> None:
         metavar="DIR",
         help="find the files of all OpenStack services below DIR, such as /etc",
     )
+
+
+def add_hosts(parser: argparse._ActionsContainer) -> None:
+    """Add ``--hosts``."""
+    parser.add_argument(
+        "--hosts",
+        type=Path,
+        metavar="DIR",
+        help="find the files of all services of many hosts: each directory of DIR is "
+        "one host's, and has its etc, or what is in that",
+    )
+
+
+def of_hosts(parsed_args: argparse.Namespace) -> list[tuple[str, list[Path]]]:
+    """The files of each service, each with the name of the host that has them.
+
+    :raises ServiceConfigError: there are none
+    """
+    from hybrid_messaging.service_configs.errors import ServiceConfigError
+    from hybrid_messaging.service_configs.services import (
+        NothingFound,
+        discover,
+        together,
+    )
+
+    tree: Path = parsed_args.hosts
+    if not tree.is_dir():
+        raise ServiceConfigError(tree, "is not a directory")
+    found: list[tuple[str, list[Path]]] = []
+    for directory in sorted(path for path in tree.iterdir() if path.is_dir()):
+        etc = directory / "etc"
+        with contextlib.suppress(NothingFound):  # as on a host of databases
+            files = together(discover(etc if etc.is_dir() else directory))
+            found += [(directory.name, each) for each in files]
+    return _some(found)
 
 
 def of_services(parsed_args: argparse.Namespace) -> list[list[Path]]:

@@ -26,10 +26,13 @@ class Report:
 
     `rpc` is None for a service that has none, both transports are None if the
     files could not be read.
+
+    :param host: whose files they are, '' if that was not said
     """
 
     service: str
     files: tuple[str, ...]
+    host: str = ""
     rpc: Route | None = None
     notify: Route | None = None
     drivers: tuple[str, ...] = ()
@@ -67,10 +70,10 @@ def check(
             report = Report(
                 config.service.name,
                 tuple(document.path for document in config.documents),
-                used.rpc,
-                used.notify,
-                tuple(config.conf[NOTIFICATIONS].driver),
-                tuple(config.conf[NOTIFICATIONS].topics),
+                rpc=used.rpc,
+                notify=used.notify,
+                drivers=tuple(config.conf[NOTIFICATIONS].driver),
+                topics=tuple(config.conf[NOTIFICATIONS].topics),
             )
             for rule in RULES:
                 report.problems += rule(config, used)

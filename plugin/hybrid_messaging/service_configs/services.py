@@ -23,6 +23,10 @@ _LAYOUTS = ("{name}", "kolla/*{name}*", "{name}*/etc/{name}")
 _NO_BUS = ("json-rpc", "none")
 
 
+class NothingFound(ServiceConfigError):
+    """No service has its files there."""
+
+
 def identify(path: str | os.PathLike[str]) -> Service:
     """The service that reads a file, judged by its name.
 
@@ -59,7 +63,8 @@ def _is_additional(service: Service, name: str, path: str) -> bool:
 def discover(root: Path) -> list[Path]:
     """Find the services' main files below a directory such as /etc, by their layout.
 
-    :raises ServiceConfigError: nothing is there, or it cannot be looked into
+    :raises NothingFound: nothing is there
+    :raises ServiceConfigError: it cannot be looked into
     """
     if not root.is_dir():
         raise ServiceConfigError(root, "is not a directory")
@@ -72,7 +77,7 @@ def discover(root: Path) -> list[Path]:
         if _takes_part(service, pattern, path)
     ]
     if not found:
-        raise ServiceConfigError(
+        raise NothingFound(
             root,
             "no OpenStack service has its configuration here; name the files instead",
         )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from hybrid_messaging.servers.kafka import Kafka
 from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.service_configs import cells, strays
+from hybrid_messaging.service_configs.catalogue import CELLS
 from hybrid_messaging.service_configs.codes import found
 from hybrid_messaging.service_configs.problem import Problem
 from hybrid_messaging.service_configs.reading import ServiceConfig
@@ -90,7 +91,7 @@ def _kind(rabbit: Rabbit) -> str:
 def together(members: Sequence[Member]) -> None:
     """RPC of all services goes to the servers that it goes to for most.
 
-    Files of one service are cells of Nova, say, which may differ.
+    Nova's files may be those of its cells, which differ.
     """
     option = ("DEFAULT", "transport_url")
     set_ones = [
@@ -104,16 +105,20 @@ def together(members: Sequence[Member]) -> None:
     ]
     used: dict[str, frozenset[tuple[str, str, int]]] = {}
     for member, theirs in set_ones:
-        name = member.config.service.name
-        used[name] = used.get(name, frozenset()) | theirs
+        user = _user(member.config)
+        used[user] = used.get(user, frozenset()) | theirs
     with_most = max(
         used.values(),
         key=lambda mine: sum(not mine.isdisjoint(other) for other in used.values()),
         default=frozenset(),
     )
-    others = [name for name in used if not used[name].isdisjoint(with_most)]
+    others = dict.fromkeys(
+        member.config.service.name
+        for member, _ in set_ones
+        if not used[_user(member.config)].isdisjoint(with_most)
+    )
     for member, theirs in set_ones:
-        if used[member.config.service.name].isdisjoint(with_most):
+        if used[_user(member.config)].isdisjoint(with_most):
             where, there = map(_named, (theirs, with_most))
             member.problems.append(
                 found(
@@ -124,6 +129,12 @@ def together(members: Sequence[Member]) -> None:
                     member.config.where(*option),
                 )
             )
+
+
+def _user(config: ServiceConfig) -> str:
+    """Whose RPC it is: of files that go one way, or of a service with cells."""
+    service = config.service
+    return service.name if CELLS in service.files else config.documents[0].path
 
 
 def _named(servers: Iterable[tuple[str, str, int]]) -> str:
