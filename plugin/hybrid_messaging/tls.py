@@ -12,6 +12,15 @@ OLDEST = ssl.TLSVersion.TLSv1_2
 VERSIONS = "TLSv1.2 TLSv1.3"
 
 
+def since(oldest: str) -> str:
+    """Those of `VERSIONS` from one on.
+
+    :param oldest: its name, as Python has it (`TLSv1_2`)
+    """
+    first = oldest.replace("_", ".")
+    return " ".join(version for version in VERSIONS.split() if version >= first)
+
+
 def client(authorities: str | None = None) -> ssl.SSLContext:
     """What a client asks of its peer.
 

@@ -103,6 +103,13 @@ OPTIONS = [
     cfg.StrOpt(
         "ssl_key_password", secret=True, help="Password of ssl_key_file, if it has one."
     ),
+    # not in the retired driver; openstack-ansible writes it into every URL with TLS
+    cfg.StrOpt(
+        "ssl_version",
+        default="TLSv1_2",
+        choices=["TLSv1_2", "TLSv1_3"],
+        help="The oldest version of TLS to speak.",
+    ),
     cfg.BoolOpt(
         "ssl_verify_vhost",
         default=False,

@@ -120,6 +120,7 @@ def client_context(options: Any) -> ssl.SSLContext:
     :raises OSError: a file that an option names cannot be used
     """
     context = tls.client(options.ssl_ca_file)
+    context.minimum_version = ssl.TLSVersion[options.ssl_version]
     if options.ssl_cert_file:
         key = options.ssl_key_file or options.ssl_cert_file
         context.load_cert_chain(options.ssl_cert_file, key, options.ssl_key_password)
@@ -158,7 +159,9 @@ def _tls(options: Any, name: str, transport: proton.Transport) -> None:
             " (libssl-dev or openssl-devel) and pkg-config, then reinstall it with"
             " pip install --force-reinstall --no-binary :all: python-qpid-proton"
         )
-    domain = tls_domain.make(proton.SSLDomain.MODE_CLIENT)
+    domain = tls_domain.make(
+        proton.SSLDomain.MODE_CLIENT, tls.since(options.ssl_version)
+    )
     authorities = options.ssl_ca_file or _system_authorities()
     _readable("ssl_ca_file", authorities)
     try:
