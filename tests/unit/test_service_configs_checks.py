@@ -424,6 +424,20 @@ def test_swift_tells_where_its_url_stands(tmp_path: Path) -> None:
     assert report.problems[0].where == f"{tmp_path}/proxy-server.conf, line 6"
 
 
+@pytest.mark.parametrize(
+    "made_of",
+    [
+        "paste.filter_factory = ceilometermiddleware.swift:filter_factory",
+        "use = egg:ceilometermiddleware#swift",
+    ],
+)
+def test_swift_may_call_its_middleware_otherwise(tmp_path: Path, made_of: str) -> None:
+    text = f"[filter:other]\nuse = egg:swift#x\n[filter:meter]\n{made_of}\n"
+    report = check(tmp_path, f"{text}url = zmq://b/\n", "proxy-server.conf")
+    assert codes(report) == ["unfit-transport"]
+    assert report.problems[0].where == f"{tmp_path}/proxy-server.conf, line 5"
+
+
 def test_swift_without_its_middleware(tmp_path: Path) -> None:
     report = check(tmp_path, "[DEFAULT]\n", "proxy-server.conf")
     assert "has no [filter:ceilometer]" in report.problems[0].message

@@ -200,6 +200,14 @@ def test_a_proxy_of_swift_without_its_middleware_is_left_alone(tmp_path: Path) -
         plan(path)
 
 
+def test_a_proxy_of_swift_may_call_its_middleware_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "proxy-server.conf"
+    filter_ = "[filter:meter]\nuse = egg:ceilometermiddleware#swift\nurl = "
+    path.write_text(f"{filter_}rabbit://old/\n")
+    [rewrite] = plan(path)
+    assert rewrite.data.decode() == f"{filter_}{rewrite.notify}\n"
+
+
 def test_a_proxy_of_swift_may_stay_where_queues_are_not_durable(tmp_path: Path) -> None:
     path = tmp_path / "proxy-server.conf"
     path.write_text("[filter:ceilometer]\nurl = rabbit://broker/common\n")

@@ -139,8 +139,12 @@ def test_what_may_not_be_read_is_refused(
 def test_a_proxy_of_swift_takes_part_with_its_middleware(tmp_path: Path) -> None:
     proxy, main = create(tmp_path, "swift/proxy-server.conf", "nova/nova.conf")
     assert discover(tmp_path) == [main]
-    proxy.write_text("[filter:ceilometer]\nurl = rabbit://b/\n")
-    assert sorted(discover(tmp_path)) == sorted([main, proxy])
+    for text in (
+        "[filter:ceilometer]\nurl = rabbit://b/\n",
+        "[filter:meter]\nuse = egg:ceilometermiddleware#swift\n",
+    ):
+        proxy.write_text(text)
+        assert sorted(discover(tmp_path)) == sorted([main, proxy])
     # what cannot be read is for its reader to tell
     proxy.write_bytes(b"\0")
     assert sorted(discover(tmp_path)) == sorted([main, proxy])

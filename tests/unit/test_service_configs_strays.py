@@ -197,15 +197,23 @@ def test_a_pipeline_of_ceilometer(tmp_path: Path, publisher: str, there: str) ->
 
 
 @pytest.mark.parametrize(
-    ("factory", "key"),
+    ("made_of", "key"),
     [
-        ("keystonemiddleware.audit:filter_factory", "transport_url"),
-        ("oslo_messaging.notify.middleware:RequestNotifier.factory", "url"),
+        (
+            "paste.filter_factory = keystonemiddleware.audit:filter_factory",
+            "transport_url",
+        ),
+        ("use = egg:keystonemiddleware#audit", "transport_url"),
+        (
+            "paste.filter_factory = "
+            "oslo_messaging.notify.middleware:RequestNotifier.factory",
+            "url",
+        ),
     ],
 )
-def test_middleware_in_a_paste_file(tmp_path: Path, factory: str, key: str) -> None:
+def test_middleware_in_a_paste_file(tmp_path: Path, made_of: str, key: str) -> None:
     path = put(tmp_path / "cinder.conf", config())
-    text = f"[filter:mine]\npaste.filter_factory = {factory}\n"
+    text = f"[filter:mine]\n{made_of}\n"
     file = put(tmp_path / "api-paste.ini", text)
     assert found(path) == {}
     put(file, f"{text}{key} = rabbit://old/\n")

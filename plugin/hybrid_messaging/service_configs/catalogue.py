@@ -52,7 +52,8 @@ class Service(NamedTuple):
     name in front; `agents` are files that some of them are started with, and `guests`
     those that go to virtual machines, where addresses may be others. `registers` are
     options of its own that values may refer to (`$host`). `places` leads from section
-    and name of an option to its place in a file that is none of oslo.config.
+    and name of an option to its place in a file that is none of oslo.config; a section
+    of it that has an option and value of `filters` is that place by any other name.
     """
 
     name: str
@@ -68,15 +69,24 @@ class Service(NamedTuple):
     guests: tuple[str, ...] = ()
     registers: frozenset[str] = frozenset({"host"})
     places: Mapping[tuple[str, str], Place] = MappingProxyType({})
+    filters: frozenset[tuple[str, str]] = frozenset()
 
     def place(self, section: str, key: str) -> Place:
         """Where the service's files have an option."""
         return self.places.get((section, key), Place(section, key))
 
 
+#: What usually is, and what makes, a filter of ceilometermiddleware in a file of
+#: PasteDeploy.
 _MIDDLEWARE = "filter:ceilometer"
+_FILTERS = frozenset(
+    {
+        ("paste.filter_factory", "ceilometermiddleware.swift:filter_factory"),
+        ("use", "egg:ceilometermiddleware#swift"),
+    }
+)
 
-#: As ceilometermiddleware reads its section of a file of PasteDeploy.
+#: As ceilometermiddleware reads its section.
 _PROXY = {
     ("DEFAULT", "control_exchange"): Place(_MIDDLEWARE, "control_exchange"),
     ("oslo_messaging_notifications", "transport_url"): Place(_MIDDLEWARE, "url"),
@@ -281,7 +291,12 @@ SERVICES = (
         programs=("api", "driver-agent", "health-manager", "housekeeping", "worker"),
     ),
     Service(
-        "swift", ("proxy-server.conf",), rpc=False, exchange="swift", places=_PROXY
+        "swift",
+        ("proxy-server.conf",),
+        rpc=False,
+        exchange="swift",
+        places=_PROXY,
+        filters=_FILTERS,
     ),
     Service(
         "tacker",

@@ -109,10 +109,24 @@ def as_configured(service: Service, documents: Iterable[Document]) -> Service:
         return next((value.strip() for value in reversed(found) if value), "")
 
     documents = tuple(documents)
+    for document in documents:
+        service = _located(service, document)
     enabled = service.rpc_enabled
     off = enabled is not None and not strutils.bool_from_string(last(*enabled))
     if off or last("DEFAULT", "rpc_transport") in _NO_BUS:
         return service._replace(rpc=False)
+    return service
+
+
+def _located(service: Service, document: Document) -> Service:
+    """A service with its places in the section that its file has for them."""
+    for option in document.options:
+        if (option.key, option.value) in service.filters:
+            places = {
+                known: place._replace(section=option.section)
+                for known, place in service.places.items()
+            }
+            return service._replace(places=places)
     return service
 
 
@@ -143,7 +157,8 @@ def _takes_part(service: Service, pattern: str, path: Path) -> bool:
 
 def _has_part(service: Service, document: Document) -> bool:
     """Whether a file has the service use oslo.messaging."""
-    sections = {place.section for place in service.places.values()}
+    places = _located(service, document).places
+    sections = {place.section for place in places.values()}
     return not sections or any(
         option.section in sections for option in document.options
     )

@@ -19,12 +19,19 @@ from hybrid_messaging.service_configs.source import read
 
 AUDIT = ("audit_middleware_notifications", "transport_url")
 _DRIVER = (NOTIFICATIONS, "driver")
-#: Middleware of PasteDeploy that publishes notifications to a URL of its own, and the
-#: names under which it takes that URL.
+#: What makes middleware of PasteDeploy that publishes notifications to a URL of its
+#: own, and the name under which it takes that URL.
 _MIDDLEWARE = {
-    "keystonemiddleware.audit:filter_factory": "transport_url",
-    "oslo_messaging.notify.middleware:RequestNotifier.factory": "url",
-    "ceilometermiddleware.swift:filter_factory": "url",
+    ("paste.filter_factory", "keystonemiddleware.audit:filter_factory"): (
+        "transport_url"
+    ),
+    ("use", "egg:keystonemiddleware#audit"): "transport_url",
+    (
+        "paste.filter_factory",
+        "oslo_messaging.notify.middleware:RequestNotifier.factory",
+    ): "url",
+    ("paste.filter_factory", "ceilometermiddleware.swift:filter_factory"): "url",
+    ("use", "egg:ceilometermiddleware#swift"): "url",
 }
 _NOTIFIER = re.compile(rb"""^[^#\n]*\bnotifier://([^\s'"]+)""", re.MULTILINE)
 
@@ -94,8 +101,9 @@ def _middleware(path: Path) -> Iterator[Elsewhere]:
     except ServiceConfigError:
         return
     for option in document.options:
-        if option.key == "paste.filter_factory" and option.value in _MIDDLEWARE:
-            for url in document.find(option.section, _MIDDLEWARE[option.value])[-1:]:
+        key = _MIDDLEWARE.get((option.key, option.value))
+        if key is not None:
+            for url in document.find(option.section, key)[-1:]:
                 yield Elsewhere(
                     f"the middleware of [{option.section}]",
                     url.value,
