@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,29 @@ def test_files_that_decide_instead(
     assert overriding(first, identify(first)) == {second: certain}
     if certain:
         assert identify(second).name == identify(first).name
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["var/lib/nova/.nova/nova.conf", "var/lib/nova/nova.conf", "root/.nova/nova.conf"],
+)
+def test_a_file_in_the_home_of_who_runs_a_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    def unknown(name: str) -> pwd.struct_passwd:
+        raise KeyError(name)
+
+    monkeypatch.setattr(pwd, "getpwnam", unknown)
+    first, second = create(tmp_path, "etc/nova/nova.conf", other)
+    assert discover(tmp_path / "etc") == [first]
+    assert overriding(first, identify(first)) == {second: False}
+
+
+def test_the_files_of_a_snap(tmp_path: Path) -> None:
+    below = tmp_path / "var/snap/openstack-hypervisor/common/etc"
+    main, other = create(below, "nova/nova.conf", "neutron/neutron.conf")
+    assert sorted(discover(below)) == sorted([main, other])
+    assert overriding(main, identify(main)) == {}
 
 
 def test_files_that_say_nothing_of_transports(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ agents have files of their own.
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -98,7 +99,8 @@ def layers(main: Path, service: Service) -> Iterator[Layer]:
     :raises ServiceConfigError: see `Layer.overriding`
     """
     seen = {os.path.realpath(main)}
-    for layer in (*_known(main, service), *_unknown(main, service)):
+    found = (*_known(main, service), *_unknown(main, service), *_homes(main, service))
+    for layer in found:
         paths = {os.path.realpath(path) for path in layer.overriding()}
         if paths - seen:
             seen |= paths
@@ -150,6 +152,29 @@ def _has_programs(main: Path, service: Service) -> bool:
 def _first(paths: Iterable[Path]) -> tuple[Path, ...]:
     """As oslo.config, which reads the first of several that exists."""
     return next(((path,) for path in paths if path.exists()), ())
+
+
+def _homes(main: Path, service: Service) -> Iterator[Layer]:
+    """What oslo.config looks for first where a program is started without files.
+
+    A file in the home directory of whoever runs the program takes the place of the one
+    in /etc.
+    """
+    root = main.parent.parent
+    if root.name != "etc" or service.places or not _has_programs(main, service):
+        return
+    for home in (_home(service.name), "/root"):
+        place = root.parent / home.lstrip("/")
+        for directory in (place / f".{service.name}", place):
+            yield Layer((directory / main.name,), certain=False)
+
+
+def _home(user: str) -> str:
+    """Where this machine has a user's home, or packages have a service's."""
+    try:
+        return pwd.getpwnam(user).pw_dir
+    except KeyError:
+        return f"/var/lib/{user}"
 
 
 def _unknown(main: Path, service: Service) -> Iterator[Layer]:
