@@ -69,6 +69,14 @@ class TransportURL:
         return url
 
 
+@dataclass(frozen=True)
+class HiddenURL(TransportURL):
+    """One whose text hides passwords."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
+
+
 def build(
     scheme: str,
     hosts: Sequence[tuple[str, int | None]],
@@ -116,7 +124,8 @@ def parse(url: str) -> TransportURL:
             f"not a transport URL: {_hidden(url)}: "
             "it has the form scheme://user:password@host:port/vhost"
         )
-    hosts = tuple(_host(item, url) for item in parts["netloc"].split(",") if item)
+    netloc = parts["netloc"] or ""
+    hosts = tuple(_host(item, url) for item in netloc.split(",") if item)
     return TransportURL(
         parts["scheme"].lower(),
         hosts,
@@ -166,6 +175,8 @@ def shown(url: str) -> str:
     url = _BLANK.sub(lambda blank: urlparse.quote(blank[0]), url)
     parts = _URL.fullmatch(url)
     assert parts is not None
+    if parts["netloc"] is None:
+        return url
     if "@" in url[parts.end("netloc") :]:
         return f"{parts['scheme']}://{_redact_body(url[parts.start('netloc') :])}"
     path, query = parts["path"], parts["query"]
@@ -289,7 +300,9 @@ _TLS = {
 # not urllib's urlsplit(): newer ones refuse several hosts of which some are IPv6
 # addresses
 _URL = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<netloc>[^/?#]*)(?P<path>[^?#]*)"
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):"
+    # fake:/ is a URL, and any other one without hosts most probably mistyped
+    r"(?://(?P<netloc>[^/?#]*)|(?=/?\Z))(?P<path>[^?#]*)"
     r"(?:\?(?P<query>[^#]*))?(?:\#.*)?"
 )
 _ADDRESS = re.compile(

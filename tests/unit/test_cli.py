@@ -161,6 +161,22 @@ def test_urls_of_several_virtual_hosts(run: Run) -> None:
     }
 
 
+def test_urls_in_the_files_of_deployment_tools(run: Run) -> None:
+    words = ("urls", "--for", "devstack", "--rpc-url", "amqp://r:hush@one/own")
+    more = ("--notify-url", "rabbit://n:hush@two/", "--vhost", "v")
+    code, output, _ = run(*words, *more)
+    assert code == 0
+    assert output.startswith("# local.conf")
+    assert "HYBRID_RPC_URL='amqp://r:***@one:5672/v'\n" in output
+    assert "hush" not in output
+    code, output, _ = run(*words, *more, "--show-passwords", "-f", "json")
+    assert code == 0
+    [text] = json.loads(output).values()
+    assert "HYBRID_RPC_URL=amqp://r:hush@one:5672/v\n" in text
+    code, _, errors = run(*words, *more, "--vhost", "w")
+    assert code == 1 and "one --vhost" in errors
+
+
 def test_urls_of_servers_that_speak_tls(run: Run) -> None:
     code, output, _ = run(
         *("urls", "--mode", "zmq-kafka", "-f", "value"),

@@ -76,6 +76,9 @@ def test_options_for_tls() -> None:
         "amqp://u%40realm:p@[::1]:5672,u2:p2@[::2]:1/v",
         "rabbit://u:p@h1:1,h2:2/",
         "rabbit://:p@h/",
+        "fake:/",
+        "fake:",
+        "fake://",
     ],
 )
 def test_parsed_as_oslo_messaging_parses(url: str) -> None:
@@ -97,6 +100,7 @@ def test_parsed_as_oslo_messaging_parses(url: str) -> None:
         ("", "it has the form"),
         ("localhost:5672", "it has the form"),
         ("rabbit:/u:hidden@h", "it has the form"),
+        ("fake:/x", "it has the form"),
         ("rabbit://u:hid[den@h", "percent-encoded"),
         ("rabbit://u:hid/den@h:1/", "percent-encoded"),
         ("rabbit://u:hidden@h:port/", "percent-encoded"),

@@ -1,29 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``urls``: the two transport URLs of a mode, for whoever writes them elsewhere."""
+"""``urls``: the two transport URLs, for those who write them elsewhere."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybrid_messaging import urls
 from hybrid_messaging.cli import transport_options
 from hybrid_messaging.cli.base import ShowOne
 
+if TYPE_CHECKING:
+    from hybrid_messaging.service_configs.transports import Transports
+
+#: As `service_configs.deployment_tools` has them, which takes time to import.
+TOOLS = (
+    "kolla-ansible",
+    "openstack-ansible",
+    "openstack-helm",
+    "puppet",
+    "charms",
+    "devstack",
+)
+
 
 class Urls(ShowOne):
     """Show the transport URLs for RPC and for notifications.
 
-    For deployment tools that write services' files by themselves; `configure`
-    takes the same options. All that is needed is in the URLs: those of RabbitMQ
-    ask for durable queues where notifications have to stay, those of Kafka for a
-    user's credentials to be sent.
+    For deployment tools that write services' files by themselves: with --for, as
+    settings of the tool. `configure` takes the same options. All that is needed is in
+    the URLs: those of RabbitMQ ask for durable queues where notifications have to
+    stay, those of Kafka for a user's credentials to be sent.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--for",
+            dest="tool",
+            choices=TOOLS,
+            help="print what goes into the files of this deployment tool",
+        )
         transport_options.add(parser)
         parser.add_argument(
             "--vhost",
@@ -42,13 +61,44 @@ class Urls(ShowOne):
     ) -> tuple[Sequence[str], Sequence[Any]]:
         from hybrid_messaging.service_configs import settings
 
-        transports = settings.in_urls(transport_options.resolve(parsed_args))
-        rpc = [
-            dataclasses.replace(transports.rpc, vhost=vhost or transports.rpc.vhost)
-            for vhost in parsed_args.vhost or [""]
-        ]
+        transports = transport_options.resolve(parsed_args)
+        vhosts = parsed_args.vhost or [""]
+        if parsed_args.tool:
+            if len(vhosts) > 1:
+                raise ValueError("--for takes one --vhost: tools name those of cells")
+            return _settings(parsed_args, _with_vhost(transports, vhosts[0]))
+        transports = settings.in_urls(transports)
+        rpc = [_with_vhost(transports, vhost).rpc for vhost in vhosts]
         found = [str(url) for url in (rpc[0], transports.notify, *rpc[1:])]
-        more = [f"rpc {vhost}" for vhost in parsed_args.vhost[1:]]
+        more = [f"rpc {vhost}" for vhost in vhosts[1:]]
         return ("rpc", "notify", *more), (
             found if parsed_args.show_passwords else [urls.shown(url) for url in found]
         )
+
+    def produce_output(
+        self, parsed_args: argparse.Namespace, column_names: Any, data: Any
+    ) -> int:
+        """Show what `take_action` has found; files of tools to people as they are."""
+        if parsed_args.tool and parsed_args.formatter == "table":
+            self.app.stdout.write("\n".join(data))
+            return 0
+        return int(super().produce_output(parsed_args, column_names, data) or 0)
+
+
+def _with_vhost(transports: Transports, vhost: str) -> Transports:
+    rpc = transports.rpc
+    return dataclasses.replace(
+        transports, rpc=dataclasses.replace(rpc, vhost=vhost or rpc.vhost)
+    )
+
+
+def _settings(
+    parsed_args: argparse.Namespace, transports: Transports
+) -> tuple[Sequence[str], Sequence[str]]:
+    """The files of a tool, and what goes into them."""
+    from hybrid_messaging.service_configs import deployment_tools
+
+    parts = deployment_tools.parts(
+        parsed_args.tool, transports, hidden=not parsed_args.show_passwords
+    )
+    return [part.file for part in parts], [str(part) for part in parts]

@@ -376,12 +376,16 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 _FULL = "the disk is full; make room in its file system"
+_ELSEWHERE = (
+    "change it where it comes from, such as a chart's values (`hybrid-messaging urls "
+    "--for openstack-helm`)"
+)
 _EXPLANATIONS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EFBIG: "it would become larger than this process may write (ulimit -f)",
-    errno.EROFS: "its file system is read-only",
-    errno.EBUSY: "it is a mount point of its own; change it where it comes from",
+    errno.EROFS: f"its file system is read-only; {_ELSEWHERE}",
+    errno.EBUSY: f"it is a mount point of its own; {_ELSEWHERE}",
     errno.EACCES: "no permission to write in its directory; run this as root",
     errno.EPERM: "it or its directory is immutable, or not ours (see lsattr)",
 }

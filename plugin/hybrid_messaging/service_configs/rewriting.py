@@ -13,8 +13,15 @@ from typing import NamedTuple
 
 from hybrid_messaging import servers, urls
 from hybrid_messaging.servers.rabbit import Rabbit
-from hybrid_messaging.service_configs import cells, replace, settings, strays
+from hybrid_messaging.service_configs import (
+    cells,
+    deployment_tools,
+    replace,
+    settings,
+    strays,
+)
 from hybrid_messaging.service_configs.catalogue import Service
+from hybrid_messaging.service_configs.deployment_tools.rendered import Author, author
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.errors import ServiceConfigError
 from hybrid_messaging.service_configs.layers import overriding
@@ -41,7 +48,7 @@ class Rewrite:
     """How one file is to change.
 
     `before` and `after` are the file's options; `rpc` is None for a service
-    that has no RPC.
+    that has no RPC. `author` is who writes the file anew some day, if it shows.
     """
 
     path: Path
@@ -51,6 +58,7 @@ class Rewrite:
     after: Document
     rpc: urls.TransportURL | None
     notify: urls.TransportURL
+    author: Author | None = None
 
     @property
     def data(self) -> bytes:
@@ -108,7 +116,14 @@ def _rewrite(
     if after.value(*strays.AUDIT):
         after.set(*strays.AUDIT, str(notify))
     return Rewrite(
-        path, service, source, before, after, rpc if service.rpc else None, notify
+        path,
+        service,
+        source,
+        before,
+        after,
+        rpc if service.rpc else None,
+        notify,
+        author(before),
     )
 
 
@@ -184,6 +199,7 @@ def warnings(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
             f"{path}: [notification] messaging_urls decides where the notification "
             "agent listens; it must contain the notification transport"
         )
+    yield from _undone(rewrite, rewrites)
     yield from _elsewhere(rewrite)
     if rewrite.changes and _stays(rewrite):
         yield (
@@ -191,6 +207,28 @@ def warnings(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
             "file named before, where queues may exist that are not durable; "
             "`hybrid-messaging check` finds them"
         )
+
+
+def _undone(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
+    """Said once for all files of a tool: it writes them again, as they were."""
+    tool = rewrite.author
+    if tool is None or not rewrite.changes:
+        return
+    same = [item for item in rewrites if item.author == tool and item.changes]
+    if rewrite is not same[0]:
+        return
+    more = f" and {len(same) - 1} more" if same[1:] else ""
+    its = "these files" if more else "this file"
+    cure = "give it the URLs of `hybrid-messaging urls` as well"
+    if tool.tool:
+        cure = (
+            f"set {deployment_tools.variables(tool.tool)} as well; `hybrid-messaging "
+            f"urls --for {tool.tool}` prints them"
+        )
+    yield (
+        f"{rewrite.path}{more}: {tool.name} writes {its}, and undoes this when it runs "
+        f"next: {cure}"
+    )
 
 
 def _elsewhere(rewrite: Rewrite) -> Iterator[str]:
