@@ -94,11 +94,18 @@ def default_state_dir() -> Path:
 
     The XDG base directory specification: ``$XDG_STATE_HOME``, by default
     ``~/.local/state``; a relative value is ignored.
+
+    :raises StateError: there is neither
     """
-    configured = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(configured)
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not base.is_absolute():
-        base = Path.home() / ".local" / "state"
+        try:
+            base = Path.home() / ".local" / "state"
+        except RuntimeError:
+            raise StateError(
+                "nobody knows a home directory of this user: set HOME or "
+                "XDG_STATE_HOME, or name a directory with --state-dir"
+            ) from None
     return base / "hybrid-messaging"
 
 

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from hybrid_messaging import modes, state, urls
 from hybrid_messaging.cli import app, engine
-from hybrid_messaging.engines import kafka, rabbitmq
+from hybrid_messaging.engines import deployment, kafka, rabbitmq
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -115,13 +118,16 @@ def test_fetch(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert run("fetch", "kafka")[:2] == (0, f"{tmp_path}/1\n")
     assert run("fetch", "kafka", "--source", "two")[:2] == (0, f"{tmp_path}\n")
     for words, message in (
-        (("kafka", "--source", "three"), "no source three; choose one or two"),
-        (("rabbitmq",), "rabbitmq is not fetched: `hybrid-messaging mode show`"),
-        (("nothing",), "engine nothing is not available"),
+        (("kafka", "--source", "three"), "invalid choice: 'three'"),
+        # what is no package of a distribution, and what is no engine
+        (("rabbitmq",), "invalid choice: 'rabbitmq'"),
+        (("ports",), "invalid choice: 'ports'"),
     ):
         code, _, errors = run("fetch", *words)
-        assert code == 1
+        assert code == 2
         assert message in errors
+    code, _, errors = run("fetch", "broker", "--source", "two")
+    assert (code, errors) == (1, "broker has no source two; choose maven\n")
 
 
 def test_mode_show_where_nothing_is_started(run: Run) -> None:
@@ -253,6 +259,35 @@ def test_a_router_at_an_edge_that_cannot_be(
     assert told in errors
 
 
+NOBODY = ("--port", "1")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("prepare", "templates", "/x", *NOBODY), 2, "invalid choice: 'templates'"),
+        (("prepare", "router", "/x", "--port", "99999"), 2, "'99999' is no port"),
+        (("prepare", "router", "/x", "--port", "-5"), 2, "'-5' is no port"),
+        (("prepare", "router", "/x", "--port", "0"), 2, "'0' is no port"),
+        (("prepare", "router", "/x", *NOBODY, "--edge-port", "0"), 2, "is no port"),
+        (("prepare", "router", "/x", *NOBODY, "--host", "a b"), 2, "no name or addr"),
+        (("prepare", "redis", "/x", *NOBODY, "--user", "a\nb"), 2, "has blanks"),
+        (("prepare", "redis", "/x", *NOBODY, "--user", "a"), 1, "HYBRID_ENGINE_PASSW"),
+        (("prepare", "router", "/proc/x", *NOBODY), 1, "/proc/x: No such file"),
+        (("setup", "redis", "--port", "65536"), 2, "'65536' is no port"),
+        (("setup", "redis", *NOBODY), 1, "nothing listens at 127.0.0.1:1"),
+        (("setup", "rabbitmq", *NOBODY), 1, "nothing listens at 127.0.0.1:1"),
+    ],
+)
+def test_nonsense_about_engines_is_refused(
+    run: Run, words: tuple[str, ...], code: int, told: str
+) -> None:
+    found, output, errors = run("engine", *words)
+    assert (found, output) == (code, "")
+    assert told in errors
+    assert not Path("/x").exists()
+
+
 def test_the_environment_of_an_engine_is_as_systemd_reads_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -293,6 +328,186 @@ def test_a_damaged_state_is_one_line_everywhere(run: Run, state_dir: Path) -> No
         code, _, errors = run(command)
         assert code == 1
         assert "is damaged" in errors and errors.count("\n") == 1
+
+
+def test_a_variable_with_a_typo_spoils_no_help(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYBRID_TLS", "maybe")
+    for words in (("up", "--help"), ("bench", "run", "--help")):
+        assert run(*words)[0] == 0
+    told = "HYBRID_TLS in the environment: 'maybe' is neither true nor false\n"
+    assert run("up", "external") == (1, "", told)
+    # what is on the command line counts, but a typo is a typo
+    given = ("--rpc-url", "amqp://a/", "--notify-url", "rabbit://b/")
+    assert run("up", "external", "--no-tls", *given)[0] == 0
+    monkeypatch.setenv("CLIFF_MAX_TERM_WIDTH", "wide")
+    code, _, errors = run("mode", "list")
+    assert (code, errors.count("\n")) == (0, 1)
+    assert "CLIFF_MAX_TERM_WIDTH is ignored: 'wide' is no number" in errors
+
+
+def test_nobody_needs_a_home_to_be_helped(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    assert run("status", "--help")[0] == 0
+    code, _, errors = run("status")
+    assert code == 1
+    assert "name a directory with --state-dir" in errors
+
+
+INTERRUPT = """
+import importlib.abc, os, signal, sys
+
+where = sys.argv.pop(1)
+# whatever those who run the tests ignore
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Interrupt(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == where:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from hybrid_messaging import cli
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["cliff.app", "hybrid_messaging.cli.status", "hybrid_messaging.engines.deployment"],
+)
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(
+    module: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPT, module, "status"],
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_status_fits_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "rabbitmq-notify"
+    url = "rabbit://hybrid:secret@127.0.0.1:65535/?ssl=true&ssl_ca_file=/ca.pem"
+    known = state.Engine(
+        *(name, "rabbitmq", ("notify",), "127.0.0.1", 65535, url, 1 << 22),
+        started=time.time() - 999.5 * 24 * 3600,
+        log="/log",
+    )
+    reports = [
+        deployment.Report(known, deployment.SILENT),
+        deployment.Report(known, deployment.DOWN),
+    ]
+    monkeypatch.setattr(deployment, "reports", lambda where: reports)
+    code, output, _ = run("status")
+    lines = output.splitlines()
+    assert (code, len(lines)) == (1, 6)
+    assert max(map(len, lines)) <= 80
+    assert "None" not in output and "not answering" in output and "999d" in output
+    more = run("status", "--long")[1]
+    assert "rabbit://hybrid:***@127.0.0.1:65535/" in more and "None" not in more
+    assert run("status", "-c", "pid", "-f", "value")[1].split() == ["4194304"] * 2
+    (row, _) = json.loads(run("status", "-f", "json")[1])
+    assert row["waiting"] is None and row["pid"] == 1 << 22
+
+
+def test_status_of_many_services_fits_a_terminal(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("nova", "cinder", "neutron", "ironic", "ceilometer", "barbican"):
+        (tmp_path / name).mkdir()
+        text = "[DEFAULT]\ntransport_url = amqp://127.0.0.1:1/\n"
+        (tmp_path / name / f"{name}.conf").write_text(text)
+    code, output, _ = run("status", "--discover", str(tmp_path))
+    assert code == 1
+    assert max(map(len, output.splitlines())) <= 80
+    assert "None" not in output and "ceilometer," in output
+
+
+COMPLETE = """
+source "$1"
+shift
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+_hybrid_messaging
+echo "${COMPREPLY[*]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("zmq-", "zmq-keys zmq-proxy"),
+        ("engine ", "certificates prepare setup"),
+        ("zmq-proxy status --r", "--rpc-url"),
+        ("--debug up qpid-h", "qpid-hybrid"),
+        ("up --router e", "embedded"),
+        ("up --state-dir fetch --rep", "--repair"),
+        ("fetch ", "broker kafka router"),
+        ("fetch kafka --source ", "apache container maven"),
+        ("engine setup ka", "kafka"),
+        ("smoke --only fan", "fanout"),
+        ("bench run 4", "4-hybrid"),
+        ("urls --notify-queues ", "durable quorum"),
+        ("mode ", "list show"),
+        ("status --conf", "--config"),
+        # names of files
+        ("check ", ""),
+        ("up --state-dir ", ""),
+        # what somebody types is not executed
+        ("$(exit) z", "zmq-keys zmq-proxy"),
+    ],
+)
+def test_completion_offers_what_exists(
+    completion: Path, typed: str, offered: str
+) -> None:
+    words = ["hybrid-messaging", *typed.split(" ")]
+    found = subprocess.run(
+        ["bash", "-c", COMPLETE, "bash", completion, *words],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert found == f"{offered}\n"
+
+
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = Path(sys.executable).with_name("hybrid-messaging")
+    path = tmp_path_factory.mktemp("completion") / "script"
+    # a typo in the environment does not matter
+    environment = {**os.environ, "HYBRID_TLS": "maybe"}
+    with path.open("w") as file:
+        subprocess.run([program, "complete"], check=True, stdout=file, env=environment)
+    return path
+
+
+def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    application = app.HybridMessaging()
+    for name, entry_point in application.command_manager:
+        if entry_point.load().__module__.startswith("hybrid_messaging."):
+            yield name, entry_point.load()(application, None).get_parser(name)
+
+
+def test_each_option_explains_itself() -> None:
+    """Also to those who have not read the option above it."""
+    unclear = [
+        f"{name}: {action.dest}: {action.help}"
+        for name, parser in parsers()
+        for action in parser._actions
+        if not action.help
+        or re.match(r"(of|the same|as for)\b", action.help)
+        or re.search(r"\b(likewise|user there)\b", action.help)
+    ]
+    assert not unclear
 
 
 def test_servers_of_others_are_kept_and_shown(run: Run, state_dir: Path) -> None:

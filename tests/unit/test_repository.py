@@ -223,3 +223,19 @@ def test_qpid_proton_was_built_with_tls_and_sasl() -> None:
     cure = "tools/install-packages.sh compile, then tools/make-venv.sh"
     assert proton.SSL.present(), cure
     assert proton.SASL.extended(), cure
+
+
+#: Options whose names mean something else to each command that has them.
+HOMONYMS = {"--config", "--host", "--name", "--port", "--vhost"}
+
+
+def test_options_of_several_commands_are_in_one_place() -> None:
+    places: dict[str, set[str]] = {}
+    for path in work_tree("plugin/hybrid_messaging/cli/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and "add_argument" in ast.unparse(node.func):
+                for name in node.args:
+                    if isinstance(name, ast.Constant) and name.value[:1] == "-":
+                        places.setdefault(name.value, set()).add(path.name)
+    repeated = {name for name, modules in places.items() if len(modules) > 1}
+    assert repeated == HOMONYMS

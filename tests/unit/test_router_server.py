@@ -578,7 +578,7 @@ def test_the_command_refuses_a_port_that_is_none(
 ) -> None:
     with pytest.raises(SystemExit):
         _run("--port", "99999")
-    assert "'99999' is not a port number" in capsys.readouterr().err
+    assert "'99999' is no port" in capsys.readouterr().err
 
 
 def test_the_module_runs_a_file(

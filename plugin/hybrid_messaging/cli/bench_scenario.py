@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from hybrid_messaging.cli import bench_options
 from hybrid_messaging.cli.base import Lister
 
 _COLUMNS = ("scenario", "title", "mode", "default", "rpc_options", "notify_options")
@@ -18,12 +18,7 @@ class BenchScenarioList(Lister):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "--scenarios",
-            type=Path,
-            metavar="FILE",
-            help="take scenarios from a file of your own",
-        )
+        bench_options.add_file(parser)
         return parser
 
     def take_action(

@@ -25,7 +25,8 @@ class BenchWorker(Command):
         parser.add_argument(
             "--name",
             default=f"{platform.node()}-{os.getpid()}",
-            help="of this host, unlike any other (default: host name and pid)",
+            help="the name of this host in results, unlike that of any other (default: "
+            "host name and pid)",
         )
         return parser
 
@@ -33,7 +34,7 @@ class BenchWorker(Command):
         from hybrid_messaging.bench import BenchError, host
 
         url = parsed_args.control
-        if not url:
+        if url is None:
             raise BenchError("name the control bus with --control")
         tell = progress.printer(self.app)
         with ending.by_signal(), host.Host(url, parsed_args.name):

@@ -60,7 +60,7 @@ class Configure(Lister):
         hosts = parser.add_argument_group("virtual hosts of RPC")
         vhost = hosts.add_mutually_exclusive_group()
         vhost.add_argument(
-            "--vhost", help="the same for all files that do not have =VHOST"
+            "--vhost", help="the virtual host of all files that do not have =VHOST"
         )
         vhost.add_argument(
             "--keep-vhosts",

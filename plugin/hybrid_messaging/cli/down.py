@@ -22,13 +22,13 @@ class Down(Command):
         what.add_argument(
             "--keep-data",
             action="store_true",
-            help="only end the engines: the next `up` finds addresses, passwords and "
-            "stored messages as they were",
+            help="end the engines and remove nothing: the next `up` finds addresses, "
+            "passwords and stored messages as they were",
         )
         what.add_argument(
             "--purge",
             action="store_true",
-            help="remove all of it (this is the default)",
+            help="end the engines and remove everything (this is the default)",
         )
         return parser
 

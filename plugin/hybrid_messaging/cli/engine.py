@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybrid_messaging import engines, modes, state, urls
+from hybrid_messaging import engines, state, urls
+from hybrid_messaging.cli import options, types
 from hybrid_messaging.cli.base import Command, ShowOne
 
 #: In an engine's directory, for EnvironmentFile= of a systemd unit.
 ENVIRONMENT = "environment"
 PASSWORD_VARIABLE = "HYBRID_ENGINE_PASSWORD"  # noqa: S105
+
+_TIMEOUT = 10.0
 
 
 class EnginePrepare(ShowOne):
@@ -29,47 +32,42 @@ class EnginePrepare(ShowOne):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         _add_kind(parser)
-        parser.add_argument(
-            "directory",
-            type=lambda text: Path(text).absolute(),
-            metavar="DIR",
-            help="for its configuration, readable by its owner only",
+        _add_directory(parser, "the directory for its configuration")
+        _add_address(parser, "the address to listen on", "the TCP port to listen on")
+        _add_user(
+            parser,
+            "the only user who may use it; for a router, NAME@REALM (default: a router "
+            "takes everybody who can reach it, other engines have a user hybrid with a "
+            "password that is in their configuration)",
         )
-        _add_address(parser, "address to listen on")
         _add_certificates(
             parser,
-            "speak TLS with those of `engine certificates`, and refuse everything else",
+            "speak TLS with the certificates in this directory, and nothing else",
         )
         parser.add_argument(
             "--advertised",
+            type=types.host,
             metavar="HOST",
-            help="where clients find it, if --host stands for every address (kafka)",
+            help="for kafka: where clients find it, if --host stands for every address "
+            "(default: --host)",
         )
-        parser.add_argument(
-            "--router",
-            metavar="ROUTER",
-            help="embedded, skrouterd, qdrouterd, the path of one of the latter, "
-            "container or container:IMAGE (default: what is installed, else embedded)",
-        )
+        options.add_router(parser)
         edge = parser.add_mutually_exclusive_group()
         edge.add_argument(
             "--edge-port",
-            type=int,
+            type=types.port,
             metavar="PORT",
-            help="where this router lets in routers at its edge, as the same user "
-            "(default: nowhere)",
+            help="for a router in the middle: the port on which it lets in routers at "
+            "its edge, as the same user (default: none)",
         )
         edge.add_argument(
             "--interior",
-            type=_host_and_port,
+            type=types.host_and_port,
             metavar="HOST:PORT",
-            help="be at the edge of a router that lets in others there",
+            help="for a router at the edge: where the router in the middle lets it in "
+            "(default: it is no router at an edge)",
         )
-        parser.add_argument(
-            "--kafka",
-            metavar="DIR",
-            help="an unpacked release of Kafka (default: what `fetch kafka` has got)",
-        )
+        options.add_kafka(parser)
         return parser
 
     def take_action(
@@ -77,6 +75,11 @@ class EnginePrepare(ShowOne):
     ) -> tuple[Sequence[str], Sequence[Any]]:
         from hybrid_messaging.engines import ports
 
+        password = os.environ.get(PASSWORD_VARIABLE)
+        if parsed_args.user and not password:
+            raise engines.EngineError(
+                f"--user needs a password in the environment: {PASSWORD_VARIABLE}"
+            )
         directory = parsed_args.directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ports.Ports() as free:
@@ -91,7 +94,7 @@ class EnginePrepare(ShowOne):
                     port=parsed_args.port,
                     advertised=parsed_args.advertised,
                     username=parsed_args.user,
-                    password=os.environ.get(PASSWORD_VARIABLE),
+                    password=password,
                     edge_port=parsed_args.edge_port,
                     interior=parsed_args.interior,
                     kafka=parsed_args.kafka,
@@ -117,12 +120,22 @@ class EngineSetup(Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         _add_kind(parser)
-        _add_address(parser, "where it is")
-        _add_certificates(parser, "it speaks TLS with those of `engine certificates`")
+        _add_address(parser, "the address where it listens", "the TCP port there")
+        _add_user(parser, "the user that `engine prepare` was given")
+        _add_certificates(
+            parser, "it speaks TLS: trust the certificates in this directory"
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
+        from hybrid_messaging.engines import ports
+
         kind, certificates = parsed_args.kind, _certificates(parsed_args)
+        where = urls.Host(parsed_args.host, parsed_args.port)
+        if not ports.answers(where.host, parsed_args.port, _TIMEOUT):
+            raise engines.EngineError(
+                f"nothing listens at {where}: start the engine, and try again"
+            )
         engines.get(kind).set_up(
             state.Engine(
                 name=kind,
@@ -153,20 +166,14 @@ class EngineCertificates(ShowOne):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "directory",
-            type=lambda text: Path(text).absolute(),
-            metavar="DIR",
-            help="for certificates and keys, readable by its owner only",
-        )
+        _add_directory(parser, "the directory for certificates and keys")
         parser.add_argument(
             "--name",
-            # of an address as it stands in a URL
-            type=lambda text: text.strip("[]"),
+            type=types.host,
             action="append",
             default=[],
-            metavar="NAME",
-            help="name or address that clients may connect to, besides localhost, "
+            metavar="HOST",
+            help="name or address that clients connect to, besides localhost, "
             "127.0.0.1, ::1 and the host's name; can be given several times",
         )
         return parser
@@ -186,34 +193,46 @@ class EngineCertificates(ShowOne):
 
 
 def _add_kind(parser: argparse.ArgumentParser) -> None:
-    kinds = {
-        engine.kind
-        for mode in modes.load().values()
-        for engine in mode.engines
-        if engines.is_available(engine.kind)
-    }
-    parser.add_argument("kind", choices=sorted(kinds), help="the kind of engine")
+    parser.add_argument("kind", choices=engines.KINDS, help="the kind of engine")
 
 
-def _add_address(parser: argparse.ArgumentParser, host: str) -> None:
+def _add_directory(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
-        "--host", default=engines.HOST, help=f"{host} (default: %(default)s)"
+        "directory",
+        type=types.directory,
+        metavar="DIR",
+        help=f"{text}, which is made if it is not there, for its owner only",
     )
-    parser.add_argument("--port", type=int, required=True, help="port to listen on")
+
+
+def _add_address(parser: argparse.ArgumentParser, host: str, port: str) -> None:
+    parser.add_argument(
+        "--host",
+        type=types.host,
+        default=engines.HOST,
+        metavar="HOST",
+        help=f"{host} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port", type=types.port, required=True, metavar="PORT", help=port
+    )
+
+
+def _add_user(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
         "--user",
+        type=types.user,
         metavar="NAME",
-        help="who may use it; for a router, NAME@REALM (default: everybody who can "
-        f"reach it); the password comes from the environment: {PASSWORD_VARIABLE}",
+        help=f"{text}; the password comes from the environment: {PASSWORD_VARIABLE}",
     )
 
 
 def _add_certificates(parser: argparse.ArgumentParser, purpose: str) -> None:
     parser.add_argument(
         "--certificates",
-        type=lambda text: Path(text).absolute(),
+        type=types.directory,
         metavar="DIR",
-        help=f"{purpose} (default: no TLS)",
+        help=f"{purpose}, as `engine certificates` makes them (default: no TLS)",
     )
 
 
@@ -223,16 +242,6 @@ def _certificates(parsed_args: argparse.Namespace) -> engines.Certificates | Non
     from hybrid_messaging.engines import certificates
 
     return certificates.made(parsed_args.certificates)
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    try:
-        (address,) = urls.parse(f"amqp://{text}/").hosts
-    except (urls.UrlError, ValueError):
-        address = urls.Host(text)
-    if not address.port:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return address.host, address.port
 
 
 def _write_environment(path: Path, environment: Mapping[str, str]) -> None:

@@ -18,23 +18,20 @@ class Fetch(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("engine", help="broker, kafka or router")
+        sources = {kind: engines.get(kind).SOURCES for kind in engines.KINDS}
+        fetched = [kind for kind, found in sources.items() if found]
+        parser.add_argument("engine", choices=fetched, help="the engine to fetch")
         parser.add_argument(
             "--source",
-            metavar="SOURCE",
-            help="apache: the release archive, whose checksum is verified; maven: by "
-            "Maven's client; container: an image, by Podman (default: the engine's "
-            "first source)",
+            choices=sorted({name for found in sources.values() for name in found}),
+            help="where to get it. apache: the release archive, whose checksum is "
+            "verified; maven: Maven's client; container: an image, by Podman (default: "
+            "the first of these that the engine has)",
         )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         sources = engines.get(parsed_args.engine).SOURCES
-        if not sources:
-            raise engines.EngineError(
-                f"{parsed_args.engine} is not fetched: `hybrid-messaging mode show` "
-                "says what to install"
-            )
         source = parsed_args.source or next(iter(sources))
         if source not in sources:
             raise engines.EngineError(

@@ -41,11 +41,8 @@ class ModeShow(ShowOne):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "mode",
-            nargs="?",
-            default=modes.DEFAULT,
-            help="a mode of `mode list` (default: %(default)s)",
+        options.add_mode(
+            parser, "mode", f"a mode of `mode list` (default: {modes.DEFAULT})"
         )
         options.add_tls(parser)
         return parser
@@ -53,7 +50,7 @@ class ModeShow(ShowOne):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Sequence[Any]]:
-        mode = modes.get(parsed_args.mode)
+        mode = modes.get(parsed_args.mode or modes.DEFAULT)
         unavailable = _unavailable(mode)
         programs, missing = [], []
         for item in mode.engines:

@@ -4,45 +4,162 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
-from hybrid_messaging import state
+from hybrid_messaging import modes, state
+from hybrid_messaging.cli import defaults, types
+
+NOTIFY_QUEUES = ("durable", "quorum")
+
+_ROLES = {"rpc": "RPC", "notify": "notifications"}
 
 
-def add_state_dir(parser: argparse.ArgumentParser) -> None:
-    """Add ``--state-dir``."""
+def offer(action: argparse.Action, names: Callable[[], Iterable[str]]) -> None:
+    """Have completion offer values for an option that also takes others."""
+    vars(action)["offers"] = names
+
+
+def add_mode(parser: argparse._ActionsContainer, name: str, text: str) -> None:
+    """Add a mode, as an argument or an option of this name, which may be left out."""
+    nargs = {} if name.startswith("-") else {"nargs": "?"}
+    action = parser.add_argument(name, help=text, **nargs)  # type: ignore[arg-type]
+    offer(action, modes.load)
+
+
+def add_state_dir(
+    parser: argparse._ActionsContainer,
+    text: str = "the deployment to use, by the directory where `up` keeps it",
+    deployment: str = "hybrid-messaging",
+) -> None:
+    """Add ``--state-dir``.
+
+    :param deployment: the name of the default
+    """
     parser.add_argument(
         "--state-dir",
-        type=lambda text: Path(text).absolute(),
-        default=state.default_state_dir(),
+        type=types.directory,
+        default=defaults.Default(
+            f"$XDG_STATE_HOME/{deployment}, or ~/.local/state/{deployment}",
+            lambda: state.default_state_dir().with_name(deployment),
+        ),
         metavar="DIR",
-        help="where `up` keeps what it runs; each such directory is a deployment of "
-        "its own (default: %(default)s)",
+        help=f"{text} (default: %(default)s)",
     )
 
 
 def add_tls(parser: argparse.ArgumentParser) -> None:
-    """Add ``--tls`` and ``--no-tls``; without either, it is None."""
-    parser.add_argument(
+    """Add ``--tls`` and ``--no-tls``; None leaves it to the engines."""
+    both = parser.add_mutually_exclusive_group()
+    both.set_defaults(tls=defaults.variable("HYBRID_TLS", defaults.truth))
+    both.add_argument(
         "--tls",
-        action=argparse.BooleanOptionalAction,
-        default=_from_environment("HYBRID_TLS"),
-        help="run engines with TLS, users and passwords, and without anything else "
-        "(default: $HYBRID_TLS, else as they were, else without TLS)",
+        action="store_const",
+        const=True,
+        help="run engines with TLS, users and passwords, and refuse connections "
+        "without them (default: as $HYBRID_TLS says, true or false, else as they "
+        "have been, else without TLS)",
+    )
+    both.add_argument(
+        "--no-tls",
+        dest="tls",
+        action="store_const",
+        const=False,
+        help="run engines without TLS",
     )
 
 
-def _from_environment(variable: str) -> bool | None:
-    """A variable that is true or false, if it is set."""
-    text = os.environ.get(variable)
-    if not text:
-        return None
-    from oslo_utils import strutils
+def add_router(parser: argparse.ArgumentParser) -> None:
+    """Add ``--router``."""
 
-    try:
-        return strutils.bool_from_string(text, strict=True)
-    except ValueError:
-        raise ValueError(
-            f"{variable} is {text!r}: it has to be true or false"
-        ) from None
+    def choice(text: str) -> str | None:
+        return None if text == "auto" else text
+
+    action = parser.add_argument(
+        "--router",
+        type=choice,
+        default=defaults.variable("HYBRID_ROUTER", choice),
+        metavar="ROUTER",
+        help="the program that is the router: embedded, skrouterd, qdrouterd, the path "
+        "of one of the latter two, container, container:IMAGE, or auto for what is "
+        "installed, else embedded (default: %(default)s, else auto)",
+    )
+    offer(action, lambda: ("auto", "embedded", "skrouterd", "qdrouterd", "container"))
+
+
+def add_kafka(parser: argparse.ArgumentParser) -> None:
+    """Add ``--kafka``."""
+
+    def absolute(text: str) -> str:
+        return str(types.directory(text))
+
+    parser.add_argument(
+        "--kafka",
+        type=absolute,
+        default=defaults.variable("HYBRID_KAFKA", absolute),
+        metavar="DIR",
+        help="an unpacked release of Kafka (default: %(default)s, else what `fetch "
+        "kafka` has fetched)",
+    )
+
+
+def add_urls(
+    parser: argparse._ActionsContainer, text: str, environment: bool = True
+) -> None:
+    """Add ``--rpc-url`` and ``--notify-url``.
+
+    :param text: what is done with a URL; {} stands for what it carries
+    :param environment: whether variables count where they are not given
+    """
+    for role, carried in _ROLES.items():
+        if environment:
+            _add_url(parser, role, text.format(carried))
+        else:
+            parser.add_argument(
+                f"--{role}-url", metavar="URL", help=text.format(carried)
+            )
+
+
+def add_rpc_url(parser: argparse._ActionsContainer, text: str) -> None:
+    """Add ``--rpc-url`` alone.
+
+    :param text: what is done with the URL
+    """
+    _add_url(parser, "rpc", text)
+
+
+def _add_url(parser: argparse._ActionsContainer, role: str, text: str) -> None:
+    parser.add_argument(
+        f"--{role}-url",
+        default=defaults.variable(f"HYBRID_{role.upper()}_URL"),
+        metavar="URL",
+        help=f"{text} (default: %(default)s, which keeps a password off the command "
+        "line)",
+    )
+
+
+def given_urls(parsed_args: argparse.Namespace) -> dict[str, str]:
+    """The URLs of `add_urls` by role; a role that has none is not in it."""
+    return {
+        role: url for role in _ROLES if (url := getattr(parsed_args, f"{role}_url"))
+    }
+
+
+def add_show_passwords(parser: argparse.ArgumentParser) -> None:
+    """Add ``--show-passwords``."""
+    parser.add_argument(
+        "--show-passwords",
+        action="store_true",
+        help="show URLs with their passwords, for scripts",
+    )
+
+
+def add_notify_queues(parser: argparse._ActionsContainer) -> None:
+    """Add ``--notify-queues``."""
+    action = parser.add_argument(
+        "--notify-queues",
+        default=defaults.variable("HYBRID_NOTIFY_QUEUES"),
+        metavar="QUEUES",
+        help="the queues of RabbitMQ in which notifications wait: durable or quorum "
+        "(default: %(default)s, else as configured, else durable)",
+    )
+    offer(action, lambda: NOTIFY_QUEUES)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hybrid_messaging.cli import types
 from hybrid_messaging.cli.base import Command
 from hybrid_messaging.router import config
 
@@ -24,12 +25,18 @@ class Router(Command):
             "--config",
             type=Path,
             metavar="FILE",
-            help="a file with the syntax of skrouterd.conf; excludes all other options",
+            help="a configuration file with the syntax of skrouterd.conf; excludes all "
+            "other options",
         )
-        parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+        parser.add_argument(
+            "--host",
+            type=types.host,
+            metavar="HOST",
+            help="address to listen on (default: 127.0.0.1)",
+        )
         parser.add_argument(
             "--port",
-            type=_port,
+            type=types.port_or_any,
             metavar="PORT",
             help="port to listen on; 0: any that is free (default: 5672)",
         )
@@ -53,13 +60,6 @@ class Router(Command):
             )
         else:
             serve(config.load(parsed_args.config))
-
-
-def _port(text: str) -> int:
-    try:
-        return config.port(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not {error}") from error
 
 
 def _open_router(given: dict[str, object]) -> config.RouterConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 import warnings
@@ -17,13 +16,7 @@ from cliff.app import App
 from cliff.columns import FormattableColumn
 
 from hybrid_messaging import urls
-from hybrid_messaging.cli import (
-    ending,
-    options,
-    progress,
-    transport_options,
-    visible,
-)
+from hybrid_messaging.cli import defaults, ending, options, progress, visible
 from hybrid_messaging.cli.base import Lister
 
 if TYPE_CHECKING:
@@ -53,17 +46,8 @@ class Smoke(Lister):
         self._default_format = parser.get_default("formatter")
         parser.set_defaults(formatter=None)
         options.add_state_dir(parser)
-        parser.add_argument(
-            "--rpc-url",
-            metavar="URL",
-            help="transport of RPC (default: $HYBRID_RPC_URL, which keeps a password "
-            "off the command line, else what `up` runs)",
-        )
-        parser.add_argument(
-            "--notify-url",
-            metavar="URL",
-            help="transport of notifications (default: $HYBRID_NOTIFY_URL, else what "
-            "`up` runs)",
+        options.add_urls(
+            parser, "the transport of {} to check instead of the one that `up` runs"
         )
         parser.add_argument(
             "--config",
@@ -74,29 +58,26 @@ class Smoke(Lister):
             help="take both transports and their options from a service's "
             "configuration, as the service does",
         )
-        transport_options.add_queues(parser)
+        options.add_notify_queues(parser)
         parser.add_argument(
             "--disruptive",
             action="store_true",
             help="also restart the servers that `up` has started",
         )
-        parser.add_argument(
-            "--only",
-            nargs="+",
-            default=[],
-            metavar="CHECK",
-            help="make these checks, and those that they need",
-        )
-        parser.add_argument(
-            "--skip",
-            nargs="+",
-            default=[],
-            metavar="CHECK",
-            help="leave these out, unless others need them",
-        )
+        for option, text in (
+            ("--only", "make these checks, and those that they need"),
+            ("--skip", "leave these checks out, unless others need them"),
+        ):
+            action = parser.add_argument(
+                option, nargs="+", default=[], metavar="CHECK", help=text
+            )
+            options.offer(action, _checks)
         return parser
 
     def run(self, parsed_args: argparse.Namespace) -> int:
+        if parsed_args.config:
+            # which has both
+            defaults.drop(parsed_args, "rpc_url", "notify_url")
         self._shown = parsed_args.formatter is None and _is_terminal()
         parsed_args.formatter = parsed_args.formatter or self._default_format
         return super().run(parsed_args) or int(self._failed)
@@ -137,6 +118,12 @@ class Smoke(Lister):
         if self._shown:
             return 0
         return super().produce_output(parsed_args, column_names, data)
+
+
+def _checks() -> list[str]:
+    from hybrid_messaging.smoke import table
+
+    return [check.name for check in table.CHECKS]
 
 
 class _Lines:
@@ -187,15 +174,15 @@ def _is_terminal() -> bool:
 
 
 def _setup(parsed_args: argparse.Namespace) -> Setup:
-    from hybrid_messaging.servers import options
+    from hybrid_messaging.servers.options import settings as settings_of
     from hybrid_messaging.servers.transport import TransportError
     from hybrid_messaging.service_configs import reading, transports
     from hybrid_messaging.smoke.runner import Setup
 
     files = [path.absolute() for path in parsed_args.config]
-    given = {"rpc": parsed_args.rpc_url, "notify": parsed_args.notify_url}
+    given: dict[str, str | None] = {**options.given_urls(parsed_args)}
     settings = None
-    if files and any(given.values()):
+    if files and given:
         raise TransportError(
             "--config has the URLs of both transports: it excludes --rpc-url and "
             "--notify-url"
@@ -203,13 +190,10 @@ def _setup(parsed_args: argparse.Namespace) -> Setup:
     if files:
         config = reading.load(files)
         given = {"rpc": config.rpc_url, "notify": config.notify_url}
-        settings = options.settings(config.conf)
-    else:
-        given["rpc"] = given["rpc"] or os.environ.get("HYBRID_RPC_URL")
-        given["notify"] = given["notify"] or os.environ.get("HYBRID_NOTIFY_URL")
+        settings = settings_of(config.conf)
     found = transports.resolve(
-        transports.Side(given["rpc"]),
-        transports.Side(given["notify"]),
+        transports.Side(given.get("rpc")),
+        transports.Side(given.get("notify")),
         state_dir=parsed_args.state_dir,
         # a service's configuration says it itself
         queues=None if files else parsed_args.notify_queues,

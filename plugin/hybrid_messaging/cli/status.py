@@ -5,18 +5,23 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cliff.columns import FormattableColumn
+
 from hybrid_messaging import urls
-from hybrid_messaging.cli import options, progress, service_files
+from hybrid_messaging.cli import options, progress, service_files, types
 from hybrid_messaging.cli.base import Lister
 
 if TYPE_CHECKING:
     from hybrid_messaging.engines import Traffic
     from hybrid_messaging.engines.deployment import Report
     from hybrid_messaging.serving import Answer, Server, Use
+
+_Row = dict[str, Any]
 
 ALL_UP, NOTHING_UP, PARTLY_UP = 0, 1, 2
 
@@ -29,6 +34,10 @@ _SERVER_COLUMNS = (
     *("server", "kind", "carries", "services", "url", "tls", "status", "version"),
     *_COUNTERS,
 )
+#: What fits into a terminal of 80 columns.
+_SHORT = ("engine", "carries", "address", "status", "age", "waiting")
+_SERVER_SHORT = ("server", "kind", "carries", "services", "status")
+_SERVICES_WIDTH = 14
 _TIMEOUT = 5.0
 _POLL = 0.5
 
@@ -47,10 +56,11 @@ class Status(Lister):
         parser = super().get_parser(prog_name)
         options.add_state_dir(parser)
         parser.add_argument(
-            "--show-passwords",
+            "--long",
             action="store_true",
-            help="show URLs with their passwords, for scripts",
+            help="show all columns, as other formats than the table do",
         )
+        options.add_show_passwords(parser)
         servers = parser.add_argument_group("servers that others run")
         servers.add_argument(
             "--config",
@@ -58,24 +68,23 @@ class Status(Lister):
             action="append",
             default=[],
             metavar="FILE[,FILE]",
-            help="those that a service's files name, given as for `check`; can be "
-            "given several times",
+            help="the servers that a service's files name, given as for `check`; can "
+            "be given several times",
         )
         service_files.add_discover(servers)
-        servers.add_argument(
-            "--rpc-url",
-            metavar="URL",
-            help="transport of RPC; with a password, better in a file for --config",
-        )
-        servers.add_argument(
-            "--notify-url", metavar="URL", help="transport of notifications, likewise"
+        options.add_urls(
+            servers,
+            "the servers of this URL for {}; one with a password is better kept in a "
+            "file for --config",
+            environment=False,
         )
         servers.add_argument(
             "--wait",
-            type=float,
+            type=types.seconds,
             default=0.0,
             metavar="SECONDS",
-            help="look again, until all of them are up or so much time has passed",
+            help="look again until all servers are up, for as long as this at the most "
+            "(default: look once)",
         )
         return parser
 
@@ -83,14 +92,16 @@ class Status(Lister):
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         tell = progress.printer(self.app)
-        given = (parsed_args.rpc_url, parsed_args.notify_url)
-        if parsed_args.files or parsed_args.discover or any(given):
-            return _SERVER_COLUMNS, self._servers(parsed_args, tell)
-        return _COLUMNS, self._engines(parsed_args, tell)
+        given = options.given_urls(parsed_args)
+        if parsed_args.files or parsed_args.discover or given:
+            rows = self._servers(parsed_args, tell)
+            return _chosen(parsed_args, rows, _SERVER_SHORT, _SERVER_COLUMNS)
+        rows = self._engines(parsed_args, tell)
+        return _chosen(parsed_args, rows, _SHORT, _COLUMNS)
 
     def _engines(
         self, parsed_args: argparse.Namespace, tell: Callable[[str], None]
-    ) -> list[Sequence[Any]]:
+    ) -> list[_Row]:
         from hybrid_messaging.engines import deployment
 
         reports = deployment.reports(parsed_args.state_dir)
@@ -109,7 +120,7 @@ class Status(Lister):
 
     def _servers(
         self, parsed_args: argparse.Namespace, tell: Callable[[str], None]
-    ) -> list[Sequence[Any]]:
+    ) -> list[_Row]:
         from hybrid_messaging import serving
         from hybrid_messaging.service_configs.errors import ServiceConfigError
 
@@ -153,14 +164,8 @@ def _uses(parsed_args: argparse.Namespace) -> tuple[list[Use], list[str]]:
     from hybrid_messaging.service_configs.errors import ServiceConfigError
 
     unread = []
-    uses = [
-        serving.in_url(role, text)
-        for role, text in (
-            (serving.RPC, parsed_args.rpc_url),
-            (serving.NOTIFY, parsed_args.notify_url),
-        )
-        if text
-    ]
+    given = options.given_urls(parsed_args)
+    uses = [serving.in_url(role, text) for role, text in given.items()]
     if parsed_args.files or parsed_args.discover:
         for files in service_files.of_services(parsed_args):
             try:
@@ -178,39 +183,88 @@ def _is_up(answer: Answer) -> bool:
     return answer.status == serving.UP
 
 
-def _engine_row(report: Report, show_passwords: bool) -> tuple[Any, ...]:
+def _chosen(
+    parsed_args: argparse.Namespace,
+    rows: Iterable[_Row],
+    short: Sequence[str],
+    long: Sequence[str],
+) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+    """The columns to show: for people those that fit, unless they ask for more."""
+    columns = short
+    if parsed_args.columns:
+        columns = tuple(dict.fromkeys((*long, *short)))
+    elif parsed_args.long or parsed_args.show_passwords or not _is_table(parsed_args):
+        columns = long
+    return columns, [[row[column] for column in columns] for row in rows]
+
+
+def _is_table(parsed_args: argparse.Namespace) -> bool:
+    return bool(parsed_args.formatter == "table")
+
+
+def _engine_row(report: Report, show_passwords: bool) -> _Row:
+    from hybrid_messaging.engines import deployment
+
     engine, traffic = report.engine, report.traffic
-    since = datetime.datetime.fromtimestamp(engine.started, datetime.timezone.utc)
-    return (
-        engine.name,
-        engine.kind,
-        ", ".join(engine.roles),
-        engine.url if show_passwords else urls.shown(engine.url),
-        engine.ca_file is not None,
-        report.health,
-        engine.pid,
-        since.astimezone().isoformat(timespec="seconds"),
-        traffic.version if traffic else None,
-        *_counters(traffic),
-    )
+    runs = report.health != deployment.DOWN
+    return {
+        "engine": engine.name,
+        "kind": engine.kind,
+        "carries": ", ".join(engine.roles),
+        "address": str(urls.Host(engine.host, engine.port)),
+        "url": engine.url if show_passwords else urls.shown(engine.url),
+        "tls": engine.ca_file is not None,
+        "status": report.health,
+        "pid": engine.pid,
+        "since": _since(engine.started),
+        "age": _age(time.time() - engine.started) if runs else None,
+        "version": traffic.version if traffic else None,
+        **_counters(traffic),
+    }
 
 
-def _server_row(
-    server: Server, answer: Answer, show_passwords: bool
-) -> tuple[Any, ...]:
+def _server_row(server: Server, answer: Answer, show_passwords: bool) -> _Row:
     url = str(server.url)
-    return (
-        str(urls.Host(server.host, server.port)),
-        answer.kind,
-        ", ".join(server.roles),
-        ", ".join(server.services),
-        url if show_passwords else urls.shown(url),
-        server.encrypted,
-        answer.status,
-        answer.version or None,
-        *_counters(answer.traffic),
+    return {
+        "server": str(urls.Host(server.host, server.port)),
+        "kind": answer.kind,
+        "carries": ", ".join(server.roles),
+        "services": _Names(", ".join(server.services)),
+        "url": url if show_passwords else urls.shown(url),
+        "tls": server.encrypted,
+        "status": answer.status,
+        "version": answer.version or None,
+        **_counters(answer.traffic),
+    }
+
+
+class _Names(FormattableColumn[str]):
+    """Names that may be many, in a narrow column for people."""
+
+    def human_readable(self) -> str:
+        return "\n".join(
+            textwrap.wrap(
+                self._value,
+                _SERVICES_WIDTH,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+
+
+def _since(started: float) -> str:
+    since = datetime.datetime.fromtimestamp(started, datetime.timezone.utc)
+    return since.astimezone().isoformat(timespec="seconds")
+
+
+def _age(seconds: float) -> str:
+    """A time in its largest unit; clocks may have been set back."""
+    units = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+    return next(
+        (f"{seconds // size:.0f}{unit}" for unit, size in units if seconds >= size),
+        "0s",
     )
 
 
-def _counters(traffic: Traffic | None) -> tuple[int | None, ...]:
-    return tuple(getattr(traffic, name, None) for name in _COUNTERS)
+def _counters(traffic: Traffic | None) -> dict[str, int | None]:
+    return {name: getattr(traffic, name, None) for name in _COUNTERS}

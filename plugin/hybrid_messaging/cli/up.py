@@ -34,43 +34,16 @@ class Up(Lister):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
+        options.add_mode(
+            parser,
             "mode",
-            nargs="?",
-            help="a mode of `mode list` (default: $HYBRID, else the one that is up, "
-            f"else {modes.DEFAULT})",
+            "a mode of `mode list` (default: $HYBRID, else the one that is up, else "
+            f"{modes.DEFAULT})",
         )
-        options.add_state_dir(parser)
-        parser.add_argument(
-            "--rpc-url",
-            default=os.environ.get("HYBRID_RPC_URL"),
-            metavar="URL",
-            help="take this server for RPC and start none (default: $HYBRID_RPC_URL, "
-            "which keeps a password off the command line)",
-        )
-        parser.add_argument(
-            "--notify-url",
-            default=os.environ.get("HYBRID_NOTIFY_URL"),
-            metavar="URL",
-            help="take this server for notifications and start none "
-            "(default: $HYBRID_NOTIFY_URL)",
-        )
-        parser.add_argument(
-            "--router",
-            default=os.environ.get("HYBRID_ROUTER"),
-            metavar="ROUTER",
-            help="embedded, skrouterd, qdrouterd, the path of one of the latter, "
-            "container or container:IMAGE (default: $HYBRID_ROUTER, else what is "
-            "installed, else embedded)",
-        )
-        parser.add_argument(
-            "--kafka",
-            type=lambda text: str(Path(text).absolute()),
-            default=os.environ.get("HYBRID_KAFKA") or None,
-            metavar="DIR",
-            help="an unpacked release of Kafka (default: $HYBRID_KAFKA, else what "
-            "`fetch kafka` has fetched)",
-        )
+        options.add_state_dir(parser, "the directory for engines and their data")
+        options.add_urls(parser, "use this server for {}, and start none")
+        options.add_router(parser)
+        options.add_kafka(parser)
         options.add_tls(parser)
         parser.add_argument(
             "--repair",
@@ -86,15 +59,14 @@ class Up(Lister):
 
         tell = progress.printer(self.app)
         state_dir = parsed_args.state_dir
-        given = {"rpc": parsed_args.rpc_url, "notify": parsed_args.notify_url}
         mode = modes.get(parsed_args.mode or _default_mode(state.load(state_dir)))
         with ending.by_signal():
             started = deployment.up(
                 state_dir,
                 mode,
-                {role: url for role, url in given.items() if url},
+                options.given_urls(parsed_args),
                 Options(
-                    router=parsed_args.router or None,
+                    router=parsed_args.router,
                     kafka=parsed_args.kafka,
                     tls=parsed_args.tls,
                 ),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hybrid_messaging import urls
-from hybrid_messaging.cli import transport_options
+from hybrid_messaging.cli import options, transport_options
 from hybrid_messaging.cli.base import ShowOne
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ class Urls(ShowOne):
             metavar="NAME",
             help="virtual host of RPC; can be given several times, for a URL each",
         )
-        parser.add_argument(
-            "--show-passwords", action="store_true", help="do not hide them"
-        )
+        options.add_show_passwords(parser)
         return parser
 
     def take_action(

@@ -6,10 +6,9 @@ from __future__ import annotations
 import argparse
 import socket
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from hybrid_messaging.cli import progress
+from hybrid_messaging.cli import progress, types
 from hybrid_messaging.cli.base import ShowOne
 
 
@@ -25,14 +24,15 @@ class ZmqKeys(ShowOne):
         parser = super().get_parser(prog_name)
         parser.add_argument(
             "directory",
-            type=lambda text: Path(text).absolute(),
-            metavar="DIRECTORY",
-            help="what [oslo_messaging_zmq] zmq_key_directory names; made if need be",
+            type=types.directory,
+            metavar="DIR",
+            help="the directory that [oslo_messaging_zmq] zmq_key_directory names, "
+            "which is made if it is not there",
         )
         parser.add_argument(
             "--name",
             default=socket.gethostname(),
-            help="of the key files (default: the host's, %(default)s)",
+            help="the name of the key files (default: that of the host, %(default)s)",
         )
         return parser
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import signal
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hybrid_messaging import urls
-from hybrid_messaging.cli import ending, progress
+from hybrid_messaging.cli import ending, options, progress
 from hybrid_messaging.cli.base import Command, Lister
-from hybrid_messaging.cli.transport_options import RPC_URL_VARIABLE
 
 if TYPE_CHECKING:
     from hybrid_messaging.drivers.zmq.driver import ZmqDriver
@@ -46,14 +44,11 @@ def _add_url(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="FILE",
         default=[],
-        help="of a service: has [DEFAULT] transport_url and [oslo_messaging_zmq]; can "
-        "be given several times",
+        help="a service's configuration file with [DEFAULT] transport_url and "
+        "[oslo_messaging_zmq]; can be given several times",
     )
-    parser.add_argument(
-        "--rpc-url",
-        metavar="URL",
-        help="a zmq:// URL (default: $HYBRID_RPC_URL, which keeps a password off the "
-        "command line, else transport_url of the configuration)",
+    options.add_rpc_url(
+        parser, "the zmq:// URL to use instead of that of the configuration files"
     )
 
 
@@ -70,14 +65,14 @@ def _driver(parsed_args: argparse.Namespace) -> tuple[str, ZmqDriver]:
 
     conf = cfg.ConfigOpts()
     conf([], default_config_files=parsed_args.config_file, default_config_dirs=[])
-    url = parsed_args.rpc_url or os.environ.get(RPC_URL_VARIABLE)
+    url = parsed_args.rpc_url
     transport = oslo_messaging.get_rpc_transport(conf, url)
     driver = transport._driver
     url = str(transport.conf.transport_url) if url is None else url
     if not isinstance(driver, ZmqDriver):
         raise ConfigurationError(
             f"{urls.shown(url)} is no zmq:// URL: name one in transport_url of a"
-            f" --config-file, or in {RPC_URL_VARIABLE}"
+            f" --config-file, or in HYBRID_RPC_URL"
         )
     return url, driver
 

@@ -8,7 +8,6 @@ the mode table has for it; `hybrid_messaging.engines.deployment` does the rest.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from typing import Any, Protocol, cast
 
 from hybrid_messaging import state
 
+#: The kinds, as the mode table calls them.
+KINDS = ("broker", "kafka", "rabbitmq", "redis", "router")
 #: Every engine that `up` starts listens here and nowhere else.
 HOST = "127.0.0.1"
 
@@ -181,7 +182,7 @@ class Engine(Protocol):
 
 def is_available(kind: str) -> bool:
     """Whether this release can start engines of a kind."""
-    return importlib.util.find_spec(f"{__name__}.{kind}") is not None
+    return kind in KINDS
 
 
 def get(kind: str) -> Engine:
