@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-TABLE = Path(__file__).parent / "files" / "modes"
+from hybrid_messaging import resources
+
+TABLE = resources.FILES / "modes"
 #: The mode that is taken when nobody names one.
 DEFAULT = "qpid-hybrid"
 #: Engine of a role for which nothing is started.

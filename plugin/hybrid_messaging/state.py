@@ -5,20 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import json
 import os
 import re
 import stat
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hybrid_messaging import json_files, modes, path_walk, urls
+from hybrid_messaging import json_files, locks, modes, path_walk, urls, whole_file
 from hybrid_messaging.json_files import (
     Damage,
     Shape,
@@ -45,7 +41,6 @@ NOT_STARTED = 0
 _FORMAT = 1
 # a hundred times what the largest deployment writes
 _LARGEST = 1 << 20
-_LOCK_POLL = 0.1
 
 
 class StateError(RuntimeError):
@@ -296,20 +291,10 @@ def save(state_dir: Path, state: State) -> None:
     """
     data = json.loads(json.dumps({"format": _FORMAT, **dataclasses.asdict(state)}))
     path = state_dir / STATE_FILE
-    temporary = None
     try:
         _shape()(data)
-        # mkstemp creates with mode 0600
-        handle, temporary = tempfile.mkstemp(prefix=f".{STATE_FILE}.", dir=state_dir)
-        with os.fdopen(handle, "w") as file:
-            json.dump(data, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        whole_file.write(path, json.dumps(data, indent=2) + "\n")
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise StateError(f"cannot write {path}: {error.strerror}") from error
     except Damage as damage:
         raise StateError(f"cannot write {path}: {damage}") from damage
@@ -320,7 +305,8 @@ def forget(state_dir: Path) -> None:
 
     For the holder of the lock; whoever waits for it notices.
     """
-    for left in (*state_dir.glob(f".{STATE_FILE}.*"), *map(state_dir.joinpath, FILES)):
+    unfinished = state_dir.glob(f".{STATE_FILE}{whole_file.UNFINISHED}*")
+    for left in (*unfinished, *map(state_dir.joinpath, FILES)):
         left.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         state_dir.rmdir()
@@ -364,51 +350,31 @@ def lock(
     :raises StateError: if it still holds the lock after `timeout`
     """
     path = state_dir / LOCK_FILE
-    deadline = time.monotonic() + timeout
-    told = False
-    while True:
+
+    def open_it() -> int:
+        # a former holder may just have removed it
+        _make(state_dir)
+        return os.open(
+            path,
+            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
+            0o600,
+        )
+
+    def is_current(handle: int) -> bool:
+        """Whether the former holder was not `down`, which removes the lock file."""
         try:
-            # a former holder may just have removed it
-            _make(state_dir)
-            handle = os.open(
-                path,
-                os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
-                0o600,
-            )
-        except OSError as error:
-            raise StateError(f"cannot lock {path}: {error.strerror}") from error
+            return os.path.samestat(os.fstat(handle), path.stat())
+        except FileNotFoundError:
+            return False
+
+    with contextlib.ExitStack() as held:
         try:
-            if _try_lock(handle, path) and _is_at(handle, path):
-                yield
-                return
-        finally:
-            os.close(handle)
-        if not told:
-            told = True
-            waiting()
-        if time.monotonic() > deadline:
+            held.enter_context(locks.exclusive(open_it, timeout, waiting, is_current))
+        except BlockingIOError:
             raise StateError(
                 f"another hybrid-messaging command is at work in {state_dir}: "
                 "wait for it, or end it, and try again"
-            )
-        time.sleep(_LOCK_POLL)
-
-
-def _try_lock(handle: int, path: Path) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        # some network file systems have no locks
-        raise StateError(f"cannot lock {path}: {error.strerror}") from error
-    return True
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """The former holder may have been `down`, which removes the lock file."""
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(os.fstat(handle), there)
+            ) from None
+        except OSError as error:
+            raise StateError(f"cannot lock {path}: {error.strerror}") from error
+        yield

@@ -20,6 +20,14 @@ from urllib import parse as urlparse
 
 #: What stands in for a password wherever a person or a log could read it.
 HIDDEN = "***"
+#: The options with which drivers speak TLS, by transport: they have them in their
+#: groups, and take them from a URL as well.
+TLS_OPTIONS = {
+    "amqp": {"ssl_ca_file": "{ca_file}"},
+    "kafka": {"security_protocol": "SASL_SSL", "ssl_cafile": "{ca_file}"},
+    "rabbit": {"ssl": "true", "ssl_ca_file": "{ca_file}"},
+    "zmq": {"zmq_redis_ca_file": "{ca_file}"},
+}
 
 
 class UrlError(ValueError):
@@ -108,7 +116,8 @@ def tls(scheme: str, ca_file: str | None) -> dict[str, str]:
     if ca_file is None:
         return {}
     return {
-        option: value.format(ca_file=ca_file) for option, value in _TLS[scheme].items()
+        option: value.format(ca_file=ca_file)
+        for option, value in TLS_OPTIONS[scheme].items()
     }
 
 
@@ -290,13 +299,6 @@ def _redact_mistyped(word: str) -> str:
     return f"{name}:{HIDDEN}"
 
 
-# options that drivers have in their groups, and take from a URL as well
-_TLS = {
-    "amqp": {"ssl_ca_file": "{ca_file}"},
-    "kafka": {"security_protocol": "SASL_SSL", "ssl_cafile": "{ca_file}"},
-    "rabbit": {"ssl": "true", "ssl_ca_file": "{ca_file}"},
-    "zmq": {"zmq_redis_ca_file": "{ca_file}"},
-}
 # not urllib's urlsplit(): newer ones refuse several hosts of which some are IPv6
 # addresses
 _URL = re.compile(

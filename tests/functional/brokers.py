@@ -8,14 +8,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import tenacity
 from tests.functional.deployments import NOWHERE, Deployment, deployed
 
 from hybrid_messaging import urls
-from hybrid_messaging.engines import broker
+from hybrid_messaging.attempts import attempts
+from hybrid_messaging.engines import EngineError, broker
 
 #: A transport for RPC, so that nothing but the broker is started.
 ALONE = {"rpc": NOWHERE["rpc"]}
+#: Seconds in which fetching the libraries may begin again.
+FETCH_PATIENCE = 20.0
 
 
 class Broker:
@@ -56,12 +58,13 @@ def running(directory: Path, given: Mapping[str, str] = ALONE) -> Iterator[Broke
         yield Broker(place)
 
 
-@tenacity.retry(
-    # networks have bad moments
-    stop=tenacity.stop_after_attempt(3),
-    wait=tenacity.wait_fixed(5),
-    reraise=True,
-)
 def fetch() -> None:
     """Fetch the libraries of the broker as `hybrid-messaging fetch` does."""
-    broker.fetch_with_maven(print)
+    # networks have bad moments
+    for passed in attempts(FETCH_PATIENCE, 5):
+        try:
+            broker.fetch_with_maven(print)
+            return
+        except EngineError:
+            if passed >= FETCH_PATIENCE:
+                raise

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import pytest
 from tests.functional.deployments import Deployment
 
-from hybrid_messaging import modes
+from hybrid_messaging import resources
 from hybrid_messaging.cli import app
 
-SAMPLE = modes.TABLE.parent / "samples" / "cinder.conf"
+SAMPLE = resources.FILES / "samples" / "cinder.conf"
 
 
 class Result(NamedTuple):

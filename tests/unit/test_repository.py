@@ -22,6 +22,7 @@ LICENCE = "SPDX-License-Identifier: Apache-2.0"
 
 #: What those need that send messages over a deployment's transports.
 MAY_SEND = {
+    "attempts",
     "json_files",
     "modes",
     "state",
@@ -45,19 +46,34 @@ LISTING = {
 #: What each part of the package may import of the others. The drivers and the
 #: router are imported by services and run beside them: they bring nothing along.
 MAY_IMPORT = {
+    "resources": set(),
+    "attempts": set(),
+    "locks": {"attempts"},
+    "whole_file": set(),
     "urls": set(),
-    "modes": set(),
+    "modes": {"resources"},
     "json_files": set(),
     "path_walk": set(),
-    "state": {"json_files", "modes", "path_walk", "urls"},
+    "state": {"json_files", "locks", "modes", "path_walk", "urls", "whole_file"},
     "log_safety": set(),
     "tls": set(),
     "protocol": {"tls"},
-    "drivers": {"log_safety", "protocol", "tls"},
+    "drivers": {"log_safety", "protocol", "tls", "whole_file"},
     "router": {"log_safety", "protocol", "tls"},
-    "engines": {"modes", "state", "urls", "log_safety", "protocol", "tls"},
+    "engines": {
+        "attempts",
+        "modes",
+        "resources",
+        "state",
+        "urls",
+        "log_safety",
+        "protocol",
+        "tls",
+        "whole_file",
+    },
     "servers": {"state", "urls", "log_safety", "protocol", "drivers", "engines"},
     "service_configs": {
+        "locks",
         "modes",
         "path_walk",
         "state",
@@ -68,8 +84,9 @@ MAY_IMPORT = {
     "serving": {"urls", "engines", "servers", "service_configs"},
     "workers": {"urls"},
     "smoke": MAY_SEND | {"log_safety"},
-    "bench": MAY_SEND,
+    "bench": MAY_SEND | {"resources", "whole_file"},
     "cli": {
+        "attempts",
         "modes",
         "state",
         "urls",
@@ -107,8 +124,9 @@ def test_python_files_say_their_licence_and_what_they_are_for() -> None:
         text = path.read_text()
         opening = re.match(rf"(#!.*\n)?# {LICENCE}\n", text)
         purpose = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
-        # an empty file marks a package and has no other purpose
-        if text and not (opening and purpose.strip()):
+        # an empty file marks a package of tests and has no other purpose
+        needed = text or PACKAGE in path.parents
+        if needed and not (opening and purpose.strip()):
             silent.append(relative(path))
     assert not silent
 

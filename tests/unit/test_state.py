@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_messaging import modes, state
+from hybrid_messaging import locks, modes, state
 from hybrid_messaging.engines import deployment
 
 ENGINE = state.Engine(
@@ -358,7 +358,7 @@ def test_a_path_that_another_user_decides_on(tmp_path: Path) -> None:
 
 def test_forget_leaves_what_is_not_ours(state_dir: Path) -> None:
     state.save(state_dir, STATE)
-    (state_dir / f".{state.STATE_FILE}.half").touch()
+    (state_dir / f".{state.STATE_FILE}.new-half").touch()
     (state_dir / "notes").touch()
     state.forget(state_dir)
     assert [item.name for item in state_dir.iterdir()] == ["notes"]
@@ -373,11 +373,11 @@ def test_the_second_waits_for_the_first(
     told: list[None] = []
     order: list[str] = []
     tries = 0
-    try_lock = state._try_lock
+    try_lock = locks._lock
 
-    def count(handle: int, path: Path) -> bool:
+    def count(handle: int) -> bool:
         nonlocal tries
-        locked = try_lock(handle, path)
+        locked = try_lock(handle)
         tries += 1
         return locked
 
@@ -386,7 +386,7 @@ def test_the_second_waits_for_the_first(
             order.append("second")
 
     with state.lock(state_dir, 0):
-        monkeypatch.setattr(state, "_try_lock", count)
+        monkeypatch.setattr(locks, "_lock", count)
         waiter = threading.Thread(target=second)
         waiter.start()
         # once might be before it was told, twice before it has tried again
@@ -418,20 +418,20 @@ def test_a_removed_lock_is_nobodys_lock(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch, is_made_anew: bool
 ) -> None:
     """`down` removes the file that another command has just opened to lock it."""
-    try_lock = state._try_lock
+    try_lock = locks._lock
     with contextlib.ExitStack() as first, contextlib.ExitStack() as third:
         first.enter_context(state.lock(state_dir, 0))
 
-        def meanwhile(handle: int, path: Path) -> bool:
-            monkeypatch.setattr(state, "_try_lock", try_lock)
+        def meanwhile(handle: int) -> bool:
+            monkeypatch.setattr(locks, "_lock", try_lock)
             state.forget(state_dir)
             assert not state_dir.exists()
             first.close()
             if is_made_anew:
                 third.enter_context(state.lock(state_dir, 0))
-            return try_lock(handle, path)
+            return try_lock(handle)
 
-        monkeypatch.setattr(state, "_try_lock", meanwhile)
+        monkeypatch.setattr(locks, "_lock", meanwhile)
         if is_made_anew:
             with (
                 pytest.raises(state.StateError, match="another hybrid-messaging"),
@@ -463,7 +463,7 @@ def test_a_file_system_that_refuses_locks(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(state.fcntl, "flock", refuse)
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
     with pytest.raises(state.StateError, match=said), state.lock(state_dir, 0):
         pass
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import oslo_messaging
 
+from hybrid_messaging.attempts import attempts
 from hybrid_messaging.bench.assignment import Assignment, Clock, Timing, interleave
 from hybrid_messaging.bench.ledger import Ledger
 from hybrid_messaging.bench.parameters import NOTIFY
@@ -24,6 +24,7 @@ EVENT = "hybrid.bench"
 #: Seconds for one attempt to reach the servers before a measurement, and for all.
 HELLO_TIMEOUT = 5.0
 HELLO_PATIENCE = 60.0
+HELLO_PAUSE = 0.1
 #: So many exceptions are remembered that promise that a message is not executed.
 REFUSALS = 10_000
 
@@ -115,8 +116,7 @@ class Producer:
         self._send["call"], self._send["cast"] = call, cast
         self._send["fanout"] = lambda data: everyone.cast({}, "fanout", data=data)
         hello = client.prepare(timeout=HELLO_TIMEOUT)
-        deadline = time.monotonic() + HELLO_PATIENCE
-        while True:
+        for passed in attempts(HELLO_PATIENCE, HELLO_PAUSE):
             try:
                 hello.call({}, "hello")
                 return
@@ -124,7 +124,7 @@ class Producer:
                 oslo_messaging.MessagingTimeout,
                 oslo_messaging.MessageDeliveryFailure,
             ):
-                if time.monotonic() > deadline:
+                if passed >= HELLO_PATIENCE:
                     raise
 
     def _connect_notifications(self, conf: Any) -> None:

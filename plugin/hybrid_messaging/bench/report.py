@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from hybrid_messaging import modes
+from hybrid_messaging import resources
 from hybrid_messaging.bench import charts, plan, summary
 from hybrid_messaging.bench.charts import Bar, Event, Line
 from hybrid_messaging.bench.parameters import NOTIFY
@@ -20,8 +20,6 @@ from hybrid_messaging.bench.troubles import TROUBLES
 
 #: Processes that want each processor, beyond which a machine has other work.
 BUSY = 0.5
-
-TEMPLATES = modes.TABLE.with_name("templates")
 
 #: Kinds of messages, as people call several of them.
 _NAMES = {
@@ -36,7 +34,7 @@ _CALL = "call"
 def render(result: Result) -> str:
     """Write the report of a result, or of several that `result.combined` has joined."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader(resources.TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

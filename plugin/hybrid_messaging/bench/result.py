@@ -6,15 +6,13 @@ from __future__ import annotations
 import base64
 import datetime
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from hybrid_messaging import json_files
+from hybrid_messaging import json_files, whole_file
 from hybrid_messaging.bench import BenchError, machine
 from hybrid_messaging.bench.latency import Latencies
 from hybrid_messaging.bench.ledger import Account
@@ -301,16 +299,7 @@ def write(path: Path, text: str) -> None:
 
     :raises BenchError: if it cannot be written; what was there before stays
     """
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
+        whole_file.write(path, text, mode=None)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise BenchError(f"cannot write {path}: {error.strerror}") from error

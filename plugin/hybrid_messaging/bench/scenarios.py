@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hybrid_messaging import modes, urls
+from hybrid_messaging import modes, resources, urls
 from hybrid_messaging.bench import BenchError
 
-TABLE = modes.TABLE.with_name("scenarios")
+TABLE = resources.FILES / "scenarios"
 #: The scenario of URLs that the user gives.
 EXTERNAL = "external"
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cliff.columns import FormattableColumn
 
 from hybrid_messaging import urls
+from hybrid_messaging.attempts import attempts
 from hybrid_messaging.cli import options, progress, service_files, types
 from hybrid_messaging.cli.base import Lister
 
@@ -133,14 +134,14 @@ class Status(Lister):
                 "no transport_url in these files",
                 "name others, or give the URLs with --rpc-url and --notify-url",
             )
-        deadline = time.monotonic() + parsed_args.wait
-        answers = [serving.look(server, _TIMEOUT) for server in servers]
-        while time.monotonic() < deadline and not all(map(_is_up, answers)):
-            time.sleep(_POLL)
-            answers = [
-                answer if _is_up(answer) else serving.look(server, _TIMEOUT)
-                for server, answer in zip(servers, answers, strict=True)
-            ]
+        found: dict[int, Answer] = {}
+        for _ in attempts(parsed_args.wait, _POLL):
+            for place, server in enumerate(servers):
+                if place not in found or not _is_up(found[place]):
+                    found[place] = serving.look(server, _TIMEOUT)
+            if all(map(_is_up, found.values())):
+                break
+        answers = list(found.values())
         for problem in dict.fromkeys(answer.problem for answer in answers):
             if problem:
                 tell(problem)

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from hybrid_messaging import modes, state, urls
+from hybrid_messaging import resources, state, urls
 from hybrid_messaging.engines import (
     EngineError,
     Fetch,
@@ -43,7 +43,7 @@ ARTEMIS = "ActiveMQ Artemis"
 VERSION = "2.55.0"
 #: The oldest Java that this release runs on.
 JAVA = 17
-BUILD_FILE = modes.TABLE.with_name("broker.pom.xml")
+BUILD_FILE = resources.FILES / "broker.pom.xml"
 
 #: Why it is no other broker, as tried with the `amqp` driver.
 UNFIT = (

@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
-import os
 import socket
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from hybrid_messaging import whole_file
 from hybrid_messaging.engines import Certificates, EngineError
 
 #: The authority's certificate: what clients are told to trust.
@@ -61,7 +60,7 @@ def ensure(directory: Path, addresses: Iterable[str]) -> Certificates:
         authority, key = _load_authority(directory) or _make_authority(directory)
         host = _load(directory / HOST)
         if host is None or not _is_good(host, authority, names):
-            _write(directory / HOST, _issue(authority, key, names))
+            whole_file.write(directory / HOST, _issue(authority, key, names))
     except OSError as error:
         raise EngineError(
             f"cannot write certificates to {directory}: {error.strerror}"
@@ -158,8 +157,9 @@ def _make_authority(
         .sign(key, hashes.SHA256())
     )
     # the certificate last: with it, the authority is there
-    _write(directory / AUTHORITY_KEY, _pem(key))
-    _write(directory / AUTHORITY, certificate.public_bytes(Encoding.PEM), mode=0o644)
+    whole_file.write(directory / AUTHORITY_KEY, _pem(key))
+    shown = certificate.public_bytes(Encoding.PEM)
+    whole_file.write(directory / AUTHORITY, shown, mode=0o644)
     return certificate, key
 
 
@@ -249,19 +249,3 @@ def _load(path: Path) -> x509.Certificate | None:
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        # mkstemp creates with mode 0600
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -19,11 +19,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tenacity
-
-from hybrid_messaging import modes, state, urls
+from hybrid_messaging import resources, state, urls
+from hybrid_messaging.attempts import attempts
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
@@ -39,6 +38,9 @@ from hybrid_messaging.engines import (
     templates,
 )
 
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaException
+
 TITLE = "Kafka"
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 60.0
@@ -49,7 +51,7 @@ VERSION = "4.1.1"
 #: The first without ZooKeeper.
 OLDEST = (4, 0)
 JAVA = 17
-BUILD_FILE = modes.TABLE.parent / "kafka.pom.xml"
+BUILD_FILE = resources.FILES / "kafka.pom.xml"
 ARCHIVE = f"https://archive.apache.org/dist/kafka/{VERSION}/kafka_2.13-{VERSION}.tgz"
 
 USERNAME = "hybrid"
@@ -298,36 +300,34 @@ def begin_at_the_start(
     :param settings: of a client
     :raises confluent_kafka.KafkaException: if the broker refuses
     """
-    from confluent_kafka import Consumer, TopicPartition
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
 
     wanted = [TopicPartition(topic, 0) for topic in topics]
     consumer = Consumer({**settings, "group.id": group})
+
+    def begin() -> None:
+        known = consumer.committed(wanted, timeout=_TIMEOUT)
+        # a negative offset stands for none
+        new = [TopicPartition(item.topic, 0, 0) for item in known if item.offset < 0]
+        if new:
+            consumer.commit(offsets=new, asynchronous=False)
+
     try:
-        for attempt in tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_passing),
-            stop=tenacity.stop_after_delay(_TIMEOUT),
-            wait=tenacity.wait_fixed(_PAUSE),
-            reraise=True,
-        ):
-            with attempt:
-                known = consumer.committed(wanted, timeout=_TIMEOUT)
-                # a negative offset stands for none
-                new = [
-                    TopicPartition(item.topic, 0, 0)
-                    for item in known
-                    if item.offset < 0
-                ]
-                if new:
-                    consumer.commit(offsets=new, asynchronous=False)
+        for passed in attempts(_TIMEOUT, _PAUSE):
+            try:
+                return begin()
+            except KafkaException as error:
+                if passed >= _TIMEOUT or not _is_passing(error):
+                    raise
     finally:
         consumer.close()
 
 
-def _is_passing(error: BaseException) -> bool:
+def _is_passing(error: KafkaException) -> bool:
     """Whether a broker has yet to read its books on groups, after a start."""
-    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka import KafkaError
 
-    return isinstance(error, KafkaException) and error.args[0].code() in (
+    return error.args[0].code() in (
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,

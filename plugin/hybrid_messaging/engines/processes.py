@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from hybrid_messaging.attempts import attempts
 from hybrid_messaging.engines import log_writer
 from hybrid_messaging.state import NOT_STARTED
 
@@ -223,18 +224,16 @@ def _marked(directory: Path) -> list[psutil.Process]:
 
 def _ends(process: psutil.Process, timeout: float) -> bool:
     """Wait for a process; one that nobody has asked for its exit code has ended."""
-    deadline = time.monotonic() + timeout
-    while True:
+    for _ in attempts(timeout, _POLL):
         with contextlib.suppress(psutil.TimeoutExpired):
             process.wait(timeout=0)  # reaps a child of our own
             return True
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process.status() != psutil.STATUS_ZOMBIE:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(_POLL)
-                continue
-        return True
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+    return False
 
 
 def tail(log: Path, lines: int = 20, ended: bool = False) -> str:

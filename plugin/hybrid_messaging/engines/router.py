@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 import ipaddress
 import secrets
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_messaging import state, urls
+from hybrid_messaging.attempts import attempts
 from hybrid_messaging.engines import (
     EngineError,
     Fetch,
@@ -166,19 +166,17 @@ def set_up(engine: state.Engine) -> None:
 
     Addresses come and go with users.
     """
-    deadline = time.monotonic() + INTERIOR_TIMEOUT
     with management(engine) as asked:
-        while asked.router()["mode"] == "edge":
+        if asked.router()["mode"] != "edge":
+            return
+        for _ in attempts(INTERIOR_TIMEOUT, _INTERIOR_POLL):
             (interior,) = asked.connectors()
             if interior["connectionStatus"] == "SUCCESS":
                 return
-            if time.monotonic() > deadline:
-                raise EngineError(
-                    "the router at the edge cannot get into the one at "
-                    f"{interior['host']}:{interior['port']}: "
-                    f"{interior['connectionMsg']}"
-                )
-            time.sleep(_INTERIOR_POLL)
+        raise EngineError(
+            "the router at the edge cannot get into the one at "
+            f"{interior['host']}:{interior['port']}: {interior['connectionMsg']}"
+        )
 
 
 def traffic(engine: state.Engine) -> Traffic:

@@ -9,9 +9,7 @@ from typing import Any
 
 import jinja2
 
-from hybrid_messaging import modes
-
-TEMPLATES = modes.TABLE.parent / "templates"
+from hybrid_messaging import resources
 
 
 def render(template: str, **values: Any) -> str:
@@ -22,7 +20,7 @@ def render(template: str, **values: Any) -> str:
     """
     # configuration files are no HTML: nothing is escaped
     environment = jinja2.Environment(  # noqa: S701
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader(resources.TEMPLATES),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -24,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_messaging import path_walk
+from hybrid_messaging import locks, path_walk
 from hybrid_messaging.path_walk import Directory, Step
 from hybrid_messaging.service_configs.errors import ServiceConfigError
 from hybrid_messaging.service_configs.source import Source, read_in
@@ -68,9 +67,7 @@ def exclusive(paths: Iterable[Path]) -> Iterator[None]:
         for path in {path.parent: path for path in sorted(paths)}.values():
             try:
                 with _directory_of(path)[0] as directory:
-                    handle = directory.open_itself()
-                held.callback(os.close, handle)
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    held.enter_context(locks.exclusive(directory.open_itself))
             except BlockingIOError:
                 raise ServiceConfigError(
                     path.parent,

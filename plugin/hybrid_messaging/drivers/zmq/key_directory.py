@@ -9,11 +9,9 @@ with whoever has the secret of one of the *.key files there.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import stat
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +20,7 @@ import zmq
 import zmq.auth
 from oslo_messaging.exceptions import ConfigurationError
 
+from hybrid_messaging import whole_file
 from hybrid_messaging.drivers import logs
 from hybrid_messaging.drivers.zmq.keys import Pair, check, require_curve
 
@@ -209,8 +208,11 @@ def make(directory: Path, name: str) -> Made:
         text = _FILE.format(
             kind="secret", name=name, advice="Show it to nobody.", public=public
         )
-        _write(
-            directory / f"{name}{SECRET}", f'{text}    secret-key = "{secret}"\n', 0o600
+        # somebody else who was faster has made the one that stays
+        whole_file.write(
+            directory / f"{name}{SECRET}",
+            f'{text}    secret-key = "{secret}"\n',
+            over=False,
         )
     own, secret_path = _own(directory)
     public_path = secret_path.with_suffix(PUBLIC)
@@ -221,7 +223,7 @@ def make(directory: Path, name: str) -> Made:
             advice="Copy it to the key directory of every host that talks to this one.",
             public=own.public.decode(),
         )
-        _write(public_path, text, 0o644)
+        whole_file.write(public_path, text, 0o644, over=False)
     known = _read(directory, [name for name, *_ in _look(directory)])
     if own.public not in known:
         raise ConfigurationError(
@@ -232,19 +234,3 @@ def make(directory: Path, name: str) -> Made:
 
 def _has_secret(directory: Path) -> bool:
     return any(path.suffix == SECRET for path in directory.iterdir())
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    """Write a file whole or not at all, and never over another."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            os.fchmod(descriptor, mode)
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        # somebody else was faster: theirs stays
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        Path(temporary).unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+from hybrid_messaging.attempts import attempts
 from hybrid_messaging.smoke.checks.rpc import directed, fanout
 from hybrid_messaging.smoke.context import Context
 from hybrid_messaging.smoke.outcome import Failure, Finding
@@ -37,13 +38,13 @@ def _recovery(context: Context, begin: float) -> float:
     :param begin: monotonic time of the restart
     :returns: seconds since then
     """
-    while True:
+    failure: Exception | None = None
+    for _ in attempts(begin + RECOVERY_TIMEOUT - time.monotonic(), PAUSE):
         try:
             directed(context)
             return time.monotonic() - begin
         except Exception as error:
-            if time.monotonic() > begin + RECOVERY_TIMEOUT:
-                raise Failure(
-                    f"no recovery within {RECOVERY_TIMEOUT:g} s of the restart: {error}"
-                ) from error
-            time.sleep(PAUSE)
+            failure = error
+    raise Failure(
+        f"no recovery within {RECOVERY_TIMEOUT:g} s of the restart: {failure}"
+    ) from failure
