@@ -38,6 +38,7 @@ ONE_WAY = {"drivers", "protocol", "router", "servers", "service_configs"}
 LISTING = {
     "drivers",
     "drivers/amqp",
+    "drivers/migrate",
     "drivers/zmq",
     "protocol",
     "router",

@@ -3,15 +3,17 @@
 
 amqp/       `amqp://`
 zmq/        `zmq://`
-opts        the options of both
+migrate/    `migrate+…://`: two buses as one
+opts        the options of all
 
-Both use:
+They use:
 
 oslo        oslo.messaging's driver interface; imported nowhere else
 bodies      requests, notifications and replies as JSON text
 errors      why a message did not get through: what callers catch
 timeouts    the times that callers give, checked
 patience    how long callers wait for a target that nobody listens on
+presence    whether somebody listens on a target
 listeners   what oslo.messaging's servers get from a driver
 seen        the ids of messages that came in lately
 turns       which thread reads a socket

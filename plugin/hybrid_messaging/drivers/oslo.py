@@ -7,6 +7,7 @@ named here, so that a change in a release of oslo.messaging is met in one place.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import types
 from collections.abc import Iterable
@@ -49,6 +50,8 @@ __all__ = [
     "batch_poll_helper",
     "deserialize_msg",
     "deserialize_remote_exception",
+    "locked",
+    "open_connection",
     "read_options",
     "register_options",
     "serialize_msg",
@@ -115,3 +118,22 @@ def url_options(conf: Any, url: Any, group: str, options: Iterable[cfg.Opt]) -> 
 
 #: What an option may be called.
 _NAME = re.compile("[a-z][a-z0-9_]*")
+
+
+def open_connection(driver: Any) -> Any:
+    """Return a connection of oslo.messaging's `rabbit` driver, outside of its pool.
+
+    This `impl_rabbit.Connection` has kombu's `connection`, gives signs of life in a
+    thread of its own, and has to be closed. All hosts are tried once.
+
+    :param driver: the driver (`amqpdriver.AMQPDriverBase`)
+    :raises Exception: there is no connection; whatever kombu raises
+    """
+    pool = driver._connection_pool
+    return pool.create(retry=max(0, len(pool.url.hosts) - 1))
+
+
+def locked(connection: Any) -> contextlib.AbstractContextManager[Any]:
+    """Keep the thread for signs of life from a connection of `open_connection`."""
+    lock: contextlib.AbstractContextManager[Any] = connection._connection_lock
+    return lock

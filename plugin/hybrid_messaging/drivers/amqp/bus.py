@@ -35,10 +35,12 @@ from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.line import Line
 from hybrid_messaging.drivers.amqp.outages import Outages
 from hybrid_messaging.drivers.amqp.outbox import Outbox
+from hybrid_messaging.drivers.amqp.outgoing import Message
 from hybrid_messaging.drivers.amqp.security import Security
 from hybrid_messaging.drivers.amqp.subscription import Subscriptions
 from hybrid_messaging.drivers.amqp.waiting import Waiting
 from hybrid_messaging.drivers.combining import CombiningLock
+from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.drivers.turns import Turns
 from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol.endpoint import (
@@ -115,6 +117,19 @@ class Bus:
                     self._thread = thread
         elif not self.outbox.connected:
             self._pace.hurry()
+
+    def presence(self, message: Message) -> Presence:
+        """Return whether somebody listens on a message's target, without waiting.
+
+        :param message: goes to the target; it is not sent
+        """
+        if self._thread is None:
+            self.start()
+        presence = self.outbox.presence(message.key)
+        if presence is None:
+            self.lock.leave(self.outbox.look, message)
+            return Presence.UNKNOWN
+        return presence
 
     def close(self) -> None:
         """Close the connection and let go of everything."""

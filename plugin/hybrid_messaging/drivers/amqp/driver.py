@@ -28,6 +28,7 @@ from hybrid_messaging.drivers.amqp.incoming import (
 )
 from hybrid_messaging.drivers.amqp.outgoing import Message, Outgoing
 from hybrid_messaging.drivers.listeners import HandOver, PollingListener, RpcListener
+from hybrid_messaging.drivers.presence import Presence
 
 LOG = logs.get(__name__)
 
@@ -102,7 +103,7 @@ class AmqpDriver(oslo.BaseDriver):
         settled = kind in self._options.pre_settled
         bus = self._bus("sending")
         request = Message(
-            ("rpc", target.exchange, target.topic, target.server, target.fanout),
+            _key(target),
             target,
             name,
             bodies.request(message, ctxt, monitor),
@@ -124,6 +125,16 @@ class AmqpDriver(oslo.BaseDriver):
             raise errors.ReplyMalformed(
                 f"{name} to {bus.outbox.where(outgoing)}: the reply is none: {error}"
             ) from error
+
+    def presence(self, target: Target) -> Presence:
+        """Return whether somebody listens on a target of RPC, without waiting.
+
+        The first question for a target opens a link to it: ask again a moment later.
+        """
+        if refusal(target) is not None:
+            return Presence.ABSENT
+        look = Message(_key(target), target, "RPC", None)
+        return self._bus("sending").presence(look)
 
     def send_notification(
         self,
@@ -227,6 +238,11 @@ class AmqpDriver(oslo.BaseDriver):
         buses, self._buses = self._buses, {}
         for bus in buses.values():
             bus.after_fork()
+
+
+def _key(target: Target) -> tuple[Any, ...]:
+    """What tells a target of RPC from others."""
+    return "rpc", target.exchange, target.topic, target.server, target.fanout
 
 
 def _check(name: str, target: Target) -> None:

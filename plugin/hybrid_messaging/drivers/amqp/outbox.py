@@ -28,6 +28,7 @@ from hybrid_messaging.drivers.amqp.outgoing import (
 )
 from hybrid_messaging.drivers.amqp.route import Route
 from hybrid_messaging.drivers.patience import Patience
+from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol import codec, desertion
 from hybrid_messaging.protocol.endpoint import (
@@ -139,12 +140,7 @@ class Outbox:
         key = message.key
         if message.large:
             key = (_APART, message.target if key == RELAY else key)
-        route = self._routes.get(key)
-        if route is None:
-            if len(self._routes) >= MOST_ROUTES:
-                self._detach(heapq.nsmallest(_MANY, self._idle(), _last_used))
-            route = self._routes[key] = Route(self, key, message.key)
-        route.used = time.monotonic()
+        route = self._route(key, message.key)
         outgoing.route = route
         outgoing.state = State.QUEUED
         if self._closed:
@@ -171,6 +167,16 @@ class Outbox:
         until = self.nobody_listens(outgoing, now)
         if until is not None and until <= now:
             self.give_up(outgoing)
+
+    def _route(self, key: Hashable, target_key: Hashable) -> Route:
+        """The route with this key, which is about to be used."""
+        route = self._routes.get(key)
+        if route is None:
+            if len(self._routes) >= MOST_ROUTES:
+                self._detach(heapq.nsmallest(_MANY, self._idle(), _last_used))
+            route = self._routes[key] = Route(self, key, target_key)
+        route.used = time.monotonic()
+        return route
 
     def cancel(self, outgoing: Outgoing, error: Exception | None) -> None:
         """End a message that its sender does not want to wait for any longer.
@@ -209,6 +215,34 @@ class Outbox:
             route.attach(line.endpoint.sender(None), "")
 
     # -- what is known about a message's chances ---------------------------------
+
+    def presence(self, key: Hashable) -> Presence | None:
+        """Whether somebody listens on a target; needs no lock.
+
+        :param key: that of a message to it
+        :returns: None if only a link could show it, see `look`
+        """
+        line, route = self._line, self._routes.get(key)
+        if line is None or not line.routing:
+            return Presence.UNKNOWN  # a broker gives credit whether anybody listens
+        if route is None:
+            return None
+        now = time.monotonic()
+        again = route.used + self._options.link_retry_delay
+        if route.link is None and (not route.refusal or now >= again):
+            return None
+        if route.link is not None:
+            route.used = now
+        return route.presence(now)
+
+    def look(self, message: Message) -> None:
+        """Open a link to a message's target, for its credit to show who listens.
+
+        :param message: goes to the target; it is not sent
+        """
+        line, route = self._line, self._route(message.key, message.key)
+        if line is not None and route.link is None:
+            self._attach(line, route, message)
 
     @property
     def connected(self) -> bool:

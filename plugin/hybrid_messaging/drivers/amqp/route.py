@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from typing import Protocol
 
 from hybrid_messaging.drivers.amqp.outgoing import Outgoing
+from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.protocol.endpoint import Sender
 
 #: A router that has confirmed a link grants its credit within this, if anybody
@@ -42,6 +43,7 @@ class Route:
         "blind",
         "key",
         "known",
+        "left",
         "link",
         "queue",
         "refusal",
@@ -65,6 +67,8 @@ class Route:
         self.vacant: float | None = None
         #: monotonic time from which on that means that nobody listens
         self.known = 0.0
+        #: the peer has said that listeners have left
+        self.left = False
         self.queue: collections.deque[Outgoing] = collections.deque()
         self.used = time.monotonic()
         #: the last message was pre-settled, or was withdrawn: that there is no credit
@@ -95,8 +99,23 @@ class Route:
         return self.known if self.vacant is not None else since + SETTLING
 
     def settled(self) -> None:
-        """The peer has said that nobody listens: there is no doubt any more."""
+        """The peer has said that nobody listens any more: there is no doubt."""
         self.known = time.monotonic()
+        self.left = True
+
+    def presence(self, now: float) -> Presence:
+        """Whether somebody listens, as a router's credit says; needs no lock.
+
+        :param now: monotonic time
+        """
+        vacant = self.vacant
+        if not self.attached:
+            return Presence.ABSENT if self.refusal else Presence.UNKNOWN
+        if vacant is None:
+            return Presence.LISTENING
+        if now < self.known:
+            return Presence.UNKNOWN
+        return Presence.GONE if self.left else Presence.ABSENT
 
     def replied(self, settled: bool) -> None:
         """A server has replied.
@@ -147,6 +166,7 @@ class Route:
         if self.link is not None and self.link.draining:
             # nobody wants it any more
             self.blind = False
-            self.vacant = self.known = time.monotonic()
+            self.vacant = time.monotonic()
+            self.settled()
             self.link.drained()
             self._events.on_desertion(self)

@@ -118,6 +118,13 @@ class Listing:
         """
         return self._left.get(server, self._begun)
 
+    def has_left(self, server: str | None) -> bool:
+        """Whether a server that is not here has been, as far as is known.
+
+        :param server: None for any
+        """
+        return self.served if server is None else server in self._left
+
     def is_outdated(self, version: str, epoch: str) -> bool:
         """Whether there is more to be known.
 

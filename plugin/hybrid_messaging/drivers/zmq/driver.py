@@ -14,6 +14,7 @@ from one to the other, encrypted beyond the loopback interface. Every option of
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from oslo_messaging.target import Target
 
 from hybrid_messaging.drivers import bodies, errors, forks, oslo, timeouts
 from hybrid_messaging.drivers.listeners import HandOver, RpcListener
+from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.drivers.zmq import matchmaker, wire
 from hybrid_messaging.drivers.zmq import options as zmq_options
 from hybrid_messaging.drivers.zmq.client import Client
@@ -201,6 +203,20 @@ class ZmqDriver(oslo.BaseDriver):
             raise errors.ReplyMalformed(
                 f"{calling}: the reply is none: {error}"
             ) from error
+
+    def presence(self, target: Target) -> Presence:
+        """Return whether somebody listens on a target, without waiting.
+
+        The first question for a target asks the matchmaker, and begins to connect: ask
+        again a moment later.
+        """
+        forks.notice()
+        try:
+            topic = self._topic(target)
+        except ValueError:
+            return Presence.ABSENT
+        routes = self._get_client().routes
+        return routes.presence(routes.get(topic, target.server), time.monotonic())
 
     def send_notification(
         self,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from hybrid_messaging.drivers.patience import Patience
+from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq import directory
 from hybrid_messaging.drivers.zmq.directory import Directory, Listing
@@ -197,6 +198,24 @@ class Routes:
         if near:
             # at random: what one client leaves to others, they leave to it
             self._connect(random.sample(near, min(missing, len(near))))
+
+    def presence(self, route: Route, now: float) -> Presence:
+        """Return whether somebody listens on a target, without waiting.
+
+        A route that is asked about is kept up to date, as one that is sent on.
+        """
+        self.refresh(route, now)
+        listing = route.listing
+        if listing is None:
+            self.look(route, now, Waiter())
+            return Presence.UNKNOWN
+        if route.listens():
+            return Presence.LISTENING
+        if any(candidate.is_new(now) for candidate in route.candidates):
+            return Presence.UNKNOWN
+        if route.candidates or listing.has_left(route.server):
+            return Presence.GONE
+        return Presence.ABSENT
 
     # -- patience ----------------------------------------------------------------
 

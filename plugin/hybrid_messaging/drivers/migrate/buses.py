@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each of the two buses, as its driver serves it, and what can be known of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Protocol
+
+from oslo_messaging.exceptions import ConfigurationError
+from oslo_messaging.target import Target
+from oslo_messaging.transport import TransportURL
+
+from hybrid_messaging.drivers import errors, oslo
+from hybrid_messaging.drivers.migrate.queues import Queues
+from hybrid_messaging.drivers.presence import Presence
+
+
+class NotTaken(Exception):
+    """Nobody on the bus has seen the request: it may be sent elsewhere."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a service sends, as oslo.messaging gives it to a driver."""
+
+    target: Target
+    context: Any
+    message: dict[str, Any]
+    wait_for_reply: bool | None
+    #: seconds
+    timeout: float | None
+    call_monitor_timeout: float | None
+    retry: int | None
+    transport_options: Any
+    #: monotonic time
+    began: float
+
+    @property
+    def key(self) -> tuple[str | None, str, str | None]:
+        """What tells its target from others."""
+        return self.target.exchange, self.target.topic, self.target.server
+
+    @property
+    def where(self) -> str:
+        """Its target, for people."""
+        parts = ("exchange", "topic", "server")
+        named = ((part, getattr(self.target, part)) for part in parts)
+        return ", ".join(f"{part} {name}" for part, name in named if name)
+
+    def left(self) -> float | None:
+        """Return the seconds that are left of the timeout."""
+        if self.timeout is None:
+            return None
+        return max(0.0, self.timeout - (time.monotonic() - self.began))
+
+    def send(self, driver: Any, retry: int | None) -> Any:
+        """Send it with a driver, and return the reply to a call."""
+        return driver.send(
+            self.target,
+            self.context,
+            self.message,
+            wait_for_reply=self.wait_for_reply,
+            timeout=self.left(),
+            call_monitor_timeout=self.call_monitor_timeout,
+            retry=retry,
+            transport_options=self.transport_options,
+        )
+
+
+class Bus(Protocol):
+    """One of the two buses."""
+
+    #: its driver
+    driver: oslo.BaseDriver
+    #: what people call it
+    name: str
+    #: its listeners leave RPC to others only when they are cleaned up
+    lets_go_late: bool
+
+    def presence(self, target: Target) -> Presence:
+        """Return whether somebody listens on a target, without waiting."""
+
+    def offer(self, request: Request) -> Any:
+        """Send a request, if somebody listens.
+
+        :raises NotTaken: nobody has seen it
+        """
+
+    def insist(self, request: Request) -> Any:
+        """Send a request with all the patience that the bus has."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+    def after_fork(self) -> None:
+        """In a child: leave to the parent what is the parent's."""
+
+
+class DirectBus:
+    """`amqp` and `zmq`: whoever sends knows whether somebody listens."""
+
+    lets_go_late = False
+
+    def __init__(self, name: str, driver: Any) -> None:
+        self.name = name
+        self.driver = driver
+
+    def presence(self, target: Target) -> Presence:
+        try:
+            presence: Presence = self.driver.presence(target)
+        except errors.BusUnavailable:  # there is no socket left, for instance
+            return Presence.UNKNOWN
+        return presence
+
+    def offer(self, request: Request) -> Any:
+        try:
+            # what cannot be sent now may be sent on the other bus
+            return request.send(self.driver, retry=0)
+        except (errors.TargetUnreachable, errors.BusUnavailable) as error:
+            raise NotTaken(str(error)) from error
+
+    def insist(self, request: Request) -> Any:
+        return request.send(self.driver, request.retry)
+
+    def close(self) -> None:
+        self.driver.cleanup()
+
+    def after_fork(self) -> None:
+        pass  # its driver does so itself
+
+
+class RabbitBus:
+    """`rabbit`: what is sent waits in a queue, whether anybody listens or not."""
+
+    lets_go_late = True
+
+    def __init__(self, name: str, driver: Any) -> None:
+        self.name = name
+        self.driver = driver
+        self._queues = Queues(driver)
+
+    def presence(self, target: Target) -> Presence:
+        # as `impl_rabbit` names them
+        topic, server = target.topic, target.server
+        return self._queues.presence(f"{topic}.{server}" if server else topic)
+
+    def offer(self, request: Request) -> Any:
+        return self.insist(request)
+
+    def insist(self, request: Request) -> Any:
+        return request.send(self.driver, request.retry)
+
+    def close(self) -> None:
+        self._queues.close()
+        self.driver.cleanup()
+
+    def after_fork(self) -> None:
+        self._queues = Queues(self.driver)
+
+
+_KINDS: dict[str, type[DirectBus] | type[RabbitBus]] = {
+    "amqp": DirectBus,
+    "kombu": RabbitBus,
+    "rabbit": RabbitBus,
+    "zmq": DirectBus,
+}
+
+
+def open_bus(
+    conf: Any,
+    url: TransportURL,
+    default_exchange: str | None,
+    allowed_remote_exmods: list[str] | None,
+) -> DirectBus | RabbitBus:
+    """Make a bus with the driver that a transport URL names.
+
+    :raises ConfigurationError: it names none that can be part of a migration
+    """
+    name = url.transport.partition("+")[0]
+    kind = _KINDS.get(name)
+    if kind is None:
+        known = ", ".join(f"{each}://" for each in sorted(_KINDS))
+        raise ConfigurationError(
+            f"a migration is between two of {known}, and {name!r:.40} is none of them"
+        )
+    if kind is DirectBus:
+        # whoever waits for servers that restart has to watch both buses
+        url.query = {**url.query, "restart_timeout": "0"}
+    (entry_point,) = metadata.entry_points(group="oslo.messaging.drivers", name=name)
+    driver = entry_point.load()(
+        conf,
+        url,
+        default_exchange=default_exchange,
+        allowed_remote_exmods=allowed_remote_exmods,
+    )
+    hosts = ", ".join(f"{host.hostname}:{host.port}" for host in url.hosts)
+    return kind(f"{name}://{hosts}", driver)

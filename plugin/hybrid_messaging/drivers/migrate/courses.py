@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which bus serves a target, as far as a process knows.
+
+Servers of a target are moved one by one: each listens on the old bus, then on both,
+then on the new one alone. On the way back it is the other way round. In each of these
+steps a server restarts, and for a while nobody listens. The old bus may store what is
+sent meanwhile, for a server that comes back on the new bus alone. So a request is sent
+where somebody listens; while nobody does, it is held.
+
+A target that has never been seen on the new bus is left alone: its requests go to the
+old bus without a look whether anybody is there, as they would without a migration.
+
+Knows no bus, no thread and no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+from hybrid_messaging.drivers.presence import Presence
+
+#: Seconds in which the buses may answer who listens on a target that is new to this
+#: process.
+FIRST_LOOK = 1.0
+
+
+class Stage(Enum):
+    """What is known of a target."""
+
+    #: nothing: this process has not sent there, or nobody was on either bus
+    UNTRIED = auto()
+    #: it is served on the old bus, and was not seen on the new one
+    UNMOVED = auto()
+    #: it is served on the new bus
+    MOVED = auto()
+    #: it was served on the new bus, where nobody listens now or can be seen
+    AWAY = auto()
+
+
+class Way(Enum):
+    """Where a request goes."""
+
+    NEW = auto()
+    OLD = auto()
+    #: nowhere yet
+    HOLD = auto()
+
+
+class Course:
+    """What is known of one target. Its owner holds a lock around every call.
+
+    :param now: monotonic time
+    :param settling: seconds after which a target that has left the new bus, and is
+        served on the old one, counts as moved back
+    """
+
+    __slots__ = ("_settling", "_since", "held", "stage")
+
+    def __init__(self, now: float, settling: float) -> None:
+        self._settling = settling
+        #: monotonic time at which the stage was entered
+        self._since = now
+        self.stage = Stage.UNTRIED
+        #: requests have been held, and none has been sent since
+        self.held = False
+
+    def choose(
+        self, new: Presence, look_at_old: Callable[[], Presence], now: float
+    ) -> Way:
+        """Return where a request goes now.
+
+        :param new: whether somebody listens on the new bus
+        :param look_at_old: the same for the old one; asked if it matters
+        :param now: monotonic time
+        """
+        if new is Presence.LISTENING:
+            self._enter(Stage.MOVED, now)
+            return Way.NEW
+        if self.stage is Stage.UNMOVED:
+            return Way.OLD
+        if self.stage is Stage.MOVED or new is Presence.GONE:
+            self._enter(Stage.AWAY, now)
+        if self.stage is Stage.AWAY:
+            return self._away(new, look_at_old(), now)
+        return self._untried(new, look_at_old, now)
+
+    def looking(self, now: float) -> bool:
+        """Whether the buses may not have answered yet who listens."""
+        return self.stage is Stage.UNTRIED and now < self._since + FIRST_LOOK
+
+    def _away(self, new: Presence, old: Presence, now: float) -> Way:
+        if old is not Presence.LISTENING:
+            return Way.HOLD
+        moved_back = now >= self._since + self._settling
+        if moved_back and new is not Presence.UNKNOWN:
+            self._enter(Stage.UNMOVED, now)
+        return Way.OLD
+
+    def _untried(
+        self, new: Presence, look_at_old: Callable[[], Presence], now: float
+    ) -> Way:
+        looking = self.looking(now)
+        old = look_at_old()
+        if new is Presence.UNKNOWN and looking:
+            return Way.HOLD
+        if old is Presence.LISTENING:
+            self._enter(Stage.UNMOVED, now)
+            return Way.OLD
+        if old is Presence.UNKNOWN and not looking:
+            return Way.OLD  # it cannot be seen, so it is left to the old bus
+        return Way.HOLD
+
+    def give_up(self, now: float) -> Way:
+        """Return where a request goes that has been held for long enough.
+
+        :param now: monotonic time
+        """
+        if self.stage is Stage.AWAY:
+            return Way.NEW  # which says that nobody listens
+        self._enter(Stage.UNMOVED, now)
+        return Way.OLD  # which stores it, or drops it, as it would otherwise
+
+    def _enter(self, stage: Stage, now: float) -> None:
+        if stage is not self.stage:
+            self.stage, self._since = stage, now

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A listener on both buses."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hybrid_messaging.drivers import logs, oslo
+from hybrid_messaging.drivers.migrate.sending import FANOUT_ID
+from hybrid_messaging.drivers.seen import Seen
+
+LOG = logs.get(__name__)
+
+#: Seconds that opening the listeners may take before a service starts without one of
+#: them, which follows as soon as its bus is there: `rabbit` waits for ever.
+OPENING = 10.0
+#: Fanouts that are remembered, and for how many seconds: one bus may be away while the
+#: other has delivered them.
+FANOUTS, FANOUT_MEMORY = 10_000, 600.0
+
+OnIncoming = Callable[[list[oslo.RpcIncomingMessage]], None]
+
+
+class Half:
+    """The listener on one bus, opened in a thread of its own.
+
+    :param name: of the bus
+    :param listen: opens the listener
+    :param lets_go_late: it has to be cleaned up when it stops, and not when the
+        service has ended: messages would still come in that nobody reads
+    """
+
+    def __init__(
+        self, name: str, listen: Callable[[], oslo.Listener], lets_go_late: bool
+    ) -> None:
+        self.name = name
+        self._listen = listen
+        self._lets_go_late = lets_go_late
+        self._lock = threading.Lock()
+        self._listener: oslo.Listener | None = None
+        self._on_incoming: OnIncoming | None = None
+        self._stopped = False
+        #: why it could not be opened
+        self.failure: Exception | None = None
+        self._opened = threading.Event()
+        #: nobody waits for it any longer
+        self._late = False
+        threading.Thread(target=self._open, name="migrate-listen", daemon=True).start()
+
+    def wait(self, until: float) -> None:
+        """Wait until it is open, or has failed to.
+
+        :param until: monotonic time at which to go on without it
+        """
+        self._late = not self._opened.wait(max(0.0, until - time.monotonic()))
+        if self._late:
+            LOG.warning(
+                "%s is away; listening there begins as soon as it is back", self.name
+            )
+
+    def _open(self) -> None:
+        try:
+            listener = self._listen()
+        except Exception as error:
+            self.failure = error
+            self._opened.set()
+            if self._late:
+                LOG.exception("Cannot listen on %s", self.name)
+            return
+        with self._lock:
+            if not self._stopped:
+                self._listener = listener
+                if self._on_incoming is not None:
+                    listener.start(self._on_incoming)
+        self._opened.set()
+        if self._listener is None:
+            _clean_up(self.name, listener)
+
+    def start(self, on_incoming: OnIncoming) -> None:
+        with self._lock:
+            self._on_incoming = on_incoming
+            if self._listener is not None:
+                self._listener.start(on_incoming)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            listener = self._listener
+        if listener is None:
+            return
+        if self._on_incoming is not None:
+            listener.stop()
+        if self._lets_go_late:
+            self.cleanup()
+
+    def cleanup(self) -> None:
+        with self._lock:
+            self._stopped = True
+            listener, self._listener = self._listener, None
+        if listener is not None:
+            _clean_up(self.name, listener)
+
+
+def _clean_up(name: str, listener: oslo.Listener) -> None:
+    try:
+        listener.cleanup()
+    except Exception as error:  # kombu's, where the broker is away
+        LOG.warning("Cannot end listening on %s in order: %s", name, error)
+
+
+class BothListener(oslo.Listener):
+    """Hands on what comes in over either bus; each fanout once.
+
+    The old bus is left first: whoever sends meanwhile finds the new one.
+
+    :param old, new: the halves
+    :raises Exception: one of them cannot be opened, and that is known in time
+    """
+
+    def __init__(
+        self, old: Half, new: Half, batch_size: int, batch_timeout: float | None
+    ) -> None:
+        super().__init__(batch_size, batch_timeout)
+        self._halves: Sequence[Half] = (old, new)
+        self._seen = Seen(FANOUTS, FANOUT_MEMORY)
+        until = time.monotonic() + OPENING
+        for half in self._halves:
+            half.wait(until)
+        failures = [half.failure for half in self._halves if half.failure]
+        if failures:
+            self.cleanup()
+            raise failures[0]
+
+    def start(self, on_incoming_callback: OnIncoming) -> None:
+        super().start(on_incoming_callback)
+        for half in self._halves:
+            half.start(self._on_incoming)
+
+    def _on_incoming(self, batch: list[oslo.RpcIncomingMessage]) -> None:
+        callback = self.on_incoming_callback
+        if callback is None:
+            raise RuntimeError("the listener is stopped")
+        new = [incoming for incoming in batch if self._is_new(incoming)]
+        if new:
+            callback(new)
+
+    def _is_new(self, incoming: oslo.RpcIncomingMessage) -> bool:
+        id: Any = incoming.message.pop(FANOUT_ID, None)
+        if not isinstance(id, str) or self._seen.is_new(id):
+            return True
+        with contextlib.suppress(BaseException):  # it is not to be executed anyway
+            incoming.acknowledge()
+        return False
+
+    def stop(self) -> None:
+        for half in self._halves:
+            half.stop()
+        super().stop()
+
+    def cleanup(self) -> None:
+        for half in self._halves:
+            half.cleanup()

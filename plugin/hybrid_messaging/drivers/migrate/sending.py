@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a request finds its bus."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+import uuid
+from collections.abc import Hashable
+from typing import Any
+
+from oslo_messaging.exceptions import MessagingException
+
+from hybrid_messaging.drivers import errors, logs
+from hybrid_messaging.drivers.migrate.buses import Bus, NotTaken, Request
+from hybrid_messaging.drivers.migrate.courses import Course, Stage, Way
+from hybrid_messaging.drivers.patience import Patience
+from hybrid_messaging.drivers.presence import Presence
+
+LOG = logs.get(__name__)
+
+#: Targets that are remembered; the oldest is forgotten first.
+MOST = 10_000
+#: Seconds between two looks at the buses while a request is held: at first, at most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
+#: The key of a fanout's id in its message. oslo.messaging's dispatcher ignores it.
+FANOUT_ID = "_migrate_fanout_id"
+
+
+class Sender:
+    """Sends what a transport has to send.
+
+    :param restart_timeout: seconds for which a target without servers is waited for
+    """
+
+    def __init__(self, new: Bus, old: Bus, restart_timeout: float) -> None:
+        self._new, self._old = new, old
+        self._buses = {Way.NEW: new, Way.OLD: old}
+        self._restart_timeout = restart_timeout
+        self._closed = False
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew: in the child of a fork, a thread of its parent had the lock."""
+        self._lock = threading.Lock()
+        self._courses: dict[Hashable, Course] = {}
+        self._patience = Patience(self._restart_timeout)
+
+    def close(self) -> None:
+        """Hold no request any longer."""
+        self._closed = True
+
+    # -- calls and casts -----------------------------------------------------
+
+    def send(self, request: Request) -> Any:
+        """Send a call or a cast over one bus, and return the reply to a call.
+
+        It is held while nobody listens on either.
+        """
+        course = self._course(request.key)
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return self._attempt(course, request)
+            except NotTaken:
+                if self._closed:
+                    raise errors.BusUnavailable(
+                        f"RPC to {request.where}: the transport is closed"
+                    ) from None
+            if not self._may_wait(course, request):
+                return self._give_up(course, request)
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _attempt(self, course: Course, request: Request) -> Any:
+        """Send a request where somebody listens now.
+
+        :raises NotTaken: nobody does
+        """
+        new = self._new.presence(request.target)
+        if self._choose(course, new, request) is Way.NEW:
+            try:
+                return self._new.offer(request)
+            except NotTaken:  # who listened has just left
+                new = Presence.GONE
+        if self._choose(course, new, request) is Way.OLD:
+            return self._old.offer(request)
+        raise NotTaken
+
+    def _course(self, key: Hashable) -> Course:
+        course = self._courses.get(key)
+        if course is None:
+            with self._lock:
+                course = self._courses.get(key)
+                if course is None:
+                    course = Course(time.monotonic(), self._restart_timeout)
+                    self._courses[key] = course
+                    if len(self._courses) > MOST:
+                        del self._courses[next(iter(self._courses))]
+        return course
+
+    def _choose(self, course: Course, new: Presence, request: Request) -> Way:
+        listening = new is Presence.LISTENING
+        if listening and course.stage is Stage.MOVED and not course.held:
+            return Way.NEW  # as a rule, and without the lock
+
+        def look_at_old() -> Presence:
+            return self._old.presence(request.target)
+
+        with self._lock:
+            before = course.stage
+            way = course.choose(new, look_at_old, time.monotonic())
+            if way is not Way.HOLD and course.held:
+                course.held = False
+                self._patience.found(request.key)
+        if course.stage is not before and way is not Way.HOLD:
+            LOG.info("RPC to %s goes over %s", request.where, self._buses[way].name)
+        return way
+
+    def _may_wait(self, course: Course, request: Request) -> bool:
+        """Note that a request is held; return whether there is time for that."""
+        now, left = time.monotonic(), request.left()
+        with self._lock:
+            course.held = True
+            until = self._patience.until(
+                request.key, now, request.began, bool(request.wait_for_reply)
+            )
+            may = now < until or course.looking(now)
+        return may and (left is None or left > 0)
+
+    def _give_up(self, course: Course, request: Request) -> Any:
+        now = time.monotonic()
+        with self._lock:
+            way = course.give_up(now)
+            self._patience.failed(
+                request.key, now, request.began, bool(request.wait_for_reply)
+            )
+        return self._buses[way].insist(request)
+
+    # -- fanouts -------------------------------------------------------------
+
+    def fan_out(self, request: Request) -> None:
+        """Send a fanout over both buses; who listens on both executes it once.
+
+        :raises MessagingException: a bus has not taken it; the other may have
+        """
+        message = {**request.message, FANOUT_ID: uuid.uuid4().hex}
+        failure: Exception | None = None
+        for bus in (self._new, self._old):
+            try:
+                # drivers add keys to what they are given
+                bus.insist(dataclasses.replace(request, message=dict(message)))
+            except MessagingException as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
