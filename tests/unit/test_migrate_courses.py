@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which bus a request goes to: every transition of the state machine."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from hybrid_messaging.drivers.migrate.courses import FIRST_LOOK, Course, Stage, Way
+from hybrid_messaging.drivers.presence import Presence
+
+LISTENING, GONE, ABSENT, UNKNOWN = Presence
+NEW, OLD, HOLD = Way
+SETTLING = 60.0
+#: A moment at which the first look is over.
+LATER = FIRST_LOOK
+#: Steps that bring a target to a stage: what each bus says, and when.
+PATHS: dict[Stage, list[tuple[Presence, Presence, float]]] = {
+    Stage.UNTRIED: [],
+    Stage.UNMOVED: [(ABSENT, LISTENING, 0)],
+    Stage.MOVED: [(LISTENING, LISTENING, 0)],
+    Stage.AWAY: [(LISTENING, LISTENING, 0), (GONE, GONE, 0)],
+}
+
+
+def brought_to(stage: Stage) -> Course:
+    course = Course(0, SETTLING)
+    for new, old, moment in PATHS[stage]:
+        course.choose(new, lambda old=old: old, moment)
+    assert course.stage is stage
+    return course
+
+
+def choose(course: Course, new: Presence, old: Presence, now: float) -> Way:
+    return course.choose(new, lambda: old, now)
+
+
+@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("old", Presence)
+def test_the_new_bus_is_taken_whenever_somebody_listens(
+    stage: Stage, old: Presence
+) -> None:
+    course = brought_to(stage)
+    assert choose(course, LISTENING, old, LATER) is NEW
+    assert course.stage is Stage.MOVED
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "now", "way", "stage"),
+    [
+        # an answer within the first look decides at once
+        (ABSENT, LISTENING, 0, OLD, Stage.UNMOVED),
+        # it takes both
+        (UNKNOWN, LISTENING, 0, HOLD, Stage.UNTRIED),
+        (UNKNOWN, UNKNOWN, 0, HOLD, Stage.UNTRIED),
+        (ABSENT, UNKNOWN, 0, HOLD, Stage.UNTRIED),
+        # a bus that does not answer is not waited for
+        (UNKNOWN, LISTENING, LATER, OLD, Stage.UNMOVED),
+        (UNKNOWN, UNKNOWN, LATER, OLD, Stage.UNTRIED),
+        (ABSENT, UNKNOWN, LATER, OLD, Stage.UNTRIED),
+        # nobody is there: a server may come back on either
+        (ABSENT, ABSENT, 0, HOLD, Stage.UNTRIED),
+        (ABSENT, GONE, LATER, HOLD, Stage.UNTRIED),
+        (UNKNOWN, GONE, LATER, HOLD, Stage.UNTRIED),
+        # the new bus knows that it was there
+        (GONE, LISTENING, 0, OLD, Stage.AWAY),
+        (GONE, GONE, 0, HOLD, Stage.AWAY),
+    ],
+)
+def test_a_target_that_was_not_tried(
+    new: Presence, old: Presence, now: float, way: Way, stage: Stage
+) -> None:
+    course = brought_to(Stage.UNTRIED)
+    assert choose(course, new, old, now) is way
+    assert course.stage is stage
+
+
+@pytest.mark.parametrize("new", [GONE, ABSENT, UNKNOWN])
+@pytest.mark.parametrize("now", [0, SETTLING * 2])
+def test_a_target_that_has_not_moved_is_left_alone(new: Presence, now: float) -> None:
+    def never() -> Presence:
+        raise AssertionError("looked at the old bus")
+
+    course = brought_to(Stage.UNMOVED)
+    assert course.choose(new, never, now) is OLD
+    assert course.stage is Stage.UNMOVED
+
+
+@pytest.mark.parametrize("stage", [Stage.MOVED, Stage.AWAY])
+@pytest.mark.parametrize(
+    ("new", "old"),
+    itertools.product([GONE, ABSENT, UNKNOWN], [LISTENING, GONE, ABSENT, UNKNOWN]),
+)
+def test_a_target_that_has_left_the_new_bus(
+    stage: Stage, new: Presence, old: Presence
+) -> None:
+    """It goes to the old bus if somebody listens there, and nowhere if nobody does."""
+    course = brought_to(stage)
+    assert choose(course, new, old, LATER) is (OLD if old is LISTENING else HOLD)
+    assert course.stage is Stage.AWAY
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "stage"),
+    [
+        (GONE, LISTENING, Stage.UNMOVED),
+        (ABSENT, LISTENING, Stage.UNMOVED),
+        # the new bus may be away, with the servers on it
+        (UNKNOWN, LISTENING, Stage.AWAY),
+        (GONE, GONE, Stage.AWAY),
+        (GONE, UNKNOWN, Stage.AWAY),
+    ],
+)
+def test_a_target_that_has_moved_back(
+    new: Presence, old: Presence, stage: Stage
+) -> None:
+    course = brought_to(Stage.AWAY)
+    choose(course, new, old, SETTLING - 1)
+    assert course.stage is Stage.AWAY
+    choose(course, new, old, SETTLING)
+    assert course.stage is stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "way", "after"),
+    [
+        (Stage.UNTRIED, OLD, Stage.UNMOVED),
+        (Stage.UNMOVED, OLD, Stage.UNMOVED),
+        # left by the new bus while it was held: the old one might keep it for ever
+        (Stage.AWAY, NEW, Stage.AWAY),
+    ],
+)
+def test_what_was_held_for_long_enough(stage: Stage, way: Way, after: Stage) -> None:
+    course = brought_to(stage)
+    assert course.give_up(LATER) is way
+    assert course.stage is after
+
+
+def test_the_first_look_ends() -> None:
+    course = brought_to(Stage.UNTRIED)
+    assert course.looking(FIRST_LOOK - 0.1)
+    assert not course.looking(FIRST_LOOK)
+    assert not brought_to(Stage.UNMOVED).looking(0)

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How requests find their bus, with buses that say what a test wants."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from oslo_messaging import MessageDeliveryFailure, Target
+
+from hybrid_messaging.drivers import errors
+from hybrid_messaging.drivers.migrate import sending
+from hybrid_messaging.drivers.migrate.buses import NotTaken, Request
+from hybrid_messaging.drivers.migrate.sending import FANOUT_ID, Sender
+from hybrid_messaging.drivers.patience import PACE
+from hybrid_messaging.drivers.presence import Presence
+
+
+class Bus:
+    """Says who listens, and writes down what it gets."""
+
+    lets_go_late = False
+    driver: Any = None
+
+    def __init__(self, name: str, presence: Presence = Presence.ABSENT) -> None:
+        self.name = name
+        self.says = presence
+        self.looks = 0
+        self.offered: list[Request] = []
+        self.insisted: list[Request] = []
+        #: called with each request that is offered
+        self.on_offer: Callable[[Request], None] = lambda request: None
+        self.failure: Exception | None = None
+
+    def presence(self, target: Target) -> Presence:
+        self.looks += 1
+        return self.says
+
+    def offer(self, request: Request) -> str:
+        self.offered.append(request)
+        self.on_offer(request)
+        return self.name
+
+    def insist(self, request: Request) -> str:
+        self.insisted.append(request)
+        if self.failure is not None:
+            raise self.failure
+        return self.name
+
+    def close(self) -> None: ...
+
+    def after_fork(self) -> None: ...
+
+
+@pytest.fixture
+def new() -> Bus:
+    return Bus("new")
+
+
+@pytest.fixture
+def old() -> Bus:
+    return Bus("old")
+
+
+def request(
+    *, call: bool = True, timeout: float | None = 60, topic: str = "t", **target: Any
+) -> Request:
+    return Request(
+        target=Target(topic=topic, **target),
+        context={},
+        message={"method": "do"},
+        wait_for_reply=call,
+        timeout=timeout,
+        call_monitor_timeout=None,
+        retry=None,
+        transport_options=None,
+        began=time.monotonic(),
+    )
+
+
+def refuse(request: Request) -> None:
+    raise NotTaken
+
+
+def test_the_new_bus_comes_first(new: Bus, old: Bus) -> None:
+    new.says = old.says = Presence.LISTENING
+    sender = Sender(new, old, 60)
+    assert [sender.send(request()) for _ in range(3)] == ["new"] * 3
+    assert old.looks == 0
+
+
+def test_an_unmoved_target_costs_one_look_at_the_old_bus(new: Bus, old: Bus) -> None:
+    old.says = Presence.LISTENING
+    sender = Sender(new, old, 60)
+    assert [sender.send(request()) for _ in range(3)] == ["old"] * 3
+    assert old.looks == 1
+
+
+def test_servers_of_a_topic_are_targets_of_their_own(new: Bus, old: Bus) -> None:
+    new.says = Presence.LISTENING
+    sender = Sender(new, old, 60)
+    assert sender.send(request()) == "new"
+    new.says, old.says = Presence.ABSENT, Presence.LISTENING
+    for target in ({"server": "a"}, {"exchange": "x"}):
+        assert sender.send(request(**target)) == "old"
+    assert new.insisted == old.insisted == []
+
+
+@pytest.mark.parametrize("back_on", ["new", "old"])
+def test_a_server_that_restarts_is_waited_for_on_both(
+    new: Bus, old: Bus, back_on: str
+) -> None:
+    new.says = Presence.LISTENING
+    sender = Sender(new, old, 60)
+    sender.send(request())
+    new.says, old.says = Presence.GONE, Presence.GONE
+    with ThreadPoolExecutor(4) as pool:
+        held = [pool.submit(sender.send, request(call=call)) for call in (True, False)]
+        time.sleep(0.2)
+        assert not any(each.done() for each in held)
+        {"new": new, "old": old}[back_on].says = Presence.LISTENING
+        assert [each.result(30) for each in held] == [back_on] * 2
+
+
+def test_a_server_that_has_just_left_is_not_offered_more_before_a_look(
+    new: Bus, old: Bus
+) -> None:
+    """Its bus may not know yet; the old server is there."""
+    new.says = old.says = Presence.LISTENING
+    new.on_offer = refuse
+    sender = Sender(new, old, 60)
+    assert sender.send(request()) == "old"
+    assert len(new.offered) == 1
+
+
+def test_what_comes_back_is_sent_again(new: Bus, old: Bus) -> None:
+    new.says = Presence.LISTENING
+
+    def third_time_lucky(request: Request) -> None:
+        if len(new.offered) < 3:
+            raise NotTaken
+
+    new.on_offer = third_time_lucky
+    assert Sender(new, old, 60).send(request()) == "new"
+    assert old.offered == []
+
+
+def test_a_target_that_is_gone_fails_its_callers_at_once(new: Bus, old: Bus) -> None:
+    new.says = Presence.LISTENING
+    sender = Sender(new, old, 0.5)
+    sender.send(request())
+    new.says = old.says = Presence.GONE
+    new.failure = errors.CallUnreachable("nobody")
+    for least, most in ((0.5, 20), (0, PACE + 20)):
+        began = time.monotonic()
+        with pytest.raises(errors.CallUnreachable):
+            sender.send(request())
+        assert least <= time.monotonic() - began < most
+    assert (len(new.insisted), old.offered, old.insisted) == (2, [], [])
+    # it is there again
+    new.says = Presence.LISTENING
+    assert sender.send(request()) == "new"
+    new.says = Presence.GONE
+    began = time.monotonic()
+    with pytest.raises(errors.CallUnreachable):
+        sender.send(request())
+    assert time.monotonic() - began >= 0.5
+
+
+@pytest.mark.parametrize("restart_timeout", [0, 0.3])
+def test_a_target_that_was_never_anywhere_is_left_to_the_old_bus(
+    new: Bus, old: Bus, restart_timeout: float
+) -> None:
+    sender = Sender(new, old, restart_timeout)
+    assert sender.send(request(call=False)) == "old"
+    # which stores it, or not; from then on without a look
+    looks = old.looks
+    assert sender.send(request(call=False)) == "old"
+    assert (len(old.insisted), len(old.offered), old.looks) == (1, 1, looks)
+
+
+def test_the_first_look_does_not_depend_on_patience(new: Bus, old: Bus) -> None:
+    new.says = Presence.UNKNOWN
+    sender = Sender(new, old, 0)
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(sender.send, request())
+        time.sleep(0.1)
+        new.says = Presence.LISTENING
+        assert held.result(30) == "new"
+
+
+def test_a_caller_does_not_wait_longer_than_it_wants(new: Bus, old: Bus) -> None:
+    new.says = Presence.LISTENING
+    sender = Sender(new, old, 60)
+    sender.send(request())
+    new.says = Presence.GONE
+    began = time.monotonic()
+    assert sender.send(request(timeout=0.3)) == "new"  # insisted, where it fails
+    assert 0.3 <= time.monotonic() - began < 20
+    assert new.insisted[0].left() == 0
+
+
+def test_closing_ends_what_is_held(new: Bus, old: Bus) -> None:
+    new.says = Presence.LISTENING
+    sender = Sender(new, old, 60)
+    sender.send(request())
+    new.says = Presence.GONE
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(sender.send, request())
+        time.sleep(0.05)
+        sender.close()
+        with pytest.raises(errors.BusUnavailable, match="topic t: the transport is"):
+            held.result(30)
+
+
+def test_an_error_of_the_new_bus_is_not_mended_on_the_old_one(
+    new: Bus, old: Bus
+) -> None:
+    """The request may have been executed."""
+    new.says = old.says = Presence.LISTENING
+
+    def lose(request: Request) -> None:
+        raise errors.BusLost("lost")
+
+    new.on_offer = lose
+    with pytest.raises(errors.BusLost):
+        Sender(new, old, 60).send(request())
+    assert old.offered == []
+
+
+def test_targets_are_forgotten(
+    new: Bus, old: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "MOST", 5)
+    new.says = Presence.LISTENING
+    sender = Sender(new, old, 60)
+    for number in range(20):
+        sender.send(request(topic=f"topic-{number}"))
+    assert len(sender._courses) == 5
+
+
+def test_a_fanout_goes_to_both_buses_with_one_id(new: Bus, old: Bus) -> None:
+    fanout = request(call=False, fanout=True)
+    Sender(new, old, 60).fan_out(fanout)
+    first, second = new.insisted[0].message, old.insisted[0].message
+    assert first == second == {"method": "do", FANOUT_ID: first[FANOUT_ID]}
+    # the rabbit driver adds keys, which are not for the other bus, nor the caller's
+    assert first is not second
+    assert fanout.message == {"method": "do"}
+
+
+@pytest.mark.parametrize("lost", ["new", "old"])
+def test_a_fanout_reaches_one_bus_if_the_other_is_away(
+    new: Bus, old: Bus, lost: str
+) -> None:
+    {"new": new, "old": old}[lost].failure = MessageDeliveryFailure("away")
+    with pytest.raises(MessageDeliveryFailure, match="away"):
+        Sender(new, old, 60).fan_out(request(call=False, fanout=True))
+    assert len(new.insisted) == len(old.insisted) == 1
+
+
+def test_a_child_of_a_fork_takes_no_lock_of_its_parent(new: Bus, old: Bus) -> None:
+    new.says = Presence.LISTENING
+    sender = Sender(new, old, 60)
+    held = threading.Event()
+    done = threading.Event()
+
+    def hold() -> None:
+        with sender._lock:
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    held.wait(60)
+    sender.renew()
+    assert sender.send(request()) == "new"
+    done.set()
+    thread.join(60)
