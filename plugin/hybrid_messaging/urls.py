@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib import parse as urlparse
 
 #: What stands in for a password wherever a person or a log could read it.
@@ -28,6 +28,9 @@ TLS_OPTIONS = {
     "rabbit": {"ssl": "true", "ssl_ca_file": "{ca_file}"},
     "zmq": {"zmq_redis_ca_file": "{ca_file}"},
 }
+#: The driver whose URLs name two buses: the one that services move to, after its `+`,
+#: and in the query the one that they move from.
+MIGRATE = "migrate"
 
 
 class UrlError(ValueError):
@@ -105,6 +108,18 @@ def build(
     """
     servers = tuple(Host(host, port, username, password) for host, port in hosts)
     return str(TransportURL(scheme, servers, vhost, query or {}))
+
+
+def destination(url: TransportURL) -> TransportURL:
+    """Where a URL of a migration moves to; any other URL is its own destination.
+
+    :param url: migrate+URL, as the driver `migrate` takes it
+    """
+    driver, _, scheme = url.scheme.partition("+")
+    if driver != MIGRATE or not scheme:
+        return url
+    query = {name: value for name, value in url.query.items() if name not in _MOVING}
+    return replace(url, scheme=scheme, query=query)
 
 
 def tls(scheme: str, ca_file: str | None) -> dict[str, str]:
@@ -299,6 +314,8 @@ def _redact_mistyped(word: str) -> str:
     return f"{name}:{HIDDEN}"
 
 
+# options of the driver `migrate` itself
+_MOVING = frozenset({"from_url", "restart_timeout"})
 # not urllib's urlsplit(): newer ones refuse several hosts of which some are IPv6
 # addresses
 _URL = re.compile(

@@ -4,18 +4,29 @@
 from __future__ import annotations
 
 import itertools
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from oslo_messaging import MessagingTimeout
+from pytest import MonkeyPatch
 from tests.functional import matchmakers
 from tests.functional.deployments import NOWHERE, deployed
+from tests.functional.fakes import Fake, Proxy
 from tests.functional.routers import Router
-from tests.functional.rpc import Rpc, with_options
+from tests.functional.rpc import Rpc, end, with_options
 from tests.functional.service import Service, Trouble
-from tests.functional.waiting import until
+from tests.functional.test_driver_failing import Background
+from tests.functional.waiting import Stopwatch, until
+from tests.functional.worker import Worker
 
 from hybrid_messaging import state
+from hybrid_messaging.drivers import errors
+from hybrid_messaging.drivers.migrate import listening
 from hybrid_messaging.engines import rabbitmq
 
 #: Seconds that a call may take that waits for nobody, on a busy machine.
@@ -137,3 +148,147 @@ def test_a_fanout_is_executed_once_by_each(rpc: Rpc, move: Sides) -> None:
         client(rpc, getattr(move, caller)).prepare(server="both").call({}, "name")
     for service in services.values():
         assert sorted(service.seen) == list(range(20))
+
+
+# -- restarts --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("back_as", ["old", "both", "new"])
+def test_a_server_that_restarts_is_waited_for(
+    rpc: Rpc, move: Sides, back_as: str
+) -> None:
+    """Wherever it comes back, its callers notice nothing."""
+    if move.new.startswith("rabbit") and back_as == "old":
+        pytest.skip("the way back has a direction of its own, since both buses store")
+    calling = client(rpc, move.both, server="one")
+    first = rpc.server(transport=rpc.transport(move.both))
+    assert calling.call({}, "name") == "one"
+    end(first)
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(calling.call, {}, "name")
+        time.sleep(0.3)  # no server is there for a while
+        assert not held.done()
+        url = getattr(move, back_as)
+        rpc.server(Service("again"), transport=rpc.transport(url))
+        assert held.result(60) == "again"
+        assert calling.call({}, "name") == "again"
+
+
+def test_a_server_that_is_killed_leaves_its_callers_to_the_old_one(
+    rpc: Rpc, to_router: Sides
+) -> None:
+    """Of two servers of a topic, one has moved."""
+    calling = client(rpc, to_router.both)
+    rpc.server(Service("old"), name="old", transport=rpc.transport(to_router.old))
+    with Worker(to_router.both, rpc.topic, "moved") as moved:
+        until(lambda: calling.call({}, "name") == "moved", "the new bus is used")
+        moved.kill()
+        with Stopwatch() as watch:
+            # the one that has moved may be taken for alive on the old bus meanwhile
+            until(lambda: _name(calling) == "old", "the old server has it")
+        assert watch.seconds < AT_ONCE
+
+
+def _name(calling: Any) -> str | None:
+    try:
+        return str(calling.prepare(timeout=5).call({}, "name"))
+    except MessagingTimeout:
+        return None
+
+
+def test_a_target_that_is_gone_fails_its_callers_at_once(
+    rpc: Rpc, to_router: Sides
+) -> None:
+    transport = rpc.transport(to_router.both, restart_timeout=1)
+    calling = rpc.client(transport)
+    server = rpc.server(transport=rpc.transport(to_router.both))
+    assert calling.call({}, "name") == "one"
+    end(server)
+    for _ in range(2):
+        with Stopwatch() as watch, pytest.raises(errors.CallUnreachable):
+            calling.call({}, "name")
+        assert watch.seconds < AT_ONCE
+    with pytest.raises(errors.CastUnreachable):
+        calling.cast({}, "echo", value=1)
+
+
+def test_what_is_cast_to_a_server_that_never_moved_is_stored(
+    rpc: Rpc, to_router: Sides
+) -> None:
+    """As without a migration: the server is stopped, and comes back."""
+    end(rpc.server(transport=rpc.transport(to_router.old)))
+    transport = rpc.transport(to_router.both, restart_timeout=0)
+    rpc.client(transport, server="one").cast({}, "echo", value="kept")
+    service = Service()
+    rpc.server(service, transport=rpc.transport(to_router.old))
+    until(lambda: service.seen == ["kept"], "the cast is executed")
+
+
+# -- a bus is lost ---------------------------------------------------------------
+
+
+def test_the_new_bus_is_lost(rpc: Rpc, urls: dict[str, str], tmp_path: Path) -> None:
+    """Callers go on over the old one, and return with it."""
+    router = Router("embedded", tmp_path)
+    router.start()
+    try:
+        both = sides(urls["old"], router.url()).both
+        service = Service()
+        rpc.server(service, transport=rpc.transport(both))
+        calling = client(rpc, both)
+        assert calling.call({}, "echo", value=0) == 0
+        under_way = Background(calling, "wait")
+        until(lambda: None in service.seen, "the call is being executed")
+        router.kill()
+        # what was under way is not sent again
+        assert isinstance(under_way.result(), errors.BusLost)
+        service.gate.set()
+        with Stopwatch() as watch:
+            for number in range(1, 10):
+                assert calling.call({}, "echo", value=number) == number
+        assert watch.seconds < AT_ONCE
+        router.start()
+        until(lambda: router.connections() >= 2, "both are back")
+        assert client(rpc, router.url()).call({}, "echo", value="new") == "new"
+        assert service.seen == [0, None, *range(1, 10), "new"]
+    finally:
+        router.kill()
+
+
+def test_the_old_bus_is_lost(
+    rpc: Rpc, node: state.Engine, urls: dict[str, str], router: Router
+) -> None:
+    """What has moved goes on, services start; an unmoved one is waited for."""
+    with Fake(Proxy(node.port)) as relay:
+        url = urls["old"].replace(f":{node.port}/", f":{relay.port}/")
+        both = sides(url, router.url()).both
+        rpc.server(transport=rpc.transport(both))
+        unmoved = f"{rpc.topic}-unmoved"
+        rpc.server(
+            Service("unmoved"), topic=unmoved, transport=rpc.transport(urls["old"])
+        )
+        moved = client(rpc, both)
+        calling = client(rpc, both, topic=unmoved, timeout=90)
+        assert moved.call({}, "name") == "one"
+        assert calling.call({}, "name") == "unmoved"
+        relay.behave = socket.socket.close
+        relay.hang_up()
+        with Stopwatch() as watch:
+            assert moved.call({}, "name") == "one"
+            with MonkeyPatch.context() as patch:
+                patch.setattr(listening, "OPENING", 0.5)
+                rpc.server(
+                    Service("late"),
+                    topic=f"{rpc.topic}-late",
+                    transport=rpc.transport(both),
+                )
+            late = client(rpc, both, topic=f"{rpc.topic}-late")
+            assert late.call({}, "name") == "late"
+        assert watch.seconds < AT_ONCE
+        waiting = Background(calling, "name")
+        relay.behave = Proxy(node.port)
+        # rabbit:// itself may have lost the reply with its queue
+        assert waiting.result(90) == "unmoved" or calling.call({}, "name") == "unmoved"
+        # the server that has started meanwhile listens there, too
+        directed = client(rpc, urls["old"], topic=f"{rpc.topic}-late", server="one")
+        until(lambda: _name(directed) == "late", "it listens on the old bus", 90)

@@ -7,14 +7,14 @@ import itertools
 
 import pytest
 
-from hybrid_messaging.drivers.migrate.courses import FIRST_LOOK, Course, Stage, Way
+from hybrid_messaging.drivers.migrate.courses import GRACE, LOOK, Course, Stage, Way
 from hybrid_messaging.drivers.presence import Presence
 
 LISTENING, GONE, ABSENT, UNKNOWN = Presence
 NEW, OLD, HOLD = Way
 SETTLING = 60.0
-#: A moment at which the first look is over.
-LATER = FIRST_LOOK
+#: A moment at which all looks are over.
+LATER = GRACE + LOOK
 #: Steps that bring a target to a stage: what each bus says, and when.
 PATHS: dict[Stage, list[tuple[Presence, Presence, float]]] = {
     Stage.UNTRIED: [],
@@ -27,13 +27,13 @@ PATHS: dict[Stage, list[tuple[Presence, Presence, float]]] = {
 def brought_to(stage: Stage) -> Course:
     course = Course(0, SETTLING)
     for new, old, moment in PATHS[stage]:
-        course.choose(new, lambda old=old: old, moment)
+        course.choose(new, lambda since, old=old: old, moment)
     assert course.stage is stage
     return course
 
 
 def choose(course: Course, new: Presence, old: Presence, now: float) -> Way:
-    return course.choose(new, lambda: old, now)
+    return course.choose(new, lambda since: old, now)
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -43,7 +43,21 @@ def test_the_new_bus_is_taken_whenever_somebody_listens(
 ) -> None:
     course = brought_to(stage)
     assert choose(course, LISTENING, old, LATER) is NEW
+    assert choose(course, LISTENING, old, LATER + GRACE) is NEW
     assert course.stage is Stage.MOVED
+
+
+def test_a_server_that_refuses_what_it_is_offered_is_away() -> None:
+    """Its bus believes in it: the old one is asked all the same."""
+    course = brought_to(Stage.MOVED)
+    moment = 1.0
+    assert choose(course, GONE, LISTENING, moment) is HOLD
+    while moment < 1 + GRACE:
+        assert choose(course, LISTENING, LISTENING, moment) is NEW
+        assert choose(course, GONE, LISTENING, moment) is HOLD
+        moment += 0.05
+    assert choose(course, LISTENING, LISTENING, moment) is NEW
+    assert choose(course, GONE, LISTENING, moment) is OLD
 
 
 @pytest.mark.parametrize(
@@ -64,8 +78,7 @@ def test_the_new_bus_is_taken_whenever_somebody_listens(
         (ABSENT, GONE, LATER, HOLD, Stage.UNTRIED),
         (UNKNOWN, GONE, LATER, HOLD, Stage.UNTRIED),
         # the new bus knows that it was there
-        (GONE, LISTENING, 0, OLD, Stage.AWAY),
-        (GONE, GONE, 0, HOLD, Stage.AWAY),
+        (GONE, LISTENING, 0, HOLD, Stage.AWAY),
     ],
 )
 def test_a_target_that_was_not_tried(
@@ -79,7 +92,7 @@ def test_a_target_that_was_not_tried(
 @pytest.mark.parametrize("new", [GONE, ABSENT, UNKNOWN])
 @pytest.mark.parametrize("now", [0, SETTLING * 2])
 def test_a_target_that_has_not_moved_is_left_alone(new: Presence, now: float) -> None:
-    def never() -> Presence:
+    def never(since: float) -> Presence:
         raise AssertionError("looked at the old bus")
 
     course = brought_to(Stage.UNMOVED)
@@ -97,7 +110,9 @@ def test_a_target_that_has_left_the_new_bus(
 ) -> None:
     """It goes to the old bus if somebody listens there, and nowhere if nobody does."""
     course = brought_to(stage)
-    assert choose(course, new, old, LATER) is (OLD if old is LISTENING else HOLD)
+    assert choose(course, new, old, LATER) is HOLD or stage is Stage.AWAY
+    way = OLD if old is LISTENING else HOLD
+    assert choose(course, new, old, LATER + GRACE) is way
     assert course.stage is Stage.AWAY
 
 
@@ -137,8 +152,32 @@ def test_what_was_held_for_long_enough(stage: Stage, way: Way, after: Stage) -> 
     assert course.stage is after
 
 
-def test_the_first_look_ends() -> None:
-    course = brought_to(Stage.UNTRIED)
-    assert course.looking(FIRST_LOOK - 0.1)
-    assert not course.looking(FIRST_LOOK)
-    assert not brought_to(Stage.UNMOVED).looking(0)
+def test_a_target_that_has_just_left_is_held_before_the_old_bus_counts() -> None:
+    """A server that was killed may still have its consumers there."""
+    course = brought_to(Stage.AWAY)
+    looks: list[float] = []
+
+    def look(since: float) -> Presence:
+        looks.append(since)
+        return LISTENING
+
+    assert course.choose(GONE, look, GRACE / 2) is HOLD
+    assert looks == []
+    assert course.choose(GONE, look, GRACE) is OLD
+    # nor does what was seen before
+    assert looks == [GRACE]
+
+
+@pytest.mark.parametrize(
+    ("stage", "until"),
+    [
+        (Stage.UNTRIED, LOOK),
+        (Stage.UNMOVED, 0),
+        (Stage.MOVED, 0),
+        (Stage.AWAY, GRACE + LOOK),
+    ],
+)
+def test_looking_ends(stage: Stage, until: float) -> None:
+    course = brought_to(stage)
+    assert course.looking(until - 0.1) is (until > 0)
+    assert not course.looking(until)

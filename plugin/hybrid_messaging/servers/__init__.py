@@ -39,10 +39,13 @@ def get(
 ) -> Transport:
     """What is known of the servers of a URL.
 
+    Of a migration, that is the bus that services move to.
+
     :param options: those of the transport's driver; without them, the methods that say
         so do not work
     :param engine: what `up` has started there, if it has
     """
+    url = urls.destination(url)
     module, name = _KINDS.get(url.driver, ("transport", "Transport"))
     kind = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     transport: Transport = kind(url, options, engine)

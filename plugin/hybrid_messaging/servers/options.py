@@ -98,7 +98,7 @@ def of(conf: cfg.ConfigOpts, url: urls.TransportURL) -> Any:
         if group == known.group
     ]
     try:
-        own = url_options(conf, url, known.group, options)
+        own = url_options(conf, known.url, known.group, options)
     except ConfigurationError as error:
         raise ValueError(str(error)) from error
     besides = conf[known.besides] if known.besides else {}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from importlib import metadata
@@ -79,8 +80,11 @@ class Bus(Protocol):
     #: its listeners leave RPC to others only when they are cleaned up
     lets_go_late: bool
 
-    def presence(self, target: Target) -> Presence:
-        """Return whether somebody listens on a target, without waiting."""
+    def presence(self, target: Target, since: float = -math.inf) -> Presence:
+        """Return whether somebody listens on a target, without waiting.
+
+        :param since: monotonic time; what was known before says nothing any more
+        """
 
     def offer(self, request: Request) -> Any:
         """Send a request, if somebody listens.
@@ -107,8 +111,8 @@ class DirectBus:
         self.name = name
         self.driver = driver
 
-    def presence(self, target: Target) -> Presence:
-        try:
+    def presence(self, target: Target, since: float = -math.inf) -> Presence:
+        try:  # it is known as of now
             presence: Presence = self.driver.presence(target)
         except errors.BusUnavailable:  # there is no socket left, for instance
             return Presence.UNKNOWN
@@ -141,10 +145,11 @@ class RabbitBus:
         self.driver = driver
         self._queues = Queues(driver)
 
-    def presence(self, target: Target) -> Presence:
+    def presence(self, target: Target, since: float = -math.inf) -> Presence:
         # as `impl_rabbit` names them
         topic, server = target.topic, target.server
-        return self._queues.presence(f"{topic}.{server}" if server else topic)
+        name = f"{topic}.{server}" if server else topic
+        return self._queues.presence(name, since)
 
     def offer(self, request: Request) -> Any:
         return self.insist(request)

@@ -15,14 +15,20 @@ Knows no bus, no thread and no clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import Enum, auto
 
 from hybrid_messaging.drivers.presence import Presence
 
-#: Seconds in which the buses may answer who listens on a target that is new to this
-#: process.
-FIRST_LOOK = 1.0
+#: Seconds in which the buses may answer who listens.
+LOOK = 1.0
+#: Seconds after a target has left the new bus in which the old one may still believe in
+#: a server that has been killed.
+GRACE = 0.5
+
+#: Looks whether somebody listens on the old bus, as of a monotonic time or later.
+LookAtOld = Callable[[float], Presence]
 
 
 class Stage(Enum):
@@ -55,53 +61,61 @@ class Course:
         served on the old one, counts as moved back
     """
 
-    __slots__ = ("_settling", "_since", "held", "stage")
+    __slots__ = ("_back_at", "_settling", "_since", "held", "stage")
 
     def __init__(self, now: float, settling: float) -> None:
         self._settling = settling
         #: monotonic time at which the stage was entered
         self._since = now
+        #: monotonic time since which somebody listens again on the new bus
+        self._back_at = math.inf
         self.stage = Stage.UNTRIED
         #: requests have been held, and none has been sent since
         self.held = False
 
-    def choose(
-        self, new: Presence, look_at_old: Callable[[], Presence], now: float
-    ) -> Way:
+    def choose(self, new: Presence, look_at_old: LookAtOld, now: float) -> Way:
         """Return where a request goes now.
 
         :param new: whether somebody listens on the new bus
-        :param look_at_old: the same for the old one; asked if it matters
+        :param look_at_old: called if the old one matters
         :param now: monotonic time
         """
         if new is Presence.LISTENING:
-            self._enter(Stage.MOVED, now)
-            return Way.NEW
+            return self._listening(now)
+        self._back_at = math.inf
         if self.stage is Stage.UNMOVED:
             return Way.OLD
         if self.stage is Stage.MOVED or new is Presence.GONE:
             self._enter(Stage.AWAY, now)
         if self.stage is Stage.AWAY:
-            return self._away(new, look_at_old(), now)
+            return self._away(new, look_at_old, now)
         return self._untried(new, look_at_old, now)
+
+    def _listening(self, now: float) -> Way:
+        self._back_at = min(self._back_at, now)
+        # a bus may believe for a while in a server that has left and refuses all
+        if self.stage is not Stage.AWAY or now >= self._back_at + GRACE:
+            self._enter(Stage.MOVED, now)
+        return Way.NEW
 
     def looking(self, now: float) -> bool:
         """Whether the buses may not have answered yet who listens."""
-        return self.stage is Stage.UNTRIED and now < self._since + FIRST_LOOK
+        if self.stage is Stage.AWAY:
+            return now < self._since + GRACE + LOOK
+        return self.stage is Stage.UNTRIED and now < self._since + LOOK
 
-    def _away(self, new: Presence, old: Presence, now: float) -> Way:
-        if old is not Presence.LISTENING:
+    def _away(self, new: Presence, look_at_old: LookAtOld, now: float) -> Way:
+        certain = self._since + GRACE
+        if now < certain or look_at_old(certain) is not Presence.LISTENING:
             return Way.HOLD
         moved_back = now >= self._since + self._settling
         if moved_back and new is not Presence.UNKNOWN:
             self._enter(Stage.UNMOVED, now)
         return Way.OLD
 
-    def _untried(
-        self, new: Presence, look_at_old: Callable[[], Presence], now: float
-    ) -> Way:
+    def _untried(self, new: Presence, look_at_old: LookAtOld, now: float) -> Way:
         looking = self.looking(now)
-        old = look_at_old()
+        old = look_at_old(self._since)
         if new is Presence.UNKNOWN and looking:
             return Way.HOLD
         if old is Presence.LISTENING:
@@ -120,6 +134,13 @@ class Course:
             return Way.NEW  # which says that nobody listens
         self._enter(Stage.UNMOVED, now)
         return Way.OLD  # which stores it, or drops it, as it would otherwise
+
+    def _leave(self, now: float) -> None:
+        # a bus that still believes in a server which refuses is asked again and again
+        if self.stage is not Stage.MOVED or now >= self._since + GRACE:
+            self._since = now
+        self._since = max(self._since, now - self._settling)
+        self._enter(Stage.AWAY, now)
 
     def _enter(self, stage: Stage, now: float) -> None:
         if stage is not self.stage:

@@ -22,11 +22,13 @@ from oslo_messaging.exceptions import ConfigurationError
 from oslo_messaging.target import Target
 from oslo_messaging.transport import TransportURL
 
-from hybrid_messaging.drivers import forks, oslo
+from hybrid_messaging.drivers import forks, logs, oslo
 from hybrid_messaging.drivers.migrate import options as migrate_options
 from hybrid_messaging.drivers.migrate.buses import Bus, Request, open_bus
 from hybrid_messaging.drivers.migrate.listening import BothListener, Half
 from hybrid_messaging.drivers.migrate.sending import Sender
+
+LOG = logs.get(__name__)
 
 _OWN = frozenset(option.dest for option in migrate_options.OPTIONS)
 
@@ -172,8 +174,10 @@ def _parse(conf: Any, url: str | None) -> TransportURL:
             f" [{migrate_options.GROUP.name}] from_url"
         )
     try:
-        return TransportURL.parse(conf, url)
-    except Exception:
-        raise ConfigurationError(
-            "from_url is no transport URL: in a query, it has to be percent-encoded"
-        ) from None
+        if "://" in url:
+            return TransportURL.parse(conf, url)
+    except Exception as error:  # whatever urllib and netutils raise
+        LOG.debug("from_url: %s", type(error).__name__)
+    raise ConfigurationError(
+        "from_url is no transport URL: in a query, it has to be percent-encoded"
+    )

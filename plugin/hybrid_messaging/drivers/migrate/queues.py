@@ -33,7 +33,7 @@ MOST = 10_000
 
 class _Found(NamedTuple):
     presence: Presence
-    #: monotonic time
+    #: monotonic time at which the look began
     at: float
 
 
@@ -54,12 +54,15 @@ class Queues:
 
     # -- any thread ----------------------------------------------------------
 
-    def presence(self, name: str) -> Presence:
-        """Return whether somebody consumes from a queue, without waiting."""
+    def presence(self, name: str, since: float) -> Presence:
+        """Return whether somebody consumes from a queue, without waiting.
+
+        :param since: monotonic time; what was found before counts no more
+        """
         found, now = self._found.get(name), time.monotonic()
-        if found is None or now >= found.at + FRESH:
+        if found is None or found.at < max(since, now - FRESH):
             self._ask(name)
-        if found is None or now >= found.at + STALE:
+        if found is None or found.at < max(since, now - STALE):
             return Presence.UNKNOWN
         return found.presence
 
@@ -88,6 +91,7 @@ class Queues:
     def _run(self) -> None:
         connection: Any = None
         while (name := self._to_do.get()) is not None:
+            began = time.monotonic()
             try:
                 if connection is None:
                     connection = oslo.open_connection(self._driver)
@@ -97,15 +101,15 @@ class Queues:
                 _close(connection)
                 connection = None
                 presence = Presence.UNKNOWN
-            self._note(name, presence)
+            self._note(name, _Found(presence, began))
             if presence is Presence.UNKNOWN and not self._closed:
                 time.sleep(PAUSE)
         _close(connection)
 
-    def _note(self, name: str, presence: Presence) -> None:
+    def _note(self, name: str, found: _Found) -> None:
         with self._lock:
             self._found.pop(name, None)
-            self._found[name] = _Found(presence, time.monotonic())
+            self._found[name] = found
             if len(self._found) > MOST:
                 del self._found[next(iter(self._found))]
             self._asked.discard(name)

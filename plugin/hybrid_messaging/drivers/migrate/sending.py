@@ -105,8 +105,8 @@ class Sender:
         if listening and course.stage is Stage.MOVED and not course.held:
             return Way.NEW  # as a rule, and without the lock
 
-        def look_at_old() -> Presence:
-            return self._old.presence(request.target)
+        def look_at_old(since: float) -> Presence:
+            return self._old.presence(request.target, since)
 
         with self._lock:
             before = course.stage
