@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from hybrid_messaging.drivers.amqp.route import SETTLING, Route
+from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.protocol.endpoint import Sender
 
 
@@ -119,3 +120,31 @@ def test_a_link_that_is_lost_says_nothing(route: Route, told: Told) -> None:
     route.on_close("amqp:not-found")
     assert route.deserted(0) is None
     assert route.refusal == told.events[-1] == "amqp:not-found"
+
+
+def test_presence_is_what_the_credit_says(route: Route, link: Link) -> None:
+    assert route.presence(time.monotonic()) is Presence.UNKNOWN
+    route.on_open()
+    assert route.presence(time.monotonic()) is Presence.UNKNOWN
+    later = time.monotonic() + SETTLING
+    assert route.presence(later) is Presence.ABSENT
+    link.credit = 10
+    route.on_flow()
+    assert route.presence(time.monotonic()) is Presence.LISTENING
+    link.credit, link.unsettled = 0, 10  # who listens is slow
+    assert route.presence(later) is Presence.LISTENING
+    link.draining = True
+    route.on_flow()
+    assert route.presence(time.monotonic()) is Presence.GONE
+
+
+def test_presence_where_the_peer_says_that_listeners_have_left(route: Route) -> None:
+    route.on_open()
+    route.settled()
+    assert route.presence(time.monotonic()) is Presence.GONE
+
+
+def test_presence_where_the_peer_wants_no_link(route: Route) -> None:
+    route.on_open()
+    route.on_close("unauthorized")
+    assert route.presence(time.monotonic()) is Presence.ABSENT

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq import peer as peers
 from hybrid_messaging.drivers.zmq import routes as zmq_routes
@@ -246,3 +247,51 @@ def test_of_many_dead_servers_only_the_first_is_waited_for(world: World) -> None
     world.routes.tend()
     now = time.monotonic()
     assert until(world, world.route("dead three"), now) > now + 20
+
+
+def presence(world: World, server: str | None = None) -> Presence:
+    route = world.routes.get("topic", server)
+    return world.routes.presence(route, time.monotonic())
+
+
+def test_presence_is_unknown_before_the_matchmaker_has_answered(world: World) -> None:
+    assert presence(world) is Presence.UNKNOWN
+    assert world.directory.asked == ["topic"]
+    world.directory.says("1")
+    assert presence(world) is Presence.ABSENT
+
+
+def test_presence_of_those_who_come_and_go(world: World) -> None:
+    world.directory.says("1", record("a"))
+    assert presence(world) is Presence.LISTENING
+    assert presence(world, "a") is Presence.LISTENING
+    assert presence(world, "b") is Presence.ABSENT
+    world.directory.says("2")
+    assert presence(world) is Presence.GONE
+    assert presence(world, "a") is Presence.GONE
+    assert presence(world, "b") is Presence.ABSENT
+
+
+def test_presence_of_one_whose_process_knows_of_no_such_listener(
+    world: World,
+) -> None:
+    world.directory.says("1", record("a"))
+    route = world.route()
+    route.candidates[0].nobody()
+    assert presence(world) is Presence.GONE
+    # it has registered again
+    world.directory.says("2", record("a"), record("b"))
+    assert presence(world, "a") is Presence.LISTENING
+    assert presence(world) is Presence.LISTENING
+
+
+def test_presence_while_a_connection_is_made(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        world.routes, "_connect", lambda found: [each.connecting() for each in found]
+    )
+    world.directory.says("1", record("a"))
+    assert presence(world) is Presence.UNKNOWN
+    world.route().candidates[0].peer.failed("nobody is there")
+    assert presence(world) is Presence.GONE

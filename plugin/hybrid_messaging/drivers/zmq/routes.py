@@ -209,7 +209,7 @@ class Routes:
         if listing is None:
             self.look(route, now, Waiter())
             return Presence.UNKNOWN
-        if route.listens():
+        if any(candidate.may_take(now) for candidate in route.candidates):
             return Presence.LISTENING
         if any(candidate.is_new(now) for candidate in route.candidates):
             return Presence.UNKNOWN

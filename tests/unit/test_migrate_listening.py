@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A listener on both buses: in which order, and what comes in once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.functional.waiting import until
+
+from hybrid_messaging.drivers import oslo
+from hybrid_messaging.drivers.listeners import NotExecuted
+from hybrid_messaging.drivers.migrate import listening
+from hybrid_messaging.drivers.migrate.listening import BothListener, Half
+from hybrid_messaging.drivers.migrate.sending import FANOUT_ID
+
+
+class Listener(oslo.Listener):
+    """Writes down what is done to it."""
+
+    def __init__(self, name: str, done: list[str]) -> None:
+        super().__init__(1, None)
+        self._name, self._done = name, done
+
+    def start(self, on_incoming_callback: Any) -> None:
+        super().start(on_incoming_callback)
+        self._done.append(f"{self._name} starts")
+
+    def stop(self) -> None:
+        super().stop()
+        self._done.append(f"{self._name} stops")
+
+    def cleanup(self) -> None:
+        self._done.append(f"{self._name} ends")
+
+
+class Incoming:
+    """A request."""
+
+    def __init__(self, id: Any = None) -> None:
+        self.message = {"method": "do"} | ({} if id is None else {FANOUT_ID: id})
+        self.acknowledged = False
+
+    def acknowledge(self) -> None:
+        self.acknowledged = True
+        raise NotExecuted
+
+
+@pytest.fixture
+def done() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def made(done: list[str]) -> dict[str, Listener]:
+    return {name: Listener(name, done) for name in ("old", "new")}
+
+
+def both(
+    made: dict[str, Listener], late: bool = False, **open: Callable[[], oslo.Listener]
+) -> BothListener:
+    old, new = (
+        Half(name, open.get(name) or (lambda name=name: made[name]), late)
+        for name in ("old", "new")
+    )
+    return BothListener(old, new, 1, None)
+
+
+def test_the_old_bus_is_left_first(made: dict[str, Listener], done: list[str]) -> None:
+    listener = both(made)
+    listener.start(lambda batch: None)
+    listener.stop()
+    listener.cleanup()
+    starting = ["old starts", "new starts"]
+    assert done == [*starting, "old stops", "new stops", "old ends", "new ends"]
+
+
+def test_queues_are_let_go_of_at_once(
+    made: dict[str, Listener], done: list[str]
+) -> None:
+    listener = both(made, late=True)
+    listener.start(lambda batch: None)
+    done.clear()
+    listener.stop()
+    assert done == ["old stops", "old ends", "new stops", "new ends"]
+    listener.cleanup()
+    assert len(done) == 4
+
+
+def test_one_that_was_never_started_is_cleaned_up(
+    made: dict[str, Listener], done: list[str]
+) -> None:
+    listener = both(made)
+    listener.stop()
+    listener.cleanup()
+    assert done == ["old ends", "new ends"]
+
+
+def test_a_fanout_is_handed_on_once(made: dict[str, Listener]) -> None:
+    taken: list[Any] = []
+    listener = both(made)
+    listener.start(taken.extend)
+    first, again, other, call = map(Incoming, ("1", "1", "2", None))
+    odd = Incoming(["no", "id"])
+    for incoming, name in zip(
+        (first, again, other, call, odd),
+        ("old", "new", "new", "old", "new"),
+        strict=True,
+    ):
+        callback: Any = made[name].on_incoming_callback
+        callback([incoming])
+    assert taken == [first, other, call, odd]
+    assert again.acknowledged
+    # nobody else is to see the id
+    assert all(incoming.message == {"method": "do"} for incoming in taken)
+
+
+def test_a_bus_that_is_away_follows(
+    made: dict[str, Listener], done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "OPENING", 0.05)
+    back = threading.Event()
+
+    def open() -> oslo.Listener:
+        back.wait(60)
+        return made["old"]
+
+    listener = both(made, old=open)
+    listener.start(lambda batch: None)
+    assert done == ["new starts"]
+    back.set()
+    until(lambda: done == ["new starts", "old starts"], "the old bus follows")
+    listener.stop()
+    assert done[2:] == ["old stops", "new stops"]
+
+
+def test_a_bus_that_comes_back_after_the_end_is_left_alone(
+    made: dict[str, Listener], done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "OPENING", 0.05)
+    back = threading.Event()
+
+    def open() -> oslo.Listener:
+        back.wait(60)
+        return made["old"]
+
+    listener = both(made, old=open)
+    listener.start(lambda batch: None)
+    listener.stop()
+    listener.cleanup()
+    back.set()
+    until(lambda: "old ends" in done, "it is cleaned up")
+    assert "old starts" not in done
+
+
+@pytest.mark.parametrize("name", ["old", "new"])
+def test_a_bus_that_refuses_is_an_error(
+    made: dict[str, Listener], done: list[str], name: str
+) -> None:
+    def refuse() -> oslo.Listener:
+        raise PermissionError("not you")
+
+    with pytest.raises(PermissionError, match="not you"):
+        both(made, **{name: refuse})
+    assert done == [f"{'new' if name == 'old' else 'old'} ends"]
