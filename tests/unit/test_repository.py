@@ -245,7 +245,7 @@ def test_qpid_proton_was_built_with_tls_and_sasl() -> None:
 
 
 #: Options whose names mean something else to each command that has them.
-HOMONYMS = {"--config", "--host", "--name", "--port", "--vhost"}
+HOMONYMS = {"--config", "--host", "--hosts", "--name", "--port", "--vhost"}
 
 
 def test_options_of_several_commands_are_in_one_place() -> None:
