@@ -6,9 +6,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import select
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from tests.functional import commands, routers
 from tests.functional.commands import Result
 from tests.functional.conftest import MakeRouter
 from tests.functional.deployments import deployed
+from tests.functional.waiting import until
 
 from hybrid_messaging import state, urls
 from hybrid_messaging.engines import rabbitmq
@@ -137,6 +140,10 @@ def test_a_sound_service(
                 "topics": ["notifications"],
             },
             "problems": [],
+            "unseen": [
+                f"{urls.redact(notify)}: policies, nodes and replicas, which "
+                "management alone tells: --rabbitmq-management"
+            ],
         }
     ]
 
@@ -298,6 +305,87 @@ def test_quorum_queues_for_rpc_where_the_exchange_is_not_durable(
     assert ("error", "not-durable-on-server") not in problems(check(path, "-f", "json"))
 
 
+def test_notifications_that_nobody_reads(
+    check: Check, config: Callable[..., Path], notify: str
+) -> None:
+    path = config("", notify, name="keystone.conf")
+    with kombu.Connection(notify.replace("rabbit://", "amqp://")) as connection:
+        channel = connection.default_channel
+        queue = kombu.Queue("notifications.error", durable=True, channel=channel)
+        queue.queue_declare()
+        assert check(path).code == 0
+        kombu.Producer(channel).publish("late", routing_key=queue.name)
+        until(lambda: queue.queue_declare(passive=True)[1] == 1, "it is stored")
+        [problem] = check(path, "-f", "json").rows[0]["problems"]
+        assert problem["code"] == "notifications-not-read"
+        assert problem["message"].startswith("1 notifications wait in notificatio")
+        with kombu.Consumer(channel, [queue], callbacks=[lambda *_: None]):
+            assert check(path).code == 0
+        queue.delete()
+
+
+def test_a_rabbitmq_without_room(
+    check: Check, config: Callable[..., Path], notify: str, node: state.Engine
+) -> None:
+    def limit(disk: str) -> None:
+        cookie = ["--erlang-cookie", node.details["cookie"]]
+        command = ["rabbitmqctl", "-n", node.details["node"], *cookie]
+        epmd = {"ERL_EPMD_PORT": str(node.details["ports"]["epmd"])}
+        subprocess.run(
+            [*command, "set_disk_free_limit", disk],
+            env={**os.environ, **epmd, "HOME": str(Path(node.log).parent)},
+            check=True,
+            capture_output=True,
+        )
+
+    path = config("", notify, name="keystone.conf")
+    limit("900000GB")
+    try:
+        until(
+            lambda: problems(check(path, "-f", "json")) == [("error", "server-alarm")],
+            "it is in want of room",
+        )
+    finally:
+        limit("50MB")
+    until(lambda: check(path).code == 0, "it has room again")
+
+
+def test_what_the_management_of_rabbitmq_tells(
+    check: Check, config: Callable[..., Path], notify: str, node: state.Engine
+) -> None:
+    path = config("", notify, name="keystone.conf")
+    management = ("--rabbitmq-management", node.details["ports"]["management"])
+    # it takes stock every few seconds
+    until(lambda: check(path, *management).code == 0, "it finds nothing", 60)
+    [row] = check(path, "-f", "json", *management).rows
+    assert row["unseen"] == []
+    policy = f"policies/{VHOST}/short"
+    rabbitmq._request(
+        node,
+        "PUT",
+        policy,
+        {"pattern": "^notif", "definition": {"max-length": 5}, "apply-to": "queues"},
+    )
+    [problem] = check(path, "-f", "json", *management).rows[0]["problems"]
+    assert problem["code"] == "policy-drops-messages"
+    assert "max-length is 5" in problem["message"]
+    rabbitmq._request(node, "DELETE", policy)
+    # who may not ask is told so
+    user = "plain"
+    rabbitmq._request(node, "PUT", f"users/{user}", {"password": "p", "tags": ""})
+    rights = {"configure": ".*", "write": ".*", "read": ".*"}
+    rabbitmq._request(node, "PUT", f"permissions/{VHOST}/{user}", rights)
+    url = other(notify, username=user, password="p")
+    path = config("", url, name="keystone.conf")
+    [row] = check(path, "-f", "json", *management).rows
+    assert row["problems"] == []
+    assert any("HTTP status 401" in line for line in row["unseen"])
+    # and where nobody answers
+    words = ("--rabbitmq-management", routers.free_port())
+    [row] = check(path, "-f", "json", *words).rows
+    assert "Connection refused" in row["unseen"][0]
+
+
 def test_rabbitmq_has_no_quorum_queue_that_deletes_itself(notify: str) -> None:
     """What `quorum-auto-delete` says."""
     with (
@@ -377,7 +465,10 @@ def test_rabbitmq_behind_tls(
     try:
         url = other(notify, hosts=[("localhost", front.port)])
         tls = f"ssl = true\nssl_ca_file = {tmp_path}/ca.pem\n"
-        assert check(config(bus.url(), url, tls)).code == 0
+        path = config(bus.url(), url, tls)
+        assert check(path).code == 0
+        found = problems(check(path, "--certificates-days", 1e9, "-f", "json"))
+        assert found == [("warning", "certificate-ends")] * 2  # and its authority
         misnamed = other(notify, hosts=[("127.0.0.1", front.port)])
         result = check(config(bus.url(), misnamed, tls), "-f", "json")
         assert problems(result) == [("error", "tls-failed")]

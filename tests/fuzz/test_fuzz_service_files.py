@@ -110,7 +110,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_file_is_one_row(place: Path, name: str, data: bytes) -> None:
     (place / name).write_bytes(data)
     odd, sound = checks.check(
-        [[place / name], [place / "cinder.conf"]], lambda _: ENVIRONMENT, timeout=None
+        [[place / name], [place / "cinder.conf"]], lambda _: ENVIRONMENT, None
     )
     # amqp:// may lead to a broker as well, and nobody has been asked
     assert (sound.service, sound.problems) == ("cinder", [])

@@ -72,7 +72,15 @@ MAY_IMPORT = {
         "tls",
         "whole_file",
     },
-    "servers": {"state", "urls", "log_safety", "protocol", "drivers", "engines"},
+    "servers": {
+        "state",
+        "urls",
+        "log_safety",
+        "tls",
+        "protocol",
+        "drivers",
+        "engines",
+    },
     "service_configs": {
         "locks",
         "modes",

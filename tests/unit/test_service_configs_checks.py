@@ -14,6 +14,7 @@ from hybrid_messaging.service_configs import checks
 from hybrid_messaging.service_configs.checks import Report
 from hybrid_messaging.service_configs.interpreter import Environment
 from hybrid_messaging.service_configs.problem import Severity
+from hybrid_messaging.service_configs.routes import Servers
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 
 DRIVERS = Environment(
@@ -355,7 +356,7 @@ def test_a_host_that_cannot_be_one_is_not_reached(tmp_path: Path, host: str) -> 
     path = tmp_path / "cinder.conf"
     for scheme in ("amqp", "rabbit", "zmq"):
         path.write_text(files(rpc=f"{scheme}://{host}/", notify=f"kafka://{host}:1/"))
-        [report] = checks.check([[path]], lambda _: DRIVERS, 1.0)
+        [report] = checks.check([[path]], lambda _: DRIVERS, Servers(1.0))
         assert codes(report).count("unreachable") == 2
 
 

@@ -16,10 +16,11 @@ from tests.unit.test_service_configs_checks import DRIVERS, WITH_KAFKA, codes, f
 from hybrid_messaging import servers as known
 from hybrid_messaging import urls
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS
+from hybrid_messaging.servers.insight import Finding, Insight, Look
 from hybrid_messaging.servers.kafka import Kafka
 from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.servers.transport import ConnectError, Transport
-from hybrid_messaging.service_configs import cells, checks
+from hybrid_messaging.service_configs import cells, checks, routes
 from hybrid_messaging.service_configs.cells import DatabaseUnread, Outdated
 from hybrid_messaging.service_configs.checks import Report
 from hybrid_messaging.service_configs.interpreter import Environment
@@ -39,8 +40,10 @@ class Servers:
         self.takes_plain: set[str] = set()
         self.not_durable: list[str] = []
         self.limits: dict[str, int] = {}
+        self.insight = Insight()
         #: what was asked for
         self.connected: list[str] = []
+        self.looks: list[Look] = []
         self.tried_plain: list[str] = []
         self.declared: list[tuple[str, list[str], bool]] = []
 
@@ -50,6 +53,10 @@ class Servers:
         if isinstance(answer, ConnectError):
             raise answer
         return answer
+
+    def looked(self, look: Look) -> Insight:
+        self.looks.append(look)
+        return self.insight
 
     def plain(self, host: urls.Host) -> bool:
         self.tried_plain.append(host.host)
@@ -75,6 +82,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
                 rabbit, exchange, queues
             ),
         ),
+        (Transport, "inspect", lambda _, hosts, look: found.looked(look)),
         (Kafka, "limits", lambda kafka, topics, timeout: found.limits),
     ):
         monkeypatch.setattr(kind, name, function)
@@ -90,8 +98,12 @@ def check(
 ) -> Report:
     path = tmp_path / name
     path.write_text(text)
-    [report] = checks.check([[path]], lambda _: drivers, timeout)
+    [report] = checks.check([[path]], lambda _: drivers, asking(timeout))
     return report
+
+
+def asking(timeout: float | None) -> routes.Servers | None:
+    return None if timeout is None else routes.Servers(timeout)
 
 
 def unreachable(code: str = "unreachable") -> ConnectError:
@@ -161,9 +173,8 @@ def test_each_server_is_connected_to_once_and_that_is_told(
     paths = [tmp_path / f"{name}.conf" for name in ("cinder", "neutron")]
     for path in paths:
         path.write_text(files(rpc="amqp://u:hush@r/"))
-    reports = checks.check(
-        [[path] for path in paths], lambda _: DRIVERS, 60.0, tell=told.append
-    )
+    asking_ = routes.Servers(60.0, told.append)
+    reports = checks.check([[path] for path in paths], lambda _: DRIVERS, asking_)
     assert [codes(report) for report in reports] == [["unreachable"]] * 2
     assert sorted(servers.connected) == ["b", "r"]
     assert told == ["connecting to amqp://u:***@r/", "connecting to rabbit://b/"]
@@ -194,6 +205,23 @@ def test_servers_with_tls_are_tried_without_it(
     # one that is down is not tried
     servers.answers["b"] = unreachable()
     assert "plain-accepted" not in codes(check(tmp_path, text))
+
+
+def test_the_state_of_servers(tmp_path: Path, servers: Servers) -> None:
+    servers.insight = Insight(
+        [Finding("server-alarm", "no room", "make some")], ["what nobody tells"]
+    )
+    report = check(tmp_path, files())
+    [problem] = report.problems
+    assert (problem.code, problem.cure) == ("server-alarm", "make some")
+    assert problem.where == f"{tmp_path}/cinder.conf, line 2"
+    assert report.unseen == ("what nobody tells",) * 2
+    rpc, notify = servers.looks
+    assert rpc.queues == [] and "notifications.error" in notify.queues
+    servers.answers = {"r": unreachable(), "b": unreachable()}
+    servers.looks.clear()
+    assert "server-alarm" not in codes(check(tmp_path, files()))
+    assert servers.looks == [], "one that cannot be used is not looked at"
 
 
 # -- queues and topics -------------------------------------------------------
@@ -342,7 +370,7 @@ def nova(tmp_path: Path) -> list[Path]:
 
 
 def examine(nova: list[Path], timeout: float | None = 60.0) -> list[Report]:
-    return checks.check([[path] for path in nova], lambda _: DRIVERS, timeout)
+    return checks.check([[path] for path in nova], lambda _: DRIVERS, asking(timeout))
 
 
 def test_cells_that_are_mapped_elsewhere(

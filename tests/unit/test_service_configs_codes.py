@@ -14,7 +14,7 @@ from hybrid_messaging.service_configs.codes import CODES
 PACKAGE = Path(hybrid_messaging.__file__).parent
 
 #: What makes a problem, by its name where it is called; the first argument is the code.
-_MAKERS = {"found", "problem", "ConnectError"}
+_MAKERS = {"found", "problem", "ConnectError", "Finding"}
 
 
 def used() -> Iterator[str]:

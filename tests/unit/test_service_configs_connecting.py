@@ -18,6 +18,7 @@ from hybrid_messaging.protocol.endpoint import Endpoint, Handler
 from hybrid_messaging.service_configs import checks
 from hybrid_messaging.service_configs.checks import Report
 from hybrid_messaging.service_configs.interpreter import Environment
+from hybrid_messaging.service_configs.routes import Servers
 
 DRIVERS = Environment({"amqp": ""}, {"messagingv2": ""})
 
@@ -93,7 +94,7 @@ def check(tmp_path: Path, peer: Peer, vhost: str = "", more: str = "") -> Report
         f"[oslo_messaging_notifications]\ntransport_url = {url}\n"
         f"driver = messagingv2\n[oslo_messaging_amqp]\n{more}\n"
     )
-    [report] = checks.check([[path]], lambda _: DRIVERS, 10)
+    [report] = checks.check([[path]], lambda _: DRIVERS, Servers(10))
     return report
 
 

@@ -18,6 +18,7 @@ from hybrid_messaging.servers.transport import ConnectError, Transport
 from hybrid_messaging.service_configs import checks
 from hybrid_messaging.service_configs.checks import Report
 from hybrid_messaging.service_configs.problem import Severity
+from hybrid_messaging.service_configs.routes import Servers
 
 RABBIT = "rabbit_quorum_queue = true\n"
 BOTH = files(rpc="rabbit://r/", notify="rabbit://b/")
@@ -28,7 +29,9 @@ def check(
 ) -> Report:
     path = tmp_path / name
     path.write_text(text)
-    [report] = checks.check([[path]], lambda _: WITH_KAFKA, timeout)
+    [report] = checks.check(
+        [[path]], lambda _: WITH_KAFKA, timeout and Servers(timeout)
+    )
     return report
 
 

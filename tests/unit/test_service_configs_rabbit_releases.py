@@ -14,10 +14,12 @@ import pytest
 
 from hybrid_messaging import urls
 from hybrid_messaging.servers import rabbit_releases
+from hybrid_messaging.servers.insight import Insight
 from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.service_configs import checks
 from hybrid_messaging.service_configs.interpreter import Environment
 from hybrid_messaging.service_configs.problem import Problem, Severity
+from hybrid_messaging.service_configs.routes import Servers
 from hybrid_messaging.smoke.bus import Bus
 from hybrid_messaging.smoke.checks import connect
 from hybrid_messaging.smoke.outcome import Failure
@@ -162,13 +164,14 @@ def test_mirrored_queues(
 def said(monkeypatch: pytest.MonkeyPatch, server: Server) -> str:
     said = "RabbitMQ 4.3.6"
     monkeypatch.setattr(Rabbit, "connect", lambda *_: said)
+    monkeypatch.setattr(Rabbit, "inspect", lambda *_: Insight())
     return said
 
 
 def check(path: Path, text: str) -> list[Problem]:
     path.write_text(text)
     drivers = Environment({"rabbit": ""}, {"messagingv2": ""})
-    [report] = checks.check([[path]], lambda _: drivers, 5)
+    [report] = checks.check([[path]], lambda _: drivers, Servers(5))
     return report.problems
 
 
@@ -193,7 +196,7 @@ def test_services_alike_are_asked_for_once(tmp_path: Path, server: Server) -> No
     for name in ("cinder.conf", "nova.conf"):
         files.append([tmp_path / name])
         files[-1][0].write_text(f"[DEFAULT]\ntransport_url = {URL}\n")
-    reports = checks.check(files, lambda _: Environment({"rabbit": ""}, {}), 5)
+    reports = checks.check(files, lambda _: Environment({"rabbit": ""}, {}), Servers(5))
     assert all(TRANSIENT in {item.code for item in r.problems} for r in reports)
     assert server.asked == 2  # for RPC, and for notifications
 

@@ -26,6 +26,8 @@ SOUND, PROBLEMS = 0, 1
 
 _COLUMNS = ("service", "files", "rpc", "notifications", "problems")
 _TIMEOUT = 5.0
+_DAYS = 30.0
+_MANAGEMENT = 15672
 
 
 class Check(Lister):
@@ -88,6 +90,23 @@ class Check(Lister):
             help="how long to wait for a server (default: %(default)g)",
         )
         parser.add_argument(
+            "--certificates-days",
+            type=float,
+            default=_DAYS,
+            metavar="DAYS",
+            help="report certificates that end within so many days (default: "
+            "%(default)g)",
+        )
+        parser.add_argument(
+            "--rabbitmq-management",
+            type=int,
+            nargs="?",
+            const=_MANAGEMENT,
+            metavar="PORT",
+            help="also ask the management of RabbitMQ, with user and password of the "
+            "URL (port if none is given: %(const)s)",
+        )
+        parser.add_argument(
             "--same-rpc",
             action="store_true",
             help="take it for an error, not for a warning, if the RPC of one service "
@@ -103,7 +122,7 @@ class Check(Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-        from hybrid_messaging.service_configs import checks
+        from hybrid_messaging.service_configs import checks, routes
         from hybrid_messaging.service_configs.environments import Environments
         from hybrid_messaging.service_configs.errors import ServiceConfigError
 
@@ -121,15 +140,27 @@ class Check(Lister):
         self._reports = checks.check(
             files,
             Environments(parsed_args.python, tell).of,
-            None if parsed_args.no_connect else parsed_args.timeout,
+            None
+            if parsed_args.no_connect
+            else routes.Servers(
+                parsed_args.timeout,
+                tell,
+                parsed_args.certificates_days,
+                parsed_args.rabbitmq_management,
+            ),
             parsed_args.config_dir,
-            tell,
             ["rpc-elsewhere"] if parsed_args.same_rpc else [],
         )
         for report, host in zip(self._reports, hosts, strict=False):
             report.host = host
         self._exit_code = self._decided(parsed_args)
-        return (("host", *_COLUMNS) if many else _COLUMNS), [
+        for_scripts = parsed_args.formatter in ("json", "yaml")
+        columns = (
+            *(("host",) if many else ()),
+            *_COLUMNS,
+            *(("unseen",) if for_scripts else ()),
+        )
+        return columns, [
             (
                 *((report.host,) if many else ()),
                 report.service,
@@ -137,6 +168,7 @@ class Check(Lister):
                 _Transport(report.rpc),
                 _Notifications((report.notify, report.drivers, report.topics)),
                 _Problems(report.problems),
+                *((list(report.unseen),) if for_scripts else ()),
             )
             for report in self._reports
         ]
@@ -161,6 +193,11 @@ class Check(Lister):
             for report in self._reports:
                 for problem in report.problems:
                     self.app.stdout.write(f"{report.service}: {problem}\n")
+        if for_people:
+            for line in dict.fromkeys(
+                each for report in self._reports for each in report.unseen
+            ):
+                self.app.stdout.write(f"not looked at: {line}\n")
         return 0
 
     def run(self, parsed_args: argparse.Namespace) -> int:

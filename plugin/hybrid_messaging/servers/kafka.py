@@ -58,6 +58,7 @@ class Kafka(Transport):
     durable = True
 
     _ca_files = ("ssl_cafile",)
+    _own_files = ("ssl_client_cert_file", "ssl_client_key_file")
 
     @property
     def defect(self) -> str:

@@ -10,7 +10,7 @@ import re
 import shutil
 import ssl
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from kombu.utils.url import parse_url
 
 from hybrid_messaging import urls
 from hybrid_messaging.engines import HOST, EngineError, ports
+from hybrid_messaging.servers.insight import Insight, Look
 from hybrid_messaging.servers.transport import (
     CLIENT,
     TIMEOUT,
@@ -141,7 +142,10 @@ class Rabbit(Transport):
             write_timeout=timeout,
             client_properties={
                 "product": CLIENT,
-                "capabilities": {"authentication_failure_close": True},
+                "capabilities": {
+                    "authentication_failure_close": True,
+                    "connection.blocked": True,
+                },
             },
         )
         with _explained(server, host.username or "guest", vhost):
@@ -200,6 +204,55 @@ class Rabbit(Transport):
         with self.connection(host, timeout) as connection:
             server = connection.server_properties
             return f"{server.get('product', '')} {server.get('version', '')}".strip()
+
+    def _inspect(
+        self, hosts: Sequence[urls.Host], look: Look, insight: Insight
+    ) -> None:
+        from hybrid_messaging.servers import rabbit_state
+
+        vhost = self.url.vhost or "/"
+        clusters: dict[str, str] = {}
+        for number, host in enumerate(hosts):
+            try:
+                with self.connection(host, look.timeout) as connection:
+                    name = connection.server_properties.get("cluster_name")
+                    if isinstance(name, str):
+                        clusters[":".join(map(str, self.address(host)))] = name
+                    if number == 0:  # it tells what all others would
+                        insight.findings += rabbit_state.unread(
+                            connection, look.queues, vhost
+                        )
+                        insight.findings += rabbit_state.alarmed(
+                            connection, look.timeout, insight
+                        )
+            except ConnectError as error:
+                insight.unseen.append(str(error))
+        insight.findings += rabbit_state.of_one_cluster(clusters)
+        self._look_at_management(hosts[0], look, insight)
+
+    def _look_at_management(
+        self, host: urls.Host, look: Look, insight: Insight
+    ) -> None:
+        if look.management is None:
+            insight.unseen.append(
+                f"{self}: policies, nodes and replicas, which management alone tells: "
+                "--rabbitmq-management"
+            )
+            return
+        from hybrid_messaging.servers import rabbit_management
+
+        name, _ = self.address(host)
+        # with TLS if AMQP has it, so that no password is sent with less care
+        scheme = "https" if self.encrypted else "http"
+        access = rabbit_management.Access(
+            f"{scheme}://{urls.Host(name, look.management)}",
+            host.username or "guest",
+            host.password or "guest",
+            self.ca_file,
+        )
+        rabbit_management.Management(
+            access, self.url.vhost or "/", len(self.hosts), look
+        ).look_at(insight)
 
     def waiting(self, names: Names) -> int | None:
         """See `Transport`.

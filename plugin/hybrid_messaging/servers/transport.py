@@ -11,6 +11,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, ClassVar, Protocol
 
 from hybrid_messaging import engines, state, urls
+from hybrid_messaging.servers.insight import Insight, Look
 
 #: How we introduce ourselves.
 CLIENT = "hybrid-messaging check"
@@ -126,6 +127,8 @@ class Transport:
     _without_tls: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     #: the options that name the certificate to trust; the first that is set
     _ca_files: ClassVar[Sequence[str]] = ()
+    #: the options that name our own certificate, and its key
+    _own_files: ClassVar[tuple[str, str]] = ("ssl_cert_file", "ssl_key_file")
 
     url: urls.TransportURL
     options: Any = None
@@ -256,6 +259,17 @@ class Transport:
             return error.code in ("wrong-credentials", "vhost-missing")
         return True
 
+    def inspect(self, hosts: Sequence[urls.Host], look: Look) -> Insight:
+        """What can be seen of the servers' state with the credentials of the URL.
+
+        :param hosts: those that can be used, at least one
+        """
+        insight = Insight()
+        if self.encrypted:
+            self._certificates(hosts, look, insight)
+        self._inspect(hosts, look, insight)
+        return insight
+
     def grace(self) -> float | None:
         """Seconds that a call waits for somebody to listen before it fails.
 
@@ -337,6 +351,28 @@ class Transport:
         if port:
             connected(name, port, timeout).close()
         return ""
+
+    def _inspect(
+        self, hosts: Sequence[urls.Host], look: Look, insight: Insight
+    ) -> None:
+        """See `inspect`; what is particular to a kind."""
+
+    def _certificates(
+        self, hosts: Sequence[urls.Host], look: Look, insight: Insight
+    ) -> None:
+        from hybrid_messaging.servers import certificates
+
+        own = tuple(getattr(self.options, name, None) or "" for name in self._own_files)
+        files = filter(None, (self.ca_file, own[0]))
+        insight.findings += certificates.of_files(files, look.days)
+        for host in hosts:
+            name, port = self.address(host)
+            try:
+                insight.findings += certificates.of_server(
+                    name, port, look.timeout, look.days, (own[0], own[1])
+                )
+            except (OSError, ConnectError) as error:
+                insight.unseen.append(f"the certificate of {name}:{port}: {error}")
 
     def _greet(self, host: urls.Host, timeout: float) -> str:
         """Find out whether a server talks to us, without having to log in."""

@@ -28,6 +28,7 @@ class Report:
     files could not be read.
 
     :param host: whose files they are, '' if that was not said
+    :param unseen: what could not be looked at on its servers
     """
 
     service: str
@@ -37,26 +38,24 @@ class Report:
     notify: Route | None = None
     drivers: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
 
 
 def check(
     services: Iterable[Sequence[Path]],
     environment_of: Callable[[Sequence[Path]], Environment],
-    timeout: float | None,
+    servers: routes.Servers | None,
     config_dirs: Sequence[Path] | None = None,
-    tell: Callable[[str], None] = lambda line: None,
     errors: Iterable[str] = (),
 ) -> list[Report]:
     """Examine services, each given by the files that it is started with.
 
     :param environment_of: what the service that reads some files can import
-    :param timeout: seconds for each step of a connection; None: connect nowhere
+    :param servers: is asked about servers; None: connect nowhere
     :param config_dirs: see `reading.load`
-    :param tell: is told what is being waited for
     :param errors: codes of problems that are errors, whatever the table says
     """
-    servers = None if timeout is None else routes.Servers(timeout, tell)
     reports: list[Report] = []
     members: list[Member] = []
     for paths in services:
@@ -74,6 +73,7 @@ def check(
                 notify=used.notify,
                 drivers=tuple(config.conf[NOTIFICATIONS].driver),
                 topics=tuple(config.conf[NOTIFICATIONS].topics),
+                unseen=tuple(each for route in used for each in route.insight.unseen),
             )
             for rule in RULES:
                 report.problems += rule(config, used)

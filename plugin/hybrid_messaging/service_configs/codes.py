@@ -36,6 +36,7 @@ _KAFKA = "oslo.messaging, ``impl_kafka``"
 _NOTIFIER = "oslo.messaging, ``notify/notifier.py``"
 _OPTIONS = "``list_opts`` in the service's environment"
 _HISTORY = "oslo.messaging's releases, ``service_configs/retired.py``"
+_MANAGEMENT = "RabbitMQ's management, ``--rabbitmq-management``"
 _CELLS = "Nova, ``objects/cell_mapping.py``"
 
 CODES = {
@@ -71,6 +72,31 @@ CODES = {
         "compare with ``nova-manage cell_v2 list_cells``",
         _CELLS,
     ),
+    "certificate-ended": Code(
+        _ERROR,
+        "a certificate is not good any more",
+        "replace it",
+        "the certificate",
+    ),
+    "certificate-ends": Code(
+        _WARNING,
+        "a certificate ends within ``--certificates-days``",
+        "renew it",
+        "the certificate",
+    ),
+    "cluster-partitioned": Code(
+        _ERROR,
+        "nodes of RabbitMQ's cluster have parted",
+        "restart the nodes of the smaller part",
+        _MANAGEMENT,
+    ),
+    "clusters-differ": Code(
+        _ERROR,
+        "a URL names nodes of RabbitMQ that are of different clusters: what is sent "
+        "to one does not reach the other",
+        "join them, or correct the URL",
+        "the server's ``cluster_name``",
+    ),
     "consumer-elsewhere": Code(
         _ERROR,
         "ceilometer listens on other servers or virtual hosts than notifications go to",
@@ -95,6 +121,12 @@ CODES = {
         "the service's Python cannot import the driver",
         "install the package that is named",
         "entry points ``oslo.messaging.drivers``",
+    ),
+    "feature-deprecated": Code(
+        _WARNING,
+        "RabbitMQ is used in a way that a later release refuses",
+        "change the options that :doc:`rabbit` names",
+        _MANAGEMENT,
     ),
     "heartbeats-off": Code(
         _WARNING,
@@ -135,6 +167,18 @@ CODES = {
         "set ``driver = messagingv2``",
         _NOTIFIER,
     ),
+    "node-away": Code(
+        _WARNING,
+        "a node of RabbitMQ's cluster does not run",
+        "start it, or have the cluster forget it",
+        _MANAGEMENT,
+    ),
+    "nodes-not-named": Code(
+        _WARNING,
+        "a URL names one node of a cluster of RabbitMQ",
+        "name all, unless it is an address that stands for all",
+        _MANAGEMENT,
+    ),
     "not-checked": Code(
         _WARNING,
         "an option refers to one that only the service knows, and was not checked",
@@ -171,6 +215,12 @@ CODES = {
         "notifications are lost when RabbitMQ restarts",
         "set ``amqp_durable_queues`` or ``rabbit_quorum_queue``",
         _RABBIT,
+    ),
+    "notifications-not-read": Code(
+        _WARNING,
+        "notifications wait in a queue that nobody reads",
+        "start the consumer, or publish none",
+        _SERVER,
     ),
     "notifications-not-stored": Code(
         _ERROR,
@@ -231,6 +281,12 @@ CODES = {
         "remove the option",
         ":doc:`zmq`",
     ),
+    "policy-drops-messages": Code(
+        _WARNING,
+        "a policy of RabbitMQ drops notifications",
+        "remove it, or correct its pattern",
+        _MANAGEMENT,
+    ),
     "pool-too-small": Code(
         _ERROR,
         "``rpc_conn_pool_size`` is below ``conn_pool_min_size``: the service does not "
@@ -258,12 +314,24 @@ CODES = {
         "set ``use_queue_manager`` and ``lock_path``",
         "oslo.messaging, ``QManager``; bug 2031497",
     ),
+    "queue-not-replicated": Code(
+        _WARNING,
+        "a quorum queue has fewer copies than it should",
+        "start the nodes that are named, or ``rabbitmq-queues grow``",
+        _MANAGEMENT,
+    ),
     "queue-type-ambiguous": Code(
         _ERROR,
         "quorum queues and ``rabbit_ha_queues`` are both asked for: no queue is "
         "declared",
         "set ``rabbit_ha_queues = false``",
         "oslo.messaging, ``impl_rabbit._get_queue_arguments``",
+    ),
+    "queue-without-quorum": Code(
+        _ERROR,
+        "a quorum queue takes no messages, since most of its nodes are away",
+        "start them",
+        _MANAGEMENT,
     ),
     "quorum-auto-delete": Code(
         _ERROR,
@@ -296,6 +364,12 @@ CODES = {
         "``--same-rpc``",
         "give all of them the same transport with ``configure``",
         "the other services' files",
+    ),
+    "server-alarm": Code(
+        _ERROR,
+        "RabbitMQ takes no messages, for want of memory or disk",
+        "give it more, or empty queues that nobody reads",
+        "RabbitMQ, ``connection.blocked``",
     ),
     "server-not-verified": Code(
         _WARNING,

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from hybrid_messaging import urls
 from hybrid_messaging.servers import rabbit_releases
+from hybrid_messaging.servers.insight import Insight, Look
 from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.servers.transport import ConnectError, Transport
 from hybrid_messaging.servers.zmq import Zmq
 from hybrid_messaging.service_configs.interpreter import Environment
 from hybrid_messaging.service_configs.reading import ServiceConfig
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
+
+#: What `oslo_messaging.notify.Notifier` has methods for.
+_PRIORITIES = ("audit", "critical", "debug", "error", "info", "sample", "warn")
 
 RPC = "RPC"
 NOTIFY = "notifications"
@@ -30,13 +34,18 @@ class Servers:
 
     :param timeout: seconds for each step of a connection
     :param tell: is told what is being waited for
+    :param days: how long certificates have to be good for
+    :param management: port of RabbitMQ's management, None if it is not to be asked
     """
 
     timeout: float
     tell: Callable[[str], None] = lambda line: None
+    days: float = 30.0
+    management: int | None = None
     _answers: dict[Any, Answer] = field(default_factory=dict)
     _plain: dict[Any, bool] = field(default_factory=dict)
     _broken: dict[Any, list[rabbit_releases.Rule]] = field(default_factory=dict)
+    _insights: dict[Any, Insight] = field(default_factory=dict)
 
     def connect(self, transport: Transport, host: urls.Host) -> Answer:
         """Connect to one server of a transport."""
@@ -48,6 +57,16 @@ class Servers:
             except ConnectError as error:
                 self._answers[one.key] = error
         return self._answers[one.key]
+
+    def inspect(
+        self, transport: Transport, hosts: Sequence[urls.Host], queues: Sequence[str]
+    ) -> Insight:
+        """Look at the state of servers that can be used."""
+        key = (transport.key, tuple(hosts), tuple(queues))
+        if key not in self._insights:
+            look = Look(self.timeout, self.days, self.management, queues)
+            self._insights[key] = transport.inspect(hosts, look)
+        return self._insights[key]
 
     def takes_plain(self, transport: Transport, host: urls.Host) -> bool:
         """Whether a server with which the driver speaks TLS can do without."""
@@ -88,6 +107,7 @@ class Route:
         that is not the configuration's to say
     :param encryption: how messages are encrypted; None for others than zmq://
     :param answers: of its servers, as far as they were asked
+    :param insight: into the state of those that can be used
     """
 
     role: str
@@ -101,6 +121,7 @@ class Route:
     durable: bool | None = None
     encryption: str | None = None
     answers: list[tuple[urls.Host, Answer]] = field(default_factory=list)
+    insight: Insight = field(default_factory=Insight)
 
     @property
     def objection(self) -> str:
@@ -178,9 +199,19 @@ def _route(
         route.encryption = known.encryption.text
     if servers is not None and route.usable and _is_used(config, route):
         route.answers = [(host, servers.connect(known, host)) for host in known.hosts]
+    usable = [host for host, answer in route.answers if isinstance(answer, str)]
+    if servers is not None and usable:
+        queues = _queues(config) if role == NOTIFY else []
+        route.insight = servers.inspect(known, usable, queues)
     products = [answer for _, answer in route.answers if isinstance(answer, str)]
     route.engine, route.delivery = known.known_as(next(iter(products), ""))
     return route
+
+
+def _queues(config: ServiceConfig) -> list[str]:
+    """All queues, or topics of Kafka, that notifications of a service may wait in."""
+    topics = config.conf[NOTIFICATIONS].topics
+    return [f"{topic}.{priority}" for topic in topics for priority in _PRIORITIES]
 
 
 def _is_used(config: ServiceConfig, route: Route) -> bool:

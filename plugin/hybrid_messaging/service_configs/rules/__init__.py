@@ -40,6 +40,7 @@ RULES: Sequence[Rule] = (
     rabbit.accepted,
     servers.encrypted,
     servers.reached,
+    servers.sound,
     kafka.large_enough,
     rabbit.without_leftovers,
     rabbit.quorum_has_exchange,

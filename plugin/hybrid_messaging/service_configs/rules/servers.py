@@ -27,6 +27,16 @@ def encrypted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
                 )
 
 
+def sound(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
+    """What servers tell of their state is as it should be."""
+    said: set[str] = set()
+    for route in routes:
+        for finding in route.insight.findings:
+            if finding.message not in said:
+                yield found(*finding, route.where)
+            said.add(finding.message)
+
+
 def reached(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     """The service can use all of them."""
     for route in routes:

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of a RabbitMQ, as its management tells.
+
+https://www.rabbitmq.com/docs/http-api-reference
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from hybrid_messaging import tls
+from hybrid_messaging.servers.insight import Finding, Insight, Look
+
+#: Bytes of an answer that are read at the most.
+_LARGEST = 10_000_000
+#: What a policy can say that drops notifications.
+_DROPPING = ("message-ttl", "expires", "max-length", "max-length-bytes")
+
+
+class Access(NamedTuple):
+    """What is needed to ask a node.
+
+    :param address: scheme, host and port
+    :param authorities: as for `tls.client`; None without TLS
+    """
+
+    address: str
+    username: str
+    password: str
+    authorities: str | None = None
+
+
+class Management:
+    """Asks the management of one node, with user and password of a URL.
+
+    :param vhost: the virtual host of the URL
+    :param named: how many nodes it names
+    """
+
+    def __init__(self, access: Access, vhost: str, named: int, look: Look) -> None:
+        self._access = access
+        self._vhost = quote(vhost, safe="")
+        self._named = named
+        self._look = look
+        word = f"{access.username}:{access.password}".encode()
+        self._headers = {
+            "Authorization": f"Basic {base64.b64encode(word).decode()}",
+        }
+
+    def look_at(self, insight: Insight) -> None:
+        """Look at all there is; what we may not see is said."""
+        for what, part in (
+            ("nodes", self._nodes),
+            ("policies", self._policies),
+            ("replicas", self._replicas),
+            ("deprecated features", self._deprecated),
+        ):
+            self._part(what, part, insight)
+
+    def _part(
+        self, what: str, part: Callable[[], Iterator[Finding]], insight: Insight
+    ) -> None:
+        try:
+            insight.findings += part()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason: object = error
+            if isinstance(error, urllib.error.HTTPError):
+                reason = f"HTTP status {error.code}"
+            insight.unseen.append(f"{what} at {self._access.address}: {reason}")
+        except (AttributeError, KeyError, TypeError):
+            insight.unseen.append(f"{what} at {self._access.address}: odd answers")
+
+    def _get(self, path: str) -> Any:
+        """Ask for something; None if it is not there."""
+        request = urllib.request.Request(  # noqa: S310
+            f"{self._access.address}/api/{path}", headers=self._headers
+        )
+        handlers: list[urllib.request.BaseHandler] = [
+            urllib.request.ProxyHandler({}),
+            _Stays(),
+        ]
+        if self._access.authorities is not None:
+            context = tls.client(self._access.authorities)
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        opener = urllib.request.build_opener(*handlers)
+        try:
+            with opener.open(request, timeout=self._look.timeout) as response:
+                return json.loads(response.read(_LARGEST))
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == http.client.NOT_FOUND:
+                    return None
+                raise
+
+    def _nodes(self) -> Iterator[Finding]:
+        nodes = self._get("nodes") or []
+        running = [node for node in nodes if node["running"]]
+        for node in nodes:
+            name = node["name"]
+            if not node["running"]:
+                yield Finding(
+                    "node-away",
+                    f"node {name} of RabbitMQ's cluster does not run",
+                    "start it, or have the cluster forget it",
+                )
+            for alarm, what in (("mem_alarm", "memory"), ("disk_free_alarm", "disk")):
+                if node.get(alarm):
+                    yield Finding(
+                        "server-alarm",
+                        f"RabbitMQ takes no messages: {name} is short of {what}",
+                        f"give {name} more {what}, or empty queues that nobody reads",
+                    )
+            if node.get("partitions"):
+                yield Finding(
+                    "cluster-partitioned",
+                    f"node {name} has parted from {', '.join(node['partitions'])}",
+                    "restart the nodes of the smaller part",
+                )
+        if len(running) > 1 and self._named == 1:
+            yield Finding(
+                "nodes-not-named",
+                f"the URL names one of {len(running)} nodes of RabbitMQ's cluster: "
+                "without it, services have no other to go to",
+                "name all nodes in the URL, unless what it names stands for all",
+            )
+
+    def _policies(self) -> Iterator[Finding]:
+        for policy in self._get(f"policies/{self._vhost}") or []:
+            name, definition = policy["name"], policy["definition"]
+            if policy.get("apply-to") == "exchanges":
+                continue
+            hit = [
+                queue
+                for queue in self._look.queues
+                if _matches(policy["pattern"], queue)
+            ]
+            dropping = [key for key in _DROPPING if key in definition]
+            if hit and dropping:
+                yield Finding(
+                    "policy-drops-messages",
+                    f"policy {name} drops notifications in {hit[0]}: "
+                    + ", ".join(f"{key} is {definition[key]}" for key in dropping),
+                    "remove it, or correct its pattern, unless that is meant",
+                )
+
+    def _replicas(self) -> Iterator[Finding]:
+        nodes = sum(bool(node["running"]) for node in self._get("nodes") or [])
+        for queue in self._look.queues:
+            found = self._get(f"queues/{self._vhost}/{quote(queue, safe='')}")
+            if not found or found.get("type") != "quorum":
+                continue
+            members, online = found["members"], found["online"]
+            away = sorted(set(members) - set(online))
+            if len(online) * 2 <= len(members):
+                yield Finding(
+                    "queue-without-quorum",
+                    f"{queue} takes no messages: {', '.join(away)} are away",
+                    "start these nodes",
+                )
+            elif away:
+                yield Finding(
+                    "queue-not-replicated",
+                    f"{queue} has no copy on {', '.join(away)} at the moment",
+                    "start these nodes",
+                )
+            elif len(members) < min(nodes, 3):
+                yield Finding(
+                    "queue-not-replicated",
+                    f"{queue} has {len(members)} copies on {nodes} nodes",
+                    "rabbitmq-queues grow, on each node that lacks one",
+                )
+
+    def _deprecated(self) -> Iterator[Finding]:
+        for feature in self._get("deprecated-features/used") or []:
+            yield Finding(
+                "feature-deprecated",
+                f"RabbitMQ is used in a way that it will not permit for long: "
+                f"{feature['name']}: {feature.get('desc', '').strip()}",
+                "change the options that ask for it before RabbitMQ is updated",
+            )
+
+
+class _Stays(urllib.request.HTTPRedirectHandler):
+    """Takes the password nowhere else."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _matches(pattern: str, queue: str) -> bool:
+    with contextlib.suppress(re.error):
+        return re.search(pattern, queue) is not None
+    return False

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of a RabbitMQ, as far as its users can see it over AMQP 0-9-1 alone."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import amqp
+
+from hybrid_messaging.servers.insight import Finding, Insight
+
+
+def unread(
+    connection: amqp.Connection, queues: Sequence[str], vhost: str
+) -> Iterator[Finding]:
+    """Queues in which notifications wait for nobody."""
+    for queue in queues:
+        try:
+            _, messages, consumers = connection.channel().queue_declare(
+                queue, passive=True
+            )
+        except (amqp.NotFound, amqp.AccessRefused, amqp.ResourceLocked):
+            continue
+        if messages and not consumers:
+            yield Finding(
+                "notifications-not-read",
+                f"{messages:,} notifications wait in {queue} (virtual host {vhost!r}), "
+                "and nobody reads it",
+                "start the service that reads them; where none does, set the "
+                "notification driver of its publishers to noop, and delete the queue",
+            )
+
+
+def alarmed(
+    connection: amqp.Connection, timeout: float, insight: Insight
+) -> Iterator[Finding]:
+    """Whether publishers are blocked, which RabbitMQ tells them when they publish.
+
+    What is published has nowhere to go, and RabbitMQ drops it
+    (https://www.rabbitmq.com/docs/connection-blocked).
+    """
+    said: list[str] = []
+    connection.on_blocked = said.append
+    try:
+        channel = connection.channel()
+        channel.confirm_select()
+        channel.events["basic_ack"].add(lambda *_: said.append(""))
+        channel.basic_publish(amqp.Message(""), routing_key=uuid.uuid4().hex)
+        _drain(connection, said, timeout)
+    except (OSError, amqp.AMQPError) as error:
+        insight.unseen.append(f"alarms of memory and disk: {error}")
+    if any(said):
+        connection.collect()  # it does not answer a farewell, either
+        yield Finding(
+            "server-alarm",
+            "RabbitMQ takes no messages: it is short of memory or disk",
+            "see `rabbitmq-diagnostics alarms`, empty queues that nobody reads, or "
+            "give it more",
+        )
+
+
+def of_one_cluster(names: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether nodes belong together.
+
+    :param names: what they say their cluster is called, by their addresses
+    """
+    if len(set(names.values())) > 1:
+        named = ", ".join(f"{where} of {name}" for where, name in names.items())
+        yield Finding(
+            "clusters-differ",
+            f"the nodes of one URL are of different clusters: {named}",
+            "join them to one cluster, or correct the URL",
+        )
+
+
+def _drain(connection: amqp.Connection, said: list[Any], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not said and (left := deadline - time.monotonic()) > 0:
+        with contextlib.suppress(TimeoutError):
+            connection.drain_events(timeout=left)
+    if not said:
+        raise TimeoutError("it does not confirm a message")

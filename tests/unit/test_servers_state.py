@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is made of what servers tell of their state.
+
+tests/functional/test_check.py has real servers.
+"""
+
+from __future__ import annotations
+
+import datetime
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from hybrid_messaging.servers import certificates, rabbit_state
+from hybrid_messaging.servers.insight import Insight, Look
+from hybrid_messaging.servers.rabbit_management import Access, Management
+
+QUEUE = "notifications.info"
+NODES = [{"name": name, "running": True} for name in ("a", "b", "c")]
+Answers = dict[str, Any]
+
+
+class Node:
+    """The management of a RabbitMQ: paths with answers, anything else is not there."""
+
+    def __init__(self) -> None:
+        self.answers: Answers = {}
+        self.asked: list[tuple[str, str | None]] = []
+        node = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = self.path.removeprefix("/api/")
+                node.asked.append((path, self.headers["Authorization"]))
+                answer = node.answers.get(path, 404)
+                status = answer if isinstance(answer, int) else 200
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "/api/elsewhere")
+                self.end_headers()
+                raw = isinstance(answer, bytes)
+                self.wfile.write(answer if raw else json.dumps(answer).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def listening() -> Iterator[Node]:
+    made = Node()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def node(listening: Node) -> Node:
+    listening.answers = {"nodes": NODES[:1]}
+    listening.asked.clear()
+    return listening
+
+
+def look_at(node: Node, named: int = 3) -> Insight:
+    insight = Insight()
+    access = Access(node.address, "u", "hush")
+    Management(access, "a/b", named, Look(10, queues=[QUEUE])).look_at(insight)
+    return insight
+
+
+def quorum(members: str, online: str) -> Answers:
+    return {"type": "quorum", "members": list(members), "online": list(online)}
+
+
+@pytest.mark.parametrize(
+    ("answers", "named", "codes", "said"),
+    [
+        ({}, 3, [], ""),
+        ({"nodes": NODES}, 3, [], ""),
+        ({"nodes": NODES}, 1, ["nodes-not-named"], "one of 3 nodes"),
+        ({"nodes": [{"name": "a", "running": False}]}, 3, ["node-away"], "node a "),
+        (
+            {"nodes": [{**NODES[0], "mem_alarm": True}]},
+            3,
+            ["server-alarm"],
+            "a is short of memory",
+        ),
+        (
+            {"nodes": [{**NODES[0], "partitions": ["b"]}]},
+            3,
+            ["cluster-partitioned"],
+            "node a has parted from b",
+        ),
+        (
+            {
+                "policies/a%2Fb": [
+                    {
+                        "name": "ttl",
+                        "pattern": "^not",
+                        "apply-to": "all",
+                        "definition": {"message-ttl": 1},
+                    },
+                    {
+                        "name": "others",
+                        "pattern": "^reply_",
+                        "apply-to": "queues",
+                        "definition": {"expires": 1},
+                    },
+                    {
+                        "name": "exchanges",
+                        "pattern": ".*",
+                        "apply-to": "exchanges",
+                        "definition": {"expires": 1},
+                    },
+                    {"name": "odd", "pattern": "(", "definition": {"expires": 1}},
+                    {"name": "ha", "pattern": "", "definition": {"ha-mode": "all"}},
+                ]
+            },
+            3,
+            ["policy-drops-messages"],
+            f"policy ttl drops notifications in {QUEUE}: message-ttl is 1",
+        ),
+        ({f"queues/a%2Fb/{QUEUE}": {"type": "classic"}}, 3, [], ""),
+        ({f"queues/a%2Fb/{QUEUE}": quorum("abc", "abc")}, 3, [], ""),
+        (
+            {f"queues/a%2Fb/{QUEUE}": quorum("abc", "a")},
+            3,
+            ["queue-without-quorum"],
+            "b, c are away",
+        ),
+        (
+            {f"queues/a%2Fb/{QUEUE}": quorum("abc", "ac")},
+            3,
+            ["queue-not-replicated"],
+            "no copy on b",
+        ),
+        (
+            {f"queues/a%2Fb/{QUEUE}": quorum("a", "a"), "nodes": NODES},
+            3,
+            ["queue-not-replicated"],
+            "has 1 copies on 3 nodes",
+        ),
+        (
+            {
+                "deprecated-features/used": [
+                    {"name": "transient_nonexcl_queues", "desc": "Not for long."}
+                ]
+            },
+            3,
+            ["feature-deprecated"],
+            "transient_nonexcl_queues: Not for long.",
+        ),
+    ],
+)
+def test_management(
+    node: Node, answers: Answers, named: int, codes: list[str], said: str
+) -> None:
+    node.answers |= answers
+    insight = look_at(node, named)
+    assert [finding.code for finding in insight.findings] == codes
+    assert insight.unseen == []
+    assert said in "".join(finding.message for finding in insight.findings)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (401, "HTTP status 401"),
+        (302, "HTTP status 302"),
+        (b"<html>", "Expecting value"),
+        ([1], "odd answers"),
+        ({"error": 1}, "odd answers"),
+        ([{"name": "a"}], "odd answers"),
+    ],
+)
+def test_management_that_does_not_tell(node: Node, answer: Any, reason: str) -> None:
+    node.answers["nodes"] = answer
+    insight = look_at(node)
+    assert insight.findings == []
+    assert any(
+        line.startswith(f"nodes at {node.address}: {reason}") for line in insight.unseen
+    )
+    assert "hush" not in str(insight)
+    assert "elsewhere" not in [path for path, _ in node.asked]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({}, 0),
+        ({"a:1": "one"}, 0),
+        ({"a:1": "one", "b:1": "one"}, 0),
+        ({"a:1": "one", "b:1": "two"}, 1),
+    ],
+)
+def test_nodes_of_one_cluster(names: dict[str, str], expected: int) -> None:
+    found = list(rabbit_state.of_one_cluster(names))
+    assert len(found) == expected
+    if found:
+        assert "a:1 of one, b:1 of two" in found[0].message
+
+
+# -- certificates ------------------------------------------------------------
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Makes a file with certificates that end in so many days."""
+
+    def make(*days: float) -> Path:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+        key = ec.generate_private_key(ec.SECP256R1())
+        path = tmp_path / "cert.pem"
+        path.write_bytes(
+            b"".join(
+                x509.CertificateBuilder(name, name, key.public_key(), number + 1)
+                .not_valid_before(now - datetime.timedelta(days=100))
+                .not_valid_after(now + datetime.timedelta(days=each))
+                .sign(key, hashes.SHA256())
+                .public_bytes(serialization.Encoding.PEM)
+                for number, each in enumerate(days)
+            )
+        )
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("days", "codes"),
+    [
+        ([31], []),
+        ([28.9], ["certificate-ends"]),
+        ([-1], ["certificate-ended"]),
+        ([31, 2.5, -1], ["certificate-ends", "certificate-ended"]),
+        ([1] * 6, []),  # a system's
+    ],
+)
+def test_certificates_in_files(make: Make, days: list[float], codes: list[str]) -> None:
+    path = make(*days)
+    found = list(certificates.of_files([str(path), "/nonexistent"], 30))
+    assert [finding.code for finding in found] == codes
+    if codes == ["certificate-ends"]:
+        assert "in 29 days" in found[0].message and str(path) in found[0].message
+
+
+def test_a_file_without_certificates(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"\0" * 10)
+    assert list(certificates.of_files([str(path), str(tmp_path)], 30)) == []
