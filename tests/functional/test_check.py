@@ -22,7 +22,7 @@ import kombu
 import pytest
 import sqlalchemy
 import trustme
-from tests.functional import commands, routers
+from tests.functional import commands, matchmakers, routers
 from tests.functional.commands import Result
 from tests.functional.conftest import MakeRouter
 from tests.functional.deployments import deployed
@@ -538,6 +538,36 @@ def test_a_router_with_tls(
     url = router.url(host="localhost")
     result = check(config(url, notify, good), "-f", "json")
     assert problems(result) == [("warning", "plain-accepted")]
+
+
+# -- Redis ---------------------------------------------------------------------------
+
+
+def test_redis_and_its_replica(
+    check: Check, config: Callable[..., Path], tmp_path: Path
+) -> None:
+    small = ("maxmemory 100mb", "maxmemory-policy allkeys-lru")
+    blind = "user blind on nopass ~* &* +@all -info"
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for name, settings in (("master", (*small, blind)), ("replica", ())):
+            (tmp_path / name).mkdir()
+            more = (f"replicaof 127.0.0.1 {servers[0].port}",) if servers else ()
+            servers.append(matchmakers.Redis(tmp_path / name, *settings, *more).start())
+            stack.callback(servers[-1].stop)
+        found = []
+        for url in (
+            f"zmq://127.0.0.1:{servers[0].port}/",
+            f"zmq://127.0.0.1:{servers[1].port}/",
+            f"zmq://blind:x@127.0.0.1:{servers[0].port}/",
+        ):
+            local = f"{url}?rpc_zmq_bind_address=127.0.0.1"
+            [row] = check(config(local, "rabbit://127.0.0.1:1/"), "-f", "json").rows
+            codes = {item["code"] for item in row["problems"]}
+            found.append((codes - {"unreachable", "waits-without-end"}, row["unseen"]))
+    assert found[:2] == [({"redis-evicts"}, []), ({"redis-replica"}, [])]
+    codes, [unseen] = found[2]
+    assert codes == set() and "replicas and memory of Redis: " in unseen
 
 
 # -- what is neither ---------------------------------------------------------

@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +20,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hybrid_messaging.servers import certificates, rabbit_state
+from hybrid_messaging import urls
+from hybrid_messaging.servers import certificates, kafka, rabbit_state
 from hybrid_messaging.servers.insight import Insight, Look
 from hybrid_messaging.servers.rabbit_management import Access, Management
+from hybrid_messaging.servers.zmq import Zmq
 
 QUEUE = "notifications.info"
 NODES = [{"name": name, "running": True} for name in ("a", "b", "c")]
@@ -265,3 +268,57 @@ def test_a_file_without_certificates(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"\0" * 10)
     assert list(certificates.of_files([str(path), str(tmp_path)], 30)) == []
+
+
+# -- Redis and Kafka ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "info", "expected"),
+    [
+        ("zmq://h/", {"connected_slaves": 0}, []),
+        ("zmq+sentinel://h/", {"connected_slaves": 1, "maxmemory": 0}, []),
+        ("zmq+sentinel://h/", {"connected_slaves": 0}, ["redis-without-replica"]),
+        ("zmq://h/", {"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, []),
+        ("zmq://h/", {"maxmemory": 9, "maxmemory_policy": "noeviction"}, []),
+        (
+            "zmq://h/",
+            {"maxmemory": 9, "maxmemory_policy": "volatile-ttl"},
+            ["redis-evicts"],
+        ),
+        ("zmq://h/", {}, []),
+    ],
+)
+def test_redis(url: str, info: dict[str, Any], expected: list[str]) -> None:
+    found = Zmq(urls.parse(url))._judged(info)
+    assert [finding.code for finding in found] == expected
+
+
+def topic(*partitions: tuple[int, int]) -> Any:
+    """A topic of Kafka by numbers of copies, and of those that are there."""
+    return SimpleNamespace(
+        partitions={
+            number: SimpleNamespace(replicas=[0] * copies, isrs=[0] * there)
+            for number, (copies, there) in enumerate(partitions)
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("brokers", "partitions", "said"),
+    [
+        (1, [(1, 1)], None),
+        (3, [(2, 2), (3, 3)], None),
+        (3, [(3, 3), (1, 1)], "has one copy, though there are 3 brokers"),
+        (3, [(3, 2), (3, 3)], "lacks copies of 1 partitions"),
+    ],
+)
+def test_kafka(brokers: int, partitions: list[tuple[int, int]], said: str) -> None:
+    metadata = SimpleNamespace(
+        brokers=dict.fromkeys(range(brokers)), topics={QUEUE: topic(*partitions)}
+    )
+    found = list(kafka._judged(metadata, [QUEUE, "not.there"]))
+    assert len(found) == bool(said)
+    for finding in found:
+        assert finding.code == "topic-not-replicated"
+        assert said in finding.message

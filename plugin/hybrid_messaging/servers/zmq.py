@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from hybrid_messaging import log_safety, urls
 from hybrid_messaging.drivers.zmq.names import is_loopback, parse
 from hybrid_messaging.engines import HOST, EngineError
+from hybrid_messaging.servers.insight import Finding, Insight, Look
 from hybrid_messaging.servers.transport import (
     CLIENT,
     RESTART_TIMEOUT,
@@ -199,6 +200,37 @@ class Zmq(Transport):
             found.read([CLIENT])
         return ""
 
+    def _inspect(
+        self, hosts: Sequence[urls.Host], look: Look, insight: Insight
+    ) -> None:
+        from hybrid_messaging.drivers.zmq import matchmaker
+
+        try:
+            with self.matchmaker(hosts, look.timeout) as found:
+                if isinstance(found, matchmaker.RedisMatchmaker):
+                    insight.findings += self._judged(found.info())
+        except ConnectError as error:
+            insight.unseen.append(f"replicas and memory of Redis: {error}")
+
+    def _judged(self, info: Mapping[str, Any]) -> Iterator[Finding]:
+        """What is wrong with a Redis by what it tells of itself."""
+        sentinels = self.url.scheme == SENTINEL
+        if sentinels and info.get("connected_slaves") == 0:
+            yield Finding(
+                "redis-without-replica",
+                "Sentinels watch over Redis, and its master has no replica at the "
+                "moment: none takes its place",
+                "start the replicas, and see `INFO replication`",
+            )
+        policy = info.get("maxmemory_policy", "noeviction")
+        if info.get("maxmemory") and policy != "noeviction":
+            yield Finding(
+                "redis-evicts",
+                f"Redis forgets servers when its memory is full: maxmemory-policy is "
+                f"{policy}",
+                "set maxmemory-policy to noeviction",
+            )
+
     def inventory(self, names: Names) -> Inventory:
         """See `Transport`."""
         with self._records() as records:
@@ -265,6 +297,12 @@ def _explained(hosts: Iterable[Any], error: Exception, encrypted: bool) -> Conne
             "wrong-credentials",
             f"{server}: {reason}",
             "give the user the rights that the documentation of the zmq driver lists",
+        )
+    if isinstance(reason, redis.exceptions.ReadOnlyError):
+        return ConnectError(
+            "redis-replica",
+            f"{server} is a replica of another Redis, where nothing can be written",
+            f"name its master in the URL, or the Sentinels: {SENTINEL}://",
         )
     if isinstance(reason, redis.AuthenticationError):
         return ConnectError(

@@ -352,6 +352,24 @@ CODES = {
         "take the right from them: ``chmod o=``",
         "the modes of the file and of its directories",
     ),
+    "redis-evicts": Code(
+        _WARNING,
+        "ZeroMQ: Redis forgets servers when its memory is full",
+        "set ``maxmemory-policy noeviction``",
+        "Redis, ``INFO memory``",
+    ),
+    "redis-replica": Code(
+        _ERROR,
+        "ZeroMQ: the URL leads to a replica of Redis, where servers cannot register",
+        "name the master, or Sentinels",
+        _SERVER,
+    ),
+    "redis-without-replica": Code(
+        _WARNING,
+        "ZeroMQ: Sentinels, and the master of Redis has no replica",
+        "start the replicas",
+        "Redis, ``INFO replication``",
+    ),
     "registration-expires": Code(
         _ERROR,
         "ZeroMQ: servers are forgotten before they renew their registration",
@@ -401,6 +419,12 @@ CODES = {
         "certificates are named, and TLS is off",
         "set ``ssl = true``, or ``security_protocol`` for Kafka",
         f"{_RABBIT}, ``_fetch_ssl_params``; {_KAFKA}",
+    ),
+    "topic-not-replicated": Code(
+        _WARNING,
+        "a topic of Kafka has one copy, or copies that are away",
+        "give it more replicas, or start the brokers",
+        "Kafka's metadata",
     ),
     "topic-too-small": Code(
         _WARNING,

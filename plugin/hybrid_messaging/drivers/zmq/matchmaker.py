@@ -575,6 +575,14 @@ class RedisMatchmaker:
         versions = dict(zip(topics, asked.versions, strict=True))
         return News(self._epoch(asked.word), versions)
 
+    def info(self) -> Mapping[str, Any]:
+        """What Redis tells of itself (https://redis.io/docs/latest/commands/info/).
+
+        :raises MatchmakerAway: it does not, or not to this user
+        """
+        [told] = self._check(self._try(self._pipe().info()))
+        return dict(told)
+
     def topics(self) -> list[str]:
         try:
             keys = list(self._redis().scan_iter(match=_servers("*"), count=1000))
