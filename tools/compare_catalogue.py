@@ -19,7 +19,8 @@ from pathlib import Path
 
 from hybrid_messaging.service_configs.catalogue import SERVICES, Service
 
-_REFERRED_TO = frozenset({"host", "my_ip", "my_block_storage_ip", "state_path"})
+#: Options that some service is said to register.
+_REFERRED_TO = frozenset().union(*(service.registers for service in SERVICES))
 #: What only some services call to get a transport, and what it is for.
 _TRANSPORTS = {
     "get_rpc_transport": "rpc",

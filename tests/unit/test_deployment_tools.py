@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tools are told, put into URLs as their templates do, is what was asked for.
+"""Settings of tools, put into URLs as their templates do, are what was asked for.
 
 Here, the expressions of the tools' templates are written again, in Python. What comes
 of them is read by oslo.messaging.
@@ -89,7 +89,7 @@ def asked(url: urls.TransportURL) -> Read:
     return read(str(complete(url, urls.TransportURL)))
 
 
-def told(tool: str, transports: Transports) -> dict[str, str]:
+def settings(tool: str, transports: Transports) -> dict[str, str]:
     parts = deployment_tools.parts(tool, transports)
     return {part.file: part.settings for part in parts}
 
@@ -101,7 +101,7 @@ def rpc_of(service: str, transports: Transports) -> urls.TransportURL:
 
 
 def test_kolla_ansible(transports: Transports) -> None:
-    parts = told("kolla-ansible", transports)
+    parts = settings("kolla-ansible", transports)
     values = yaml.safe_load(parts.pop("/etc/kolla/globals.d/hybrid-messaging.yml"))
 
     def rendered(name: str, cell: str = "") -> Read:
@@ -157,7 +157,7 @@ def is_encrypted(query: dict[str, str]) -> bool:
 
 @pytest.mark.parametrize("service", ["nova", "barbican", "keystone", "swift"])
 def test_openstack_ansible(transports: Transports, service: str) -> None:
-    (text,) = told("openstack-ansible", transports).values()
+    (text,) = settings("openstack-ansible", transports).values()
     values = yaml.safe_load(text)
     places = {"notify": ("oslo_messaging_notifications", "transport_url")}
     wanted = {"notify": transports.notify}
@@ -214,7 +214,7 @@ def test_openstack_ansible_says_why_there_are_overrides(
 
 
 def test_openstack_helm(transports: Transports) -> None:
-    (text,) = told("openstack-helm", transports).values()
+    (text,) = settings("openstack-helm", transports).values()
     conf = yaml.safe_load(text)["conf"]
     notify = asked(transports.notify)
     for chart, sections in conf.items():
@@ -230,7 +230,7 @@ def test_openstack_helm(transports: Transports) -> None:
 
 def test_puppet(transports: Transports) -> None:
     found: dict[str, Read] = {}
-    for text in told("puppet", transports).values():
+    for text in settings("puppet", transports).values():
         if "<|" not in text:
             for name, url in yaml.safe_load(text).items():
                 assert "%{" not in url  # what Hiera would interpolate
@@ -255,7 +255,7 @@ def test_puppet(transports: Transports) -> None:
 
 
 def test_charms(transports: Transports) -> None:
-    (text,) = told("charms", transports).values()
+    (text,) = settings("charms", transports).values()
     for application in yaml.safe_load(text).values():
         flags = application["config-flags"]
         # a colon in front of the first = makes YAML of it
@@ -266,7 +266,7 @@ def test_charms(transports: Transports) -> None:
 
 
 def test_devstack(transports: Transports) -> None:
-    (text,) = told("devstack", transports).values()
+    (text,) = settings("devstack", transports).values()
     script = text.removeprefix("[[local|localrc]]\n")
     script += 'printf "%s\\n" "$HYBRID" "$HYBRID_RPC_URL" "$HYBRID_NOTIFY_URL"'
     shown = subprocess.run(
@@ -294,9 +294,9 @@ def test_passwords_are_hidden_and_change_nothing_else(tool: str) -> None:
 def test_notes_are_comments(transports: Transports) -> None:
     for tool in deployment_tools.NAMES:
         for part in deployment_tools.parts(tool, transports):
-            text, settings = str(part), part.settings
-            assert text.endswith(settings)
-            head = text.removesuffix(settings).splitlines()
+            text = str(part)
+            assert text.endswith(part.settings)
+            head = text.removesuffix(part.settings).splitlines()
             assert all(line.startswith("# ") for line in head)
 
 

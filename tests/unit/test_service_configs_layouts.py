@@ -9,13 +9,16 @@ with RDO's packages, charms with Ubuntu's) and of DevStack, RHOSO and SUSE.
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from hybrid_messaging import urls
 from hybrid_messaging.service_configs import replace, rewriting, routes
+from hybrid_messaging.service_configs.catalogue import SERVICES
 from hybrid_messaging.service_configs.interpreter import Environment
 from hybrid_messaging.service_configs.layers import overriding
 from hybrid_messaging.service_configs.reading import ServiceConfig, load
@@ -185,3 +188,61 @@ def test_what_is_surely_read_is_rewritten_and_the_rest_named(
     for path in (*layout["perhaps"], *layout["not"]):
         assert path.read_text() == OLD
         assert not os.path.lexists(f"{path}.before-hybrid")
+
+
+#: What the page says that `configure` and `check` do with files of each kind.
+SAID = {
+    "main": ("rewrites", "reads"),
+    "then": ("rewrites", "reports"),
+    "perhaps": ("names in a warning", "warns"),
+    "not": ("leaves alone", "ignores"),
+}
+PAGE = Path(__file__).parents[2] / "doc" / "source" / "deployment-tools.rst"
+MAIN = "|".join(fnmatch.translate(name) for each in SERVICES for name in each.files)
+#: Words of the page as regular expressions, escaped as `re.escape` does.
+WORDS = {
+    r"\*\*": ".+",
+    r"\*": "[^/]+",
+    r"SERVICE\.conf": f"({MAIN})",
+    "CONTAINER": "(?!config/)[^/]+",
+    "DIRECTORY": "[^/]+",
+}
+ON_THE_PAGE = [
+    "kolla-ansible",
+    "openstack-ansible",
+    "openstack-helm",
+    "puppet",
+    "charms",
+    "devstack",
+]
+
+
+def said_of(tool: str) -> list[tuple[str, str, str]]:
+    """Files as a regular expression, and what both commands do, row by row."""
+    page = PAGE.read_text().partition("Files of each tool\n")[2]
+    section = re.search(
+        rf"^{tool}\n-+\n(.*?)\n[^\n]+\n[-=]{{4}}", page, re.M | re.S | re.I
+    )
+    assert section, tool
+    cells = r"^   \* - (``.*?)\n     - (.*?)\n     - (.*?)$"
+    found = []
+    for files, *both in re.findall(cells, section[1], re.M | re.S):
+        for name in re.findall("``([^`]+/[^`]+)``", files):
+            pattern = re.escape(name)
+            for word, expression in WORDS.items():
+                pattern = pattern.replace(word, expression)
+            found.append((pattern, *both))
+    return found
+
+
+@pytest.mark.parametrize("tool", ON_THE_PAGE)
+def test_the_page_says_what_is_done_with_each_file(tool: str) -> None:
+    table = said_of(tool)
+    used = set()
+    for kind, names in LAYOUTS[tool].items():
+        for name in names:
+            pattern, *both = next(row for row in table if re.fullmatch(row[0], name))
+            used.add(pattern)
+            for text, expected in zip(both, SAID[kind], strict=True):
+                assert text.startswith(expected), name
+    assert {row[0] for row in table} == used, "rows without a file in the test"

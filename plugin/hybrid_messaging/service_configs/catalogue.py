@@ -138,7 +138,7 @@ SERVICES = (
         "cinder",
         ("cinder.conf",),
         programs=("api", "backup", "scheduler", "volume"),
-        registers=_ADDRESSES,
+        registers=_ADDRESSES | {"cluster"},
     ),
     Service(
         "cloudkitty",
@@ -282,7 +282,8 @@ SERVICES = (
             "serialproxy",
             "spicehtml5proxy",
         ),
-        registers=_ADDRESSES | {"my_block_storage_ip"},
+        registers=_ADDRESSES
+        | {"instances_path", "my_block_storage_ip", "pybasedir", "tempdir"},
     ),
     Service(
         "octavia",

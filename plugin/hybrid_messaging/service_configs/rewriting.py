@@ -48,7 +48,7 @@ class Rewrite:
     """How one file is to change.
 
     `before` and `after` are the file's options; `rpc` is None for a service
-    that has no RPC. `author` is who writes the file anew some day, if it shows.
+    that has no RPC. `author` is who will write the file again, if that shows.
     """
 
     path: Path

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What deployment tools are told for services to use two transports.
+"""Settings of deployment tools with which services use two transports.
 
-A tool writes services' files anew whenever it runs, from variables of its own. One
-module a tool says what these have to be, as its templates read them, and what to do
-about a URL that the templates cannot express. `parts` has what they share; `rendered`
-recognises files that a tool has written.
+A tool writes services' files each time that it runs, from its own variables. One module
+for each tool says what these have to be, as its templates read them, and what to do
+about a URL that the templates cannot express. `parts` has what the modules share;
+`rendered` recognises files that a tool has written.
 
 Adding a tool is adding a module with `VARIABLES` and `parts`, and its name here.
 """
@@ -43,13 +43,13 @@ def variables(tool: str) -> str:
 
 
 def parts(tool: str, transports: Transports, hidden: bool = False) -> Sequence[Part]:
-    """What a tool's own files have to say.
+    """What has to be in the files of a tool.
 
     :param tool: one of `NAMES`
     :param transports: what services are to use; a host without a port gets the usual
         one, since templates and health probes want one
     :param hidden: without passwords
-    :raises TransportError: no tool can be told
+    :raises TransportError: a host has a name that no tool can take
     """
     for url in (transports.rpc, transports.notify):
         for host in url.hosts:

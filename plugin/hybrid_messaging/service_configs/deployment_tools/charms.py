@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Charms: a relation makes the URL; flags of some charms come after it in the file.
 
-The relation `amqp` gives RPC and notifications one RabbitMQ, user and virtual host, of
-which no charm lets itself be told another. The option `config-flags` adds lines to
+The relation `amqp` gives RPC and notifications one RabbitMQ, user and virtual host. No
+charm has an option for others. The option `config-flags` adds lines to
 [DEFAULT]. In the files of some charms they stand below the URL of the relation, and of
 several lines the last one counts.
 """
@@ -31,8 +31,8 @@ def parts(transports: Transports) -> Iterator[Part]:
         (
             "For each of these: juju config APPLICATION --file hybrid-messaging.yaml. "
             "It replaces the flags that an application has: add those here.",
-            "Notifications stay on the RabbitMQ of the relation amqp: no charm can be "
-            f"told {urls.shown(str(transports.notify))}.",
+            "Notifications stay on the RabbitMQ of the relation amqp: no charm has an "
+            f"option for {urls.shown(str(transports.notify))}.",
             "So does RPC of the other charms, which have no such flags or write the "
             "relation's URL below them. That works where a service talks to itself "
             "alone. Neutron's agents are such charms: leave neutron-api as it is.",

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kolla-ansible: the URLs are variables of its own, and so are parts of them.
+"""kolla-ansible: the URLs are variables, and so are their parts.
 
 `rpc_transport_url` and `notify_transport_url` are what its templates write. By default
 they are made of `om_rpc_*` and `om_notify_*` and the hosts of an inventory group, which
-also decide on containers and their health checks. Compute nodes and cells have URLs of
-their own (`nova_cell_*`), whose notifications would follow RPC.
+also decide on containers and their health checks. Compute nodes and cells have other
+URLs (`nova_cell_*`), whose notifications would follow RPC.
 """
 
 from __future__ import annotations

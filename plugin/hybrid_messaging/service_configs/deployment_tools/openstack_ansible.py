@@ -3,9 +3,9 @@
 
 A template writes, for each of the servers, TRANSPORT://USERID:PASSWORD@HOST:PORT, then
 the virtual host, then ?ssl=0, or ?ssl=1 with the version of TLS and the authority's
-file. So all servers have one user and one port, nothing is encoded, and no other option
-can be told. What the templates cannot express goes into the overrides of each service's
-file, which are written last.
+file. So all servers have one user and one port, nothing is encoded, and there is no
+place for other options. What the templates cannot express goes into the overrides of
+each service's file, which are written last.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def parts(transports: Transports) -> Iterator[Part]:
             *_explained("RPC", rpc),
             *_explained("notifications", notify),
             "Overrides take the place of those that another file has: merge them.",
-            "Guests of Trove have variables of their own: trove_guest_oslomsg_rpc_*.",
+            "Guests of Trove have other variables: trove_guest_oslomsg_rpc_*.",
         ),
     )
 

@@ -74,7 +74,7 @@ def parts(transports: Transports) -> Iterator[Part]:
         yield Part("Hiera, for all nodes", yaml(hiera))
     if manifest:
         yield Part(
-            "a class of your own, which all nodes include",
+            "your own class that all nodes include",
             "".join(manifest),
             (
                 "puppet-oslo takes no URL but rabbit:// as a parameter. These "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognise a service's file that a deployment tool writes anew when it runs.
+"""Recognise a service's file that a deployment tool writes again when it runs.
 
 Some tools say so in the first lines of what they write. Kolla's templates, Puppet's
 modules and charts do not: their files are known by where they are.
@@ -31,7 +31,7 @@ _KUBERNETES = Author("Kubernetes", "openstack-helm")
 _PUPPET = Author("Puppet", "puppet")
 _JUJU = Author("Juju", "charms")
 
-#: What comments at the top of a file say, whatever the case.
+#: What comments at the top of a file say, in lower case.
 _HEADERS = (
     (re.compile(r"ansible[ _]managed"), _ANSIBLE),
     (re.compile(r"(maintained|managed) by (juju|the [\w-]+ charm)"), _JUJU),
