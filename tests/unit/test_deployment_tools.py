@@ -347,6 +347,7 @@ PLACES = {
     "etc/kolla/nova-compute/nova.conf.d/x.conf": "kolla-ansible",
     "etc/kolla/config/nova.conf": "",
     "etc/kolla/config/nova/x/nova.conf": "",
+    "home/kolla/etc/nova/nova.conf": "",
     "kolla/nova.conf": "",
     "config-data/puppet-generated/nova/etc/nova/nova.conf": "puppet",
     "etc/nova/nova.conf": "",

@@ -15,9 +15,10 @@ VARIABLES = "HYBRID_RPC_URL and HYBRID_NOTIFY_URL in local.conf"
 def parts(transports: Transports) -> Iterator[Part]:
     """What goes into its files; see `deployment_tools`."""
     yield Part(
-        "local.conf, below the line enable_plugin hybrid-messaging",
+        "local.conf",
         "[[local|localrc]]\n"
         "HYBRID=external\n"
         f"HYBRID_RPC_URL={shlex.quote(str(transports.rpc))}\n"
         f"HYBRID_NOTIFY_URL={shlex.quote(str(transports.notify))}\n",
+        ("Below the line enable_plugin hybrid-messaging.",),
     )

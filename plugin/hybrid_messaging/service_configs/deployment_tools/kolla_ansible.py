@@ -78,7 +78,12 @@ def parts(transports: Transports) -> Iterator[Part]:
     if values["om_rpc_port"] != values["om_notify_port"]:
         for containers in (_LISTENING, *(_SHARING[name] for name in sharing)):
             values |= dict(_health_checks(containers))
-    yield Part("/etc/kolla/globals.d/hybrid-messaging.yml", yaml(values))
+    notes = tuple(
+        f"Health checks want a connection to port {url.hosts[0].port} of {url.scheme}://."
+        for url in (rpc, notify)
+        if len({host.port for host in url.hosts}) > 1
+    )
+    yield Part("/etc/kolla/globals.d/hybrid-messaging.yml", yaml(values), notes)
     for name in sharing:
         yield Part(
             f"/etc/kolla/config/{name}.conf",

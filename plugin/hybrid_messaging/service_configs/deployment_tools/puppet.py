@@ -71,12 +71,13 @@ def parts(transports: Transports) -> Iterator[Part]:
                 for kind in _TYPES.get(module, (f"{module}_config",)):
                     manifest.append(_override(kind, option, url))
     if hiera:
-        yield Part("Hiera, for all nodes", yaml(hiera))
+        yield Part("data/common.yaml", yaml(hiera), ("Hiera, for all nodes.",))
     if manifest:
         yield Part(
-            "your own class that all nodes include",
+            "manifests/hybrid_messaging.pp",
             "".join(manifest),
             (
+                "For a class that all nodes include.",
                 "puppet-oslo takes no URL but rabbit:// as a parameter. These "
                 "collectors override what the modules declare.",
             ),

@@ -57,7 +57,10 @@ def author(document: Document) -> Author | None:
         parts = each.parts
         if "puppet-generated" in parts:  # TripleO's
             return _PUPPET
-        if "kolla" in parts[:-2] and parts[parts.index("kolla") + 1] != "config":
+        directory = each.parent
+        if directory.suffix == ".d":
+            directory = directory.parent
+        if directory.parent.name == "kolla" and directory.name != "config":
             return _KOLLA
         if parts[1:3] == ("openstack", "venvs"):
             return _ANSIBLE
