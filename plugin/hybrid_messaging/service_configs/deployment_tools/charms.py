@@ -31,8 +31,8 @@ def parts(transports: Transports) -> Iterator[Part]:
         (
             "For each of these: juju config APPLICATION --file hybrid-messaging.yaml. "
             "It replaces the flags that an application has: add those here.",
-            "Nova's cell mapping follows when a relation changes. For it to follow now, "
-            "run nova-manage cell_v2 update_cell --cell_uuid UUID on the controller.",
+            "Nova's cell mapping follows when a relation changes, or with nova-manage "
+            "cell_v2 update_cell --cell_uuid UUID on the controller.",
             "Notifications stay on the RabbitMQ of the relation amqp: no charm has an "
             f"option for {urls.shown(str(transports.notify))}.",
             "So does RPC of the other charms, which have no such flags or write the "
