@@ -14,8 +14,9 @@ from docutils.nodes import Node
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from hybrid_messaging import engines, modes, state
+from hybrid_messaging import modes
 from hybrid_messaging.bench import scenarios
+from hybrid_messaging.engines import kinds
 from hybrid_messaging.service_configs.codes import CODES
 
 # oslo.messaging imports eventlet where it finds it
@@ -59,10 +60,7 @@ autoprogram_cliff_ignored = [
     "--sort-descending",
 ]
 # defaults that the machine which builds this does not share with others
-STATE_DIR = str(state.default_state_dir())
 DEFAULTS = {
-    STATE_DIR: "~/.local/state/hybrid-messaging",
-    f"{STATE_DIR}-bench": "~/.local/state/hybrid-messaging-bench",
     socket.gethostname(): "HOST",
     sys.executable: "python3",
 }
@@ -161,7 +159,7 @@ class Modes(Table):
     def _side(transport: str, kind: str) -> str:
         if kind == modes.NO_ENGINE:
             return "a server that you name by its URL"
-        return f"``{transport}://``, {engines.get(kind).TITLE}"
+        return f"``{transport}://``, {kinds.get(kind).title}"
 
 
 class Scenarios(Table):

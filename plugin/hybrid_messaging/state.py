@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hybrid_messaging import json_files, locks, modes, path_walk, urls, whole_file
 from hybrid_messaging.json_files import (
@@ -24,7 +24,6 @@ from hybrid_messaging.json_files import (
     number,
     one_of,
     record,
-    scalar,
     text,
     whole,
 )
@@ -47,13 +46,65 @@ class StateError(RuntimeError):
     """A state directory that cannot be used as it is."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Details:
+    """What an engine's kind needs to find it again, and to start it as it was.
+
+    Fields are texts and ports. A user and a password are what its clients need; all
+    but routers have them.
+    """
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaDetails(Details):
+    """Of a Kafka.
+
+    :param kafka: directory of the release that the user has chosen
+    :param version: of what is started
+    :param cluster: its identifier, unlike any other
+    """
+
+    kafka: str | None
+    version: str
+    controller_port: int
+    cluster: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RabbitMQDetails(Details):
+    """Of a node of RabbitMQ; `cookie` is what Erlang nodes trust each other by."""
+
+    management_port: int
+    distribution_port: int
+    epmd_port: int
+    cookie: str = field(repr=False)
+    node: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterDetails(Details):
+    """Of a router.
+
+    :param router: which program it is, as ``--router`` takes it
+    :param id: unlike that of any other router
+    """
+
+    router: str
+    id: str
+
+
+_D = TypeVar("_D", bound=Details)
+
+
 @dataclass(frozen=True)
 class Engine:
     """One engine that `up` has started.
 
-    `details` holds what the engine's own module needs to find it again: more
-    ports, credentials, the flavour. `started` is the process's creation time
-    in seconds since the epoch: pids are reused, (pid, started) are not.
+    `started` is the process's creation time in seconds since the epoch: pids are
+    reused, (pid, started) are not. `details` are those of its kind (`DETAILS`).
     """
 
     name: str
@@ -65,9 +116,14 @@ class Engine:
     pid: int
     started: float
     log: str
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
     #: the certificate to trust where it speaks TLS; None: it does not
     ca_file: str | None = None
+
+    def details_as(self, kind: type[_D]) -> _D:
+        """Its details, which are of this class, since it is of that kind."""
+        assert isinstance(self.details, kind), self.kind
+        return self.details
 
 
 @dataclass(frozen=True)
@@ -82,6 +138,22 @@ class State:
     def engine(self, name: str) -> Engine | None:
         """The engine with this name, if it has ever been started here."""
         return next((item for item in self.engines if item.name == name), None)
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """The URLs of both roles."""
+        return {"rpc": self.rpc_url, "notify": self.notify_url}
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The URLs that came from the user: those of roles without an engine."""
+        served = {role for item in self.engines for role in item.roles}
+        return {role: url for role, url in self.urls.items() if role not in served}
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether its engines speak TLS."""
+        return any(item.ca_file for item in self.engines)
 
 
 def default_state_dir() -> Path:
@@ -130,7 +202,13 @@ def load(state_dir: Path) -> State | None:
             data["rpc_url"],
             data["notify_url"],
             tuple(
-                Engine(**{**item, "roles": tuple(item["roles"])})
+                Engine(
+                    **{
+                        **item,
+                        "roles": tuple(item["roles"]),
+                        "details": DETAILS[item["kind"]](**item["details"]),
+                    }
+                )
                 for item in data["engines"]
             ),
         )
@@ -226,32 +304,22 @@ def _url(value: Any) -> None:
 
 
 _PORT = whole(1, 65535)
-_PASSWORD = {"username": maybe(text()), "password": maybe(text())}
-_LOGIN = {"username": text(), "password": text()}
-#: What the modules of engines keep in `Engine.details`, by kind.
-_DETAILS: dict[str, dict[str, Shape]] = {
-    "broker": _LOGIN,
-    "kafka": {
-        **_LOGIN,
-        "kafka": maybe(text()),
-        "version": text(),
-        "ports": record({"controller": _PORT}),
-        "cluster": text(),
-    },
-    "rabbitmq": {
-        **_LOGIN,
-        "ports": record({"management": _PORT, "distribution": _PORT, "epmd": _PORT}),
-        "cookie": text(),
-        "node": text(),
-    },
-    "redis": _LOGIN,
-    "router": {**_PASSWORD, "router": text(), "id": text()},
+#: The class of `Engine.details`, by kind.
+DETAILS: dict[str, type[Details]] = {
+    "broker": Details,
+    "kafka": KafkaDetails,
+    "rabbitmq": RabbitMQDetails,
+    "redis": Details,
+    "router": RouterDetails,
 }
+#: Those that may let in everybody.
+_OPEN = {"router"}
+_FIELDS = {"int": _PORT, "str": text(), "str | None": maybe(text())}
 #: Engines have directories of these names in the state directory.
 _NAME = text(re.compile(r"[a-z][a-z0-9-]{0,62}\Z"), "name of an engine")
 _ENGINE = {
     "name": _NAME,
-    "kind": one_of(_DETAILS, "kind of engine"),
+    "kind": one_of(DETAILS, "kind of engine"),
     "roles": items(one_of(("rpc", "notify"), "role")),
     "host": text(),
     "port": _PORT,
@@ -267,8 +335,16 @@ _ENGINE = {
 
 def _engine(value: Any) -> None:
     record(_ENGINE)(value)
-    details = record(_DETAILS[value["kind"]], others=scalar)
-    json_files.inside("details", details, value["details"])
+    json_files.inside("details", _details(value["kind"]), value["details"])
+
+
+def _details(kind: str) -> Shape:
+    shapes = {
+        item.name: _FIELDS[str(item.type)] for item in dataclasses.fields(DETAILS[kind])
+    }
+    if kind not in _OPEN:
+        shapes |= dict.fromkeys(("username", "password"), text())
+    return record(shapes)
 
 
 def _shape() -> Shape:

@@ -12,7 +12,8 @@ from tests.functional.deployments import NOWHERE, Deployment, deployed
 
 from hybrid_messaging import urls
 from hybrid_messaging.attempts import attempts
-from hybrid_messaging.engines import EngineError, broker
+from hybrid_messaging.engines import EngineError
+from hybrid_messaging.engines.kinds import broker
 
 #: A transport for RPC, so that nothing but the broker is started.
 ALONE = {"rpc": NOWHERE["rpc"]}
@@ -32,8 +33,8 @@ class Broker:
         return urls.build(
             "amqp",
             [(engine.host, engine.port)],
-            engine.details["username"],
-            engine.details["password"],
+            engine.details.username,
+            engine.details.password,
             vhost or None,
             {key: str(value) for key, value in query.items()},
         )

@@ -37,6 +37,7 @@ class Deployment:
         self.dir = state_dir
         self.router = router
         self.told: list[str] = []
+        self._deployment = deployment.Deployment(state_dir, self.told.append)
 
     def up(
         self,
@@ -45,21 +46,18 @@ class Deployment:
         repair: bool = False,
         tls: bool | None = None,
     ) -> deployment.Started:
-        return deployment.up(
-            self.dir,
-            modes.get(mode),
-            given or {},
-            Options(router=self.router, tls=tls),
-            self.told.append,
-            repair,
-        )
+        options = Options(router=self.router, tls=tls)
+        return self._deployment.up(modes.get(mode), given or {}, options, repair)
 
     def up_router(self, repair: bool = False) -> deployment.Started:
         """Only the router: a deployment that is there at once."""
         return self.up(given={"notify": NOWHERE["notify"]}, repair=repair)
 
     def down(self) -> bool:
-        return deployment.down(self.dir, self.told.append)
+        return self._deployment.down()
+
+    def restart(self, name: str) -> state.State:
+        return self._deployment.restart(name)
 
     def engine(self, name: str) -> state.Engine:
         loaded = state.load(self.dir)
@@ -72,7 +70,7 @@ class Deployment:
         return psutil.Process(self.engine(name).pid)
 
     def health(self) -> dict[str, str]:
-        reports = deployment.reports(self.dir) or []
+        reports = self._deployment.reports() or []
         return {report.engine.name: report.health for report in reports}
 
     def processes(self) -> list[psutil.Process]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import functools
 
-from hybrid_messaging.engines import Options, kafka
+from hybrid_messaging.engines import Options, kinds
+from hybrid_messaging.engines.kinds import kafka
+
+KAFKA = kinds.get("kafka")
 
 
 @functools.cache
 def fetched() -> None:
     """Have Kafka on this machine."""
-    if any(item.what.startswith(kafka.TITLE) for item in kafka.missing(Options())):
+    if any(item.what.startswith(kafka.TITLE) for item in KAFKA.missing(Options())):
         kafka.fetch_with_maven(print)
-    assert kafka.missing(Options()) == []
+    assert KAFKA.missing(Options()) == []

@@ -24,7 +24,7 @@ from tests.functional.waiting import until
 
 from hybrid_messaging import urls
 from hybrid_messaging.engines.amqp_management import Management
-from hybrid_messaging.engines.router import ADDRESSES
+from hybrid_messaging.engines.kinds.router import ADDRESSES
 from hybrid_messaging.engines.router_program import NATIVE
 
 HOST = "127.0.0.1"

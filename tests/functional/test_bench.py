@@ -19,7 +19,6 @@ from tests.functional.deployments import NOWHERE, Deployment, deployed
 from tests.functional.routers import Router
 from tests.functional.waiting import until
 
-from hybrid_messaging import engines
 from hybrid_messaging.bench import (
     measuring,
     report,
@@ -33,7 +32,7 @@ from hybrid_messaging.bench.buses import Bus
 from hybrid_messaging.bench.parameters import Parameters
 from hybrid_messaging.bench.plan import Step, groups
 from hybrid_messaging.bench.troubles import TROUBLES
-from hybrid_messaging.engines import Options, rabbitmq
+from hybrid_messaging.engines import Options, kinds, rabbitmq_management
 
 TIMEOUT = 280
 #: Two scenarios that one deployment serves.
@@ -158,10 +157,10 @@ def test_servers_of_ones_own_are_left_as_they_were(
     # each fanout is for both servers
     assert rows["fanout"]["sent"] % 2 == 0
     broker = hybrid.engine("rabbitmq")
-    names = [item["name"] for item in rabbitmq.queues(broker)]
-    names += [item["name"] for item in rabbitmq.exchanges(broker)]
+    names = [item["name"] for item in rabbitmq_management.queues(broker)]
+    names += [item["name"] for item in rabbitmq_management.exchanges(broker)]
     assert not [name for name in names if "bench" in name]
-    for secret in (broker.details["password"], broker.url):
+    for secret in (broker.details.password, broker.url):
         assert secret not in (tmp_path / "result.json").read_text()
         assert secret not in outcome.told
 
@@ -292,9 +291,9 @@ def test_an_engine_that_does_not_come_back(
 
     def fail(*args: Any) -> str:
         with monkeypatch.context() as impatient:
-            router = engines.get("router")
+            router = kinds.get("router")
             impatient.setattr(router, "is_ready", lambda engine: False)
-            impatient.setattr(router, "START_TIMEOUT", 0.0)
+            impatient.setattr(router, "start_timeout", 0.0)
             return restart.happen(*args)
 
     shown = {

@@ -23,8 +23,12 @@ from tests.functional.test_amqp_notifications import (
 from tests.functional.waiting import until
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import EngineError, Traffic, broker
+from hybrid_messaging.engines import EngineError, Traffic, kinds
+from hybrid_messaging.engines.artemis_management import ArtemisManagement
+from hybrid_messaging.engines.kinds import broker
 from hybrid_messaging.smoke.run import PREFIX
+
+BROKER = kinds.get("broker")
 
 #: Checks of `smoke`, with what they need.
 STORED = ("notify-restart", "notify-delivered", "separation")
@@ -52,7 +56,7 @@ def rpc(bus: brokers.Broker) -> Iterator[Rpc]:
 
 def waiting(engine: state.Engine, part: str) -> int:
     """How many messages wait in queues with a part of their name."""
-    with broker.management(engine) as management:
+    with ArtemisManagement.of(engine) as management:
         return sum(
             int(row["messageCount"])
             for row in management.queues()
@@ -61,10 +65,10 @@ def waiting(engine: state.Engine, part: str) -> int:
 
 
 def test_only_whoever_knows_the_password_is_served(engine: state.Engine) -> None:
-    assert broker.is_ready(engine)
-    details = {**engine.details, "password": "guessed"}
-    assert not broker.is_ready(dataclasses.replace(engine, details=details))
-    assert not broker.is_ready(dataclasses.replace(engine, port=1))
+    assert BROKER.is_ready(engine)
+    details = dataclasses.replace(engine.details, password="guessed")
+    assert not BROKER.is_ready(dataclasses.replace(engine, details=details))
+    assert not BROKER.is_ready(dataclasses.replace(engine, port=1))
     with pytest.raises(proton.ProtonException):
         BlockingConnection(f"{engine.host}:{engine.port}", timeout=30)
 
@@ -72,7 +76,7 @@ def test_only_whoever_knows_the_password_is_served(engine: state.Engine) -> None
 def test_nobody_else_can_read_the_password(
     bus: brokers.Broker, engine: state.Engine
 ) -> None:
-    password = engine.details["password"]
+    password = engine.details.password
     directory = Path(engine.log).parent
     holders = [
         path
@@ -90,7 +94,7 @@ def test_memory_is_bounded(bus: brokers.Broker) -> None:
 
 
 def test_what_goes_through_is_counted(engine: state.Engine, rpc: Rpc) -> None:
-    before = broker.traffic(engine)
+    before = BROKER.traffic(engine)
     rpc.server()
     client = rpc.client()
     for number in range(20):
@@ -98,7 +102,7 @@ def test_what_goes_through_is_counted(engine: state.Engine, rpc: Rpc) -> None:
 
     def counted() -> Traffic | None:
         # the last replies are on their way to being acknowledged
-        now = broker.traffic(engine)
+        now = BROKER.traffic(engine)
         return now if now.delivered - before.delivered >= 40 else None
 
     after = until(counted, "20 requests and 20 replies delivered")
@@ -142,11 +146,11 @@ def test_notifications_outlive_the_brokers_death(
 
 def test_a_broker_that_is_not_there(engine: state.Engine) -> None:
     with pytest.raises(EngineError, match="no management of a broker at 127"):
-        broker.traffic(dataclasses.replace(engine, port=1))
+        BROKER.traffic(dataclasses.replace(engine, port=1))
 
 
 def test_what_the_broker_does_not_know(engine: state.Engine) -> None:
-    with broker.management(engine) as management:
+    with ArtemisManagement.of(engine) as management:
         with pytest.raises(EngineError, match=r"refuses: .*colour"):
             management.get("colour")
         with pytest.raises(EngineError, match=r"refuses: .*does not exist"):
@@ -160,7 +164,7 @@ def smoke(bus: brokers.Broker, *words: str) -> dict[str, dict[str, Any]]:
     """Run `smoke`, and return its rows by the names of the checks."""
     code, rows, told = bus.place.run("smoke", *words)
     assert code == 0, told
-    with broker.management(bus.place.engine("broker")) as management:
+    with ArtemisManagement.of(bus.place.engine("broker")) as management:
         stored = [row["name"] for row in management.queues()]
     assert not [name for name in stored if f"notify/anycast/{PREFIX}" in name]
     return {row["check"]: row for row in rows}

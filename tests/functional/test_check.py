@@ -29,7 +29,8 @@ from tests.functional.deployments import deployed
 from tests.functional.waiting import until
 
 from hybrid_messaging import state, urls
-from hybrid_messaging.engines import rabbitmq
+from hybrid_messaging.engines import rabbitmq_management
+from hybrid_messaging.engines.kinds import rabbitmq
 from hybrid_messaging.service_configs import interpreter
 
 Check = Callable[..., Result]
@@ -44,7 +45,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[state.Engine]:
     with deployed(tmp_path_factory.mktemp("node") / "state") as made:
         made.up("rabbit")
         engine = made.engine("rabbitmq")
-        rabbitmq.add_vhost(engine, VHOST)
+        rabbitmq_management.add_vhost(engine, VHOST)
         yield engine
 
 
@@ -54,8 +55,8 @@ def notify(node: state.Engine) -> str:
     return urls.build(
         "rabbit",
         [(node.host, node.port)],
-        node.details["username"],
-        node.details["password"],
+        node.details.username,
+        node.details.password,
         VHOST,
     )
 
@@ -161,7 +162,7 @@ def test_what_people_see(
     assert f"({path}, line 2)" in result.out
     assert "cure: start the server" in result.out
     assert "connecting to amqp://127.0.0.1:1/" in result.err
-    assert node.details["password"] not in result.out + result.err
+    assert node.details.password not in result.out + result.err
 
 
 def test_warnings_alone_can_be_accepted(
@@ -211,16 +212,16 @@ def test_a_virtual_host_that_the_user_may_not_use(
 ) -> None:
     user = f"stranger-{bus.kind}"
     wrong, right = ({"password": word, "tags": ""} for word in ("p/$%@", "p$%@"))
-    rabbitmq._request(node, "PUT", f"users/{user}", wrong)
+    rabbitmq_management.request(node, "PUT", f"users/{user}", wrong)
     url = other(notify, username=user, password="p$%@")
     assert problems(check(config(bus.url(), url), "-f", "json")) == [
         ("error", "wrong-credentials")
     ]
-    rabbitmq._request(node, "PUT", f"users/{user}", right)
+    rabbitmq_management.request(node, "PUT", f"users/{user}", right)
     result = check(config(bus.url(), url), "-f", "json")
     assert problems(result) == [("error", "vhost-missing")]
     assert f"does not let user {user} use" in result.out
-    rabbitmq._request(
+    rabbitmq_management.request(
         node,
         "PUT",
         f"permissions/{VHOST}/{user}",

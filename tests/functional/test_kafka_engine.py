@@ -21,11 +21,14 @@ from tests.functional.waiting import until
 from hybrid_messaging import state, urls
 from hybrid_messaging.bench import buses
 from hybrid_messaging.bench.assignment import Assignment
-from hybrid_messaging.engines import HOST, kafka
+from hybrid_messaging.engines import HOST, kafka_admin, kinds
+from hybrid_messaging.engines.kinds import kafka
 from hybrid_messaging.servers import options
 from hybrid_messaging.servers.transport import ConnectError
 from hybrid_messaging.smoke.checks import notifications
 from hybrid_messaging.smoke.outcome import Status
+
+KAFKA = kinds.get("kafka")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def node(place: Deployment) -> state.Engine:
 
 def store(node: state.Engine, topic: str, *texts: str) -> None:
     """Publish messages; returns when the broker has them."""
-    producer = Producer(kafka._settings(node))
+    producer = Producer(kafka_admin.settings(node))
     for text in texts:
         producer.produce(topic, text.encode())
     assert producer.flush(60) == 0
@@ -52,7 +55,7 @@ def store(node: state.Engine, topic: str, *texts: str) -> None:
 
 def stored(node: state.Engine, group: str, topic: str, count: int) -> list[str]:
     """Take messages in the name of a group."""
-    consumer = Consumer({**kafka._settings(node), "group.id": group})
+    consumer = Consumer({**kafka_admin.settings(node), "group.id": group})
     consumer.subscribe([topic])
     try:
         found = until(lambda: consumer.consume(count, timeout=1), "there are messages")
@@ -82,11 +85,11 @@ def test_nobody_else_can_read_or_reach_it(
     place: Deployment, node: state.Engine
 ) -> None:
     process = place.process("kafka")
-    ports = {node.port, node.details["ports"]["controller"]}
+    ports = {node.port, node.details.controller_port}
     assert listening(process) == {
         (f"{prefix}{HOST}", port) for prefix in ("::ffff:",) for port in ports
     } or listening(process) == {(HOST, port) for port in ports}
-    secret = node.details["password"]
+    secret = node.details.password
     assert secret not in " ".join(process.cmdline())
     assert secret not in "".join(process.environ().values())
     assert secret not in Path(node.log).read_text()
@@ -95,14 +98,18 @@ def test_nobody_else_can_read_or_reach_it(
 
 
 def test_only_whoever_knows_the_password_is_served(node: state.Engine) -> None:
-    assert kafka.is_ready(node)
-    stranger = dataclasses.replace(node, details={**node.details, "password": "guess"})
-    assert not kafka.is_ready(stranger)
-    other = dataclasses.replace(node, details={**node.details, "cluster": "another"})
-    assert not kafka.is_ready(other)
+    assert KAFKA.is_ready(node)
+    stranger = dataclasses.replace(
+        node, details=dataclasses.replace(node.details, password="guess")
+    )
+    assert not KAFKA.is_ready(stranger)
+    other = dataclasses.replace(
+        node, details=dataclasses.replace(node.details, cluster="another")
+    )
+    assert not KAFKA.is_ready(other)
     assert connect(node.url) == "Kafka"
     with pytest.raises(ConnectError) as caught:
-        connect(node.url.replace(node.details["password"], "guess"))
+        connect(node.url.replace(node.details.password, "guess"))
     assert caught.value.code == "wrong-credentials"
     assert "guess" not in str(caught.value)
     with pytest.raises(ConnectError, match="does not answer as") as caught:
@@ -120,7 +127,7 @@ def test_services_find_their_topics_and_listeners_begin_at_the_start(
     place: Deployment, node: state.Engine
 ) -> None:
     topics = [f"notifications.{priority}" for priority in kafka.PRIORITIES]
-    consumer = Consumer({**kafka._settings(node), "group.id": kafka.GROUP})
+    consumer = Consumer({**kafka_admin.settings(node), "group.id": kafka.GROUP})
     try:
         assert set(topics) <= consumer.list_topics(timeout=30).topics.keys()
         wanted = [TopicPartition(topic, 0) for topic in topics]
@@ -134,7 +141,7 @@ def set_up_by_hand(
     node: state.Engine, capsys: pytest.CaptureFixture[str]
 ) -> commands.Result:
     """What a supervisor calls after a start."""
-    user = node.details["username"]
+    user = node.details.username
     words = ("--host", node.host, "--port", node.port, "--user", user)
     return commands.run(capsys, "engine", "setup", "kafka", *words)
 
@@ -145,19 +152,19 @@ def test_what_goes_through_is_counted(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = kafka.traffic(node)
+    before = KAFKA.traffic(node)
     store(node, "notifications.warn", "a", "b", "c")
     assert stored(node, kafka.GROUP, "notifications.warn", 2)[:2] == ["a", "b"]
-    after = kafka.traffic(node)
+    after = KAFKA.traffic(node)
     assert after.received - before.received == 3
     assert after.delivered - before.delivered in (2, 3)
     assert after.waiting == 3 - (after.delivered - before.delivered)
     assert after.version.startswith("4.")
     assert after.destinations == len(kafka.PRIORITIES)
     # a second time nothing is begun anew
-    monkeypatch.setenv("HYBRID_ENGINE_PASSWORD", node.details["password"])
+    monkeypatch.setenv("HYBRID_ENGINE_PASSWORD", node.details.password)
     assert set_up_by_hand(node, capsys).code == 0
-    assert kafka.traffic(node).delivered == after.delivered
+    assert KAFKA.traffic(node).delivered == after.delivered
 
 
 def test_zeromq_and_kafka(
@@ -189,7 +196,7 @@ def test_a_benchmark_makes_its_topic_and_removes_it(node: state.Engine) -> None:
     buses.clean_up([work], told.append)
     assert told == []
     until(
-        lambda: kafka.traffic(node).destinations == len(kafka.PRIORITIES),
+        lambda: KAFKA.traffic(node).destinations == len(kafka.PRIORITIES),
         "the topic is gone",
     )
 
@@ -209,7 +216,7 @@ def test_check_finds_a_topic_that_takes_too_little(
             "notifications.info",
             incremental_configs=[entry],
         )
-        client = admin.AdminClient(kafka._settings(node))
+        client = admin.AdminClient(kafka_admin.settings(node))
         for answer in client.incremental_alter_configs([topic]).values():
             answer.result(30)
 
@@ -232,10 +239,10 @@ def test_one_that_was_killed_comes_back_with_its_data(place: Deployment) -> None
     # even where somebody else has come to use its ports
     with (
         socket.create_server((HOST, before.port)),
-        socket.create_server((HOST, before.details["ports"]["controller"])),
+        socket.create_server((HOST, before.details.controller_port)),
     ):
         place.up("zmq-kafka", repair=True)
         after = place.engine("kafka")
         assert after.port != before.port
-        assert after.details["password"] == before.details["password"]
+        assert after.details.password == before.details.password
         assert stored(after, kafka.GROUP, "notifications.error", 1) == ["kept"]

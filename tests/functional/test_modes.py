@@ -17,7 +17,7 @@ from tests.functional.tls_versions import SPOKEN, taken
 from tests.functional.waiting import until
 
 from hybrid_messaging import modes, state
-from hybrid_messaging.engines import deployment, kafka, redis
+from hybrid_messaging.engines import kinds
 from hybrid_messaging.smoke.checks import notifications
 from hybrid_messaging.smoke.outcome import Status
 
@@ -66,7 +66,7 @@ def test_a_router_and_kafka_with_tls(
         assert result.code == 0, result.err
         assert result.rows[1]["url"].startswith("kafka://hybrid:***@127.0.0.1:")
         node = place.engine("kafka")
-        for port in (node.port, node.details["ports"]["controller"]):
+        for port in (node.port, node.details.controller_port):
             assert taken(node.host, port) == SPOKEN
         row = commands.configured(capsys, place, tmp_path / "cinder.conf")
         assert row["problems"] == []
@@ -91,7 +91,7 @@ def test_a_router_and_kafka_with_tls(
             assert found == (kind, "cinder", "up", True)
         assert notify["waiting"] == 0
         until(
-            lambda: kafka.traffic(place.engine("kafka")).destinations == 7,
+            lambda: kinds.get("kafka").traffic(place.engine("kafka")).destinations == 7,
             "nothing of smoke's own is left",
         )
         assert commands.run(capsys, "down", *where).code == 0
@@ -123,7 +123,7 @@ def test_zeromq_and_rabbitmq(
             3,
         ]
         # nothing of smoke's own is left, nor of the server that was killed
-        assert redis.traffic(place.engine("redis")).destinations == 0
+        assert kinds.get("redis").traffic(place.engine("redis")).destinations == 0
         result = commands.run(capsys, "status", *where, "-f", "json")
         assert (result.code, result.rows[0]["received"]) == (0, None)
         file = tmp_path / "cinder.conf"
@@ -146,7 +146,7 @@ def test_zeromq_and_rabbitmq(
                 result = commands.run(capsys, *words, "-f", "json")
                 assert result.code == 1
                 assert cause in result.rows[0]["detail"]
-                assert place.engine("redis").details["password"] not in result.err
+                assert place.engine("redis").details.password not in result.err
         assert commands.run(capsys, "down", *where).code == 0
         until(lambda: place.processes() == [], "nothing runs any more")
         assert not place.dir.exists()
@@ -161,7 +161,7 @@ def test_a_url_of_ones_own_outlives_restarts_of_a_shared_engine(
     with deployed(tmp_path / "state") as place:
         place.up("both", {"rpc": NOWHERE["rpc"]})
         assert place.engine("router").roles == ("notify",)
-        deployment.restart(place.dir, "router", place.told.append)
+        place.restart("router")
         found = state.load(place.dir)
         assert found is not None
         assert found.rpc_url == NOWHERE["rpc"]

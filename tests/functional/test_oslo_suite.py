@@ -18,7 +18,7 @@ from tests.functional.conftest import ALL_BUSES, Bus, make_bus
 from tests.functional.deployments import NOWHERE, deployed
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import rabbitmq
+from hybrid_messaging.engines import rabbitmq_management
 
 #: Tests in the suite, as of oslo.messaging 16 to 18.
 TESTS = 21
@@ -70,7 +70,7 @@ def start(buses: dict[str, Bus], node: state.Engine) -> Iterator[Start]:
         surroundings = {
             **os.environ,
             "RPC_TRANSPORT_URL": buses[kind].url(vhost),
-            "NOTIFY_TRANSPORT_URL": rabbitmq.add_vhost(node, vhost),
+            "NOTIFY_TRANSPORT_URL": rabbitmq_management.add_vhost(node, vhost),
         }
         if mode == "eventlet":
             # coverage does not see green threads change

@@ -21,11 +21,20 @@ from tests.functional.deployments import (
 from tests.functional.waiting import until
 
 from hybrid_messaging import state, urls
-from hybrid_messaging.engines import HOST, EngineError, ports, rabbitmq
+from hybrid_messaging.engines import (
+    HOST,
+    EngineError,
+    kinds,
+    ports,
+    rabbitmq_management,
+)
+from hybrid_messaging.engines.kinds import rabbitmq
 from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.smoke.bus import make as make_bus
 from hybrid_messaging.smoke.outcome import Status
 from hybrid_messaging.smoke.run import PREFIX, Run
+
+RABBITMQ = kinds.get("rabbitmq")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +72,7 @@ def test_it_reads_and_writes_nothing_of_the_system(
 def test_memory_and_disk_are_bounded(node: state.Engine) -> None:
     def limits() -> dict[str, int]:
         try:
-            (found,) = rabbitmq._request(node, "GET", "nodes")
+            (found,) = rabbitmq_management.request(node, "GET", "nodes")
         except EngineError:  # 4.3 fails to tell before it has
             return {}
         return found if "mem_limit" in found else {}
@@ -74,51 +83,55 @@ def test_memory_and_disk_are_bounded(node: state.Engine) -> None:
 
 
 def test_only_whoever_knows_the_password_is_served(node: state.Engine) -> None:
-    assert rabbitmq.is_ready(node)
-    stranger = dataclasses.replace(node, details={**node.details, "password": "guess"})
-    assert not rabbitmq.is_ready(stranger)
+    assert RABBITMQ.is_ready(node)
+    stranger = dataclasses.replace(
+        node, details=dataclasses.replace(node.details, password="guess")
+    )
+    assert not RABBITMQ.is_ready(stranger)
     with pytest.raises(EngineError, match="401"):
-        rabbitmq.traffic(stranger)
+        RABBITMQ.traffic(stranger)
     with pytest.raises(Exception, match="ACCESS_REFUSED"):
         stored(urls.build("rabbit", [(HOST, node.port)], "guest", "guest"), "any")
 
 
 @pytest.mark.parametrize("vhost", ["nova_cell1", "a b/c%?é"])
 def test_a_virtual_host_is_added_once(node: state.Engine, vhost: str) -> None:
-    url = rabbitmq.add_vhost(node, vhost)
-    assert rabbitmq.add_vhost(node, vhost) == url
+    url = rabbitmq_management.add_vhost(node, vhost)
+    assert rabbitmq_management.add_vhost(node, vhost) == url
     assert urls.parse(url).vhost == vhost
     assert (vhost, "amq.topic") in {
-        (item["vhost"], item["name"]) for item in rabbitmq.exchanges(node)
+        (item["vhost"], item["name"]) for item in rabbitmq_management.exchanges(node)
     }
 
 
 def test_what_goes_through_is_counted(node: state.Engine) -> None:
-    url = rabbitmq.add_vhost(node, "counted")
-    before = rabbitmq.traffic(node)
+    url = rabbitmq_management.add_vhost(node, "counted")
+    before = RABBITMQ.traffic(node)
     for number in range(3):
         store(url, "notifications.info", str(number))
     assert stored(url, "notifications.info") == "0"
 
     def counted() -> bool:
-        now = rabbitmq.traffic(node)
+        now = RABBITMQ.traffic(node)
         return (now.received - before.received, now.delivered - before.delivered) == (
             3,
             1,
         ) and now.waiting == (before.waiting or 0) + 2
 
     until(counted, "the node has counted", timeout=60, interval=0.5)
-    found = {(item["vhost"], item["name"]): item for item in rabbitmq.queues(node)}
+    found = {
+        (item["vhost"], item["name"]): item for item in rabbitmq_management.queues(node)
+    }
     assert found["counted", "notifications.info"]["durable"]
     assert found["counted", "notifications.info"]["messages"] == 2
-    assert rabbitmq.traffic(node).destinations == len(found)
-    assert rabbitmq.traffic(node).version.startswith(("3.", "4."))
+    assert RABBITMQ.traffic(node).destinations == len(found)
+    assert RABBITMQ.traffic(node).version.startswith(("3.", "4."))
 
 
 def test_a_node_killed_leaves_nothing_that_matters(place: Deployment) -> None:
     """Its epmd survives it, and would keep the port."""
     before = place.engine("rabbitmq")
-    epmd_port = before.details["ports"]["epmd"]
+    epmd_port = before.details.epmd_port
     store(before.url, "kept-by-node", "still here")
     store(before.url, "declared-after-it", "")
     until(lambda: on_disk(before, "declared-after-it"), "the queue is on disk")
@@ -172,10 +185,10 @@ def test_no_node_no_answer(node: state.Engine) -> None:
     with ports.Ports() as free:
         nobody = free.take()
     elsewhere = dataclasses.replace(
-        node, details={**node.details, "ports": {"management": nobody}}
+        node, details=dataclasses.replace(node.details, management_port=nobody)
     )
     with pytest.raises(EngineError, match=r"management at .* fails"):
-        rabbitmq.traffic(elsewhere)
+        RABBITMQ.traffic(elsewhere)
 
 
 def test_one_bus_for_both_on_purpose(
@@ -206,7 +219,9 @@ def test_notifications_wait_in_quorum_queues(
     declared = Rabbit.waiting
 
     def looked_at(rabbit: Rabbit, run: Run) -> int | None:
-        kinds.update({item["name"]: item["type"] for item in rabbitmq.queues(node)})
+        kinds.update(
+            {item["name"]: item["type"] for item in rabbitmq_management.queues(node)}
+        )
         return declared(rabbit, run)
 
     node = place.engine("rabbitmq")

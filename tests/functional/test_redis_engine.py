@@ -23,9 +23,11 @@ from tests.functional.tls_versions import SPOKEN, taken
 from tests.functional.waiting import until
 
 from hybrid_messaging import state, urls
-from hybrid_messaging.engines import HOST, EngineError, deployment, processes, redis
+from hybrid_messaging.engines import HOST, EngineError, kinds, processes
 from hybrid_messaging.servers import options
 from hybrid_messaging.servers.zmq import Zmq
+
+REDIS = kinds.get("redis")
 
 MODE = "zmq-hybrid"
 
@@ -71,7 +73,7 @@ def calling(caller: Any) -> Iterator[list[str]]:
 
 
 def login(engine: state.Engine) -> dict[str, str]:
-    return {name: engine.details[name] for name in ("username", "password")}
+    return {name: vars(engine.details)[name] for name in ("username", "password")}
 
 
 def test_nobody_else_can_read_or_reach_it(place: Deployment) -> None:
@@ -84,15 +86,15 @@ def test_nobody_else_can_read_or_reach_it(place: Deployment) -> None:
     }
     assert listening == {(HOST, engine.port)}
     assert process.environ()[processes.MARK] == str(place.dir / "redis")
-    secret = engine.details["password"]
+    secret = engine.details.password
     assert secret not in " ".join(process.cmdline()) + Path(engine.log).read_text()
-    assert redis.is_ready(engine)
+    assert REDIS.is_ready(engine)
     stranger = dataclasses.replace(
-        engine, details={"username": "hybrid", "password": "guess"}
+        engine, details=state.Details(username="hybrid", password="guess")
     )
-    assert not redis.is_ready(stranger)
+    assert not REDIS.is_ready(stranger)
     with pytest.raises(EngineError, match=f"Redis at {HOST}:{engine.port} fails"):
-        redis.traffic(stranger)
+        REDIS.traffic(stranger)
     with connected(engine) as nobody, pytest.raises(client.AuthenticationError):
         nobody.ping()
     with connected(engine, **login(engine)) as ours:
@@ -125,7 +127,7 @@ def test_calls_go_on_and_servers_come_back_when_it_is_killed(place: Deployment) 
         rpc.server()
         caller = rpc.client()
         assert caller.call({}, "name") == "one"
-        assert redis.traffic(before).destinations == 1
+        assert REDIS.traffic(before).destinations == 1
         with calling(caller) as answers:
             process = place.process("redis")
             process.kill()
@@ -134,12 +136,12 @@ def test_calls_go_on_and_servers_come_back_when_it_is_killed(place: Deployment) 
             seen = len(answers)
             until(lambda: len(answers) > seen + 10, "calls go on")
             assert up(place).url == before.url
-            deployment.restart(place.dir, "redis", place.told.append)
+            place.restart("redis")
             seen = len(answers)
             until(lambda: len(answers) > seen + 10, "calls go on")
         assert set(answers) == {"one"}
         until(
-            lambda: redis.traffic(before).destinations == 1,
+            lambda: REDIS.traffic(before).destinations == 1,
             "the server has told again that it is there",
         )
         with Rpc(before.url) as stranger:
@@ -152,7 +154,7 @@ def test_calls_go_on_and_servers_come_back_when_it_is_killed(place: Deployment) 
         after = up(place)
         assert after.port != before.port
         assert after.details == before.details
-    assert redis.traffic(after).version[0].isdigit()
+    assert REDIS.traffic(after).version[0].isdigit()
 
 
 def test_two_at_once_know_nothing_of_each_other(
@@ -163,9 +165,9 @@ def test_two_at_once_know_nothing_of_each_other(
         assert first.port != second.port
         with Rpc(first.url) as rpc:
             rpc.server()
-            assert redis.traffic(first).destinations == 1
-            assert redis.traffic(second).destinations == 0
-        assert not redis.is_ready(dataclasses.replace(first, port=second.port))
+            assert REDIS.traffic(first).destinations == 1
+            assert REDIS.traffic(second).destinations == 0
+        assert not REDIS.is_ready(dataclasses.replace(first, port=second.port))
         other.down()
     assert place.health() == {"redis": "up"}
 
@@ -187,5 +189,5 @@ def test_with_tls_it_refuses_plain_connections(tmp_path: Path) -> None:
             # on the loopback interface, too, they encrypt among themselves
             assert reading.records[0].key
         # services that were started before a restart know those started after it
-        deployment.restart(place.dir, "redis", place.told.append)
+        place.restart("redis")
         assert place.engine("redis").url == engine.url

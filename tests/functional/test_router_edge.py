@@ -24,8 +24,11 @@ from hybrid_messaging.engines import (
     EngineError,
     Options,
     certificates,
-    router,
+    kinds,
 )
+from hybrid_messaging.engines.kinds import router
+
+ROUTER = kinds.get("router")
 
 pytestmark = pytest.mark.skipif(
     routers.native_program() is None,
@@ -42,7 +45,7 @@ class Node:
 
     def __init__(self, directory: Path, options: Options) -> None:
         directory.mkdir(parents=True)
-        launch = router.prepare("router", directory, lambda _: 0, None, options)
+        launch = ROUTER.prepare("router", directory, lambda _: 0, None, options)
         self._launch = launch
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,7 +69,7 @@ class Node:
             self._process = subprocess.Popen(
                 self._launch.command, cwd=self._directory, stdout=log, stderr=log
             )
-        until(lambda: router.is_ready(self.engine), "the router answers")
+        until(lambda: ROUTER.is_ready(self.engine), "the router answers")
 
     def kill(self) -> None:
         if self._process is not None:
@@ -107,7 +110,7 @@ class Network(contextlib.ExitStack):
         with contextlib.ExitStack() as starting:
             starting.enter_context(self.interior)
             starting.enter_context(self.edge)
-            router.set_up(self.edge.engine)
+            ROUTER.set_up(self.edge.engine)
             self.push(starting.pop_all())
         return self
 
@@ -245,4 +248,4 @@ def test_a_router_that_is_not_let_in_says_where_and_why(
         Node(tmp_path / "lost", options) as lost,
         pytest.raises(EngineError, match=f"one at {HOST}:{port}: .*{why}"),
     ):
-        router.set_up(lost.engine)
+        ROUTER.set_up(lost.engine)

@@ -13,8 +13,10 @@ from proton.utils import BlockingConnection
 from tests.functional.deployments import Deployment, deployed, router_option
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import EngineError, router
+from hybrid_messaging.engines import EngineError, kinds
 from hybrid_messaging.engines.amqp_management import Management
+
+ROUTER = kinds.get("router")
 
 PREFIX = "openstack.org/om/rpc"
 TIMEOUT = 30
@@ -81,13 +83,13 @@ def test_what_goes_through_is_counted(
     engine: state.Engine, client: BlockingConnection
 ) -> None:
     address = f"{PREFIX}/anycast/exchange/counted"
-    before = router.traffic(engine)
+    before = ROUTER.traffic(engine)
     receiver = client.create_receiver(address, credit=50)
     sender = client.create_sender(address, options=AtMostOnce())
     for number in range(40):
         sender.send(proton.Message(body=number))
         assert receiver.receive().body == number
-    after = router.traffic(engine)
+    after = ROUTER.traffic(engine)
     assert after.received - before.received >= 40
     assert after.delivered - before.delivered >= 40
     assert after.connections == before.connections == 1
@@ -118,11 +120,13 @@ def test_more_addresses_than_fit_into_one_answer(
 
 
 def test_only_our_router_is_ready(engine: state.Engine) -> None:
-    assert router.is_ready(engine)
-    assert not router.is_ready(
-        dataclasses.replace(engine, details={**engine.details, "id": "another"})
+    assert ROUTER.is_ready(engine)
+    assert not ROUTER.is_ready(
+        dataclasses.replace(
+            engine, details=dataclasses.replace(engine.details, id="another")
+        )
     )
-    assert not router.is_ready(dataclasses.replace(engine, port=1))
+    assert not ROUTER.is_ready(dataclasses.replace(engine, port=1))
 
 
 def test_what_the_router_does_not_know(management: Management) -> None:

@@ -24,8 +24,9 @@ from tests.functional.routers import Router, Settings
 from tests.functional.waiting import until
 
 from hybrid_messaging import modes, state, urls
-from hybrid_messaging.engines import ports, rabbitmq
-from hybrid_messaging.engines.router import ADDRESSES
+from hybrid_messaging.engines import ports, rabbitmq_management
+from hybrid_messaging.engines.kinds import rabbitmq
+from hybrid_messaging.engines.kinds.router import ADDRESSES
 from hybrid_messaging.servers import options
 from hybrid_messaging.service_configs import reading
 from hybrid_messaging.smoke import context, runner
@@ -69,12 +70,12 @@ def nothing_is_left(hybrid: Deployment) -> Iterator[None]:
     yield
     assert not workers()
     broker = hybrid.engine("rabbitmq")
-    queues = rabbitmq.queues(broker)
+    queues = rabbitmq_management.queues(broker)
     expiring = {item["name"] for item in queues if "x-expires" in item["arguments"]}
-    names = {item["name"] for item in (*queues, *rabbitmq.exchanges(broker))}
+    names = {item["name"] for item in (*queues, *rabbitmq_management.exchanges(broker))}
     assert not {name for name in names - expiring if name.startswith(PREFIX)}
     if expiring:
-        until(lambda: not rabbitmq.queues(broker), "the queues have expired")
+        until(lambda: not rabbitmq_management.queues(broker), "the queues have expired")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -167,7 +168,7 @@ def test_every_check_passes_and_restarts_are_survived(hybrid: Deployment) -> Non
     found = proof["found"]
     assert any("/rpc/multicast/" in name for name in found["rpc addresses"])
     assert [name.startswith(PREFIX) for name in found["notify queues"]] == [True]
-    password = hybrid.engine("rabbitmq").details["password"]
+    password = hybrid.engine("rabbitmq").details.password
     assert password not in outcome.told + json.dumps(outcome.rows)
     summary = outcome.told.splitlines()[-1]
     assert summary.startswith(f"{len(ALL) - 1} passed, 1 skipped in ")
@@ -221,8 +222,8 @@ def test_notifications_have_no_way(
 ) -> None:
     engine = hybrid.engine("rabbitmq")
     parts = {
-        "username": engine.details["username"],
-        "password": engine.details["password"],
+        "username": engine.details.username,
+        "password": engine.details.password,
         "vhost": None,
         "port": engine.port,
         **change,
@@ -445,7 +446,7 @@ def test_rabbitmqctl_is_left_alone_where_no_node_can_be(
 
 
 def _epmd_port(hybrid: Deployment) -> int:
-    return int(hybrid.engine("rabbitmq").details["ports"]["epmd"])
+    return int(hybrid.engine("rabbitmq").details.epmd_port)
 
 
 def _ctl(hybrid: Deployment) -> str:
@@ -455,7 +456,7 @@ def _ctl(hybrid: Deployment) -> str:
     return (
         "#!/bin/sh\n"
         f"export HOME={hybrid.dir / engine.name}\n"
-        f"export RABBITMQ_NODENAME={engine.details['node']}\n"
+        f"export RABBITMQ_NODENAME={engine.details.node}\n"
         f"export ERL_EPMD_PORT={_epmd_port(hybrid)}\n"
         f'exec {program} "$@"\n'
     )
@@ -489,7 +490,9 @@ def test_stopping_halfway_removes_the_queue(hybrid: Deployment) -> None:
         if result.check == "notify-stored":
             break
     broker = hybrid.engine("rabbitmq")
-    assert any(item["name"].startswith(PREFIX) for item in rabbitmq.queues(broker))
+    assert any(
+        item["name"].startswith(PREFIX) for item in rabbitmq_management.queues(broker)
+    )
     results.close()  # type: ignore[attr-defined]
 
 

@@ -18,7 +18,8 @@ from tests.functional.deployments import (
 from tests.functional.tls_versions import SPOKEN, taken
 
 from hybrid_messaging import state, urls
-from hybrid_messaging.engines import HOST, broker
+from hybrid_messaging.engines import HOST
+from hybrid_messaging.engines.kinds import broker
 from hybrid_messaging.smoke.outcome import Status
 
 CHECKS = ("plain-refused", "fanout", "notify-delivered", "separation")
@@ -36,7 +37,7 @@ def test_a_router_and_rabbitmq(
         assert before is not None
 
         router, rabbitmq = before.engines
-        management = rabbitmq.details["ports"]["management"]
+        management = rabbitmq.details.management_port
         for port in (router.port, rabbitmq.port, management):
             assert taken(router.host, port) == SPOKEN
 
@@ -51,7 +52,7 @@ def test_a_router_and_rabbitmq(
         assert [(row["status"], row["tls"]) for row in result.rows] == [
             ("up", True)
         ] * 2
-        secrets = [item.details["password"] for item in before.engines]
+        secrets = [item.details.password for item in before.engines]
         for process in place.processes():
             assert not any(secret in "\n".join(process.cmdline()) for secret in secrets)
         for path in place.dir.rglob("*"):

@@ -24,13 +24,7 @@ from tests.functional.deployments import (
 from tests.functional.waiting import Stopwatch, until
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import (
-    EngineError,
-    deployment,
-    ports,
-    router,
-    router_program,
-)
+from hybrid_messaging.engines import EngineError, kinds, ports, router_program
 
 #: The image of a skupper-router that Podman has here.
 IMAGE = os.environ.get("HYBRID_TEST_ROUTER_IMAGE")
@@ -98,12 +92,13 @@ def test_the_whole_way_on_the_command_line(router_kind: str, tmp_path: Path) -> 
 
         for process in place.processes():
             assert {host for host, _ in listening(process)} <= {"127.0.0.1"}
-        secret = loaded.engines[1].details["password"]
+        secret = loaded.engines[1].details.password
         for process in place.processes():
             assert secret not in " ".join(process.cmdline())
             assert secret not in "".join(process.environ().values())
         taken = {item.port for item in loaded.engines}
-        taken |= set(loaded.engines[1].details["ports"].values())
+        node = loaded.engines[1].details_as(state.RabbitMQDetails)
+        taken |= {node.management_port, node.distribution_port, node.epmd_port}
 
         with place.start("down") as command:
             command.communicate(timeout=100)
@@ -151,13 +146,13 @@ def test_two_at_once_in_one_directory(place: Deployment) -> None:
 def test_a_restart_in_order_keeps_ports_and_data(hybrid: Deployment) -> None:
     before = hybrid.engine("rabbitmq")
     store(before.url, "kept", "still here")
-    after = deployment.restart(hybrid.dir, "rabbitmq", hybrid.told.append)
+    after = hybrid.restart("rabbitmq")
     assert after.engine("rabbitmq") == hybrid.engine("rabbitmq")
     assert hybrid.engine("rabbitmq").pid != before.pid
     assert hybrid.engine("rabbitmq").url == before.url
     assert stored(before.url, "kept") == "still here"
     with pytest.raises(EngineError, match="no engine redis in"):
-        deployment.restart(hybrid.dir, "redis", hybrid.told.append)
+        hybrid.restart("redis")
 
 
 # -- bad days -------------------------------------------------------------------
@@ -231,7 +226,7 @@ def test_one_that_hangs_is_told_from_one_that_runs(
     try:
         with pytest.raises(state.StateError, match=r"is not answering.*--repair"):
             place.up_router()
-        monkeypatch.setattr(router, "STOP_TIMEOUT", 0.2)
+        monkeypatch.setattr(kinds.get("router"), "stop_timeout", 0.2)
         place.up_router(repair=True)
     finally:
         until(lambda: not hanging.is_running(), "the one that hangs is gone")
@@ -288,7 +283,7 @@ def test_an_engine_that_never_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = executable(tmp_path / "skrouterd", "echo thinking; sleep 600 & wait")
-    monkeypatch.setattr(router, "START_TIMEOUT", 0.5)
+    monkeypatch.setattr(kinds.get("router"), "start_timeout", 0.5)
     with deployed(tmp_path / "state", script) as place:
         with pytest.raises(EngineError, match=r"was not ready after (?s:.*)thinking"):
             place.up_router()

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import deployment
+from hybrid_messaging.engines.deployment import Deployment
 
 ROUTER = state.Engine(
     name="router",
@@ -30,7 +30,7 @@ ROUTER = state.Engine(
     pid=state.NOT_STARTED,
     started=1.5,
     log="/somewhere/router.log",
-    details={"router": "embedded", "id": "x", "username": None, "password": None},
+    details=state.RouterDetails(router="embedded", id="x"),
 )
 RABBITMQ = dataclasses.replace(
     ROUTER,
@@ -38,10 +38,15 @@ RABBITMQ = dataclasses.replace(
     kind="rabbitmq",
     roles=("notify",),
     url="rabbit://u:p@127.0.0.1:2/",
-    details={
-        "ports": {"management": 3, "distribution": 4, "epmd": 5},
-        **{"username": "u", "password": "p", "cookie": "c", "node": "n@localhost"},
-    },
+    details=state.RabbitMQDetails(
+        management_port=3,
+        distribution_port=4,
+        epmd_port=5,
+        username="u",
+        password="p",
+        cookie="c",
+        node="n@localhost",
+    ),
 )
 SOUND: dict[str, Any] = json.loads(
     json.dumps(
@@ -167,13 +172,13 @@ def test_a_state_file_is_understood_or_damaged(
         assert str(state_dir / state.STATE_FILE) in str(error)
         assert str(error).isprintable()
         with pytest.raises(state.StateError):
-            deployment.down(state_dir, str)
+            Deployment(state_dir, str).down()
     else:
         assert found is not None
         for engine in found.engines:
             assert (state_dir / engine.name).parent == state_dir
             assert engine.name not in state.FILES
         # whatever it says about pids, none of these engines has been started
-        assert deployment.down(state_dir, str)
+        assert Deployment(state_dir, str).down()
         assert not state_dir.exists()
     assert neighbourhood.is_whole()

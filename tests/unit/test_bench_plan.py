@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_messaging import engines, modes
+from hybrid_messaging import modes
 from hybrid_messaging.bench import BenchError, scenarios, troubles
 from hybrid_messaging.bench.buses import Bus
 from hybrid_messaging.bench.measuring import staff
@@ -24,6 +24,7 @@ from hybrid_messaging.bench.plan import (
     split,
     steps,
 )
+from hybrid_messaging.engines import kinds
 
 BUS = Bus("amqp://h/", "rabbit://h/", Path("/nowhere"))
 
@@ -39,7 +40,7 @@ def test_the_scenarios_that_come_along() -> None:
     assert names[:4] == ["1-single", "2-durable", "3-dual", "4-hybrid"]
     for item in scenarios.load().values():
         for engine in modes.get(item.mode).engines:
-            assert engines.is_available(engine.kind)
+            assert kinds.is_available(engine.kind)
 
 
 def test_scenarios_are_chosen_by_name_or_number() -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from hybrid_messaging import modes, state, urls
 from hybrid_messaging.cli import app, engine
-from hybrid_messaging.engines import deployment, kafka, rabbitmq
+from hybrid_messaging.engines import deployment, kinds
+from hybrid_messaging.engines.kinds import rabbitmq
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -114,7 +115,7 @@ def test_mode_show_of_a_mode_to_come(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
 def test_fetch(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sources = {"one": lambda progress: tmp_path / "1", "two": lambda progress: tmp_path}
-    monkeypatch.setattr(kafka, "SOURCES", sources)
+    monkeypatch.setattr(kinds.get("kafka"), "sources", sources)
     assert run("fetch", "kafka")[:2] == (0, f"{tmp_path}/1\n")
     assert run("fetch", "kafka", "--source", "two")[:2] == (0, f"{tmp_path}\n")
     for words, message in (
@@ -407,7 +408,7 @@ def test_status_fits_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         deployment.Report(known, deployment.SILENT),
         deployment.Report(known, deployment.DOWN),
     ]
-    monkeypatch.setattr(deployment, "reports", lambda where: reports)
+    monkeypatch.setattr(deployment.Deployment, "reports", lambda self: reports)
     code, output, _ = run("status")
     lines = output.splitlines()
     assert (code, len(lines)) == (1, 6)

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import HOST, EngineError, Options, broker, java
+from hybrid_messaging.engines import HOST, EngineError, Options, java, kinds
+from hybrid_messaging.engines.kinds import broker
+
+BROKER = kinds.get("broker")
 
 CORE = "{urn:activemq:core}"
 
@@ -30,7 +33,7 @@ def prepare(
     options: Options = Options(),  # noqa: B008
 ) -> state.Engine:
     directory.mkdir(exist_ok=True)
-    launch = broker.prepare(
+    launch = BROKER.prepare(
         "broker", directory, lambda port: port or 1000, previous, options
     )
     return state.Engine(
@@ -61,17 +64,17 @@ def test_what_is_missing_and_its_cure(
 ) -> None:
     monkeypatch.setattr(java, "runtime", lambda minimum: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    runtime, libraries = broker.missing(Options())
+    runtime, libraries = BROKER.missing(Options())
     assert runtime.what == "Java 17 or later"
     assert libraries.what == f"ActiveMQ Artemis {broker.VERSION}"
     assert libraries.install == "hybrid-messaging fetch broker"
     with pytest.raises(EngineError, match=r"lacks Java 17.*; .* fetch broker"):
-        broker.prepare("broker", tmp_path, lambda port: 1000, None, Options())
+        BROKER.prepare("broker", tmp_path, lambda port: 1000, None, Options())
 
 
 @pytest.mark.usefixtures("installed")
 def test_the_build_file_is_of_the_version_that_is_told(tmp_path: Path) -> None:
-    assert broker.missing(Options()) == []
+    assert BROKER.missing(Options()) == []
     namespace = "{http://maven.apache.org/POM/4.0.0}"
     root = ElementTree.parse(broker.BUILD_FILE).getroot()
     versions = {
@@ -107,7 +110,7 @@ def test_it_comes_back_with_its_port_and_password(tmp_path: Path) -> None:
     again = prepare(tmp_path / "broker", engine)
     assert again == engine
     other = prepare(tmp_path / "other")
-    assert other.details["password"] != engine.details["password"]
+    assert other.details.password != engine.details.password
     users = tmp_path / "broker" / "users.properties"
-    assert users.read_text() == f"hybrid = {engine.details['password']}\n"
-    assert engine.details["password"] not in engine.log
+    assert users.read_text() == f"hybrid = {engine.details.password}\n"
+    assert engine.details.password not in engine.log

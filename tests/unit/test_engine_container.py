@@ -12,9 +12,11 @@ from hybrid_messaging.engines import (
     EngineError,
     Options,
     container,
-    router,
+    kinds,
     router_program,
 )
+
+ROUTER = kinds.get("router")
 
 #: Notes its arguments and what it reads; has the images in `images`.
 PODMAN = """#!/bin/sh
@@ -63,8 +65,8 @@ def test_a_router_in_a_container_sees_what_it_needs(
     )
     directory = tmp_path / "router"
     directory.mkdir()
-    assert router.missing(options) == []
-    launch = router.prepare("router", directory, take, None, options)
+    assert ROUTER.missing(options) == []
+    launch = ROUTER.prepare("router", directory, take, None, options)
     assert launch.command[:2] == ("podman", "run")
     shown = [word for word in launch.command if word.startswith("--volume=")]
     assert shown == [
@@ -77,7 +79,7 @@ def test_a_router_in_a_container_sees_what_it_needs(
         *("-c", f"{directory}/router.conf"),
     )
     # the image's own Cyrus SASL has made the user, whose password nobody has seen
-    password = launch.details["password"]
+    password = launch.details.password
     assert (podman / "read").read_text() == password
     assert password not in (podman / "asked").read_text()
 
@@ -85,15 +87,15 @@ def test_a_router_in_a_container_sees_what_it_needs(
 def test_what_a_container_needs_is_missed(
     podman: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (lack,) = router.missing(Options(router="container:other/router"))
+    (lack,) = ROUTER.missing(Options(router="container:other/router"))
     assert lack.install == "podman pull other/router"
-    (lack,) = router.missing(Options(router="container"))
+    (lack,) = ROUTER.missing(Options(router="container"))
     assert lack.what == f"the image {router_program.IMAGE}"
     options = Options(router="container:other/router")
     with pytest.raises(EngineError, match="lacks the image other/router: podman pull"):
-        router.prepare("router", tmp_path, take, None, options)
+        ROUTER.prepare("router", tmp_path, take, None, options)
     monkeypatch.setenv("PATH", "")
-    (lack,) = router.missing(Options(router="container"))
+    (lack,) = ROUTER.missing(Options(router="container"))
     assert lack.what == "podman"
     with pytest.raises(EngineError, match="podman is not installed here"):
         container.pull("here/router", print)

@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import HOST, EngineError, Options, java, kafka
+from hybrid_messaging.engines import HOST, EngineError, Options, java, kinds
+from hybrid_messaging.engines.kinds import kafka
 from hybrid_messaging.urls import parse
+
+KAFKA = kinds.get("kafka")
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +53,7 @@ def prepare(
     directory: Path, options: Options, previous: state.Engine | None = None
 ) -> kafka.Launch:
     numbers = count(2000)
-    return kafka.prepare(
+    return KAFKA.prepare(
         "kafka",
         directory,
         lambda preferred: preferred or next(numbers),
@@ -69,13 +72,13 @@ def test_what_is_missing_and_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(java, "missing_runtime", lambda minimum: [])
-    lacking = {item.what: item.install for item in kafka.missing(Options())}
+    lacking = {item.what: item.install for item in KAFKA.missing(Options())}
     assert lacking == {f"Kafka {kafka.VERSION}": "hybrid-messaging fetch kafka"}
     with pytest.raises(EngineError, match=r"Kafka .* missing: hybrid-messaging fetch"):
         prepare(tmp_path, Options())
-    assert kafka.missing(release(tmp_path, "4.0.0")) == []
+    assert KAFKA.missing(release(tmp_path, "4.0.0")) == []
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert [item.what for item in kafka.missing(Options())][1] == "confluent-kafka"
+    assert [item.what for item in KAFKA.missing(Options())][1] == "confluent-kafka"
 
 
 def test_an_old_release_is_refused(tmp_path: Path, formatted: Path) -> None:
@@ -87,7 +90,7 @@ def test_an_old_release_is_refused(tmp_path: Path, formatted: Path) -> None:
 def test_the_node_is_private(tmp_path: Path, formatted: Path) -> None:
     options = release(tmp_path, "4.0.1")
     launch = prepare(formatted, options)
-    password = launch.details["password"]
+    password = launch.details.password
     assert launch.url == (
         f"kafka://hybrid:{password}@{HOST}:2000/?security_protocol=SASL_PLAINTEXT"
     )
@@ -102,7 +105,7 @@ def test_the_node_is_private(tmp_path: Path, formatted: Path) -> None:
     assert password not in "".join((launch.environment or {}).values())
     assert "-Xmx512m" in launch.command
     assert launch.command[-2:] == ("kafka.Kafka", "kafka.properties")
-    assert launch.details["version"] == "4.0.1"
+    assert launch.details.version == "4.0.1"
 
 
 @pytest.mark.parametrize(
@@ -138,13 +141,13 @@ def test_storage_is_formatted_once(tmp_path: Path, formatted: Path) -> None:
     options = release(tmp_path, "4.0.1")
     launch = prepare(formatted, options)
     before = state.Engine(
-        "kafka", "kafka", ("notify",), HOST, launch.port, launch.url, 0, 0.0, ""
+        *("kafka", "kafka", ("notify",), HOST, launch.port, launch.url, 0, 0.0, ""),
+        details=launch.details,
     )
-    before.details.update(launch.details)
     again = prepare(formatted, Options(), before)
     assert (again.url, again.details) == (launch.url, launch.details)
     (asked,) = (formatted / "asked").read_text().splitlines()
-    assert f"format --cluster-id {launch.details['cluster']}" in asked
+    assert f"format --cluster-id {launch.details.cluster}" in asked
 
 
 def test_storage_that_cannot_be_formatted(tmp_path: Path, formatted: Path) -> None:

@@ -18,8 +18,11 @@ from hybrid_messaging.engines import (
     EngineError,
     Launch,
     Options,
-    redis,
+    kinds,
 )
+from hybrid_messaging.engines.kinds import redis
+
+REDIS = kinds.get("redis")
 
 MakeProgram = Callable[[str], Path]
 VERSION = "Redis server v={} sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=1"
@@ -56,7 +59,7 @@ def prepare(
         log="",
         details=before.details,
     )
-    return redis.prepare(
+    return REDIS.prepare(
         "redis", directory, lambda port: port or 2000, previous, options or Options()
     )
 
@@ -68,13 +71,13 @@ def test_redis_is_missing(
     make_program: MakeProgram, tmp_path: Path, manager: str, package: str
 ) -> None:
     make_program("", manager)
-    (lacking,) = redis.missing(Options())
+    (lacking,) = REDIS.missing(Options())
     assert lacking.install == f"sudo {manager} install {package}"
     with pytest.raises(EngineError, match=f"not installed here: {lacking.install}"):
         prepare(tmp_path)
     program = make_program(VERSION.format("7.0.15"))
-    assert redis.missing(Options()) == []
-    assert redis.describe(Options()) == str(program)
+    assert REDIS.missing(Options()) == []
+    assert REDIS.describe(Options()) == str(program)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +101,8 @@ def test_valkey_takes_the_place_of_redis(
 ) -> None:
     told = VERSION.format("8.0.1").replace("Redis", "Valkey")
     program = make_program(told, redis.FORK)
-    assert redis.missing(Options()) == []
-    assert prepare(tmp_path).command[0] == redis.describe(Options()) == str(program)
+    assert REDIS.missing(Options()) == []
+    assert prepare(tmp_path).command[0] == REDIS.describe(Options()) == str(program)
 
 
 def test_a_program_that_fails_is_refused(
@@ -116,7 +119,7 @@ def test_nobody_reads_the_password(make_program: MakeProgram, tmp_path: Path) ->
     config = tmp_path / "redis.conf"
     assert launch.command == (str(program), str(config))
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
-    password = launch.details["password"]
+    password = launch.details.password
     text = config.read_text()
     assert password not in text
     assert f"#{hashlib.sha256(password.encode()).hexdigest()} " in text

@@ -25,15 +25,18 @@ from hybrid_messaging.engines import (
     EngineError,
     Options,
     amqp_management,
-    deployment,
+    kinds,
     ports,
     processes,
-    rabbitmq,
-    router,
     router_users,
     templates,
 )
+from hybrid_messaging.engines.deployment import Deployment
+from hybrid_messaging.engines.kinds import rabbitmq
 from hybrid_messaging.router import config as embedded_config
+
+ROUTER = kinds.get("router")
+RABBITMQ = kinds.get("rabbitmq")
 
 MakeProgram = Callable[[str], Path]
 
@@ -81,24 +84,19 @@ def record(launch: engines.Launch, kind: str) -> state.Engine:
 # -- the registry and the templates ---------------------------------------
 
 
-def test_every_kind_has_what_is_wanted_of_it() -> None:
-    kinds = {item.kind for mode in modes.load().values() for item in mode.engines}
-    available = list(filter(engines.is_available, kinds))
-    assert available
-    for kind in available:
-        engine = engines.get(kind)
-        assert engine.TITLE and engine.START_TIMEOUT > 0 and engine.STOP_TIMEOUT > 0
-        lacking = vars(engines.Engine).keys() | engines.Engine.__annotations__.keys()
-        assert not {
-            name
-            for name in lacking
-            if not name.startswith("_") and not hasattr(engine, name)
-        }
+def test_every_kind_of_the_mode_table_can_be_made() -> None:
+    wanted = {item.kind for mode in modes.load().values() for item in mode.engines}
+    assert wanted == set(kinds.KINDS)
+    for name in wanted:
+        kind = kinds.get(name)
+        assert kind is kinds.get(name)
+        assert kind.title and kind.start_timeout > 0 and kind.stop_timeout > 0
 
 
-def test_an_unknown_kind_is_one_sentence() -> None:
-    with pytest.raises(EngineError, match="engine pigeon is not available"):
-        engines.get("pigeon")
+@pytest.mark.parametrize("name", ["pigeon", "ports", "kinds", "a.b", ""])
+def test_what_is_no_kind_is_one_sentence(name: str) -> None:
+    with pytest.raises(EngineError, match=f"engine {name} is not available"):
+        kinds.get(name)
 
 
 def test_a_template_wants_all_its_values() -> None:
@@ -366,35 +364,35 @@ def test_the_end_of_a_log(tmp_path: Path) -> None:
 def test_the_embedded_router_is_taken_where_there_is_no_other(
     make_program: MakeProgram, tmp_path: Path
 ) -> None:
-    assert router.describe(Options()) == "embedded"
-    launch = router.prepare("router", tmp_path, take, None, Options())
+    assert ROUTER.describe(Options()) == "embedded"
+    launch = ROUTER.prepare("router", tmp_path, take, None, Options())
     assert launch.command[1:3] == ("-m", "hybrid_messaging.router")
     make_program("qdrouterd")
-    assert router.describe(Options()) == "qdrouterd"
+    assert ROUTER.describe(Options()) == "qdrouterd"
     program = make_program("skrouterd")
-    assert router.describe(Options()) == "skrouterd"
-    launch = router.prepare("router", tmp_path, take, None, Options())
+    assert ROUTER.describe(Options()) == "skrouterd"
+    launch = ROUTER.prepare("router", tmp_path, take, None, Options())
     assert launch.command == (str(program), "-c", str(tmp_path / "router.conf"))
 
 
 def test_a_router_stays_what_it_was(make_program: MakeProgram, tmp_path: Path) -> None:
-    launch = router.prepare("router", tmp_path, take, None, Options())
+    launch = ROUTER.prepare("router", tmp_path, take, None, Options())
     make_program("skrouterd")
-    again = router.prepare(
+    again = ROUTER.prepare(
         "router", tmp_path, take, record(launch, "router"), Options()
     )
-    assert again.details["router"] == "embedded"
-    assert again.details["id"] != launch.details["id"]
+    assert again.details.router == "embedded"
+    assert again.details.id != launch.details.id
 
 
 @pytest.mark.usefixtures("make_program")
 def test_a_router_that_is_not_there(tmp_path: Path) -> None:
     options = Options(router="/nowhere/skrouterd")
     with pytest.raises(EngineError, match="lacks /nowhere/skrouterd: build"):
-        router.prepare("router", tmp_path, take, None, options)
-    assert [lack.what for lack in router.missing(options)] == ["/nowhere/skrouterd"]
-    assert router.missing(Options()) == []
-    assert router.missing(Options(router="embedded")) == []
+        ROUTER.prepare("router", tmp_path, take, None, options)
+    assert [lack.what for lack in ROUTER.missing(options)] == ["/nowhere/skrouterd"]
+    assert ROUTER.missing(Options()) == []
+    assert ROUTER.missing(Options(router="embedded")) == []
 
 
 @pytest.mark.parametrize(
@@ -414,13 +412,13 @@ def test_an_old_router_is_refused(
     program = make_program(name)
     program.write_text(f"#!/bin/sh\necho {told}\n")
     options = Options(router=str(program))
-    assert (router.missing(options) == []) is good
+    assert (ROUTER.missing(options) == []) is good
     if good:
-        router.prepare("router", tmp_path, take, None, options)
+        ROUTER.prepare("router", tmp_path, take, None, options)
         return
-    assert f"{name} " in router.missing(Options())[0].what
+    assert f"{name} " in ROUTER.missing(Options())[0].what
     with pytest.raises(EngineError, match=rf"or later: .* is {told}"):
-        router.prepare("router", tmp_path, take, None, options)
+        ROUTER.prepare("router", tmp_path, take, None, options)
 
 
 @pytest.fixture
@@ -450,12 +448,12 @@ def test_an_old_rabbitmq_is_refused(
     install_rabbitmq: Callable[[str], None], tmp_path: Path, version: str, good: bool
 ) -> None:
     install_rabbitmq(version)
-    lacking = rabbitmq.missing(Options())
+    lacking = RABBITMQ.missing(Options())
     assert (lacking == []) is good
     if not good:
         assert lacking[0].what.startswith("RabbitMQ 3.9 or later (here is 3.8.34")
         with pytest.raises(EngineError, match=r"or later \(here is 3\.8\.34"):
-            rabbitmq.prepare("rabbitmq", tmp_path, take, None, Options())
+            RABBITMQ.prepare("rabbitmq", tmp_path, take, None, Options())
 
 
 @pytest.mark.parametrize(
@@ -471,14 +469,14 @@ def test_queues_of_rpc_are_permitted_where_they_would_be_refused(
     """An older node does not start with a key that it does not know."""
     install_rabbitmq(version)
     numbers = iter(range(2000, 3000))
-    rabbitmq.prepare("rabbitmq", tmp_path, lambda _: next(numbers), None, Options())
+    RABBITMQ.prepare("rabbitmq", tmp_path, lambda _: next(numbers), None, Options())
     key = "\ndeprecated_features.permit.transient_nonexcl_queues = true\n"
     assert (key in (tmp_path / "rabbitmq.conf").read_text()) is permitted
 
 
 def test_a_router_for_one_user_and_a_network(tmp_path: Path) -> None:
     options = Options("embedded", "192.0.2.1", 5672, "nova@hybrid", "hu/sh")
-    launch = router.prepare("router", tmp_path, take, None, options)
+    launch = ROUTER.prepare("router", tmp_path, take, None, options)
     assert launch.url == "amqp://nova%40hybrid:hu%2Fsh@192.0.2.1:5672/"
     config = embedded_config.load(tmp_path / "router.conf")
     (listener,) = config.listeners
@@ -500,7 +498,7 @@ def test_a_user_of_a_router_has_realm_and_password(
 ) -> None:
     options = Options("embedded", username=user, password=password)
     with pytest.raises(EngineError, match=r"has a realm .* and a password"):
-        router.prepare("router", tmp_path, take, None, options)
+        ROUTER.prepare("router", tmp_path, take, None, options)
 
 
 def test_saslpasswd2_that_is_missing_or_fails(
@@ -510,23 +508,23 @@ def test_saslpasswd2_that_is_missing_or_fails(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(router_users.shutil, "which", lambda name, path="": None)
     with pytest.raises(EngineError, match="saslpasswd2 is not installed here"):
-        router.prepare("router", tmp_path, take, None, options)
+        ROUTER.prepare("router", tmp_path, take, None, options)
     monkeypatch.setattr(
         router_users.shutil, "which", lambda name, path="": "/bin/false"
     )
     with pytest.raises(EngineError, match="/bin/false cannot write"):
-        router.prepare("router", tmp_path, take, None, options)
+        ROUTER.prepare("router", tmp_path, take, None, options)
 
 
 def test_the_router_is_configured_for_the_driver(tmp_path: Path) -> None:
-    launch = router.prepare("router", tmp_path, take, None, Options(router="embedded"))
+    launch = ROUTER.prepare("router", tmp_path, take, None, Options(router="embedded"))
     assert launch.url == "amqp://127.0.0.1:1000/"
     config = embedded_config.load(tmp_path / "router.conf")
     (listener,) = config.listeners
     assert (listener.host, listener.port) == (HOST, 1000)
     assert listener.sasl_mechanisms == "ANONYMOUS"
     assert not listener.authenticate_peer
-    assert config.id == launch.details["id"]
+    assert config.id == launch.details.id
     rules = {item.prefix: item.distribution for item in config.addresses}
     assert rules == {
         "openstack.org/om/rpc/multicast": "multicast",
@@ -580,21 +578,21 @@ def test_rabbitmq_is_missing(
     make_program: MakeProgram, tmp_path: Path, manager: str
 ) -> None:
     make_program(manager)
-    lacking = rabbitmq.missing(Options())
+    lacking = RABBITMQ.missing(Options())
     assert [lack.what for lack in lacking] == ["rabbitmq-server", "erl", "epmd"]
     assert {lack.install for lack in lacking} == {
         f"sudo {manager} install rabbitmq-server"
     }
     with pytest.raises(EngineError, match=f"not installed here.*sudo {manager}"):
-        rabbitmq.prepare("rabbitmq", tmp_path, take, None, Options())
+        RABBITMQ.prepare("rabbitmq", tmp_path, take, None, Options())
 
 
 @pytest.mark.usefixtures("no_packaged_rabbitmq")
 def test_the_packages_wrapper_is_not_taken(make_program: MakeProgram) -> None:
     wrapper = make_program("rabbitmq-server")
-    assert "rabbitmq-server" in [lack.what for lack in rabbitmq.missing(Options())]
+    assert "rabbitmq-server" in [lack.what for lack in RABBITMQ.missing(Options())]
     make_program("rabbitmq-env")
-    assert rabbitmq.describe(Options()) == str(wrapper)
+    assert RABBITMQ.describe(Options()) == str(wrapper)
 
 
 @pytest.mark.usefixtures("no_packaged_rabbitmq")
@@ -609,7 +607,7 @@ def test_the_node_is_private(
     directory = tmp_path / "rabbitmq"
     directory.mkdir()
     numbers = iter(range(2000, 3000))
-    launch = rabbitmq.prepare(
+    launch = RABBITMQ.prepare(
         "rabbitmq", directory, lambda _: next(numbers), None, Options()
     )
     environment = launch.environment or {}
@@ -618,14 +616,14 @@ def test_the_node_is_private(
     for key, value in environment.items():
         if key.startswith("RABBITMQ_") and value.startswith("/"):
             assert value.startswith(f"{directory}/"), key
-    password = launch.details["password"]
+    password = launch.details.password
     assert not any(password in word for word in launch.command)
     assert password not in "".join(environment.values())
     for name, mode in (("rabbitmq.conf", 0o600), (".erlang.cookie", 0o400)):
         assert stat.S_IMODE((directory / name).stat().st_mode) == mode
     assert f"default_pass = {password}\n" in (directory / "rabbitmq.conf").read_text()
 
-    again = rabbitmq.prepare(
+    again = RABBITMQ.prepare(
         "rabbitmq", directory, take, record(launch, "rabbitmq"), Options()
     )
     assert again.url == launch.url
@@ -640,7 +638,7 @@ def test_a_node_for_a_network(make_program: MakeProgram, tmp_path: Path) -> None
         host="192.0.2.1", port=5673, username="stackrabbit", password="hush"
     )
     numbers = iter(range(2000, 3000))
-    launch = rabbitmq.prepare(
+    launch = RABBITMQ.prepare(
         "rabbitmq", tmp_path, lambda _: next(numbers), None, options
     )
     assert launch.url == "rabbit://stackrabbit:hush@192.0.2.1:5673/"
@@ -665,18 +663,18 @@ def test_nothing_is_left_of_a_deployment_that_cannot_start(
         (hybrid, {"rpc": "rabbit://u:p@h/"}, "mode qpid-hybrid has amqp://"),
     ):
         with pytest.raises(EngineError, match=message):
-            deployment.up(state_dir, mode, given, Options(), print)
+            Deployment(state_dir, print).up(mode, given, Options())
     given = {"notify": "rabbit://u:p@h/"}
     options = Options(router="/nowhere/skrouterd")
     with pytest.raises(EngineError, match="lacks /nowhere/skrouterd"):
-        deployment.up(state_dir, modes.get("qpid-hybrid"), given, options, print)
+        Deployment(state_dir, print).up(modes.get("qpid-hybrid"), given, options)
     # a program that is there, but cannot be run
     program = tmp_path / "skrouterd"
     program.write_text("#!/nowhere\n")
     program.chmod(0o755)
     options = Options(router=str(program))
     with pytest.raises(EngineError, match=f"cannot start {program}"):
-        deployment.up(state_dir, modes.get("qpid-hybrid"), given, options, print)
+        Deployment(state_dir, print).up(modes.get("qpid-hybrid"), given, options)
     assert not state_dir.exists()
 
 
@@ -690,5 +688,5 @@ def test_nothing_is_written_where_a_link_leads(tmp_path: Path, name: str) -> Non
     given = {"notify": "rabbit://127.0.0.1:1/"}
     options = Options(router="embedded", tls=True)
     with pytest.raises(state.StateError, match=rf"{name} is a symbolic link"):
-        deployment.up(state_dir, modes.get("qpid-hybrid"), given, options, print)
+        Deployment(state_dir, print).up(modes.get("qpid-hybrid"), given, options)
     assert not any(elsewhere.iterdir())

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_messaging import engines, modes
+from hybrid_messaging import modes
+from hybrid_messaging.engines import kinds
 
 # what users have been promised
 PROMISED = {
@@ -41,7 +42,7 @@ def test_every_promised_mode_is_there() -> None:
 
 def test_the_default_mode_can_be_started() -> None:
     mode = modes.get(modes.DEFAULT)
-    assert all(engines.is_available(item.kind) for item in mode.engines)
+    assert all(kinds.is_available(item.kind) for item in mode.engines)
 
 
 @pytest.mark.parametrize(

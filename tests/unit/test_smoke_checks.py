@@ -318,7 +318,7 @@ class TestConnect:
         url = "amqp://127.0.0.1:1/"
         engine = state.Engine(
             *("r", "router", ("rpc",), "127.0.0.1", 1, url, 1, 0.0, ""),
-            details={"router": "r", "id": "r", "username": None, "password": None},
+            details=state.RouterDetails(router="r", id="r"),
         )
         state.save(tmp_path, state.State("external", url, BROKER, (engine,)))
         with pytest.raises(Failure) as caught:

@@ -82,7 +82,7 @@ def test_the_kind_of_transport_knows_better_than_the_table(tmp_path: Path) -> No
     assert "openstack.org/om/rpc/multicast" in result.look_at
 
 
-ROUTER = {"router": "embedded", "id": "r", "username": None, "password": None}
+ROUTER = state.RouterDetails(router="embedded", id="r")
 
 
 def test_the_log_of_our_own_engine_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_messaging import locks, modes, state
-from hybrid_messaging.engines import deployment
+from hybrid_messaging.engines.deployment import Deployment
 
 ENGINE = state.Engine(
     name="rabbitmq",
@@ -28,13 +28,15 @@ ENGINE = state.Engine(
     pid=42,
     started=1.5,
     log="/somewhere/rabbitmq.log",
-    details={
-        "ports": {"management": 1, "distribution": 2, "epmd": 3},
-        "username": "hybrid",
-        "password": "secret",
-        "cookie": "c",
-        "node": "rabbitmq@localhost",
-    },
+    details=state.RabbitMQDetails(
+        management_port=1,
+        distribution_port=2,
+        epmd_port=3,
+        username="hybrid",
+        password="secret",
+        cookie="c",
+        node="rabbitmq@localhost",
+    ),
 )
 STATE = state.State("qpid-hybrid", "amqp://127.0.0.1:1/", ENGINE.url, (ENGINE,))
 
@@ -204,7 +206,7 @@ def test_what_could_not_be_read_again_is_not_written(state_dir: Path) -> None:
 
 def test_every_kind_of_the_mode_table_is_known() -> None:
     kinds = {item.kind for mode in modes.load().values() for item in mode.engines}
-    assert kinds == set(state._DETAILS)
+    assert kinds == set(state.DETAILS)
 
 
 def test_nothing_leads_out_of_a_state_directory(
@@ -351,7 +353,7 @@ def test_a_path_that_another_user_decides_on(tmp_path: Path) -> None:
             with pytest.raises(state.StateError, match=rf"{theirs} belongs to another"):
                 entry()
         with pytest.raises(state.StateError, match=rf"{link} is a symbolic link of"):
-            deployment.down(link / name, print)
+            Deployment(link / name, print).down()
     assert not list(theirs.iterdir())
     assert [item.name for item in ours.iterdir()] == ["state"]
 

@@ -15,7 +15,8 @@ from hybrid_messaging import modes, state, urls
 from hybrid_messaging.bench import BenchError
 from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.bench.scenarios import Scenario
-from hybrid_messaging.engines import EngineError, Options, deployment
+from hybrid_messaging.engines import EngineError, Options
+from hybrid_messaging.engines.deployment import Deployment
 from hybrid_messaging.servers import options as driver_options
 from hybrid_messaging.servers.kafka import Kafka
 from hybrid_messaging.servers.rabbit import Rabbit
@@ -58,7 +59,7 @@ class Bus:
 
     def restart(self, role: str) -> None:
         """End an engine in order, and start it again."""
-        deployment.restart(self.state_dir, self.engine(role).name, lambda line: None)
+        Deployment(self.state_dir).restart(self.engine(role).name)
 
     def kill(self, role: str) -> None:
         """End an engine with SIGKILL, as a crash would; `bring_up` starts it again."""
@@ -77,7 +78,7 @@ class Bus:
             **{role: _greet(url) for role, url in given.items() if role not in served},
             **{
                 report.engine.name: report.traffic.version
-                for report in deployment.reports(self.state_dir) or ()
+                for report in Deployment(self.state_dir).reports() or ()
                 if report.traffic
             },
         }
@@ -105,8 +106,9 @@ def brought_up(
     with state.lock(directory, LOCK_TIMEOUT), contextlib.ExitStack() as stack:
         stack.callback(state.forget, directory)
         for mode in dict.fromkeys(item.mode for item in scenarios):
-            deployment.down(directory / mode, progress)
-            stack.callback(deployment.down, directory / mode, progress)
+            deployment = Deployment(directory / mode, progress)
+            deployment.down()
+            stack.callback(deployment.down)
         yield {
             item.name: bring_up(item, directory, given, options, progress)
             for item in scenarios
@@ -127,9 +129,8 @@ def bring_up(
     :raises EngineError: if an engine does not start
     """
     place = directory / scenario.mode
-    found = deployment.up(
-        place, modes.get(scenario.mode), given, options, progress, repair=True
-    ).state
+    deployment = Deployment(place, progress)
+    found = deployment.up(modes.get(scenario.mode), given, options, repair=True).state
     return Bus(
         scenario.url("rpc", found.rpc_url),
         scenario.url("notify", found.notify_url),

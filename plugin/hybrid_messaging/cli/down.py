@@ -33,12 +33,12 @@ class Down(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        from hybrid_messaging.engines import deployment
+        from hybrid_messaging.engines.deployment import Deployment
 
         tell = progress.printer(self.app)
         where = parsed_args.state_dir
         keep_data = parsed_args.keep_data
-        if deployment.down(where, tell, keep_data):
+        if Deployment(where, tell).down(keep_data):
             left = "its data is" if keep_data else "nothing is left of it"
             tell(f"{left} in {where}")
         else:

@@ -13,6 +13,7 @@ from typing import Any
 from hybrid_messaging import engines, state, urls
 from hybrid_messaging.cli import options, types
 from hybrid_messaging.cli.base import Command, ShowOne
+from hybrid_messaging.engines import kinds
 
 #: In an engine's directory, for EnvironmentFile= of a systemd unit.
 ENVIRONMENT = "environment"
@@ -83,7 +84,7 @@ class EnginePrepare(ShowOne):
         directory = parsed_args.directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ports.Ports() as free:
-            launch = engines.get(parsed_args.kind).prepare(
+            launch = kinds.get(parsed_args.kind).prepare(
                 directory.name,
                 directory,
                 free.take,
@@ -136,7 +137,7 @@ class EngineSetup(Command):
             raise engines.EngineError(
                 f"nothing listens at {where}: start the engine, and try again"
             )
-        engines.get(kind).set_up(
+        kinds.get(kind).set_up(
             state.Engine(
                 name=kind,
                 kind=kind,
@@ -147,10 +148,10 @@ class EngineSetup(Command):
                 pid=state.NOT_STARTED,
                 started=0.0,
                 log="",
-                details={
-                    "username": parsed_args.user,
-                    "password": os.environ.get(PASSWORD_VARIABLE),
-                },
+                details=state.Details(
+                    username=parsed_args.user,
+                    password=os.environ.get(PASSWORD_VARIABLE),
+                ),
                 ca_file=certificates.authority if certificates else None,
             )
         )
@@ -193,7 +194,7 @@ class EngineCertificates(ShowOne):
 
 
 def _add_kind(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=engines.KINDS, help="the kind of engine")
+    parser.add_argument("kind", choices=list(kinds.KINDS), help="the kind of engine")
 
 
 def _add_directory(parser: argparse.ArgumentParser, text: str) -> None:

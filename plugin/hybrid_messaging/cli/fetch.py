@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import argparse
 
-from hybrid_messaging import engines
 from hybrid_messaging.cli import progress
 from hybrid_messaging.cli.base import Command
+from hybrid_messaging.engines import EngineError, kinds
 
 
 class Fetch(Command):
@@ -18,7 +18,7 @@ class Fetch(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        sources = {kind: engines.get(kind).SOURCES for kind in engines.KINDS}
+        sources = {kind: kinds.get(kind).sources for kind in kinds.KINDS}
         fetched = [kind for kind, found in sources.items() if found]
         parser.add_argument("engine", choices=fetched, help="the engine to fetch")
         parser.add_argument(
@@ -31,10 +31,10 @@ class Fetch(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        sources = engines.get(parsed_args.engine).SOURCES
+        sources = kinds.get(parsed_args.engine).sources
         source = parsed_args.source or next(iter(sources))
         if source not in sources:
-            raise engines.EngineError(
+            raise EngineError(
                 f"{parsed_args.engine} has no source {source}; choose "
                 + " or ".join(sources)
             )

@@ -10,6 +10,7 @@ from typing import Any
 from hybrid_messaging import engines, modes
 from hybrid_messaging.cli import options
 from hybrid_messaging.cli.base import Lister, ShowOne
+from hybrid_messaging.engines import kinds
 
 _PORTS = "free ones, chosen by `up` and remembered"
 
@@ -57,9 +58,9 @@ class ModeShow(ShowOne):
             if item.kind in unavailable:
                 programs.append(f"{item.name}: not available yet in this release")
                 continue
-            engine = engines.get(item.kind)
+            engine = kinds.get(item.kind)
             choice = engines.Options(tls=parsed_args.tls)
-            programs.append(f"{item.name}: {engine.TITLE}, {engine.describe(choice)}")
+            programs.append(f"{item.name}: {engine.title}, {engine.describe(choice)}")
             missing += [
                 f"{lack.what}: {lack.install}" for lack in engine.missing(choice)
             ]
@@ -80,13 +81,13 @@ class ModeShow(ShowOne):
 
 
 def _unavailable(mode: modes.Mode) -> list[str]:
-    return [item.kind for item in mode.engines if not engines.is_available(item.kind)]
+    return [item.kind for item in mode.engines if not kinds.is_available(item.kind)]
 
 
 def _url(transport: str, kind: str) -> str:
     if transport == modes.ANY_TRANSPORT:
         return "the one you give"
-    credentials = engines.get(kind).CREDENTIALS if engines.is_available(kind) else ""
+    credentials = kinds.get(kind).credentials if kinds.is_available(kind) else ""
     return f"{transport}://{credentials}{engines.HOST}:PORT/"
 
 

@@ -105,7 +105,7 @@ class Status(Lister):
     ) -> list[_Row]:
         from hybrid_messaging.engines import deployment
 
-        reports = deployment.reports(parsed_args.state_dir)
+        reports = deployment.Deployment(parsed_args.state_dir).reports()
         if reports is None:
             tell(
                 f"nothing is up in {parsed_args.state_dir}; what `up` has not started "

@@ -55,14 +55,13 @@ class Up(Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-        from hybrid_messaging.engines import deployment
+        from hybrid_messaging.engines.deployment import Deployment
 
         tell = progress.printer(self.app)
         state_dir = parsed_args.state_dir
         mode = modes.get(parsed_args.mode or _default_mode(state.load(state_dir)))
         with ending.by_signal():
-            started = deployment.up(
-                state_dir,
+            started = Deployment(state_dir, tell).up(
                 mode,
                 options.given_urls(parsed_args),
                 Options(
@@ -70,7 +69,6 @@ class Up(Lister):
                     kafka=parsed_args.kafka,
                     tls=parsed_args.tls,
                 ),
-                tell,
                 repair=parsed_args.repair,
             )
         if started.already:

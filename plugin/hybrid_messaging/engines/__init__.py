@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines: the servers behind the transports, one module for each kind.
+"""Engines: the servers behind the transports.
 
-Adding an engine is adding a module with what `Engine` wants, under the name that
-the mode table has for it; `hybrid_messaging.engines.deployment` does the rest.
+`kinds` has one module for each kind, and `deployment` starts and ends them together.
+`supervisor` and `processes` are about their processes, `log_writer` about what these
+print, `ports`, `templates` and `certificates` about what they are given. `java` and
+`maven`, `container`, `router_program` and `router_users`, `kafka_admin`,
+`rabbitmq_management`, `amqp_management` and `artemis_management`, which share
+`amqp_connection`, are what kinds need. Here is what all of them talk about.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
 
 from hybrid_messaging import state
 
-#: The kinds, as the mode table calls them.
-KINDS = ("broker", "kafka", "rabbitmq", "redis", "router")
 #: Every engine that `up` starts listens here and nowhere else.
 HOST = "127.0.0.1"
 
@@ -100,13 +100,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Launch:
-    """A configured engine and how to start it; `details` as in `state.Engine`."""
+    """A configured engine and how to start it; `details` are those of its kind."""
 
     command: tuple[str, ...]
     port: int
     url: str
     environment: Mapping[str, str] | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    details: state.Details = field(default_factory=state.Details)
 
 
 @dataclass(frozen=True)
@@ -125,72 +125,3 @@ class Traffic:
     received: int | None
     delivered: int | None
     waiting: int | None = None
-
-
-class Engine(Protocol):
-    """What a module of this package offers."""
-
-    #: how people call it
-    TITLE: str
-    #: seconds from launch until it is ready, at the most
-    START_TIMEOUT: float
-    #: seconds that it may take to end by itself
-    STOP_TIMEOUT: float
-    #: what stands before the host in its URLs: `user:password@`, or nothing
-    CREDENTIALS: str
-    #: where it can be fetched from, if it is no package; the first is the default
-    SOURCES: Mapping[str, Fetch]
-
-    def missing(self, options: Options) -> list[Missing]:
-        """What this machine lacks to run the engine."""
-
-    def describe(self, options: Options) -> str:
-        """Which program would be started."""
-
-    def prepare(
-        self,
-        name: str,
-        directory: Path,
-        take_port: TakePort,
-        previous: state.Engine | None,
-        options: Options,
-    ) -> Launch:
-        """Write the engine's configuration.
-
-        :param name: the engine's name in its mode
-        :param directory: the engine's own, and its working directory
-        :param previous: the same engine's former run, for its ports and
-            credentials
-        :raises EngineError: if it cannot be started on this machine
-        """
-
-    def is_ready(self, engine: state.Engine) -> bool:
-        """Whether it is this engine that answers, and takes connections."""
-
-    def set_up(self, engine: state.Engine) -> None:
-        """Make in an engine that is ready what services expect to be there.
-
-        :raises EngineError: if it refuses
-        """
-
-    def traffic(self, engine: state.Engine) -> Traffic:
-        """Ask a running engine for its counters.
-
-        :raises EngineError: if it does not answer
-        """
-
-
-def is_available(kind: str) -> bool:
-    """Whether this release can start engines of a kind."""
-    return kind in KINDS
-
-
-def get(kind: str) -> Engine:
-    """Return the engine of a kind.
-
-    :param kind: as the mode table calls it
-    :raises EngineError: if this release cannot start engines of this kind
-    """
-    if not is_available(kind):
-        raise EngineError(f"engine {kind} is not available in this release")
-    return cast(Engine, importlib.import_module(f"{__name__}.{kind}"))

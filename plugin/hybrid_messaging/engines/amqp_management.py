@@ -8,10 +8,11 @@ Qpid Dispatch and our own router speak it at the address ``$management``.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import proton
 
+from hybrid_messaging import state
 from hybrid_messaging.engines import EngineError, amqp_connection
 
 # skupper-router has renamed the entities of Qpid Dispatch, and moved the
@@ -34,6 +35,51 @@ _SKUPPER_TYPES = {
 # skupper-router answers with no more rows than this at once
 _PAGE = 500
 _OK = 200
+
+
+class Router(TypedDict):
+    """What is read of a router itself; there is more, as in all of these."""
+
+    id: str
+    mode: str
+
+
+class Connection(TypedDict):
+    """What is read of a connection, whoever has made it."""
+
+    container: str
+    host: str
+    user: str
+    properties: dict[str, Any] | None
+
+
+class Connector(TypedDict):
+    """What is read of a connection that the router makes."""
+
+    host: str
+    port: str
+    connectionStatus: str
+    connectionMsg: str
+
+
+class Address(TypedDict):
+    """What is read of an address; `name` is the address itself."""
+
+    name: str
+    distribution: str
+    subscriberCount: int
+    deliveriesIngress: int
+    deliveriesEgress: int
+
+
+class Metrics(TypedDict):
+    """What is read of the counters, which begin when the router starts."""
+
+    connectionCount: int
+    linkCount: int
+    deliveriesIngress: int
+    deliveriesEgress: int
+    droppedPresettledDeliveries: int
 
 
 class Management:
@@ -71,6 +117,17 @@ class Management:
         self.product = str(properties.get("product", ""))
         self.version = str(properties.get("version", ""))
 
+    @classmethod
+    def of(cls, engine: state.Engine) -> Management:
+        """Connect to the management of a router that `up` has started.
+
+        :raises EngineError: if it does not answer
+        """
+        details = engine.details
+        return cls(
+            engine.host, engine.port, details.username, details.password, engine.ca_file
+        )
+
     def __enter__(self) -> Management:
         return self
 
@@ -82,36 +139,30 @@ class Management:
     ) -> None:
         self._requests.close()
 
-    def connections(self) -> list[dict[str, Any]]:
-        """All connections: container, host, user, uptimeSeconds and more."""
-        return self._query("connection")
+    def connections(self) -> list[Connection]:
+        """All connections."""
+        return cast(list[Connection], self._query("connection"))
 
-    def connectors(self) -> list[dict[str, Any]]:
-        """The connections that it makes: host, port, connectionStatus and more."""
-        return self._query("connector")
+    def connectors(self) -> list[Connector]:
+        """The connections that it makes."""
+        return cast(list[Connector], self._query("connector"))
 
-    def addresses(self) -> list[dict[str, Any]]:
-        """All addresses that clients use.
-
-        Their `name` is the address itself; distribution, subscriberCount,
-        deliveriesIngress, deliveriesEgress and more come with it.
-        """
-        return [
+    def addresses(self) -> list[Address]:
+        """All addresses that clients use."""
+        found = [
             {**row, "name": mobile}
             for row in self._query("address")
             if (mobile := _mobile(row["name"]))
         ]
+        return cast(list[Address], found)
 
-    def router(self) -> dict[str, Any]:
-        """The router itself: id, mode and more."""
-        return self._query("router")[0]
+    def router(self) -> Router:
+        """The router itself."""
+        return cast(Router, self._query("router")[0])
 
-    def metrics(self) -> dict[str, Any]:
-        """Counters since the router started.
-
-        connectionCount, deliveriesIngress, deliveriesEgress and more.
-        """
-        return self._query("metrics")[0]
+    def metrics(self) -> Metrics:
+        """Its counters."""
+        return cast(Metrics, self._query("metrics")[0])
 
     def _query(self, entity: str) -> list[dict[str, Any]]:
         types = _DISPATCH_TYPES if self.product == _DISPATCH else _SKUPPER_TYPES

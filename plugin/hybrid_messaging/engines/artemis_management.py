@@ -10,14 +10,23 @@ from __future__ import annotations
 
 import json
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict
 
 import proton
 
+from hybrid_messaging import state
 from hybrid_messaging.engines import EngineError, amqp_connection
 
 _ADDRESS = "activemq.management"
 _CONTROL = "broker"
+
+
+class Queue(TypedDict):
+    """What is read of a queue; there is more."""
+
+    name: str
+    #: a number, written out
+    messageCount: str
 
 
 class ArtemisManagement:
@@ -48,6 +57,16 @@ class ArtemisManagement:
         except OSError as error:
             raise self._error(error) from error
 
+    @classmethod
+    def of(cls, engine: state.Engine) -> ArtemisManagement:
+        """Connect to the management of a broker.
+
+        :raises EngineError: if it does not answer
+        """
+        username, password = engine.details.username, engine.details.password
+        assert username is not None and password is not None
+        return cls(engine.host, engine.port, username, password, engine.ca_file)
+
     def __enter__(self) -> ArtemisManagement:
         return self
 
@@ -66,8 +85,8 @@ class ArtemisManagement:
         """
         return self._ask({"_AMQ_Attribute": attribute})
 
-    def queues(self) -> list[dict[str, str]]:
-        """All queues but the one of our own answers: name, messageCount and more."""
+    def queues(self) -> list[Queue]:
+        """All queues but the one of our own answers."""
         listed = json.loads(self._call("listQueues", "", 1, -1))
         own = self._requests.reply_to
         return [row for row in listed["data"] if row["name"] != own]

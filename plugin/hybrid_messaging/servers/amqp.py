@@ -97,9 +97,9 @@ class Amqp(Transport):
         """See `Transport`; only a broker of ours tells."""
         if self.engine is None or self.engine.kind != _BROKER:
             return None
-        from hybrid_messaging.engines import broker
+        from hybrid_messaging.engines.artemis_management import ArtemisManagement
 
-        with broker.management(self.engine) as management:
+        with ArtemisManagement.of(self.engine) as management:
             return sum(
                 int(row["messageCount"])
                 for row in management.queues()
@@ -110,11 +110,11 @@ class Amqp(Transport):
 
     def inventory(self, names: Names) -> Inventory:
         """See `Transport`; the first server that answers tells."""
-        from hybrid_messaging.engines import broker
         from hybrid_messaging.engines.amqp_management import Management
+        from hybrid_messaging.engines.artemis_management import ArtemisManagement
 
         if self.engine is not None and self.engine.kind == _BROKER:
-            with broker.management(self.engine) as management:
+            with ArtemisManagement.of(self.engine) as management:
                 found = sorted(row["name"] for row in management.queues())
             return Inventory("its management", {"queues": found})
         trusted = self.options.ssl_ca_file if self.encrypted else None
@@ -146,9 +146,9 @@ class Amqp(Transport):
         """
         if self.engine is None or self.engine.kind != _BROKER:
             return
-        from hybrid_messaging.engines import broker
+        from hybrid_messaging.engines.artemis_management import ArtemisManagement
 
-        with broker.management(self.engine) as management:
+        with ArtemisManagement.of(self.engine) as management:
             for row in management.queues():
                 if names.notify_queue in row["name"]:
                     management.remove(row["name"])

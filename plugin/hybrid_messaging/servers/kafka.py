@@ -178,21 +178,23 @@ class Kafka(Transport):
 
         :raises EngineError: the broker refuses
         """
-        from hybrid_messaging.engines import kafka
+        from hybrid_messaging.engines import kafka_admin
 
         with self._client() as settings:
-            kafka.create_topics(settings, topics)
-            kafka.begin_at_the_start(settings, self.options.consumer_group, topics)
+            kafka_admin.create_topics(settings, topics)
+            kafka_admin.begin_at_the_start(
+                settings, self.options.consumer_group, topics
+            )
 
     def delete_topics(self, topics: Collection[str]) -> None:
         """Delete topics, with what they store.
 
         :raises EngineError: the broker refuses
         """
-        from hybrid_messaging.engines import kafka
+        from hybrid_messaging.engines import kafka_admin
 
         with self._client() as settings:
-            kafka.delete_topics(settings, topics)
+            kafka_admin.delete_topics(settings, topics)
 
     def _connect(self, host: urls.Host, timeout: float) -> str:
         """Ask for the cluster's nodes where the client library is installed."""

@@ -278,11 +278,13 @@ class Rabbit(Transport):
         are looked for.
         """
         if self.engine is not None:
-            from hybrid_messaging.engines import rabbitmq
+            from hybrid_messaging.engines import rabbitmq_management as management
 
             return Inventory(
                 "its management",
-                _named(rabbitmq.queues(self.engine), rabbitmq.exchanges(self.engine)),
+                _named(
+                    management.queues(self.engine), management.exchanges(self.engine)
+                ),
             )
         return self._from_ctl(names) or self._from_probing(names)
 
@@ -442,15 +444,15 @@ def _explained(server: str, user: str, vhost: str) -> Iterator[None]:
 
 
 def _named(
-    queues: Iterable[Mapping[str, str]], exchanges: Iterable[Mapping[str, str]]
+    queues: Iterable[Mapping[str, object]], exchanges: Iterable[Mapping[str, object]]
 ) -> Mapping[str, list[str]]:
     return {
-        "queues": sorted(item["name"] for item in queues),
+        "queues": sorted(str(item["name"]) for item in queues),
         # every virtual host has these
         "exchanges": sorted(
             name
             for item in exchanges
-            if (name := item["name"]) and not name.startswith("amq.")
+            if (name := str(item["name"])) and not name.startswith("amq.")
         ),
     }
 

@@ -11,6 +11,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, ClassVar, Protocol
 
 from hybrid_messaging import engines, state, urls
+from hybrid_messaging.engines import kinds
 from hybrid_messaging.servers.insight import Insight, Look
 
 #: How we introduce ourselves.
@@ -305,11 +306,11 @@ class Transport:
             pid=state.NOT_STARTED,
             started=0.0,
             log="",
-            details={"username": host.username, "password": host.password},
+            details=state.Details(username=host.username, password=host.password),
             ca_file=self.ca_file,
         )
         try:
-            return engines.get(kind).traffic(server)
+            return kinds.get(kind).traffic(server)
         except (engines.EngineError, ImportError):
             return None
 

@@ -12,7 +12,7 @@ from typing import Any
 import oslo_messaging
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import deployment
+from hybrid_messaging.engines.deployment import Deployment
 from hybrid_messaging.smoke import bus, endpoint
 from hybrid_messaging.smoke.outcome import Skip
 from hybrid_messaging.smoke.records import Records
@@ -95,7 +95,8 @@ class Context:
                 f"{which.transport.title} at {which} was not started by "
                 "`hybrid-messaging up`, so that it is not known how to restart it"
             )
-        deployment.restart(self._state_dir, which.transport.engine.name, self._progress)
+        deployment = Deployment(self._state_dir, self._progress)
+        deployment.restart(which.transport.engine.name)
 
     def token(self) -> str:
         """What a message is recognised by."""

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import deployment, rabbitmq, redis
+from hybrid_messaging.engines import rabbitmq_management
 from hybrid_messaging.engines.amqp_management import Management
+from hybrid_messaging.engines.deployment import Deployment
+from hybrid_messaging.engines.kinds import redis
 
 from .environment import Report
 
@@ -58,7 +60,7 @@ class Bus:
     def restart_rpc(self) -> None:
         """Stop what carries RPC, and start it again with the same address."""
         name = self._engine("rpc").name
-        deployment.restart(self._state_dir, name, self._report)
+        Deployment(self._state_dir, self._report).restart(name)
 
     def down(self) -> None:
         """Stop the engines; nothing of them may be left."""
@@ -97,11 +99,15 @@ class Bus:
 
     def queues(self) -> list[str]:
         """Return the queues of the notification broker."""
-        return [row["name"] for row in rabbitmq.queues(self._engine("notify"))]
+        return [
+            row["name"] for row in rabbitmq_management.queues(self._engine("notify"))
+        ]
 
     def exchanges(self) -> list[str]:
         """Return the exchanges of the notification broker."""
-        return [row["name"] for row in rabbitmq.exchanges(self._engine("notify"))]
+        return [
+            row["name"] for row in rabbitmq_management.exchanges(self._engine("notify"))
+        ]
 
     def _state(self) -> state.State:
         found = state.load(self._state_dir)

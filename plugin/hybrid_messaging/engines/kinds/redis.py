@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -25,7 +23,6 @@ from hybrid_messaging import state, tls, urls
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
-    Fetch,
     Launch,
     Missing,
     Options,
@@ -33,18 +30,14 @@ from hybrid_messaging.engines import (
     Traffic,
     templates,
 )
+from hybrid_messaging.engines.kinds import Kind, login
 
 TITLE = "Redis"
-START_TIMEOUT = 30.0
-STOP_TIMEOUT = 10.0
-CREDENTIALS = "user:password@"
-SOURCES: Mapping[str, Fetch] = {}
 
 #: Redis, and what some distributions have in its place.
 PROGRAM, FORK = "redis-server", "valkey-server"
 #: The first that knows users and their rights.
 OLDEST = (6, 0)
-USERNAME = "hybrid"
 #: What a service does there, and what `traffic` asks.
 RIGHTS = "+@sortedset +@string +@keyspace +@connection +time -@dangerous +info"
 #: Some hundred thousand records.
@@ -61,89 +54,83 @@ _VERSION_TIMEOUT = 30.0
 _TIMEOUT = 2.0
 
 
-def missing(options: Options) -> list[Missing]:
-    """See `hybrid_messaging.engines.Engine`."""
-    if _program():
-        return []
-    if shutil.which("apt-get"):
-        return [Missing(PROGRAM, f"sudo apt-get install {PROGRAM}")]
-    return [Missing(PROGRAM, "sudo dnf install redis, or valkey")]
+class Redis(Kind):
+    """A Redis that is a matchmaker."""
 
+    title = TITLE
+    start_timeout = 30.0
+    stop_timeout = 10.0
 
-def describe(options: Options) -> str:
-    """See `hybrid_messaging.engines.Engine`."""
-    return _program() or PROGRAM
+    def missing(self, options: Options) -> list[Missing]:
+        if _program():
+            return []
+        if shutil.which("apt-get"):
+            return [Missing(PROGRAM, f"sudo apt-get install {PROGRAM}")]
+        return [Missing(PROGRAM, "sudo dnf install redis, or valkey")]
 
+    def describe(self, options: Options) -> str:
+        return _program() or PROGRAM
 
-def prepare(
-    name: str,
-    directory: Path,
-    take_port: TakePort,
-    previous: state.Engine | None,
-    options: Options,
-) -> Launch:
-    """See `hybrid_messaging.engines.Engine`."""
-    program = _program()
-    if program is None:
-        (lacking,) = missing(options)
-        raise EngineError(f"{TITLE} is not installed here: {lacking.install}")
-    before: Mapping[str, Any] = previous.details if previous else {}
-    port = options.port or take_port(previous.port if previous else None)
-    username = options.username or before.get("username", USERNAME)
-    password = options.password or before.get("password") or secrets.token_urlsafe(24)
-    config = directory / _CONFIG
-    certificates = options.certificates
-    templates.write_private(
-        config,
-        templates.render(
-            _CONFIG,
-            host=options.host,
+    def prepare(
+        self,
+        name: str,
+        directory: Path,
+        take_port: TakePort,
+        previous: state.Engine | None,
+        options: Options,
+    ) -> Launch:
+        program = _program()
+        if program is None:
+            (lacking,) = self.missing(options)
+            raise EngineError(f"{TITLE} is not installed here: {lacking.install}")
+        port = options.port or take_port(previous.port if previous else None)
+        user = login(options, previous.details if previous else None)
+        config = directory / _CONFIG
+        certificates = options.certificates
+        templates.write_private(
+            config,
+            templates.render(
+                _CONFIG,
+                host=options.host,
+                port=port,
+                certificates=certificates and certificates.seen_from(directory),
+                keeps_title=_version(program) >= _KEEPS_TITLE,
+                username=user["username"],
+                password_hash=hashlib.sha256(user["password"].encode()).hexdigest(),
+                rights=RIGHTS,
+                memory_limit=MEMORY_LIMIT,
+            ),
+        )
+        # whoever reaches this Redis is on this machine, and so are all servers
+        query = {"rpc_zmq_bind_address": HOST} if options.host == HOST else {}
+        query |= urls.tls("zmq", options.ca_file)
+        return Launch(
+            command=(program, str(config)),
             port=port,
-            certificates=certificates and certificates.seen_from(directory),
-            keeps_title=_version(program) >= _KEEPS_TITLE,
-            username=username,
-            password_hash=hashlib.sha256(password.encode()).hexdigest(),
-            rights=RIGHTS,
-            memory_limit=MEMORY_LIMIT,
-        ),
-    )
-    # whoever reaches this Redis is on this machine, and so are all servers
-    query = {"rpc_zmq_bind_address": HOST} if options.host == HOST else {}
-    query |= urls.tls("zmq", options.ca_file)
-    return Launch(
-        command=(program, str(config)),
-        port=port,
-        url=urls.build("zmq", [(options.host, port)], username, password, query=query),
-        details={"username": username, "password": password},
-    )
+            url=urls.build("zmq", [(options.host, port)], **user, query=query),
+            details=state.Details(**user),
+        )
 
+    def is_ready(self, engine: state.Engine) -> bool:
+        try:
+            # nobody else knows our password: whoever takes it is our server
+            with _connected(engine) as client:
+                return bool(client.ping())
+        except EngineError:
+            return False
 
-def is_ready(engine: state.Engine) -> bool:
-    """See `hybrid_messaging.engines.Engine`."""
-    try:
-        # nobody else knows our password: whoever takes it is our server
+    def traffic(self, engine: state.Engine) -> Traffic:
+        """Ask it for its counters; destinations are topics served."""
         with _connected(engine) as client:
-            return bool(client.ping())
-    except EngineError:
-        return False
-
-
-def set_up(engine: state.Engine) -> None:
-    """See `hybrid_messaging.engines.Engine`; records come and go with servers."""
-
-
-def traffic(engine: state.Engine) -> Traffic:
-    """See `hybrid_messaging.engines.Engine`; destinations are topics served."""
-    with _connected(engine) as client:
-        info = client.info()
-    return Traffic(
-        version=info["redis_version"],
-        # the one that asks is no client
-        connections=info["connected_clients"] - 1,
-        destinations=len(topics(engine)),
-        received=None,
-        delivered=None,
-    )
+            info = client.info()
+        return Traffic(
+            version=info["redis_version"],
+            # the one that asks is no client
+            connections=info["connected_clients"] - 1,
+            destinations=len(topics(engine)),
+            received=None,
+            delivered=None,
+        )
 
 
 def topics(engine: state.Engine) -> list[str]:
@@ -194,8 +181,8 @@ def _connected(engine: state.Engine) -> Iterator[redis.Redis]:
     client = redis.Redis(
         host=engine.host,
         port=engine.port,
-        username=engine.details["username"],
-        password=engine.details["password"],
+        username=engine.details.username,
+        password=engine.details.password,
         ssl=engine.ca_file is not None,
         ssl_ca_certs=engine.ca_file,
         ssl_check_hostname=True,

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of engines: one module for each, with one class.
+
+`KINDS` names them as the mode table does. Most commands need few of them, so that a
+module is imported when its kind is asked for. What several kinds need lies beside this
+package.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import importlib
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, TypedDict
+
+from hybrid_messaging import state
+from hybrid_messaging.engines import (
+    EngineError,
+    Fetch,
+    Launch,
+    Missing,
+    Options,
+    TakePort,
+    Traffic,
+)
+
+#: The class of each kind, in the module that is called as the kind.
+KINDS = {
+    "broker": "Broker",
+    "kafka": "Kafka",
+    "rabbitmq": "RabbitMQ",
+    "redis": "Redis",
+    "router": "Router",
+}
+#: The user of an engine that has users, where nobody names one.
+USERNAME = "hybrid"
+
+
+class Kind(abc.ABC):
+    """What can be done with engines of a kind; it has no state."""
+
+    #: how people call it
+    title: ClassVar[str]
+    #: seconds from launch until it is ready, at the most
+    start_timeout: ClassVar[float]
+    #: seconds that it may take to end by itself
+    stop_timeout: ClassVar[float]
+    #: what stands before the host in its URLs: `user:password@`, or nothing
+    credentials: ClassVar[str] = "user:password@"
+    #: where it can be fetched from, if it is no package; the first is the default
+    sources: ClassVar[Mapping[str, Fetch]] = {}
+
+    @abc.abstractmethod
+    def missing(self, options: Options) -> list[Missing]:
+        """What this machine lacks to run the engine."""
+
+    @abc.abstractmethod
+    def describe(self, options: Options) -> str:
+        """Which program would be started."""
+
+    @abc.abstractmethod
+    def prepare(
+        self,
+        name: str,
+        directory: Path,
+        take_port: TakePort,
+        previous: state.Engine | None,
+        options: Options,
+    ) -> Launch:
+        """Write the engine's configuration.
+
+        :param name: the engine's name in its mode
+        :param directory: the engine's own, and its working directory
+        :param previous: the same engine's former run, for its ports and
+            credentials
+        :raises EngineError: if it cannot be started on this machine
+        """
+
+    @abc.abstractmethod
+    def is_ready(self, engine: state.Engine) -> bool:
+        """Whether it is this engine that answers, and takes connections."""
+
+    def set_up(self, engine: state.Engine) -> None:  # noqa: B027
+        """Make in an engine that is ready what services expect to be there.
+
+        Most need nothing: what is used is made by its users.
+
+        :raises EngineError: if it refuses
+        """
+
+    @abc.abstractmethod
+    def traffic(self, engine: state.Engine) -> Traffic:
+        """Ask a running engine for its counters.
+
+        :raises EngineError: if it does not answer
+        """
+
+
+class Login(TypedDict):
+    """Who may use an engine: fields of its details."""
+
+    username: str
+    password: str
+
+
+def login(options: Options, before: state.Details | None) -> Login:
+    """Decide who may use an engine: whom the user names, or as before, or one of ours.
+
+    :param before: details of its former run
+    """
+    former = before or state.Details()
+    return {
+        "username": options.username or former.username or USERNAME,
+        "password": options.password or former.password or secrets.token_urlsafe(24),
+    }
+
+
+def is_available(kind: str) -> bool:
+    """Whether this release can start engines of a kind."""
+    return kind in KINDS
+
+
+@functools.cache
+def get(kind: str) -> Kind:
+    """Return a kind of engine.
+
+    :param kind: as the mode table calls it
+    :raises EngineError: if this release cannot start engines of this kind
+    """
+    if not is_available(kind):
+        raise EngineError(f"engine {kind} is not available in this release")
+    found: Kind = getattr(importlib.import_module(f"{__name__}.{kind}"), KINDS[kind])()
+    return found

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The AMQP 1.0 router: skupper-router, Qpid Dispatch, or our own.
+
+All three read the same configuration and answer the same questions. skupper-router
+may also be in a container image.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from hybrid_messaging import state, urls
+from hybrid_messaging.attempts import attempts
+from hybrid_messaging.engines import (
+    EngineError,
+    Launch,
+    Missing,
+    Options,
+    TakePort,
+    Traffic,
+    container,
+    router_program,
+    router_users,
+    templates,
+)
+from hybrid_messaging.engines.kinds import Kind
+
+if TYPE_CHECKING:
+    from hybrid_messaging.engines.amqp_management import Management
+
+#: How messages to the addresses of the `amqp` driver travel, by prefix.
+ADDRESSES = (
+    ("openstack.org/om/rpc/multicast", "multicast"),
+    ("openstack.org/om/rpc/unicast", "closest"),
+    ("openstack.org/om/rpc/anycast", "balanced"),
+    ("openstack.org/om/notify/multicast", "multicast"),
+    ("openstack.org/om/notify/unicast", "closest"),
+    ("openstack.org/om/notify/anycast", "balanced"),
+    # addressing_mode = legacy
+    ("broadcast", "multicast"),
+    ("exclusive", "closest"),
+    ("unicast", "closest"),
+)
+#: Who may use a router with TLS; the realm belongs to the name.
+USERNAME = "hybrid@hybrid-messaging"
+IDLE_TIMEOUT = 16
+WORKER_THREADS = 2
+#: Seconds that a router at the edge has to get into the one in the middle; it tries
+#: every few seconds.
+INTERIOR_TIMEOUT = 30.0
+
+_INTERIOR_POLL = 0.2
+
+
+class Router(Kind):
+    """A router, of which `router_program` has the programs."""
+
+    title = "AMQP 1.0 router"
+    start_timeout = 60.0
+    stop_timeout = 10.0
+    credentials = ""
+    sources: ClassVar = {
+        router_program.CONTAINER: functools.partial(
+            container.pull, router_program.IMAGE
+        ),
+    }
+
+    def missing(self, options: Options) -> list[Missing]:
+        choice = self.describe(options)
+        lacking = router_program.missing(choice)
+        return lacking + (router_users.missing(choice) if options.tls else [])
+
+    def describe(self, options: Options) -> str:
+        return options.router or router_program.default()
+
+    def prepare(
+        self,
+        name: str,
+        directory: Path,
+        take_port: TakePort,
+        previous: state.Engine | None,
+        options: Options,
+    ) -> Launch:
+        before = previous.details_as(state.RouterDetails) if previous else None
+        choice = options.router or (before and before.router) or self.describe(options)
+        if choice == router_program.EMBEDDED and (
+            options.edge_port or options.interior
+        ):
+            raise EngineError(
+                f"the router {choice} has no links to other routers: give one of "
+                f"{', '.join(router_program.NATIVE)}, or the path of one of these, "
+                "with --router"
+            )
+        shown = options.certificates
+        command = router_program.command(
+            choice, directory, (shown.authority, shown.host) if shown else ()
+        )
+        username, password = options.username, options.password
+        if options.certificates and not username:
+            username = USERNAME
+            password = (before and before.password) or secrets.token_urlsafe(24)
+        port = options.port or take_port(previous.port if previous else None)
+        # unlike every other router's, so that `is_ready` knows it
+        router_id = f"hybrid-messaging-{secrets.token_hex(4)}"
+        config = directory / "router.conf"
+        password_file = directory / "router.password"
+        password_file.unlink(missing_ok=True)
+        if options.interior and username:
+            templates.write_private(password_file, password or "")
+        templates.write_private(
+            config,
+            templates.render(
+                "router.conf",
+                mode=_mode(options),
+                id=router_id,
+                host=options.host,
+                port=port,
+                edge_port=options.edge_port,
+                interior=options.interior,
+                interior_is_named=options.interior
+                and not _is_address(options.interior[0]),
+                username=username,
+                password_file=password_file,
+                directory=directory,
+                sasl=router_users.write(choice, directory, username, password)
+                if username
+                else None,
+                certificates=options.certificates,
+                worker_threads=WORKER_THREADS,
+                idle_timeout=IDLE_TIMEOUT,
+                addresses=ADDRESSES,
+            ),
+        )
+        return Launch(
+            command=(*command, str(config)),
+            port=port,
+            url=urls.build(
+                "amqp",
+                [(options.host, port)],
+                username,
+                password,
+                query=urls.tls("amqp", options.ca_file),
+            ),
+            details=state.RouterDetails(
+                router=choice, id=router_id, username=username, password=password
+            ),
+        )
+
+    def is_ready(self, engine: state.Engine) -> bool:
+        try:
+            with management(engine) as asked:
+                found = asked.router()
+        except EngineError:
+            return False
+        return found["id"] == engine.details_as(state.RouterDetails).id
+
+    def set_up(self, engine: state.Engine) -> None:
+        """Get a router at the edge into the one in the middle.
+
+        Addresses come and go with users.
+        """
+        with management(engine) as asked:
+            if asked.router()["mode"] != "edge":
+                return
+            for _ in attempts(INTERIOR_TIMEOUT, _INTERIOR_POLL):
+                (interior,) = asked.connectors()
+                if interior["connectionStatus"] == "SUCCESS":
+                    return
+            raise EngineError(
+                "the router at the edge cannot get into the one at "
+                f"{interior['host']}:{interior['port']}: {interior['connectionMsg']}"
+            )
+
+    def traffic(self, engine: state.Engine) -> Traffic:
+        with management(engine) as asked:
+            metrics = asked.metrics()
+            return Traffic(
+                version=f"{asked.product} {asked.version}",
+                # the one that asks is no client
+                connections=metrics["connectionCount"] - 1,
+                destinations=len(asked.addresses()),
+                received=metrics["deliveriesIngress"],
+                delivered=metrics["deliveriesEgress"],
+            )
+
+
+def management(engine: state.Engine) -> Management:
+    """Connect to the management of a router; use the result as a context manager.
+
+    :raises EngineError: if it does not answer
+    """
+    from hybrid_messaging.engines.amqp_management import Management
+
+    return Management.of(engine)
+
+
+def _mode(options: Options) -> str:
+    if options.interior:
+        return "edge"
+    return "interior" if options.edge_port else "standalone"
+
+
+def _is_address(host: str) -> bool:
+    # a router compares names, but not addresses, with a certificate; who signed it
+    # has to do then
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

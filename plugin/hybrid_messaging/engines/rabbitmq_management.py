@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask a RabbitMQ that `up` has started about itself, over its HTTP API.
+
+https://www.rabbitmq.com/docs/http-api-reference
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import urllib.parse
+import urllib.request
+from typing import Any, TypedDict
+
+from hybrid_messaging import state, tls, urls
+from hybrid_messaging.engines import EngineError
+
+_HTTP_TIMEOUT = 10.0
+
+
+class Queue(TypedDict):
+    """What is read of a queue; there is more."""
+
+    name: str
+    vhost: str
+    type: str
+    durable: bool
+    messages: int
+    consumers: int
+
+
+class Exchange(TypedDict):
+    """What is read of an exchange; there is more."""
+
+    name: str
+    vhost: str
+    type: str
+    durable: bool
+
+
+def add_vhost(engine: state.Engine, vhost: str) -> str:
+    """Create a virtual host, or accept the one that is there.
+
+    :returns: the transport URL for it
+    :raises EngineError: if the node refuses
+    """
+    path = urllib.parse.quote(vhost, safe="")
+    username, password = engine.details.username, engine.details.password
+    request(engine, "PUT", f"vhosts/{path}", {})
+    request(
+        engine,
+        "PUT",
+        f"permissions/{path}/{username}",
+        {"configure": ".*", "write": ".*", "read": ".*"},
+    )
+    return urls.build(
+        "rabbit",
+        [(engine.host, engine.port)],
+        username,
+        password,
+        vhost,
+        urls.tls("rabbit", engine.ca_file),
+    )
+
+
+def queues(engine: state.Engine) -> list[Queue]:
+    """List all queues.
+
+    :raises EngineError: if the node does not answer
+    """
+    found: list[Queue] = request(engine, "GET", "queues")
+    return found
+
+
+def exchanges(engine: state.Engine) -> list[Exchange]:
+    """List all exchanges.
+
+    :raises EngineError: if the node does not answer
+    """
+    found: list[Exchange] = request(engine, "GET", "exchanges")
+    return found
+
+
+def request(engine: state.Engine, method: str, path: str, body: object = None) -> Any:
+    """Ask the API something, or have it change something.
+
+    :param path: below ``/api/``
+    :param body: for its answer in JSON
+    :raises EngineError: it does not answer, or refuses
+    """
+    details = engine.details_as(state.RabbitMQDetails)
+    scheme = "https" if engine.ca_file else "http"
+    address = f"{scheme}://{engine.host}:{details.management_port}"
+    credentials = f"{details.username}:{details.password}"
+    asked = urllib.request.Request(  # noqa: S310
+        f"{address}/api/{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={
+            "Authorization": "Basic " + base64.b64encode(credentials.encode()).decode(),
+            "Content-Type": "application/json",
+        },
+    )
+    # a proxy of the user's environment knows nothing of our loopback
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if engine.ca_file:
+        trusting = tls.client(engine.ca_file)
+        handlers.append(urllib.request.HTTPSHandler(context=trusting))
+    opener = urllib.request.build_opener(*handlers)
+    try:
+        with opener.open(asked, timeout=_HTTP_TIMEOUT) as response:
+            text = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise EngineError(
+            f"RabbitMQ's management at {address}/api/{path} fails: {error}"
+        ) from error
+    return json.loads(text) if text else None
