@@ -27,7 +27,7 @@ from tests.functional.worker import Worker
 from hybrid_messaging import state
 from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.migrate import listening
-from hybrid_messaging.engines import rabbitmq
+from hybrid_messaging.engines import rabbitmq_management
 
 #: Seconds that a call may take that waits for nobody, on a busy machine.
 AT_ONCE = 15.0
@@ -81,7 +81,8 @@ def urls(node: state.Engine) -> dict[str, str]:
     """A RabbitMQ of the test's own, and another."""
     number = next(_vhosts)
     return {
-        name: rabbitmq.add_vhost(node, f"{name}-{number}") for name in ("old", "newer")
+        name: rabbitmq_management.add_vhost(node, f"{name}-{number}")
+        for name in ("old", "newer")
     }
 
 

@@ -104,15 +104,6 @@ def test_a_template_wants_all_its_values() -> None:
         templates.render("router.conf", id="x")
 
 
-def test_a_private_file_is_private_even_if_it_was_not(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    path.write_text("before")
-    path.chmod(0o666)
-    templates.write_private(path, "after")
-    assert path.read_text() == "after"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
 # -- ports ------------------------------------------------------------------
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import proton
 import pytest
 
+from hybrid_messaging.engines import kinds
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "plugin" / "hybrid_messaging"
 LICENCE = "SPDX-License-Identifier: Apache-2.0"
@@ -33,13 +35,14 @@ MAY_SEND = {
     "workers",
 }
 #: Parts whose modules import each other one way, for type checks as well.
-ONE_WAY = {"drivers", "protocol", "router", "servers", "service_configs"}
+ONE_WAY = {"drivers", "engines", "protocol", "router", "servers", "service_configs"}
 #: Packages whose docstrings list their modules.
 LISTING = {
     "drivers",
     "drivers/amqp",
     "drivers/migrate",
     "drivers/zmq",
+    "engines",
     "protocol",
     "router",
     "servers",
@@ -209,6 +212,32 @@ def test_packages_that_list_their_modules_list_all_of_them() -> None:
             if path.stem not in listed and not path.stem.startswith("__")
         ]
     assert not missing
+
+
+#: What is easily done in a way that is almost right, and the modules that do it. The
+#: log of an engine is written by a program that imports nothing of ours.
+ONCE = {
+    "fcntl.flock(": {"locks.py", "engines/log_writer.py"},
+    "tempfile.mkstemp(": {"whole_file.py"},
+    "Path(__file__)": {"resources.py"},
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), ONCE.items())
+def test_some_things_are_done_in_one_place(name: str, expected: set[str]) -> None:
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in work_tree("plugin/**/*.py")
+        if name in path.read_text()
+    }
+    assert found == expected
+
+
+def test_each_module_of_a_kind_is_found_by_its_name() -> None:
+    modules = {path.stem for path in (PACKAGE / "engines/kinds").glob("[a-z]*.py")}
+    assert modules == set(kinds.KINDS)
+    for name in modules:
+        assert type(kinds.get(name)).__module__.endswith(f".{name}")
 
 
 def test_one_module_knows_the_driver_interface_of_oslo_messaging() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybrid_messaging import engines, state, urls
+from hybrid_messaging import engines, state, urls, whole_file
 from hybrid_messaging.cli import options, types
 from hybrid_messaging.cli.base import Command, ShowOne
 from hybrid_messaging.engines import kinds
@@ -247,10 +247,9 @@ def _certificates(parsed_args: argparse.Namespace) -> engines.Certificates | Non
 
 def _write_environment(path: Path, environment: Mapping[str, str]) -> None:
     """Write what differs from our own environment, as systemd.exec(5) reads it."""
-    from hybrid_messaging.engines import templates
 
     quoted = str.maketrans({character: f"\\{character}" for character in '"\\`$'})
-    templates.write_private(
+    whole_file.write(
         path,
         "".join(
             f'{name}="{value.translate(quoted)}"\n'

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Engines: the servers behind the transports.
 
-`kinds` has one module for each kind, and `deployment` starts and ends them together.
-`supervisor` and `processes` are about their processes, `log_writer` about what these
-print, `ports`, `templates` and `certificates` about what they are given. `java` and
-`maven`, `container`, `router_program` and `router_users`, `kafka_admin`,
-`rabbitmq_management`, `amqp_management` and `artemis_management`, which share
-`amqp_connection`, are what kinds need. Here is what all of them talk about.
+`kinds` has one module for each kind, and `deployment` starts and ends them together,
+if what is `wanted` goes with what is there. `supervisor` and `processes` are about
+their processes, `log_writer` about what these print, `ports`, `templates` and
+`certificates` about what they are given. Kinds need `java` and `maven`, `container`,
+`router_program` and `router_users`, `kafka_admin`, `rabbitmq_management`,
+`amqp_management` and `artemis_management`, which share `amqp_connection`. Here is what
+all of them talk about.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from hybrid_messaging import whole_file
 from hybrid_messaging.engines import (
     EngineError,
     Missing,
@@ -63,7 +64,7 @@ def write(choice: str, directory: Path, username: str, password: str | None) -> 
     except (OSError, subprocess.SubprocessError) as error:
         reason = getattr(error, "stderr", None) or error
         raise EngineError(f"{program[0]} cannot write {users}: {reason}") from error
-    templates.write_private(
+    whole_file.write(
         directory / f"{_NAME}.conf", templates.render("router-sasl.conf", users=users)
     )
     return _NAME

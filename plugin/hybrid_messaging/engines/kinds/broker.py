@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from hybrid_messaging import resources, state, urls
+from hybrid_messaging import resources, state, urls, whole_file
 from hybrid_messaging.engines import (
     EngineError,
     Launch,
@@ -137,7 +137,7 @@ class Broker(Kind):
             ("users.properties", f"{user['username']} = {user['password']}\n"),
             ("roles.properties", f"{_DOMAIN} = {user['username']}\n"),
         ):
-            templates.write_private(directory / file, text)
+            whole_file.write(directory / file, text)
         return Launch(
             command=(
                 str(runtime),

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from hybrid_messaging import resources, state, urls
+from hybrid_messaging import resources, state, urls, whole_file
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
@@ -143,7 +143,7 @@ class Kafka(Kind):
         )
         # clients connect to the address that the broker tells them
         found_at = options.advertised or options.host
-        templates.write_private(
+        whole_file.write(
             directory / _CONFIG,
             templates.render(
                 _CONFIG,
@@ -209,11 +209,10 @@ class Kafka(Kind):
 
         with kafka_admin.explained(engine):
             admin = kafka_admin.client(engine)
+            found = admin.list_topics(timeout=kafka_admin.TIMEOUT).topics
             topics = {
                 name: topic
-                for name, topic in admin.list_topics(
-                    timeout=kafka_admin.TIMEOUT
-                ).topics.items()
+                for name, topic in found.items()
                 if not name.startswith("__")
             }
             partitions = [
@@ -222,11 +221,10 @@ class Kafka(Kind):
                 for number in topic.partitions
             ]
             wanted = {item: OffsetSpec.latest() for item in partitions}
+            answers = admin.list_offsets(wanted) if wanted else {}
             ends = {
                 (item.topic, item.partition): answer.result(kafka_admin.TIMEOUT).offset
-                for item, answer in (
-                    admin.list_offsets(wanted) if wanted else {}
-                ).items()
+                for item, answer in answers.items()
             }
             groups = admin.list_consumer_groups().result(kafka_admin.TIMEOUT).valid
             committed = [

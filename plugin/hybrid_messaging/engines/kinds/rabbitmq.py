@@ -14,7 +14,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from hybrid_messaging import state, urls
+from hybrid_messaging import state, urls, whole_file
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
@@ -105,7 +105,7 @@ class RabbitMQ(Kind):
             node=f"{name}@localhost",
             **login(options, before),
         )
-        templates.write_private(
+        whole_file.write(
             directory / "rabbitmq.conf",
             templates.render(
                 "rabbitmq.conf",
@@ -121,12 +121,8 @@ class RabbitMQ(Kind):
                 disk_reserve=DISK_RESERVE,
             ),
         )
-        templates.write_private(
-            directory / "enabled_plugins", "[rabbitmq_management].\n"
-        )
-        templates.write_private(
-            directory / ".erlang.cookie", details.cookie, mode=0o400
-        )
+        whole_file.write(directory / "enabled_plugins", "[rabbitmq_management].\n")
+        whole_file.write(directory / ".erlang.cookie", details.cookie, mode=0o400)
         return Launch(
             command=(str(server),),
             port=port,

@@ -19,7 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from hybrid_messaging import state, tls, urls
+from hybrid_messaging import state, tls, urls, whole_file
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
@@ -87,7 +87,7 @@ class Redis(Kind):
         user = login(options, previous.details if previous else None)
         config = directory / _CONFIG
         certificates = options.certificates
-        templates.write_private(
+        whole_file.write(
             config,
             templates.render(
                 _CONFIG,

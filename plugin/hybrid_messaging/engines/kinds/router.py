@@ -13,7 +13,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from hybrid_messaging import state, urls
+from hybrid_messaging import state, urls, whole_file
 from hybrid_messaging.attempts import attempts
 from hybrid_messaging.engines import (
     EngineError,
@@ -110,8 +110,8 @@ class Router(Kind):
         password_file = directory / "router.password"
         password_file.unlink(missing_ok=True)
         if options.interior and username:
-            templates.write_private(password_file, password or "")
-        templates.write_private(
+            whole_file.write(password_file, password or "")
+        whole_file.write(
             config,
             templates.render(
                 "router.conf",
