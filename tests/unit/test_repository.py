@@ -110,6 +110,7 @@ MAY_IMPORT = {
         "serving",
         "smoke",
         "bench",
+        "whole_file",
     },
 }
 
