@@ -189,6 +189,18 @@ def test_damage_is_named_with_its_place(
         state.load(state_dir)
 
 
+def test_without_a_home_a_directory_has_to_be_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(state.StateError, match="set HOME or XDG_STATE_HOME"):
+        state.default_state_dir()
+
+
 def test_two_engines_of_one_name(state_dir: Path) -> None:
     both = dataclasses.replace(STATE, engines=(ENGINE, ENGINE))
     state.save(state_dir, both)
