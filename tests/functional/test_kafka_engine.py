@@ -165,6 +165,9 @@ def test_what_goes_through_is_counted(
     monkeypatch.setenv("HYBRID_ENGINE_PASSWORD", node.details.password)
     assert set_up_by_hand(node, capsys).code == 0
     assert KAFKA.traffic(node).delivered == after.delivered
+    # what is left would be reported by `check`
+    if after.waiting:
+        stored(node, kafka.GROUP, "notifications.warn", after.waiting)
 
 
 def test_zeromq_and_kafka(
@@ -227,6 +230,26 @@ def test_check_finds_a_topic_that_takes_too_little(
         limit(admin.AlterConfigOpType.DELETE, None)
     assert problem["code"] == "topic-too-small"
     assert "notifications.info takes 5000 bytes" in problem["message"]
+
+
+def test_check_finds_notifications_that_nobody_reads(
+    place: Deployment,
+    node: state.Engine,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "nova.conf"
+    assert configured(capsys, place, path)["problems"] == []
+    store(node, "notifications.critical", "1", "2")
+    (problem,) = configured(capsys, place, path)["problems"]
+    assert problem["code"] == "notifications-not-read"
+    assert (
+        "2 notifications wait in topic notifications.critical, for"
+        in (problem["message"])
+    )
+    assert stored(node, kafka.GROUP, "notifications.critical", 2) == ["1", "2"]
+    # its member may be missed for a while, and counts as a reader
+    assert configured(capsys, place, path)["problems"] == []
 
 
 def test_one_that_was_killed_comes_back_with_its_data(place: Deployment) -> None:

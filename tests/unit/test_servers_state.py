@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hybrid_messaging import urls
-from hybrid_messaging.servers import certificates, kafka, rabbit_state
+from hybrid_messaging.servers import certificates, kafka_state, rabbit_state
 from hybrid_messaging.servers.insight import Insight, Look
 from hybrid_messaging.servers.rabbit_management import Access, Management
 from hybrid_messaging.servers.zmq import Zmq
@@ -309,7 +309,7 @@ def topic(*partitions: tuple[int, int]) -> Any:
     [
         (1, [(1, 1)], None),
         (3, [(2, 2), (3, 3)], None),
-        (3, [(3, 3), (1, 1)], "has one copy, though there are 3 brokers"),
+        (3, [(3, 3), (1, 1)], "has one copy on 3 brokers"),
         (3, [(3, 2), (3, 3)], "lacks copies of 1 partitions"),
     ],
 )
@@ -317,8 +317,16 @@ def test_kafka(brokers: int, partitions: list[tuple[int, int]], said: str) -> No
     metadata = SimpleNamespace(
         brokers=dict.fromkeys(range(brokers)), topics={QUEUE: topic(*partitions)}
     )
-    found = list(kafka._judged(metadata, [QUEUE, "not.there"]))
+    found = list(kafka_state.replicated(metadata, [QUEUE, "not.there"]))
     assert len(found) == bool(said)
     for finding in found:
         assert finding.code == "topic-not-replicated"
         assert said in finding.message
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0 seconds"), (90, "90 seconds"), (150, "2 minutes"), (9e5, "10 days")],
+)
+def test_how_long_notifications_have_waited(seconds: float, text: str) -> None:
+    assert kafka_state._shown(seconds) == text

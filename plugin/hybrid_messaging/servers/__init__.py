@@ -4,9 +4,9 @@
 `transport` has what all kinds offer, and what is known of a server whose language we do
 not speak. `rabbit`, `amqp`, `kafka` and `zmq` each say what a URL may hold, connect and
 log in, name product and release, and list what is on a server; `rabbit_releases`,
-`rabbit_state`, `rabbit_management` and `amqp_session` are parts of theirs. `insight`
-says what is asked of the state of servers, and told; `certificates` is about theirs.
-`options` gives a transport the options of its driver.
+`rabbit_state`, `rabbit_management`, `kafka_state` and `amqp_session` are parts of
+theirs. `insight` says what is asked of the state of servers, and told; `certificates`
+is about theirs. `options` gives a transport the options of its driver.
 
 Most commands ask no server. So clients, and the engines that have some, are imported
 where one is asked.

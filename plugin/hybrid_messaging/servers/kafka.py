@@ -12,7 +12,7 @@ from typing import Any
 
 from hybrid_messaging import urls
 from hybrid_messaging.engines import EngineError
-from hybrid_messaging.servers.insight import Finding, Insight, Look
+from hybrid_messaging.servers.insight import Insight, Look
 from hybrid_messaging.servers.transport import (
     CLIENT,
     ConnectError,
@@ -159,16 +159,21 @@ class Kafka(Transport):
     def _inspect(
         self, hosts: Sequence[urls.Host], look: Look, insight: Insight
     ) -> None:
+        from hybrid_messaging.servers import kafka_state
+
         try:
             from confluent_kafka import KafkaException
 
-            found = _admin(self.settings(hosts)).list_topics(timeout=look.timeout)
+            settings = self.settings(hosts)
+            found = _admin(settings).list_topics(timeout=look.timeout)
+            insight.findings += kafka_state.replicated(found, look.queues)
+            insight.findings += kafka_state.unread(
+                settings, found, look.queues, look.timeout
+            )
         except ImportError as error:
-            insight.unseen.append(f"replicas of Kafka's topics: {error}")
+            insight.unseen.append(f"topics of {self}: {error}")
         except KafkaException as error:
-            insight.unseen.append(f"replicas of Kafka's topics: {error.args[0].str()}")
-        else:
-            insight.findings += _judged(found, look.queues)
+            insight.unseen.append(f"topics of {self}: {error.args[0].str()}")
 
     def make_topics(self, topics: Collection[str]) -> None:
         """Make topics, from whose beginning the group of the options will listen.
@@ -311,30 +316,6 @@ class Kafka(Transport):
             yield self.settings(self.hosts)
         except KafkaException as error:
             raise EngineError(f"{self} fails: {error.args[0].str()}") from error
-
-
-def _judged(metadata: Any, topics: Iterable[str]) -> Iterator[Finding]:
-    """What is wrong with the replicas of topics."""
-    brokers = len(metadata.brokers)
-    for name in topics:
-        if name not in metadata.topics:
-            continue
-        partitions = metadata.topics[name].partitions.values()
-        away = sum(len(each.isrs) < len(each.replicas) for each in partitions)
-        if away:
-            yield Finding(
-                "topic-not-replicated",
-                f"topic {name} lacks copies of {away} partitions at the moment",
-                "start the brokers that are away",
-            )
-        elif brokers > 1 and any(len(each.replicas) == 1 for each in partitions):
-            yield Finding(
-                "topic-not-replicated",
-                f"topic {name} has one copy on {brokers} brokers: without "
-                "that one, notifications cannot be sent",
-                "raise its replication factor, and default.replication.factor of the "
-                "brokers",
-            )
 
 
 def _accept(answer: Any, *codes: int) -> None:

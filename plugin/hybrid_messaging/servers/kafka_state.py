@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of Kafka: copies of topics, and whether anybody reads them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from hybrid_messaging.servers.insight import Finding
+
+#: Groups of consumers that are asked how far they have come.
+_GROUPS = 200
+
+
+class _Readers(NamedTuple):
+    """What consumers do.
+
+    :param topics: those that somebody reads now
+    :param read: how far the furthest group has come, by topic and partition
+    """
+
+    topics: set[str]
+    read: dict[tuple[str, int], int]
+
+
+def replicated(metadata: Any, topics: Iterable[str]) -> Iterator[Finding]:
+    """Whether topics have copies.
+
+    :param metadata: what `list_topics` has returned
+    """
+    brokers = len(metadata.brokers)
+    for name in topics:
+        if name not in metadata.topics:
+            continue
+        partitions = metadata.topics[name].partitions.values()
+        away = sum(len(each.isrs) < len(each.replicas) for each in partitions)
+        if away:
+            yield Finding(
+                "topic-not-replicated",
+                f"topic {name} lacks copies of {away} partitions at the moment",
+                "start the brokers that are away",
+            )
+        elif brokers > 1 and any(len(each.replicas) == 1 for each in partitions):
+            yield Finding(
+                "topic-not-replicated",
+                f"topic {name} has one copy on {brokers} brokers: without that one, "
+                "notifications cannot be sent",
+                "raise its replication factor, and default.replication.factor of the "
+                "brokers",
+            )
+
+
+def unread(
+    settings: Mapping[str, Any], metadata: Any, topics: Iterable[str], timeout: float
+) -> Iterator[Finding]:
+    """Whether notifications wait in topics that nobody reads.
+
+    :param settings: of a client
+    :param timeout: seconds for each answer
+    :raises confluent_kafka.KafkaException: the brokers do not tell
+    """
+    from confluent_kafka import Consumer
+
+    readers = _readers(settings, timeout)
+    # it joins no group, and commits nothing
+    name = f"hybrid-check-{secrets.token_hex(4)}"
+    consumer = Consumer({**settings, "group.id": name, "enable.auto.commit": False})
+    try:
+        for topic in topics:
+            if topic not in metadata.topics or topic in readers.topics:
+                continue
+            partitions = metadata.topics[topic].partitions
+            starts = [(topic, each) for each in partitions]
+            waiting, oldest = _waiting(consumer, starts, readers.read, timeout)
+            if waiting:
+                age = f", for {_shown(time.time() - oldest)}" if oldest else ""
+                yield Finding(
+                    "notifications-not-read",
+                    f"{waiting:,} notifications wait in topic {topic}{age}, and nobody "
+                    "reads it",
+                    "start the service that reads them; where none does, set the "
+                    "notification driver of its publishers to noop",
+                )
+    finally:
+        consumer.close()
+
+
+def _readers(settings: Mapping[str, Any], timeout: float) -> _Readers:
+    from confluent_kafka import ConsumerGroupTopicPartitions, admin
+
+    client = admin.AdminClient(dict(settings))
+    listed = client.list_consumer_groups(request_timeout=timeout).result()
+    names = [each.group_id for each in listed.valid][:_GROUPS]
+    readers = _Readers(set(), {})
+    if not names:
+        return readers
+    described = client.describe_consumer_groups(names, request_timeout=timeout)
+    for answer in described.values():
+        for member in answer.result().members:
+            readers.topics.update(
+                each.topic for each in member.assignment.topic_partitions
+            )
+    for name in names:
+        wanted = [ConsumerGroupTopicPartitions(name)]
+        (answer,) = client.list_consumer_group_offsets(
+            wanted, request_timeout=timeout
+        ).values()
+        for each in answer.result().topic_partitions:
+            place = (each.topic, each.partition)
+            readers.read[place] = max(readers.read.get(place, 0), each.offset)
+    return readers
+
+
+def _waiting(
+    consumer: Any,
+    places: Iterable[tuple[str, int]],
+    read: Mapping[tuple[str, int], int],
+    timeout: float,
+) -> tuple[int, float | None]:
+    """How many messages nobody has read, and when the oldest was sent."""
+    from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, TopicPartition
+
+    waiting, oldest = 0, None
+    for place in places:
+        first, end = consumer.get_watermark_offsets(
+            TopicPartition(*place), timeout=timeout
+        )
+        begin = max(first, read.get(place, 0))
+        if begin >= end:
+            continue
+        waiting += end - begin
+        consumer.assign([TopicPartition(*place, begin)])
+        message = consumer.poll(timeout)
+        if message is None or message.error():
+            continue
+        kind, sent = message.timestamp()
+        if kind != TIMESTAMP_NOT_AVAILABLE:
+            oldest = min(oldest or sent / 1000, sent / 1000)
+    return waiting, oldest
+
+
+def _shown(seconds: float) -> str:
+    for length, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} seconds"
