@@ -289,6 +289,17 @@ def test_nonsense_about_engines_is_refused(
     assert not Path("/x").exists()
 
 
+def test_a_password_of_two_lines_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HYBRID_ENGINE_PASSWORD", "hush\nloopback_users = none")
+    words = ("engine", "prepare", "redis", str(tmp_path / "new"), "--user", "a")
+    code, output, errors = run(*words, "--port", "1")
+    assert (code, output) == (1, "")
+    assert "has control characters" in errors and "hush" not in errors
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_environment_of_an_engine_is_as_systemd_reads_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -76,7 +76,7 @@ class EnginePrepare(ShowOne):
     ) -> tuple[Sequence[str], Sequence[Any]]:
         from hybrid_messaging.engines import ports
 
-        password = os.environ.get(PASSWORD_VARIABLE)
+        password = _password()
         if parsed_args.user and not password:
             raise engines.EngineError(
                 f"--user needs a password in the environment: {PASSWORD_VARIABLE}"
@@ -150,7 +150,7 @@ class EngineSetup(Command):
                 log="",
                 details=state.Details(
                     username=parsed_args.user,
-                    password=os.environ.get(PASSWORD_VARIABLE),
+                    password=_password(),
                 ),
                 ca_file=certificates.authority if certificates else None,
             )
@@ -235,6 +235,20 @@ def _add_certificates(parser: argparse.ArgumentParser, purpose: str) -> None:
         metavar="DIR",
         help=f"{purpose}, as `engine certificates` makes them (default: no TLS)",
     )
+
+
+def _password() -> str | None:
+    """The password of the user, from the environment.
+
+    :raises EngineError: a line of a configuration file could not hold it
+    """
+    text = os.environ.get(PASSWORD_VARIABLE)
+    if text and not text.isprintable():
+        raise engines.EngineError(
+            f"{PASSWORD_VARIABLE} has control characters, such as the end of a line: "
+            "leave them out"
+        )
+    return text
 
 
 def _certificates(parsed_args: argparse.Namespace) -> engines.Certificates | None:
