@@ -11,19 +11,10 @@ from typing import TYPE_CHECKING, Any
 from hybrid_messaging import urls
 from hybrid_messaging.cli import options, transport_options
 from hybrid_messaging.cli.base import ShowOne
+from hybrid_messaging.service_configs import deployment_tools
 
 if TYPE_CHECKING:
     from hybrid_messaging.service_configs.transports import Transports
-
-#: As `service_configs.deployment_tools` has them, which takes time to import.
-TOOLS = (
-    "kolla-ansible",
-    "openstack-ansible",
-    "openstack-helm",
-    "puppet",
-    "charms",
-    "devstack",
-)
 
 
 class Urls(ShowOne):
@@ -40,7 +31,7 @@ class Urls(ShowOne):
         parser.add_argument(
             "--for",
             dest="tool",
-            choices=TOOLS,
+            choices=deployment_tools.NAMES,
             help="print what goes into the files of this deployment tool",
         )
         transport_options.add(parser)
@@ -94,9 +85,9 @@ def _settings(
     parsed_args: argparse.Namespace, transports: Transports
 ) -> tuple[Sequence[str], Sequence[str]]:
     """The files of a tool, and what goes into them."""
-    from hybrid_messaging.service_configs import deployment_tools
+    from hybrid_messaging.service_configs.deployment_tools import tools
 
-    parts = deployment_tools.parts(
+    parts = tools.parts(
         parsed_args.tool, transports, hidden=not parsed_args.show_passwords
     )
     return [part.file for part in parts], [str(part) for part in parts]

@@ -13,14 +13,9 @@ from typing import NamedTuple
 
 from hybrid_messaging import servers, urls
 from hybrid_messaging.servers.rabbit import Rabbit
-from hybrid_messaging.service_configs import (
-    cells,
-    deployment_tools,
-    replace,
-    settings,
-    strays,
-)
+from hybrid_messaging.service_configs import cells, replace, settings, strays
 from hybrid_messaging.service_configs.catalogue import Service
+from hybrid_messaging.service_configs.deployment_tools import tools
 from hybrid_messaging.service_configs.deployment_tools.rendered import Author, author
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.errors import ServiceConfigError
@@ -222,7 +217,7 @@ def _undone(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
     cure = "give it the URLs of `hybrid-messaging urls` as well"
     if tool.tool:
         cure = (
-            f"set {deployment_tools.variables(tool.tool)} as well; `hybrid-messaging "
+            f"set {tools.variables(tool.tool)} as well; `hybrid-messaging "
             f"urls --for {tool.tool}` prints them"
         )
     yield (

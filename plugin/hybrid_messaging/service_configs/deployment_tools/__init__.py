@@ -3,22 +3,13 @@
 
 A tool writes services' files each time that it runs, from its own variables. One module
 for each tool says what these have to be, as its templates read them, and what to do
-about a URL that the templates cannot express. `parts` has what the modules share;
-`rendered` recognises files that a tool has written.
+about a URL that the templates cannot express. `tools` asks them, `parts` has what they
+share, and `rendered` recognises files that a tool has written.
 
 Adding a tool is adding a module with `VARIABLES` and `parts`, and its name here.
 """
 
 from __future__ import annotations
-
-import importlib
-import re
-from collections.abc import Sequence
-from typing import Any
-
-from hybrid_messaging import urls
-from hybrid_messaging.service_configs.deployment_tools.parts import Part, complete
-from hybrid_messaging.service_configs.transports import TransportError, Transports
 
 #: In the order in which people see them.
 NAMES = (
@@ -29,51 +20,3 @@ NAMES = (
     "charms",
     "devstack",
 )
-
-#: Schemes whose drivers are ours.
-_OURS = ("amqp", "zmq")
-#: Hosts of which no tool's syntax takes a character for its own.
-_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
-
-
-def variables(tool: str) -> str:
-    """Which of a tool's variables decide on transports, for a sentence."""
-    text: str = _module(tool).VARIABLES
-    return text
-
-
-def parts(tool: str, transports: Transports, hidden: bool = False) -> Sequence[Part]:
-    """What has to be in the files of a tool.
-
-    :param tool: one of `NAMES`
-    :param transports: what services are to use; a host without a port gets the usual
-        one, since templates and health probes want one
-    :param hidden: without passwords
-    :raises TransportError: a host has a name that no tool can take
-    """
-    for url in (transports.rpc, transports.notify):
-        for host in url.hosts:
-            if not _HOST.fullmatch(host.host):
-                raise TransportError(
-                    f"{urls.shown(str(url))}: {tool} cannot take a host of this name"
-                )
-    written = urls.HiddenURL if hidden else urls.TransportURL
-    transports = Transports(
-        complete(transports.rpc, written), complete(transports.notify, written)
-    )
-    found: list[Part] = list(_module(tool).parts(transports))
-    notes = []
-    if hidden:
-        notes.append(f"Passwords are {urls.HIDDEN} here: --show-passwords shows them.")
-    ours = {url.driver for url in (transports.rpc, transports.notify)} & set(_OURS)
-    if ours:
-        schemes = " and ".join(f"{scheme}://" for scheme in sorted(ours))
-        notes.append(
-            f"hybrid-messaging has to be installed wherever services use {schemes}."
-        )
-    found[0] = found[0]._replace(notes=(*notes, *found[0].notes))
-    return found
-
-
-def _module(tool: str) -> Any:
-    return importlib.import_module(f"{__name__}.{tool.replace('-', '_')}")

@@ -34,8 +34,7 @@ _JUJU = Author("Juju", "charms")
 #: What comments at the top of a file say, in lower case.
 _HEADERS = (
     (re.compile(r"ansible[ _]managed"), _ANSIBLE),
-    (re.compile(r"(maintained|managed) by (juju|the [\w-]+ charm)"), _JUJU),
-    (re.compile(r"managed by [\w-]+ charm"), _JUJU),
+    (re.compile(r"(maintained|managed) by (juju|[\w-]+ charm)"), _JUJU),
     (re.compile(r"(managed|generated) by puppet"), _PUPPET),
     (re.compile(r"(managed|generated) by chef"), Author("Chef", None)),
     (re.compile(r"managed by salt"), Author("Salt", None)),
