@@ -11,6 +11,7 @@ from tools import compare_catalogue
 CODE = """\
 import oslo_messaging as messaging
 opts = [cfg.StrOpt("host"), cfg.StrOpt("state_path")]
+paths = [cfg.StrOpt("bindir"), cfg.StrOpt("pybasedir")]
 def init(conf):
     messaging.set_transport_defaults("masakari")
     return messaging.get_rpc_transport(conf)

@@ -100,6 +100,24 @@ def test_a_reference_that_only_the_service_knows(main: Path) -> None:
     assert not config.is_unknown(NOTIFICATIONS, "transport_url")
 
 
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [
+        ("cinder", "cluster"),
+        ("ironic", "tempdir"),
+        ("nova", "pybasedir"),
+        ("tacker", "bind_host"),
+        ("zun", "bindir"),
+    ],
+)
+def test_services_register_more_than_addresses(
+    tmp_path: Path, service: str, name: str
+) -> None:
+    path = tmp_path / f"{service}.conf"
+    put(path, f"[oslo_messaging_rabbit]\nssl_ca_file = ${name}/ca.pem\n")
+    assert load([path]).unknown == (("oslo_messaging_rabbit", "ssl_ca_file", name),)
+
+
 def test_a_number_that_only_the_service_knows(main: Path) -> None:
     put(main, "[oslo_messaging_rabbit]\nrpc_conn_pool_size = $my_ip\n")
     with pytest.raises(ServiceConfigError, match="rpc_conn_pool_size") as caught:

@@ -101,6 +101,7 @@ CELLS = "nova_cell*.conf"
 
 _ADDRESSES = frozenset({"host", "my_ip", "state_path"})
 _STATE = frozenset({"host", "state_path"})
+_PATHS = _STATE | {"bindir", "pybasedir"}
 _NONE = frozenset[str]()
 
 SERVICES = (
@@ -152,7 +153,7 @@ SERVICES = (
         ("cyborg.conf",),
         exchange="cyborg",
         programs=("agent", "api", "conductor"),
-        registers=_STATE,
+        registers=_PATHS,
     ),
     Service(
         "designate",
@@ -160,7 +161,7 @@ SERVICES = (
         exchange="designate",
         listens=True,
         programs=("api", "central", "mdns", "producer", "sink", "worker"),
-        registers=_STATE,
+        registers=_STATE | {"pybasedir"},
     ),
     Service(
         "glance",
@@ -181,7 +182,7 @@ SERVICES = (
         ("ironic.conf",),
         exchange="ironic",
         programs=("api", "conductor", "networking", "novncproxy", "pxe-filter"),
-        registers=_ADDRESSES,
+        registers=_ADDRESSES | _PATHS | {"tempdir"},
     ),
     Service(
         "ironic-inspector",
@@ -198,7 +199,7 @@ SERVICES = (
         exchange="magnum",
         over_rpc=OverRPC("its notifier", listens=False),
         programs=("api", "conductor"),
-        registers=_STATE,
+        registers=_PATHS,
     ),
     Service(
         "manila",
@@ -211,7 +212,7 @@ SERVICES = (
         ("masakari.conf",),
         exchange="masakari",
         programs=("api", "engine"),
-        registers=_STATE,
+        registers=_PATHS,
     ),
     Service(
         "mistral",
@@ -304,13 +305,14 @@ SERVICES = (
         ("tacker.conf",),
         exchange="tacker",
         programs=("conductor", "server"),
-        registers=_STATE,
+        registers=_STATE | {"bind_host"},
     ),
     Service(
         "trove",
         ("trove.conf",),
         programs=("api", "conductor", "guestagent", "taskmanager"),
         guests=("trove-guestagent.conf",),
+        registers=frozenset({"bind_host", "host", "pybasedir"}),
     ),
     Service(
         "venus",
@@ -324,7 +326,7 @@ SERVICES = (
         ("watcher.conf",),
         exchange="watcher",
         programs=("api", "applier", "decision-engine"),
-        registers=_STATE,
+        registers=_PATHS,
     ),
     Service(
         "zun",
@@ -332,6 +334,6 @@ SERVICES = (
         exchange="zun",
         notifies=False,
         programs=("api", "cni-daemon", "compute", "wsproxy"),
-        registers=_ADDRESSES | {"my_block_storage_ip"},
+        registers=_ADDRESSES | _PATHS | {"my_block_storage_ip"},
     ),
 )
