@@ -27,13 +27,13 @@ PATHS: dict[Stage, list[tuple[Presence, Presence, float]]] = {
 def brought_to(stage: Stage) -> Course:
     course = Course(0, SETTLING)
     for new, old, moment in PATHS[stage]:
-        course.choose(new, lambda since, old=old: old, moment)
+        course.choose(new, lambda since, old=old: old, 0, moment)
     assert course.stage is stage
     return course
 
 
 def choose(course: Course, new: Presence, old: Presence, now: float) -> Way:
-    return course.choose(new, lambda since: old, now)
+    return course.choose(new, lambda since: old, 0, now)
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -96,7 +96,7 @@ def test_a_target_that_has_not_moved_is_left_alone(new: Presence, now: float) ->
         raise AssertionError("looked at the old bus")
 
     course = brought_to(Stage.UNMOVED)
-    assert course.choose(new, never, now) is OLD
+    assert course.choose(new, never, 0, now) is OLD
     assert course.stage is Stage.UNMOVED
 
 
@@ -161,11 +161,15 @@ def test_a_target_that_has_just_left_is_held_before_the_old_bus_counts() -> None
         looks.append(since)
         return LISTENING
 
-    assert course.choose(GONE, look, GRACE / 2) is HOLD
+    assert course.choose(GONE, look, 0, GRACE / 2) is HOLD
     assert looks == []
-    assert course.choose(GONE, look, GRACE) is OLD
-    # nor does what was seen before
-    assert looks == [GRACE]
+    assert course.choose(GONE, look, 0, GRACE) is OLD
+    # nor does what was seen before, or before the request was made
+    assert course.choose(GONE, look, 20, 20) is OLD
+    assert looks == [GRACE, 20]
+    # unless it is the bus that has gone, and not the server
+    assert course.choose(UNKNOWN, look, 20, 20) is OLD
+    assert looks == [GRACE, 20, GRACE]
 
 
 @pytest.mark.parametrize(

@@ -59,10 +59,12 @@ def made(done: list[str]) -> dict[str, Listener]:
 
 
 def both(
-    made: dict[str, Listener], late: bool = False, **open: Callable[[], oslo.Listener]
+    made: dict[str, Listener],
+    leave: Callable[[oslo.Listener], list[Any]] | None = None,
+    **open: Callable[[], oslo.Listener],
 ) -> BothListener:
     old, new = (
-        Half(name, open.get(name) or (lambda name=name: made[name]), late)
+        Half(name, open.get(name) or (lambda name=name: made[name]), leave)
         for name in ("old", "new")
     )
     return BothListener(old, new, 1, None)
@@ -77,16 +79,36 @@ def test_the_old_bus_is_left_first(made: dict[str, Listener], done: list[str]) -
     assert done == [*starting, "old stops", "new stops", "old ends", "new ends"]
 
 
-def test_queues_are_let_go_of_at_once(
+def test_queues_are_left_at_once_and_what_was_taken_is_executed(
     made: dict[str, Listener], done: list[str]
 ) -> None:
-    listener = both(made, late=True)
-    listener.start(lambda batch: None)
+    late = Incoming()
+    taken: list[Any] = []
+
+    def leave(listener: oslo.Listener) -> list[Any]:
+        listener.cleanup()
+        return [late]
+
+    listener = both(made, leave)
+    listener.start(taken.extend)
     done.clear()
     listener.stop()
     assert done == ["old stops", "old ends", "new stops", "new ends"]
+    assert taken == [late, late]
     listener.cleanup()
     assert len(done) == 4
+
+
+def test_a_bus_that_cannot_be_left_in_order_keeps_nothing_up(
+    made: dict[str, Listener], done: list[str]
+) -> None:
+    def leave(listener: oslo.Listener) -> list[Any]:
+        raise OSError("the broker is away")
+
+    listener = both(made, leave)
+    listener.start(lambda batch: None)
+    listener.stop()
+    assert done[2:] == ["old stops", "new stops"]
 
 
 def test_one_that_was_never_started_is_cleaned_up(
@@ -104,10 +126,9 @@ def test_a_fanout_is_handed_on_once(made: dict[str, Listener]) -> None:
     listener.start(taken.extend)
     first, again, other, call = map(Incoming, ("1", "1", "2", None))
     odd = Incoming(["no", "id"])
+    arriving = (first, again, other, call, odd)
     for incoming, name in zip(
-        (first, again, other, call, odd),
-        ("old", "new", "new", "old", "new"),
-        strict=True,
+        arriving, ("old", "new", "new", "old", "new"), strict=True
     ):
         callback: Any = made[name].on_incoming_callback
         callback([incoming])

@@ -23,7 +23,7 @@ from hybrid_messaging.drivers.presence import Presence
 class Bus:
     """Says who listens, and writes down what it gets."""
 
-    lets_go_late = False
+    leave = None
     driver: Any = None
 
     def __init__(self, name: str, presence: Presence = Presence.ABSENT) -> None:

@@ -50,6 +50,7 @@ __all__ = [
     "batch_poll_helper",
     "deserialize_msg",
     "deserialize_remote_exception",
+    "left_over",
     "locked",
     "open_connection",
     "read_options",
@@ -131,6 +132,18 @@ def open_connection(driver: Any) -> Any:
     """
     pool = driver._connection_pool
     return pool.create(retry=max(0, len(pool.url.hosts) - 1))
+
+
+def left_over(listener: Any) -> list[RpcIncomingMessage]:
+    """Return what a listener of the `rabbit` driver has read and nobody has executed.
+
+    Between its stop and the end of its connection, more may come in. It has been
+    acknowledged, so that the broker will not deliver it to anybody else.
+
+    :param listener: has been stopped and cleaned up; an adapter of `AMQPListener`
+    """
+    found: list[RpcIncomingMessage] = listener._poll_style_listener.incoming
+    return found
 
 
 def locked(connection: Any) -> contextlib.AbstractContextManager[Any]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Protocol
 
-from oslo_messaging.exceptions import ConfigurationError
+from amqp.exceptions import NotFound
+from oslo_messaging.exceptions import ConfigurationError, MessageDeliveryFailure
 from oslo_messaging.target import Target
 from oslo_messaging.transport import TransportURL
 
 from hybrid_messaging.drivers import errors, oslo
 from hybrid_messaging.drivers.migrate.queues import Queues
 from hybrid_messaging.drivers.presence import Presence
+
+Leave = Callable[[oslo.Listener], list[oslo.RpcIncomingMessage]]
 
 
 class NotTaken(Exception):
@@ -77,8 +81,13 @@ class Bus(Protocol):
     driver: oslo.BaseDriver
     #: what people call it
     name: str
-    #: its listeners leave RPC to others only when they are cleaned up
-    lets_go_late: bool
+
+    @property
+    def leave(self) -> Leave | None:
+        """Cleans up a listener of RPC that is stopped and keeps messages from others.
+
+        It returns what has been taken. None: listeners that are stopped keep nothing.
+        """
 
     def presence(self, target: Target, since: float = -math.inf) -> Presence:
         """Return whether somebody listens on a target, without waiting.
@@ -93,7 +102,10 @@ class Bus(Protocol):
         """
 
     def insist(self, request: Request) -> Any:
-        """Send a request with all the patience that the bus has."""
+        """Send a request with all the patience that the bus has.
+
+        A fanout to nobody is no error.
+        """
 
     def close(self) -> None:
         """Let go of everything."""
@@ -105,7 +117,7 @@ class Bus(Protocol):
 class DirectBus:
     """`amqp` and `zmq`: whoever sends knows whether somebody listens."""
 
-    lets_go_late = False
+    leave: Leave | None = None
 
     def __init__(self, name: str, driver: Any) -> None:
         self.name = name
@@ -138,8 +150,6 @@ class DirectBus:
 class RabbitBus:
     """`rabbit`: what is sent waits in a queue, whether anybody listens or not."""
 
-    lets_go_late = True
-
     def __init__(self, name: str, driver: Any) -> None:
         self.name = name
         self.driver = driver
@@ -155,7 +165,17 @@ class RabbitBus:
         return self.insist(request)
 
     def insist(self, request: Request) -> Any:
-        return request.send(self.driver, request.retry)
+        try:
+            return request.send(self.driver, request.retry)
+        except MessageDeliveryFailure as error:
+            # the exchange of a fanout goes with the last who listens
+            if request.target.fanout and isinstance(error.__context__, NotFound):
+                return None
+            raise
+
+    def leave(self, listener: oslo.Listener) -> list[oslo.RpcIncomingMessage]:
+        listener.cleanup()
+        return oslo.left_over(listener)
 
     def close(self) -> None:
         self._queues.close()

@@ -73,11 +73,14 @@ class Course:
         #: requests have been held, and none has been sent since
         self.held = False
 
-    def choose(self, new: Presence, look_at_old: LookAtOld, now: float) -> Way:
+    def choose(
+        self, new: Presence, look_at_old: LookAtOld, began: float, now: float
+    ) -> Way:
         """Return where a request goes now.
 
         :param new: whether somebody listens on the new bus
         :param look_at_old: called if the old one matters
+        :param began: monotonic time at which the request was made
         :param now: monotonic time
         """
         if new is Presence.LISTENING:
@@ -88,7 +91,7 @@ class Course:
         if self.stage is Stage.MOVED or new is Presence.GONE:
             self._enter(Stage.AWAY, now)
         if self.stage is Stage.AWAY:
-            return self._away(new, look_at_old, now)
+            return self._away(new, look_at_old, began, now)
         return self._untried(new, look_at_old, now)
 
     def _listening(self, now: float) -> Way:
@@ -104,8 +107,13 @@ class Course:
             return now < self._since + GRACE + LOOK
         return self.stage is Stage.UNTRIED and now < self._since + LOOK
 
-    def _away(self, new: Presence, look_at_old: LookAtOld, now: float) -> Way:
+    def _away(
+        self, new: Presence, look_at_old: LookAtOld, began: float, now: float
+    ) -> Way:
         certain = self._since + GRACE
+        if new is not Presence.UNKNOWN:
+            # servers are on their way from one bus to the other
+            certain = max(certain, began)
         if now < certain or look_at_old(certain) is not Presence.LISTENING:
             return Way.HOLD
         moved_back = now >= self._since + self._settling

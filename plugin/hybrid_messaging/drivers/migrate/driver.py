@@ -146,9 +146,9 @@ class MigrateDriver(oslo.BaseDriver):
         forks.notice()
 
         def half(bus: Bus) -> Half:
-            # what a notification's consumer has taken, it has still to acknowledge
-            lets_go_late = bus.lets_go_late and is_rpc
-            return Half(bus.name, lambda: listen(bus.driver), lets_go_late)
+            # what a consumer of notifications has taken, it has yet to acknowledge
+            leave = bus.leave if is_rpc else None
+            return Half(bus.name, lambda: listen(bus.driver), leave)
 
         return BothListener(half(self._old), half(self._new), batch_size, batch_timeout)
 

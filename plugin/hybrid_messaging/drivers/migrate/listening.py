@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_messaging.drivers import logs, oslo
+from hybrid_messaging.drivers.migrate.buses import Leave
 from hybrid_messaging.drivers.migrate.sending import FANOUT_ID
 from hybrid_messaging.drivers.seen import Seen
 
@@ -30,16 +31,19 @@ class Half:
 
     :param name: of the bus
     :param listen: opens the listener
-    :param lets_go_late: it has to be cleaned up when it stops, and not when the
-        service has ended: messages would still come in that nobody reads
+    :param leave: cleans up the listener as soon as it is stopped, and returns what it
+        has taken meanwhile; None: it is cleaned up when the service has ended
     """
 
     def __init__(
-        self, name: str, listen: Callable[[], oslo.Listener], lets_go_late: bool
+        self,
+        name: str,
+        listen: Callable[[], oslo.Listener],
+        leave: Leave | None = None,
     ) -> None:
         self.name = name
         self._listen = listen
-        self._lets_go_late = lets_go_late
+        self._leave = leave
         self._lock = threading.Lock()
         self._listener: oslo.Listener | None = None
         self._on_incoming: OnIncoming | None = None
@@ -89,13 +93,17 @@ class Half:
     def stop(self) -> None:
         with self._lock:
             self._stopped = True
-            listener = self._listener
-        if listener is None:
+            listener, on_incoming = self._listener, self._on_incoming
+        if listener is None or on_incoming is None:
             return
-        if self._on_incoming is not None:
-            listener.stop()
-        if self._lets_go_late:
-            self.cleanup()
+        listener.stop()
+        if self._leave is not None:
+            self._listener = None
+            try:
+                for incoming in self._leave(listener):
+                    on_incoming([incoming])
+            except Exception as error:
+                _mention(self.name, error)
 
     def cleanup(self) -> None:
         with self._lock:
@@ -108,8 +116,13 @@ class Half:
 def _clean_up(name: str, listener: oslo.Listener) -> None:
     try:
         listener.cleanup()
-    except Exception as error:  # kombu's, where the broker is away
-        LOG.warning("Cannot end listening on %s in order: %s", name, error)
+    except Exception as error:
+        _mention(name, error)
+
+
+def _mention(name: str, error: Exception) -> None:
+    # it is kombu's, where the broker is away
+    LOG.warning("Cannot end listening on %s in order: %s", name, error)
 
 
 class BothListener(oslo.Listener):

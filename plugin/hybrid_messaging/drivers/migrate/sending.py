@@ -110,7 +110,7 @@ class Sender:
 
         with self._lock:
             before = course.stage
-            way = course.choose(new, look_at_old, time.monotonic())
+            way = course.choose(new, look_at_old, request.began, time.monotonic())
             if way is not Way.HOLD and course.held:
                 course.held = False
                 self._patience.found(request.key)
