@@ -102,7 +102,7 @@ def test_nobody_waits_for_a_look_and_none_is_made_twice(
     assert node.looks == ["q"]
 
 
-def test_what_was_found_is_used_until_it_is_stale(
+def test_what_was_found_is_used_until_the_next_answer(
     node: Node, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node.consumers = {"q": 1}
@@ -111,8 +111,10 @@ def test_what_was_found_is_used_until_it_is_stale(
     node.answers.clear()
     assert queues.presence("q", 0) is Presence.LISTENING  # and it is looked again
     until(lambda: node.looks == ["q", "q"], "it is looked at again")
-    monkeypatch.setattr(module, "STALE", 0)
-    assert queues.presence("q", 0) is Presence.UNKNOWN
+    node.consumers = {"q": 0}
+    assert queues.presence("q", 0) is Presence.LISTENING
+    node.answers.set()
+    until(lambda: queues.presence("q", 0) is Presence.GONE, "the answer counts")
 
 
 def test_what_was_found_before_does_not_count(node: Node, queues: Queues) -> None:

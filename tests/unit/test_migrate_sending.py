@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from oslo_messaging import MessageDeliveryFailure, Target
+from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
+from tests.functional.waiting import until
 
 from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.migrate import courses, sending
@@ -203,10 +204,36 @@ def test_a_caller_does_not_wait_longer_than_it_wants(new: Bus, old: Bus) -> None
     sender = Sender(new, old, 60)
     sender.send(request())
     new.says = Presence.GONE
-    began = time.monotonic()
-    assert sender.send(request(timeout=0.3)) == "new"  # insisted, where it fails
-    assert 0.3 <= time.monotonic() - began < 20
-    assert new.insisted[0].left() == 0
+    for call, kind in ((True, MessagingTimeout), (False, MessageDeliveryFailure)):
+        began = time.monotonic()
+        with pytest.raises(
+            errors.TargetUnreachable, match="neither on new nor"
+        ) as info:
+            sender.send(request(timeout=0.3, call=call))
+        assert isinstance(info.value, kind)
+        assert 0.3 <= time.monotonic() - began < 20
+    # rabbit:// would take a message without any time for one to be sent again and again
+    assert new.insisted == old.insisted == []
+
+
+def test_the_log_says_which_way_a_target_takes(
+    new: Bus, old: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender = Sender(new, old, 60)
+    with caplog.at_level("INFO"):
+        for new.says, old.says in (
+            (Presence.ABSENT, Presence.LISTENING),
+            (Presence.LISTENING, Presence.LISTENING),
+            (Presence.GONE, Presence.LISTENING),
+            (Presence.LISTENING, Presence.LISTENING),
+        ):
+            for _ in range(3):
+                sender.send(request(server="s"))
+        found = until(
+            lambda: caplog.messages if len(caplog.messages) >= 4 else None, "lines"
+        )
+    ways = ["old", "new", "old", "new"]
+    assert found == [f"RPC to topic t, server s goes over {way}" for way in ways]
 
 
 def test_closing_ends_what_is_held(new: Bus, old: Bus) -> None:

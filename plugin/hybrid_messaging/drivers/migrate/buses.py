@@ -213,8 +213,9 @@ def open_bus(
     if kind is DirectBus:
         # whoever waits for servers that restart has to watch both buses
         url.query = {**url.query, "restart_timeout": "0"}
-    (entry_point,) = metadata.entry_points(group="oslo.messaging.drivers", name=name)
-    driver = entry_point.load()(
+    # a package may be found twice on the path
+    found = iter(metadata.entry_points(group="oslo.messaging.drivers", name=name))
+    driver = next(found).load()(
         conf,
         url,
         default_exchange=default_exchange,

@@ -61,7 +61,7 @@ class Course:
         served on the old one, counts as moved back
     """
 
-    __slots__ = ("_back_at", "_settling", "_since", "held", "stage")
+    __slots__ = ("_back_at", "_settling", "_since", "held", "stage", "taken")
 
     def __init__(self, now: float, settling: float) -> None:
         self._settling = settling
@@ -72,6 +72,8 @@ class Course:
         self.stage = Stage.UNTRIED
         #: requests have been held, and none has been sent since
         self.held = False
+        #: where the last request was sent
+        self.taken: Way | None = None
 
     def choose(
         self, new: Presence, look_at_old: LookAtOld, began: float, now: float

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_messaging.drivers import logs, oslo
+from hybrid_messaging.drivers.listeners import NotExecuted
 from hybrid_messaging.drivers.migrate.buses import Leave
 from hybrid_messaging.drivers.migrate.sending import FANOUT_ID
 from hybrid_messaging.drivers.seen import Seen
@@ -165,7 +166,7 @@ class BothListener(oslo.Listener):
         id: Any = incoming.message.pop(FANOUT_ID, None)
         if not isinstance(id, str) or self._seen.is_new(id):
             return True
-        with contextlib.suppress(BaseException):  # it is not to be executed anyway
+        with contextlib.suppress(Exception, NotExecuted):
             incoming.acknowledge()
         return False
 

@@ -4,7 +4,7 @@
 AMQP 0-9-1 says so in the answer to a passive declaration (`queue.declare`, section
 1.7.2.1): how many consumers the queue has, or that there is no such queue. One thread
 asks, over a connection of its own: a node that does not answer keeps nobody else
-waiting. What it has found is used for a moment.
+waiting.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ LOG = logs.get(__name__)
 
 #: Seconds after which a queue is looked at again that is still of interest.
 FRESH = 0.5
-#: Seconds after which what was found says nothing any more.
-STALE = 2.5
 #: Seconds without a look after a connection has failed.
 PAUSE = 1.0
 #: Queues that are remembered; the oldest is forgotten first.
@@ -57,12 +55,14 @@ class Queues:
     def presence(self, name: str, since: float) -> Presence:
         """Return whether somebody consumes from a queue, without waiting.
 
+        What was found is used until the next look has an answer.
+
         :param since: monotonic time; what was found before counts no more
         """
-        found, now = self._found.get(name), time.monotonic()
-        if found is None or found.at < max(since, now - FRESH):
+        found = self._found.get(name)
+        if found is None or found.at < max(since, time.monotonic() - FRESH):
             self._ask(name)
-        if found is None or found.at < max(since, now - STALE):
+        if found is None or found.at < since:
             return Presence.UNKNOWN
         return found.presence
 

@@ -109,12 +109,14 @@ class Sender:
             return self._old.presence(request.target, since)
 
         with self._lock:
-            before = course.stage
             way = course.choose(new, look_at_old, request.began, time.monotonic())
             if way is not Way.HOLD and course.held:
                 course.held = False
                 self._patience.found(request.key)
-        if course.stage is not before and way is not Way.HOLD:
+            changed = way not in (Way.HOLD, course.taken)
+            if changed:
+                course.taken = way
+        if changed:
             LOG.info("RPC to %s goes over %s", request.where, self._buses[way].name)
         return way
 
@@ -131,6 +133,14 @@ class Sender:
 
     def _give_up(self, course: Course, request: Request) -> Any:
         now = time.monotonic()
+        if request.left() == 0:
+            raise errors.make(
+                errors.TargetUnreachable,
+                bool(request.wait_for_reply),
+                f"RPC to {request.where}: nobody was seen to listen there within"
+                f" {now - request.began:.1f} s, neither on {self._new.name} nor on"
+                f" {self._old.name}",
+            )
         with self._lock:
             way = course.give_up(now)
             self._patience.failed(
