@@ -43,6 +43,14 @@ PARTING = 5.0
 #: Seconds that a command which is ended as hanging gets to say where it was.
 TELLING = 60.0
 REAL_SERVICES = "tests/functional/real_services"
+#: What people read, and what holds it.
+DOCUMENTS = (
+    "README.rst",
+    "CONTRIBUTING.rst",
+    "doc/source",
+    "releasenotes/notes",
+    f"{REAL_SERVICES}/README.rst",
+)
 #: Sleeps most of its two minutes.
 OSLO_SUITE = "tests/functional/test_oslo_suite.py"
 #: Arguments for pytest where tests mostly wait: more run at a time than there are
@@ -98,6 +106,8 @@ def lint(_: Sequence[str]) -> list[Command]:
         # shell half than in the Python half
         [tool("bashate"), "--ignore", "E005,E006", *shell],
         [tool("reno"), "--quiet", "lint"],
+        # setup.cfg has its options, doc/words-to-avoid.txt what it adds to misspellings
+        [tool("codespell"), *DOCUMENTS],
         [tool("ruff"), "format", "--check", "."],
         [tool("ruff"), "check", "."],
         [tool("mypy")],
@@ -152,7 +162,7 @@ def coverage(_: Sequence[str]) -> list[Command]:
 
 
 STAGES = {
-    "lint": Stage("ruff, mypy, shellcheck, bashate, reno", lint),
+    "lint": Stage("ruff, mypy, shellcheck, bashate, reno, codespell", lint),
     "docs": Stage("the documentation builds without a warning", docs),
     "unit": Stage("each module alone", measured("unit", *AT_A_TIME, "tests/unit")),
     "devstack": Stage(

@@ -13,6 +13,7 @@ from cliff import sphinxext
 from docutils.nodes import Node
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinxcontrib.svgbob import SvgbobDirective
 
 from hybrid_messaging import modes
 from hybrid_messaging.bench import scenarios
@@ -27,7 +28,12 @@ author = "hybrid-messaging developers"
 copyright = "hybrid-messaging developers"
 release = version = metadata.version("hybrid-messaging")
 
-extensions = ["cliff.sphinxext", "oslo_config.sphinxext", "reno.sphinxext"]
+extensions = [
+    "cliff.sphinxext",
+    "oslo_config.sphinxext",
+    "reno.sphinxext",
+    "sphinxcontrib.svgbob",
+]
 exclude_patterns: list[str] = []
 # `--option` in a help text is no dash
 smartquotes_action = "qe"
@@ -77,6 +83,20 @@ class CommandReference(sphinxext.AutoprogramCliffDirective):  # type: ignore[mis
             if action.help:
                 default = DEFAULTS.get(str(action.default), action.default)
                 action.help %= {**vars(action), "default": default}
+
+
+class Picture(SvgbobDirective):  # type: ignore[misc]
+    """``.. svgbob::``, for pictures whose lines are box-drawing characters.
+
+    svgbob would also take the ASCII characters in texts for lines.
+    """
+
+    TEXT = str.maketrans({"-": "\N{HYPHEN}", "/": "\N{DIVISION SLASH}"})
+
+    def run(self) -> list[Node]:
+        """Make the picture."""
+        self.content = [line.translate(self.TEXT) for line in self.content]
+        return list(super().run())
 
 
 class Table(SphinxDirective):
@@ -192,6 +212,7 @@ class Scenarios(Table):
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_directive("autoprogram-cliff", CommandReference, override=True)
+    app.add_directive("svgbob", Picture, override=True)
     app.add_directive("problems", Problems)
     app.add_directive("smoke-checks", SmokeChecks)
     app.add_directive("modes", Modes)
