@@ -42,6 +42,8 @@ nitpicky = True
 
 # the report of a benchmark, a page of its own
 html_extra_path = ["_extra"]
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_theme = "alabaster"
 html_theme_options = {
     "description": "RPC over a direct transport, notifications over a queueing one",
