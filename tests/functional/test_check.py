@@ -114,7 +114,11 @@ def other(url: str, **parts: Any) -> str:
 
 
 def test_a_sound_service(
-    check: Check, config: Callable[..., Path], bus: routers.Router, notify: str
+    check: Check,
+    config: Callable[..., Path],
+    bus: routers.Router,
+    notify: str,
+    node: state.Engine,
 ) -> None:
     path = config(bus.url("some"), notify)
     result = check(path, "-f", "json")
@@ -142,7 +146,7 @@ def test_a_sound_service(
             },
             "problems": [],
             "unseen": [
-                f"{urls.redact(notify)}: policies, nodes and replicas, which "
+                f"policies, nodes and replicas of {node.host}:{node.port}, which its "
                 "management alone tells: --rabbitmq-management"
             ],
         }
@@ -367,10 +371,19 @@ def test_what_the_management_of_rabbitmq_tells(
         policy,
         {"pattern": "^notif", "definition": {"max-length": 5}, "apply-to": "queues"},
     )
-    [problem] = check(path, "-f", "json", *management).rows[0]["problems"]
+    queue = f"queues/{VHOST}/notifications.warn"
+    rabbitmq._request(node, "PUT", queue, {"durable": True})
+    result = until(
+        lambda: (found := check(path, "-f", "json", *management)).code and found,
+        "the policy counts",
+        60,
+    )
+    [problem] = result.rows[0]["problems"]
     assert problem["code"] == "policy-drops-messages"
+    assert "policy short drops notifications in notif" in problem["message"]
     assert "max-length is 5" in problem["message"]
     rabbitmq._request(node, "DELETE", policy)
+    rabbitmq._request(node, "DELETE", queue)
     # who may not ask is told so
     user = "plain"
     rabbitmq._request(node, "PUT", f"users/{user}", {"password": "p", "tags": ""})
@@ -385,6 +398,29 @@ def test_what_the_management_of_rabbitmq_tells(
     words = ("--rabbitmq-management", routers.free_port())
     [row] = check(path, "-f", "json", *words).rows
     assert "Connection refused" in row["unseen"][0]
+
+
+def test_a_queue_with_other_arguments(
+    check: Check, config: Callable[..., Path], notify: str
+) -> None:
+    with kombu.Connection(notify.replace("rabbit://", "amqp://")) as connection:
+        queue = kombu.Queue(
+            "notifications.info",
+            durable=True,
+            queue_arguments={"x-queue-type": "quorum"},
+            channel=connection.default_channel,
+        )
+        queue.queue_declare()
+        found = []
+        quorum = f"{notify}?rabbit_quorum_queue=true"
+        for url in (f"{quorum}&rabbit_quorum_delivery_limit=5", quorum, notify):
+            path = config("", url, name="keystone.conf")
+            result = check(path, "-f", "json")
+            found += [item["message"] for item in result.rows[0]["problems"]]
+        queue.delete()
+    limited, classic = found
+    assert "with another x-delivery-limit" in limited
+    assert "is not a classic queue" in classic
 
 
 def test_rabbitmq_has_no_quorum_queue_that_deletes_itself(notify: str) -> None:

@@ -110,32 +110,20 @@ def quorum(members: str, online: str) -> Answers:
         ),
         (
             {
-                "policies/a%2Fb": [
-                    {
-                        "name": "ttl",
-                        "pattern": "^not",
-                        "apply-to": "all",
-                        "definition": {"message-ttl": 1},
-                    },
-                    {
-                        "name": "others",
-                        "pattern": "^reply_",
-                        "apply-to": "queues",
-                        "definition": {"expires": 1},
-                    },
-                    {
-                        "name": "exchanges",
-                        "pattern": ".*",
-                        "apply-to": "exchanges",
-                        "definition": {"expires": 1},
-                    },
-                    {"name": "odd", "pattern": "(", "definition": {"expires": 1}},
-                    {"name": "ha", "pattern": "", "definition": {"ha-mode": "all"}},
-                ]
+                f"queues/a%2Fb/{QUEUE}": {
+                    "policy": "ttl",
+                    "effective_policy_definition": {"message-ttl": 1, "ha-mode": "all"},
+                }
             },
             3,
             ["policy-drops-messages"],
             f"policy ttl drops notifications in {QUEUE}: message-ttl is 1",
+        ),
+        (
+            {f"queues/a%2Fb/{QUEUE}": {"effective_policy_definition": []}},
+            3,
+            [],
+            "",
         ),
         ({f"queues/a%2Fb/{QUEUE}": {"type": "classic"}}, 3, [], ""),
         ({f"queues/a%2Fb/{QUEUE}": quorum("abc", "abc")}, 3, [], ""),

@@ -38,7 +38,7 @@ class Servers:
         #: what it is, or why it cannot be used
         self.answers: dict[str, str | ConnectError] = {}
         self.takes_plain: set[str] = set()
-        self.not_durable: list[str] = []
+        self.differing: dict[str, str] = {}
         self.limits: dict[str, int] = {}
         self.insight = Insight()
         #: what was asked for
@@ -62,11 +62,11 @@ class Servers:
         self.tried_plain.append(host.host)
         return host.host in self.takes_plain
 
-    def lacks_durability(
+    def declared_otherwise(
         self, rabbit: Rabbit, exchange: str, queues: list[str]
-    ) -> list[str]:
+    ) -> dict[str, str]:
         self.declared.append((exchange, queues, rabbit.options.rabbit_quorum_queue))
-        return self.not_durable
+        return self.differing
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
         (Transport, "takes_plain", lambda _, host, timeout: found.plain(host)),
         (
             Rabbit,
-            "lacks_durability",
-            lambda rabbit, host, exchange, queues, timeout: found.lacks_durability(
+            "declared_otherwise",
+            lambda rabbit, host, exchange, queues, timeout: found.declared_otherwise(
                 rabbit, exchange, queues
             ),
         ),
@@ -228,7 +228,7 @@ def test_the_state_of_servers(tmp_path: Path, servers: Servers) -> None:
 
 
 def test_queues_of_former_days(tmp_path: Path, servers: Servers) -> None:
-    servers.not_durable = ["notifications.info"]
+    servers.differing = {"notifications.info": "durable"}
     report = check(tmp_path, files())
     assert codes(report) == ["not-durable-on-server"]
     assert report.problems[0].severity is Severity.ERROR
@@ -250,7 +250,7 @@ def test_queues_of_former_days(tmp_path: Path, servers: Servers) -> None:
 def test_queues_matter_only_where_durable_ones_are_to_be_used(
     tmp_path: Path, servers: Servers
 ) -> None:
-    servers.not_durable = ["notifications.info"]
+    servers.differing = {"notifications.info": "durable"}
     check(tmp_path, files().replace("= true", "= false"))
     check(tmp_path, files(rpc="rabbit://r/", notify="amqp://b/"))
     servers.answers["b"] = unreachable()

@@ -88,6 +88,9 @@ def options(**set_: bool) -> Any:
         "rabbit_transient_quorum_queue",
         "rabbit_ha_queues",
         "enable_cancel_on_failover",
+        "rabbit_quorum_delivery_limit",
+        "rabbit_quorum_max_memory_length",
+        "rabbit_quorum_max_memory_bytes",
     )
     return SimpleNamespace(**{name: set_.get(name, False) for name in names})
 

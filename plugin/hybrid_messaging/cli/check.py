@@ -14,7 +14,7 @@ from cliff.columns import FormattableColumn
 from stevedore.extension import Extension
 
 from hybrid_messaging import urls
-from hybrid_messaging.cli import monitoring, progress, service_files
+from hybrid_messaging.cli import monitoring, progress, service_files, types
 from hybrid_messaging.cli.base import Lister
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Check(Lister):
         )
         parser.add_argument(
             "--rabbitmq-management",
-            type=int,
+            type=types.port,
             nargs="?",
             const=_MANAGEMENT,
             metavar="PORT",

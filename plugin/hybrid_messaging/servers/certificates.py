@@ -48,6 +48,8 @@ def of_files(paths: Iterable[str], days: float) -> Iterator[Finding]:
     """What is wrong with certificates in files that a driver is given."""
     for path in paths:
         found: list[x509.Certificate] = []
+        if not Path(path).is_file():
+            continue
         with contextlib.suppress(OSError, ValueError):
             found = x509.load_pem_x509_certificates(Path(path).read_bytes())
         for each in found if len(found) <= _OWN else ():

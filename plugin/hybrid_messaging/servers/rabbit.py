@@ -36,6 +36,15 @@ from hybrid_messaging.servers.transport import (
 #: driver that asks for them.
 QUEUES = {"durable": "amqp_durable_queues", "quorum": "rabbit_quorum_queue"}
 
+#: Arguments of quorum queues by the options that ask for them
+#: (`impl_rabbit._get_queue_arguments`).
+_LIMITS = {
+    "x-delivery-limit": "rabbit_quorum_delivery_limit",
+    "x-max-in-memory-length": "rabbit_quorum_max_memory_length",
+    "x-max-in-memory-bytes": "rabbit_quorum_max_memory_bytes",
+}
+_INEQUIVALENT = re.compile(r"inequivalent arg '([\w-]+)'")
+
 #: What oslo.messaging's driver calls the queues and exchanges of RPC
 #: (`impl_rabbit.Connection.declare_*_consumer`).
 _RPC_NAMES = re.compile(r"reply_[0-9a-f]+|.+_fanout(_.+)?")
@@ -156,27 +165,33 @@ class Rabbit(Transport):
                 with contextlib.suppress(OSError, amqp.AMQPError):
                     connection.close()
 
-    def lacks_durability(
+    def declared_otherwise(
         self, host: urls.Host, exchange: str, queues: list[str], timeout: float
-    ) -> list[str]:
-        """Which of an exchange and its queues are not as durable as they should.
+    ) -> dict[str, str]:
+        """Which of an exchange and its queues are not as the driver declares them.
 
         Those that are not there are passed over. RabbitMQ has no way to ask: declaring
         something that exists changes nothing, and fails if it is not as declared.
 
         :param host: one of the servers
         :param timeout: seconds for each step
-        :returns: `exchange NAME`, `queue NAME`
+        :returns: by `exchange NAME` and `queue NAME`, the first argument that differs,
+            such as `durable`
         :raises ConnectError: the server cannot be asked
         """
         with self.connection(host, timeout) as connection:
-            return self._lacking(connection, exchange, queues)
+            return self._differing(connection, exchange, queues)
 
-    def _lacking(
+    def _differing(
         self, connection: amqp.Connection, exchange: str, queues: list[str]
-    ) -> list[str]:
-        quorum = self.options.rabbit_quorum_queue
-        arguments = {"x-queue-type": "quorum"} if quorum else {}
+    ) -> dict[str, str]:
+        arguments: dict[str, Any] = {}
+        if self.options.rabbit_quorum_queue:
+            arguments = {"x-queue-type": "quorum"} | {
+                argument: value
+                for argument, option in _LIMITS.items()
+                if (value := getattr(self.options, option))
+            }
         declarations: list[tuple[str, Callable[..., Any]]] = [
             (
                 f"exchange {exchange}",
@@ -194,11 +209,10 @@ class Rabbit(Transport):
             )
             for queue in queues
         ]
-        return [
-            name
-            for name, declare in declarations
-            if _exists_otherwise(connection, declare)
-        ]
+        found = {
+            name: _difference(connection, declare) for name, declare in declarations
+        }
+        return {name: argument for name, argument in found.items() if argument}
 
     def _connect(self, host: urls.Host, timeout: float) -> str:
         with self.connection(host, timeout) as connection:
@@ -233,15 +247,15 @@ class Rabbit(Transport):
     def _look_at_management(
         self, host: urls.Host, look: Look, insight: Insight
     ) -> None:
+        name, port = self.address(host)
         if look.management is None:
             insight.unseen.append(
-                f"{self}: policies, nodes and replicas, which management alone tells: "
-                "--rabbitmq-management"
+                f"policies, nodes and replicas of {name}:{port}, which its management "
+                "alone tells: --rabbitmq-management"
             )
             return
         from hybrid_messaging.servers import rabbit_management
 
-        name, _ = self.address(host)
         # with TLS if AMQP has it, so that no password is sent with less care
         scheme = "https" if self.encrypted else "http"
         access = rabbit_management.Access(
@@ -264,7 +278,7 @@ class Rabbit(Transport):
                 found = connection.channel().queue_declare(names.notify_queue, True)
             except amqp.NotFound:
                 return 0
-            if self.options.rabbit_quorum_queue and self._lacking(
+            if self.options.rabbit_quorum_queue and self._differing(
                 connection, names.notify_exchange, [names.notify_queue]
             ):
                 raise EngineError(f"{names.notify_queue} is no quorum queue")
@@ -392,18 +406,20 @@ def _tls(options: Any, name: str) -> dict[str, Any] | bool:
     return parameters or True
 
 
-def _exists_otherwise(connection: amqp.Connection, declare: Callable[..., Any]) -> bool:
+def _difference(connection: amqp.Connection, declare: Callable[..., Any]) -> str:
+    """What differs if something is declared that exists, or ''."""
     try:
         channel = connection.channel()
         declare(channel, passive=True)
         declare(channel, durable=True)
         channel.close()
     except amqp.PreconditionFailed as error:
-        return any(name in str(error) for name in ("'durable'", "'x-queue-type'"))
+        told = _INEQUIVALENT.search(str(error))
+        return told[1] if told else ""
     except (amqp.NotFound, amqp.AccessRefused, amqp.ResourceLocked):
         # not there, or not to be declared by this user
         pass
-    return False
+    return ""
 
 
 @contextlib.contextmanager

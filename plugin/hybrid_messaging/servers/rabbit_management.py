@@ -7,13 +7,11 @@ https://www.rabbitmq.com/docs/http-api-reference
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import json
-import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -60,8 +58,7 @@ class Management:
         """Look at all there is; what we may not see is said."""
         for what, part in (
             ("nodes", self._nodes),
-            ("policies", self._policies),
-            ("replicas", self._replicas),
+            ("policies and replicas", self._queues),
             ("deprecated features", self._deprecated),
         ):
             self._part(what, part, insight)
@@ -133,51 +130,25 @@ class Management:
                 "name all nodes in the URL, unless what it names stands for all",
             )
 
-    def _policies(self) -> Iterator[Finding]:
-        for policy in self._get(f"policies/{self._vhost}") or []:
-            name, definition = policy["name"], policy["definition"]
-            if policy.get("apply-to") == "exchanges":
+    def _queues(self) -> Iterator[Finding]:
+        nodes = sum(bool(node["running"]) for node in self._get("nodes") or [])
+        for name in self._look.queues:
+            queue = self._get(f"queues/{self._vhost}/{quote(name, safe='')}")
+            if not queue:
                 continue
-            hit = [
-                queue
-                for queue in self._look.queues
-                if _matches(policy["pattern"], queue)
-            ]
-            dropping = [key for key in _DROPPING if key in definition]
-            if hit and dropping:
+            # RabbitMQ knows best which policy counts
+            policy = queue.get("effective_policy_definition") or {}
+            dropping = [key for key in _DROPPING if key in policy]
+            if dropping:
+                which = queue.get("policy") or queue.get("operator_policy")
                 yield Finding(
                     "policy-drops-messages",
-                    f"policy {name} drops notifications in {hit[0]}: "
-                    + ", ".join(f"{key} is {definition[key]}" for key in dropping),
+                    f"policy {which} drops notifications in {name}: "
+                    + ", ".join(f"{key} is {policy[key]}" for key in dropping),
                     "remove it, or correct its pattern, unless that is meant",
                 )
-
-    def _replicas(self) -> Iterator[Finding]:
-        nodes = sum(bool(node["running"]) for node in self._get("nodes") or [])
-        for queue in self._look.queues:
-            found = self._get(f"queues/{self._vhost}/{quote(queue, safe='')}")
-            if not found or found.get("type") != "quorum":
-                continue
-            members, online = found["members"], found["online"]
-            away = sorted(set(members) - set(online))
-            if len(online) * 2 <= len(members):
-                yield Finding(
-                    "queue-without-quorum",
-                    f"{queue} takes no messages: {', '.join(away)} are away",
-                    "start these nodes",
-                )
-            elif away:
-                yield Finding(
-                    "queue-not-replicated",
-                    f"{queue} has no copy on {', '.join(away)} at the moment",
-                    "start these nodes",
-                )
-            elif len(members) < min(nodes, 3):
-                yield Finding(
-                    "queue-not-replicated",
-                    f"{queue} has {len(members)} copies on {nodes} nodes",
-                    "rabbitmq-queues grow, on each node that lacks one",
-                )
+            if queue.get("type") == "quorum":
+                yield from _replicated(name, queue, nodes)
 
     def _deprecated(self) -> Iterator[Finding]:
         for feature in self._get("deprecated-features/used") or []:
@@ -196,7 +167,28 @@ class _Stays(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _matches(pattern: str, queue: str) -> bool:
-    with contextlib.suppress(re.error):
-        return re.search(pattern, queue) is not None
-    return False
+def _replicated(name: str, queue: Mapping[str, Any], nodes: int) -> Iterator[Finding]:
+    """Whether a quorum queue has the copies that it should.
+
+    :param nodes: how many run
+    """
+    members, online = queue["members"], queue["online"]
+    away = sorted(set(members) - set(online))
+    if len(online) * 2 <= len(members):
+        yield Finding(
+            "queue-without-quorum",
+            f"{name} takes no messages: {', '.join(away)} are away",
+            "start these nodes",
+        )
+    elif away:
+        yield Finding(
+            "queue-not-replicated",
+            f"{name} has no copy on {', '.join(away)} at the moment",
+            "start these nodes",
+        )
+    elif len(members) < min(nodes, 3):
+        yield Finding(
+            "queue-not-replicated",
+            f"{name} has {len(members)} copies on {nodes} nodes",
+            "rabbitmq-queues grow, on each node that lacks one",
+        )

@@ -300,6 +300,13 @@ CODES = {
         "correct host and port",
         _SERVER,
     ),
+    "queue-declared-otherwise": Code(
+        _ERROR,
+        "a queue exists on RabbitMQ with other arguments than the options ask for, "
+        "such as ``rabbit_quorum_delivery_limit``",
+        "take the options back, or empty the queue and delete it",
+        f"{_RABBIT}: 406 ``PRECONDITION_FAILED``",
+    ),
     "queue-kinds-differ": Code(
         _ERROR,
         "two services declare one notification queue in different ways: who comes "

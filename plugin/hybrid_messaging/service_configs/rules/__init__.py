@@ -3,7 +3,9 @@
 
 A rule is a function of a service and its transports that yields problems of the table
 in `hybrid_messaging.service_configs.codes`. Adding one is adding a function, its place
-in `RULES` or `OF_ALL`, and a row of that table.
+in `RULES` or `OF_ALL`, and a row of that table. What servers tell of their state is
+found below `hybrid_messaging.servers` (`Transport.inspect`), with rows of the same
+table.
 """
 
 from __future__ import annotations

@@ -50,20 +50,33 @@ def without_leftovers(config: ServiceConfig, routes: Routes) -> Iterator[Problem
         return
     if servers is None or not routes.notify.reached:
         return
-    lacking = rabbit.lacks_durability(
+    differing = rabbit.declared_otherwise(
         rabbit.hosts[0], _exchange(config), queues(config), servers.timeout
     )
     quorum = rabbit.options.rabbit_quorum_queue
-    wanted = "a quorum queue" if quorum else "durable"
-    for name in lacking:
-        yield found(
-            "not-durable-on-server",
-            f"{name} exists on RabbitMQ (virtual host {rabbit.url.vhost or '/'!r}) "
-            f"and is not {wanted}: notifications cannot be sent to it as configured",
-            "stop the services, then delete it, or restart RabbitMQ, which drops "
-            "whatever is not durable; or use a virtual host of its own",
-            routes.notify.where,
-        )
+    for name, argument in differing.items():
+        there = f"{name} exists on RabbitMQ (virtual host {rabbit.url.vhost or '/'!r})"
+        if argument in ("durable", "x-queue-type"):
+            wanted = "a quorum queue" if quorum else "durable"
+            if argument == "x-queue-type" and not quorum:
+                wanted = "a classic queue"
+            yield found(
+                "not-durable-on-server",
+                f"{there} and is not {wanted}: notifications cannot be sent to it as "
+                "configured",
+                "stop the services, then delete it, or restart RabbitMQ, which drops "
+                "whatever is not durable; or use a virtual host of its own",
+                routes.notify.where,
+            )
+        else:
+            yield found(
+                "queue-declared-otherwise",
+                f"{there} with another {argument}: notifications cannot be sent to it "
+                "as configured",
+                "let the services' options be as they were, or stop the services, "
+                "empty it and delete it",
+                routes.notify.where,
+            )
 
 
 def quorum_has_exchange(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
@@ -78,7 +91,7 @@ def quorum_has_exchange(config: ServiceConfig, routes: Routes) -> Iterator[Probl
         return
     if not isinstance(rabbit, Rabbit) or not rabbit.options.rabbit_quorum_queue:
         return
-    for name in rabbit.lacks_durability(
+    for name in rabbit.declared_otherwise(
         rabbit.hosts[0], _exchange(config), [], servers.timeout
     ):
         yield found(
