@@ -79,3 +79,29 @@ OPTIONS = {
 
 #: Release by the sections of drivers that are gone.
 SECTIONS = {"oslo_messaging_qpid": "3.1.0", "oslo_messaging_pika": "6.0.0"}
+
+_URL = "[DEFAULT] transport_url"
+_NOTIFICATIONS = "[oslo_messaging_notifications]"
+_RABBIT = "[oslo_messaging_rabbit]"
+
+#: What has taken the place of some.
+INSTEAD = {
+    **dict.fromkeys(
+        (
+            *("rpc_backend", "rabbit_host", "rabbit_hosts", "rabbit_port"),
+            *("rabbit_userid", "rabbit_password", "rabbit_virtual_host"),
+        ),
+        _URL,
+    ),
+    "notification_driver": f"{_NOTIFICATIONS} driver",
+    "notification_topics": f"{_NOTIFICATIONS} topics",
+    "notification_transport_url": f"{_NOTIFICATIONS} transport_url",
+    "rabbit_durable_queues": f"{_RABBIT} amqp_durable_queues",
+    "rabbit_quroum_max_memory_bytes": f"{_RABBIT} rabbit_quorum_max_memory_bytes",
+    "rabbit_quroum_max_memory_length": f"{_RABBIT} rabbit_quorum_max_memory_length",
+    "rabbit_use_ssl": f"{_RABBIT} ssl",
+    "kombu_ssl_ca_certs": f"{_RABBIT} ssl_ca_file",
+    "kombu_ssl_certfile": f"{_RABBIT} ssl_cert_file",
+    "kombu_ssl_keyfile": f"{_RABBIT} ssl_key_file",
+    "kombu_ssl_version": f"{_RABBIT} ssl_version",
+}

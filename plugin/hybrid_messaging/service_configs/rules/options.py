@@ -115,11 +115,13 @@ class _Setting:
             )
 
     def _removed(self, release: str) -> Iterator[Problem]:
+        now = retired.INSTEAD.get(self.key)
+        instead = f"remove it; {now} has taken its place" if now else "remove it"
         yield found(
             "option-removed",
             f"{self} does nothing: oslo.messaging {release} has removed it, and the "
             f"service has {self.environment.release}",
-            self._elsewhere() or "remove it",
+            self._elsewhere() or instead,
             self.where,
         )
 
