@@ -332,10 +332,12 @@ def test_notifications_that_nobody_reads(
 def test_a_rabbitmq_without_room(
     check: Check, config: Callable[..., Path], notify: str, node: state.Engine
 ) -> None:
+    details = node.details_as(state.RabbitMQDetails)
+
     def limit(disk: str) -> None:
-        cookie = ["--erlang-cookie", node.details["cookie"]]
-        command = ["rabbitmqctl", "-n", node.details["node"], *cookie]
-        epmd = {"ERL_EPMD_PORT": str(node.details["ports"]["epmd"])}
+        cookie = ["--erlang-cookie", details.cookie]
+        command = ["rabbitmqctl", "-n", details.node, *cookie]
+        epmd = {"ERL_EPMD_PORT": str(details.epmd_port)}
         subprocess.run(
             [*command, "set_disk_free_limit", disk],
             env={**os.environ, **epmd, "HOME": str(Path(node.log).parent)},
@@ -359,7 +361,10 @@ def test_what_the_management_of_rabbitmq_tells(
     check: Check, config: Callable[..., Path], notify: str, node: state.Engine
 ) -> None:
     path = config("", notify, name="keystone.conf")
-    management = ("--rabbitmq-management", node.details["ports"]["management"])
+    management = (
+        "--rabbitmq-management",
+        str(node.details_as(state.RabbitMQDetails).management_port),
+    )
     # it takes stock every few seconds
     until(lambda: check(path, *management).code == 0, "it finds nothing", 60)
     [row] = check(path, "-f", "json", *management).rows
