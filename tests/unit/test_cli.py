@@ -289,6 +289,23 @@ def test_nonsense_about_engines_is_refused(
     assert not Path("/x").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--timeout", "-1", "negative or no number"),
+        ("--timeout", "nan", "negative or no number"),
+        ("--timeout", "0", "more than 0"),
+        ("--rabbitmq-management", "99999", "is no port"),
+    ],
+)
+def test_nonsense_about_checks_is_refused(
+    run: Run, option: str, value: str, told: str
+) -> None:
+    code, output, errors = run("check", "/nowhere.conf", option, value)
+    assert (code, output) == (2, "")
+    assert told in errors
+
+
 def test_a_password_of_two_lines_is_refused(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

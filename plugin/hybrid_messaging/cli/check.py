@@ -84,14 +84,14 @@ class Check(Lister):
         )
         parser.add_argument(
             "--timeout",
-            type=float,
+            type=types.positive,
             default=_TIMEOUT,
             metavar="SECONDS",
             help="how long to wait for a server (default: %(default)g)",
         )
         parser.add_argument(
             "--certificates-days",
-            type=float,
+            type=types.positive,
             default=_DAYS,
             metavar="DAYS",
             help="report certificates that end within so many days (default: "
