@@ -370,14 +370,14 @@ def test_what_the_management_of_rabbitmq_tells(
     [row] = check(path, "-f", "json", *management).rows
     assert row["unseen"] == []
     policy = f"policies/{VHOST}/short"
-    rabbitmq._request(
+    rabbitmq_management.request(
         node,
         "PUT",
         policy,
         {"pattern": "^notif", "definition": {"max-length": 5}, "apply-to": "queues"},
     )
     queue = f"queues/{VHOST}/notifications.warn"
-    rabbitmq._request(node, "PUT", queue, {"durable": True})
+    rabbitmq_management.request(node, "PUT", queue, {"durable": True})
     result = until(
         lambda: (found := check(path, "-f", "json", *management)).code and found,
         "the policy counts",
@@ -387,13 +387,15 @@ def test_what_the_management_of_rabbitmq_tells(
     assert problem["code"] == "policy-drops-messages"
     assert "policy short drops notifications in notif" in problem["message"]
     assert "max-length is 5" in problem["message"]
-    rabbitmq._request(node, "DELETE", policy)
-    rabbitmq._request(node, "DELETE", queue)
+    rabbitmq_management.request(node, "DELETE", policy)
+    rabbitmq_management.request(node, "DELETE", queue)
     # who may not ask is told so
     user = "plain"
-    rabbitmq._request(node, "PUT", f"users/{user}", {"password": "p", "tags": ""})
+    rabbitmq_management.request(
+        node, "PUT", f"users/{user}", {"password": "p", "tags": ""}
+    )
     rights = {"configure": ".*", "write": ".*", "read": ".*"}
-    rabbitmq._request(node, "PUT", f"permissions/{VHOST}/{user}", rights)
+    rabbitmq_management.request(node, "PUT", f"permissions/{VHOST}/{user}", rights)
     url = other(notify, username=user, password="p")
     path = config("", url, name="keystone.conf")
     [row] = check(path, "-f", "json", *management).rows
