@@ -35,13 +35,13 @@ def test_a_file_that_is_there_can_stay(tmp_path: Path) -> None:
 
 
 def test_the_umask_decides_where_nobody_else_does(tmp_path: Path) -> None:
-    former = os.umask(0o027)
+    former = os.umask(0o022)
     try:
         whole_file.write(tmp_path / "file", "", mode=None)
-        assert os.umask(0o027) == 0o027
+        assert os.umask(0o022) == 0o022
     finally:
         os.umask(former)
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("function", ["fsync", "fchmod", "fdopen"])
