@@ -216,8 +216,9 @@ def _undone(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
     its = "these files" if more else "this file"
     cure = "give it the URLs of `hybrid-messaging urls` as well"
     if tool.tool:
+        where = "" if tool.tool == tool.name else f"with {tool.tool}, "
         cure = (
-            f"set {tools.variables(tool.tool)} as well; `hybrid-messaging "
+            f"{where}set {tools.variables(tool.tool)} as well; `hybrid-messaging "
             f"urls --for {tool.tool}` prints them"
         )
     yield (
