@@ -204,6 +204,45 @@ def test_fanouts_reach_servers_that_redis_has_forgotten(redis: Redis, rpc: Rpc) 
     until(lambda: service.seen == [1, 2], "it has arrived")
 
 
+def test_a_server_registers_anew_where_another_redis_may_be(
+    redis: Redis, rpc: Rpc
+) -> None:
+    """A replica that takes over has the epoch, and may lack the last registrations."""
+    rpc.server(transport=rpc.transport(zmq_target_update=3600, zmq_target_expire=7200))
+    with redis.client() as client:
+        client.delete(key_of(rpc.topic))
+        client.client_kill_filter(_type="normal", skipme=True)
+    until(lambda: servers(redis, rpc.topic), "the server is known again", 60)
+
+
+def test_a_server_that_redis_forgets_is_called_while_it_is_connected(
+    redis: Redis, rpc: Rpc
+) -> None:
+    """It may be the only one that cannot reach Redis."""
+    service = Service()
+    server = rpc.server(
+        service, transport=rpc.transport(zmq_target_update=3600, zmq_target_expire=7200)
+    )
+    transport = rpc.transport(restart_timeout=0)
+    client = rpc.client(transport)
+    assert client.call({}, "name") == "one"
+    with redis.client() as direct:
+        direct.delete(key_of(rpc.topic))
+        direct.set(key_of(rpc.topic, "version"), "changed")
+    until(
+        lambda: rpc_listing(client, rpc.topic).version == "changed",
+        "the client has seen that",
+        60,
+    )
+    assert not rpc_listing(client, rpc.topic).records
+    assert client.call({}, "name") == "one"
+    rpc.client(transport, fanout=True).cast({}, "echo", value=1)
+    until(lambda: service.seen == [1], "the fanout has arrived")
+    server.stop()
+    with pytest.raises(errors.TargetUnreachable):
+        client.call({}, "name")
+
+
 # -- Redis takes no writes ---------------------------------------------------
 
 

@@ -92,6 +92,42 @@ def test_what_has_not_changed_is_not_made_anew(world: World) -> None:
     assert not before[0].listens
 
 
+def test_a_server_that_is_connected_is_not_forgotten(world: World) -> None:
+    world.directory.says("1", record("a"), record("b"), record("c"))
+    route = world.route()
+    a, b, c = route.candidates
+    b.peer.failed("it has gone")
+    world.directory.says("2", record("c"))
+    assert world.route().candidates == [c, a]
+    # its connection ends, or its process says that it does not listen any more
+    a.peer.failed("it has gone")
+    assert world.route().candidates == [c]
+    world.directory.says("3")
+    assert world.route().candidates == [c]
+    c.nobody()
+    assert world.route().candidates == []
+
+
+def test_a_server_that_is_known_again_is_the_same(world: World) -> None:
+    world.directory.says("1", record("a"))
+    (a,) = world.route().candidates
+    world.directory.says("2")
+    assert world.route().candidates == [a]
+    world.directory.says("3", record("a"))
+    assert world.route().candidates == [a]
+    a.peer.failed("it has gone")
+    assert world.route().candidates == [a]
+
+
+def test_a_server_behind_a_proxy_is_forgotten(world: World) -> None:
+    """It is the proxy that is connected."""
+    world.directory.proxied = True
+    world.directory.says("1", record("a"))
+    assert world.route().candidates
+    world.directory.says("2")
+    assert not world.route().candidates
+
+
 def test_those_without_room_come_last_and_once(world: World) -> None:
     world.directory.says("1", record("a"), record("b"))
     route, now = world.route(), time.monotonic()
@@ -120,6 +156,9 @@ def test_absence_is_noted_while_nobody_calls(world: World) -> None:
     world.routes.tend()
     assert route.listens()
     assert not route.missing
+    peer = route.candidates[0].peer
+    peer.failed("it has gone")
+    peer.retry_at = 0.0
     world.directory.says("2")
     assert world.routes.tend()
     assert route.missing

@@ -209,12 +209,18 @@ class _Remembers:
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.made: weakref.WeakSet[Any] = weakref.WeakSet()
+        #: how many times one of them has connected
+        self.connects = 0
         super().__init__(*arguments, **options)
 
     def make_connection(self) -> Any:
         connection = super().make_connection()  # type: ignore[misc]
+        connection.register_connect_callback(self._connected)
         self.made.add(connection)
         return connection
+
+    def _connected(self, connection: object) -> None:
+        self.connects += 1
 
 
 class _Pool(_Remembers, redis.ConnectionPool):
@@ -254,8 +260,10 @@ class _Asked(NamedTuple):
 
     #: seconds since 1970
     now: float
-    #: which Redis keeps as long as its memory
+    #: which Redis keeps as long as its memory, and its replicas with it
     word: str
+    #: how many times this process had connected to Redis by then
+    connects: int
     #: of the topics, in their order
     versions: list[str]
     #: of the topics, in their order: a cursor, and members with their scores, or an
@@ -401,10 +409,12 @@ class RedisMatchmaker:
         before = time.monotonic()
         first, second, *found = self._try(pipe)
         after = time.monotonic()
+        connects = pipe.connection_pool.connects
         (seconds, microseconds), (word, *versions) = self._check([first, second])
         now = seconds + microseconds / 1e6
         self._clock.see(now, before, after)
-        return _Asked(now, word or "", [each or "" for each in versions], found)
+        known = [each or "" for each in versions]
+        return _Asked(now, word or "", connects, known, found)
 
     @staticmethod
     def _scan(pipe: Any, name: str, cursor: int) -> None:
@@ -415,8 +425,10 @@ class RedisMatchmaker:
         match = _SHAPE if cursor else None
         pipe.zscan(_servers(name), cursor, match=match, count=PAGE)
 
-    def _epoch(self, word: str) -> str:
-        return f"{word}/{self._clock.steps}"
+    def _epoch(self, word: str, connects: int) -> str:
+        # another connection may lead to another Redis: a replica of the last one has
+        # its word, and perhaps not all that was written there
+        return f"{word}/{self._clock.steps}/{connects}"
 
     def assigned(self, name: str, server: str) -> Record | None:
         return None
@@ -446,7 +458,7 @@ class RedisMatchmaker:
         written = [begun, *(each for each in added if not _is_no_set(each))]
         self._keep(topics, expire, written, asked.now)
         self._tell()
-        return self._epoch(asked.word or (word if begun else ""))
+        return self._epoch(asked.word or (word if begun else ""), asked.connects)
 
     def _let_expire(self, topics: Collection[str], expire: int) -> None:
         """Have Redis forget what is no set; the topics' servers register after that."""
@@ -504,7 +516,7 @@ class RedisMatchmaker:
 
     def read(self, topics: Sequence[str]) -> dict[str, Reading]:
         asked = self._ask(topics, read=True)
-        epoch = self._epoch(asked.word)
+        epoch = self._epoch(asked.word, asked.connects)
         return {
             name: Reading(version, self._found(name, page, asked.now), epoch)
             for name, version, page in zip(
@@ -573,7 +585,7 @@ class RedisMatchmaker:
     def news(self, topics: Sequence[str]) -> News:
         asked = self._ask(topics)
         versions = dict(zip(topics, asked.versions, strict=True))
-        return News(self._epoch(asked.word), versions)
+        return News(self._epoch(asked.word, asked.connects), versions)
 
     def info(self) -> Mapping[str, Any]:
         """What Redis tells of itself (https://redis.io/docs/latest/commands/info/).

@@ -42,6 +42,7 @@ class Route:
         "listing",
         "look_at",
         "missing",
+        "orphans",
         "server",
         "topic",
         "turn",
@@ -53,6 +54,8 @@ class Route:
         self.server = server
         self.listing: Listing | None = None
         self.candidates: list[Candidate] = []
+        #: those of them that the matchmaker does not know any more
+        self.orphans: list[Candidate] = []
         #: monotonic time at which listeners without a connection are looked at
         self.connect_at = 0.0
         #: monotonic time before which the matchmaker need not be asked again
@@ -151,21 +154,32 @@ class Routes:
                 # nobody has sent there for long: what is known is used meanwhile
                 self.look(route, now, Waiter())
             return False
-        if listing is before:
+        # a server that cannot reach the matchmaker is there while it is connected
+        orphaned = any(not each.listens for each in route.orphans)
+        if listing is before and not orphaned:
             return False
         changed = (
             before is None
+            or orphaned
             or listing.version != before.version
             or listing.records != before.records
         )
         if changed:
             with self._lock:
                 known = {each.record: each for each in route.candidates}
-                route.candidates = [
-                    known.get(record) or self._candidate(route, record)
+                listed = [
+                    known.pop(record)
+                    if record in known
+                    else self._candidate(route, record)
                     for record in listing.records
                     if route.server in (None, record.server)
                 ]
+                route.orphans = [
+                    each
+                    for each in known.values()
+                    if each.listens and not self._directory.proxied
+                ]
+                route.candidates = listed + route.orphans
             for candidate in route.candidates:
                 candidate.retry_at = 0.0
             route.connect_at = 0.0
