@@ -499,8 +499,8 @@ class Outbox:
     def reply_lost(self, outgoing: Outgoing) -> None:
         """A reply does not come that its server has sent."""
         message = outgoing.message
-        self.cancel(outgoing, None)
-        self._fail(outgoing, errors.ServerLost, "executed, its reply is lost")
+        text = f"{message.name} to {self.where(outgoing)}: executed, its reply is lost"
+        self.cancel(outgoing, errors.make(errors.ServerLost, message.is_call, text))
         self._lost[message.id] = outgoing.route
         if len(self._lost) > MOST_LOST:
             del self._lost[next(iter(self._lost))]
