@@ -54,6 +54,10 @@ def connection(
     made[0].close()
 
 
+def dialled(connection: Connection) -> socket.socket:
+    return socket.create_connection((connection.host.name, connection.host.port))
+
+
 def reads(connection: Connection) -> bool:
     """Whether a caller that waits for nothing else reads."""
     return connection.read_while(lambda: True, time.monotonic() + 0.01, lambda: None)
@@ -63,7 +67,7 @@ def test_callers_read_only_between_connecting_and_retiring(
     connection: Connection,
 ) -> None:
     assert not reads(connection)
-    connection.connect()
+    connection.connect(dialled(connection))
     assert reads(connection)
     connection.retire()
     assert not reads(connection)
@@ -72,7 +76,7 @@ def test_callers_read_only_between_connecting_and_retiring(
 def test_callers_may_wait_for_longer_than_poll_can_count(
     server: socket.socket, connection: Connection
 ) -> None:
-    connection.connect()
+    connection.connect(dialled(connection))
     peer, _ = server.accept()
     with peer:
         peer.sendall(b"no AMQP")  # ends the connection, and the wait with it
@@ -84,7 +88,7 @@ def test_callers_whose_time_is_up_read_what_has_come(
 ) -> None:
     heard: list[bytes] = []
     monkeypatch.setattr(connection.endpoint, "receive", heard.append)
-    connection.connect()
+    connection.connect(dialled(connection))
     peer, _ = server.accept()
     with peer:
         peer.sendall(b"AMQP")
@@ -100,7 +104,7 @@ def served(
     connection: Connection, duties: Callable[[float], float] = lambda now: math.inf
 ) -> Iterator[threading.Thread]:
     """The bus' own thread reads, until the connection ends."""
-    connection.connect()
+    connection.connect(dialled(connection))
 
     def serve() -> None:
         with contextlib.suppress(ConnectionFailed):
@@ -135,7 +139,7 @@ def test_a_duty_that_comes_up_is_not_slept_through(connection: Connection) -> No
 def test_the_end_of_a_connection_reaches_the_caller_that_reads(
     connection: Connection,
 ) -> None:
-    connection.connect()
+    connection.connect(dialled(connection))
     outcomes: list[bool] = []
     leading = threading.Event()
 

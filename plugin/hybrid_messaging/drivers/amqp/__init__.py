@@ -16,7 +16,8 @@ connection    one connection to one host, from its handshakes to its end
 direct        its socket, used without giving the interpreter away
 line          what is known of a connection that is up
 failures      why there is none, in words
-hosts         which host and address is tried next, and when
+hosts         which host is tried next, and when
+dialling      connecting to the address that answers first
 security      TLS and SASL
 addressing    targets to addresses
 options       [oslo_messaging_amqp]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from hybrid_messaging.drivers import forks, logs
 from hybrid_messaging.drivers.amqp import failures, hosts
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS, Addressing, objection
 from hybrid_messaging.drivers.amqp.connection import Connection
+from hybrid_messaging.drivers.amqp.dialling import Dialling
 from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.line import Line
@@ -96,8 +98,8 @@ class Bus:
         self.lock = CombiningLock(self._flush)
         self.turns = Turns(self._wake, self._wake_reader)
         self.duties = Duties(self.lock, self._due_by)
-        name = ", ".join(map(str, self._hosts))
-        self.outbox = Outbox(name, options, self.duties)
+        self._name = ", ".join(map(str, self._hosts))
+        self.outbox = Outbox(self._name, options, self.duties)
         self.subscriptions = Subscriptions(self.start, self.lock)
         self.waiting = Waiting(
             self.start, self.lock, self.outbox, self.turns, self._read_while
@@ -195,16 +197,19 @@ class Bus:
 
     def _run(self) -> None:
         while not self._closing:
-            for host in self._hosts:
+            dialling = Dialling(
+                self._hosts, self._options.connect_timeout, self._terms.verify
+            )
+            while not dialling.over:
                 began = time.monotonic()
-                was_up = self._live(host)
+                host = self._live(dialling)
                 if self._closing:
                     return
                 # one that lets us in and out again is as good as one that is away
                 lasted = time.monotonic() - began
-                if was_up and lasted >= self._options.connection_retry_interval:
+                if host and lasted >= self._options.connection_retry_interval:
                     self._pace.reset()
-                    # where it has vanished, connecting to it takes its whole time
+                    # it may have vanished
                     self._hosts.remove(host)
                     self._hosts.append(host)
                     break
@@ -212,11 +217,19 @@ class Bus:
                 self._outages.away(self.outbox.reason)
                 self._pace.pause(self.outbox.has_queued)
 
-    def _live(self, host: hosts.Host) -> bool:
-        """Connect to a host and serve it to the end; whether it ever was up."""
+    def _live(self, dialling: Dialling) -> hosts.Host | None:
+        """Connect to a host and serve it to the end.
+
+        :returns: the host if it ever was up
+        """
+        host: hosts.Host | None = None
         connection: Connection | None = None
+        sock: socket.socket | None = None
         failure: Exception
+        with self.lock:
+            self.outbox.connecting()
         try:
+            host, sock = dialling.dial()
             connection = Connection(
                 self,
                 self.lock,
@@ -229,19 +242,22 @@ class Bus:
             )
             with self.lock:
                 self._connection = connection
-                self.outbox.connecting()
             self.turns.anew()
-            connection.connect()
+            connection.connect(sock)
             connection.serve(self.duties.catch_up, self._not_begun, self._duties)
         except (ConnectionFailed, ConfigurationError) as error:
             failure = error
         except OSError as error:  # there are no descriptors left, for instance
             failure = ConnectionFailed(
-                f"no connection to {host} can be made ({failures.of_system(error)})"
+                f"no connection to {host or self._name} can be made"
+                f" ({failures.of_system(error)})"
             )
         except Exception as error:
-            LOG.exception("The connection to %s failed unexpectedly", host)
-            failure = ConnectionFailed(f"the connection to {host} failed: {error}")
+            where = host or self._name
+            LOG.exception("The connection to %s failed unexpectedly", where)
+            failure = ConnectionFailed(f"the connection to {where} failed: {error}")
+        if connection is None and sock is not None:
+            sock.close()
         if connection is not None:
             connection.retire()  # what callers still read is to be heard before
         with self.lock:
@@ -257,7 +273,7 @@ class Bus:
             self._outages.away(str(failure))
         else:
             LOG.debug("%s", failure)
-        return was_up
+        return host if was_up else None
 
     def _not_begun(self) -> int:
         """How many messages have been read that are still to be handed on."""

@@ -9,7 +9,6 @@ which of the other methods are called with the bus' lock held.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import select
 import selectors
@@ -104,36 +103,14 @@ class Connection:
 
     # -- in the bus' own thread ------------------------------------------
 
-    def connect(self) -> None:
-        """Connect to the first address of the host that answers.
-
-        :raises ConnectionFailed: none did
-        """
-        try:
-            addresses = self.host.addresses()
-        except OSError as error:
-            raise ConnectionFailed(
-                f"the name of {self.host} cannot be resolved"
-                f" ({failures.of_system(error)})"
-            ) from error
-        failure: OSError | None = None
-        for family, address in addresses:
-            dial = functools.partial(_dial, family, address, self._timeout)
-            try:
-                self._terms.verify(self.host, dial)
-                sock = dial()
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setblocking(False)
-            except OSError as error:
-                failure = error
-            else:
-                if CALLERS_READ:
-                    self._poll = select.poll()
-                    self._poll.register(sock, select.POLLIN)
-                self._direct = Direct(sock)
-                self._socket = sock
-                return
-        raise failures.of_dialling(self.host, failure) from failure
+    def connect(self, sock: socket.socket) -> None:
+        """Take a socket that is connected to the host."""
+        sock.setblocking(False)
+        if CALLERS_READ:
+            self._poll = select.poll()
+            self._poll.register(sock, select.POLLIN)
+        self._direct = Direct(sock)
+        self._socket = sock
 
     def serve(
         self,
@@ -390,14 +367,3 @@ class Connection:
         for sock in (self._socket, self._wake_read, self._wake_write):
             if sock is not None:
                 sock.close()
-
-
-def _dial(family: socket.AddressFamily, address: Any, timeout: float) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(timeout)
-        sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

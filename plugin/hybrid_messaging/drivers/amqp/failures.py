@@ -47,6 +47,13 @@ def of_system(error: OSError) -> str:
     return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
+def of_name(host: Host, error: OSError) -> ConnectionFailed:
+    """Why the name of a host says nothing."""
+    return ConnectionFailed(
+        f"the name of {host} cannot be resolved ({of_system(error)})"
+    )
+
+
 def of_dialling(host: Host, error: OSError | None) -> ConnectionFailed:
     """Why no address of a host could be reached."""
     if error is None:
