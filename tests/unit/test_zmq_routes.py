@@ -95,8 +95,8 @@ def test_what_has_not_changed_is_not_made_anew(world: World) -> None:
 def test_a_server_that_is_connected_is_not_forgotten(world: World) -> None:
     world.directory.says("1", record("a"), record("b"), record("c"))
     route = world.route()
-    a, b, c = route.candidates
-    b.peer.failed("it has gone")
+    a, _, c = route.candidates
+    a.peer.answered = c.peer.answered = True  # they tell when they stop
     world.directory.says("2", record("c"))
     assert world.route().candidates == [c, a]
     # its connection ends, or its process says that it does not listen any more
@@ -111,6 +111,7 @@ def test_a_server_that_is_connected_is_not_forgotten(world: World) -> None:
 def test_a_server_that_is_known_again_is_the_same(world: World) -> None:
     world.directory.says("1", record("a"))
     (a,) = world.route().candidates
+    a.peer.answered = True
     world.directory.says("2")
     assert world.route().candidates == [a]
     world.directory.says("3", record("a"))
@@ -123,7 +124,8 @@ def test_a_server_behind_a_proxy_is_forgotten(world: World) -> None:
     """It is the proxy that is connected."""
     world.directory.proxied = True
     world.directory.says("1", record("a"))
-    assert world.route().candidates
+    (a,) = world.route().candidates
+    a.peer.answered = True
     world.directory.says("2")
     assert not world.route().candidates
 
@@ -156,9 +158,6 @@ def test_absence_is_noted_while_nobody_calls(world: World) -> None:
     world.routes.tend()
     assert route.listens()
     assert not route.missing
-    peer = route.candidates[0].peer
-    peer.failed("it has gone")
-    peer.retry_at = 0.0
     world.directory.says("2")
     assert world.routes.tend()
     assert route.missing

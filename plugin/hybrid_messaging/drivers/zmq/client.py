@@ -287,6 +287,7 @@ class Client:
         if message is None or peer is None:
             return  # nobody waits for it any longer
         peer.silent = False
+        peer.answered = True
         if answer.kind == wire.ROOM:
             self._on_room(message, peer, answer.id)
             return

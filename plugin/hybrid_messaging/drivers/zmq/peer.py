@@ -44,6 +44,7 @@ class Peer:
         "_pause",
         "address",
         "addresses",
+        "answered",
         "endpoint",
         "failure",
         "ids",
@@ -79,6 +80,9 @@ class Peer:
         self.retry_at = 0.0
         #: it has left a fanout unconfirmed, and has not answered anything since
         self.silent = False
+        #: it has answered something over this connection, and so it will tell when one
+        #: of its listeners stops
+        self.answered = False
         self._pause = FIRST_PAUSE
 
     @property
@@ -105,6 +109,7 @@ class Peer:
     def failed(self, reason: str) -> None:
         """There is no connection any more, or none could be made."""
         self.link = Link.DOWN
+        self.answered = False
         self.failure = reason
         self.tried = time.monotonic()
         self.retry_at = self.tried + self._pause * random.uniform(0.5, 1)

@@ -177,7 +177,9 @@ class Routes:
                 route.orphans = [
                     each
                     for each in known.values()
-                    if each.listens and not self._directory.proxied
+                    if each.listens
+                    and each.peer.answered
+                    and not self._directory.proxied
                 ]
                 route.candidates = listed + route.orphans
             for candidate in route.candidates:
