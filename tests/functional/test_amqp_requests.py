@@ -582,6 +582,34 @@ def test_a_call_is_not_accepted_if_its_reply_is_not(pre_settled: str) -> None:
         assert kind.made[0].outcomes[call] == RECEIVER_LOST
 
 
+def test_a_large_reply_that_its_caller_does_not_settle_takes_no_memory() -> None:
+    class Keeping(FakeRouter):
+        def on_message(
+            self, receiver: Receiver, delivery: Delivery | None, data: bytes
+        ) -> None:
+            self.replies.append(codec.decode(data))
+
+    kind = type(
+        "Router", (Keeping,), {"requests": [(marked("x" * 100_000), False)], "made": []}
+    )
+    with Fake(kind) as fake, Rpc(fake.url) as rpc:
+        rpc.server()
+        until(lambda: kind.made and kind.made[0].replies, "it is answered", FAR)
+        until(
+            lambda: (
+                [
+                    each.message.body
+                    for each in gc.get_objects()
+                    if isinstance(each, _Answer)
+                ]
+                == [None]
+            ),
+            "its body is not kept",
+            FAR,
+        )
+        assert not kind.made[0].outcomes
+
+
 class LosingReplies(Proxy):
     """Lets replies come with ids that no call has, as if they came never."""
 

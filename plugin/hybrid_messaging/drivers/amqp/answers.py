@@ -34,6 +34,11 @@ class _Answer(Outgoing):
         self._queued = queued
         self._on_end = on_end
 
+    def sent(self) -> None:
+        super().sent()
+        # it is not sent again, and its caller may take for ever to settle it
+        self.message = self.message._replace(body=None)
+
     def come_back(self) -> None:
         self.finish(
             errors.CastUnreachable(

@@ -395,9 +395,9 @@ class Outbox:
         route.blind = settled
         if outgoing.delivery is not None:
             self._sent[outgoing.delivery] = outgoing
-            outgoing.state = State.SENT
+            outgoing.sent()
         elif message.is_call:
-            outgoing.state = State.SENT
+            outgoing.sent()
         else:
             outgoing.finish()
 

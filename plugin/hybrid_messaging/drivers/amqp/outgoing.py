@@ -162,6 +162,10 @@ class Outgoing:
         self.retries -= 1
         return self.retries >= 0
 
+    def sent(self) -> None:
+        """The bus has it."""
+        self.state = State.SENT
+
     def has_reply_under_way(self) -> None:
         """Its server has settled it with the reply, which is late or lost."""
         self.state = State.REPLIED
