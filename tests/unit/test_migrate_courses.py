@@ -137,6 +137,7 @@ def test_a_target_that_has_moved_back(
     assert course.stage is stage
 
 
+@pytest.mark.parametrize("is_call", [True, False])
 @pytest.mark.parametrize(
     ("stage", "way", "after"),
     [
@@ -146,10 +147,30 @@ def test_a_target_that_has_moved_back(
         (Stage.AWAY, NEW, Stage.AWAY),
     ],
 )
-def test_what_was_held_for_long_enough(stage: Stage, way: Way, after: Stage) -> None:
+def test_what_was_held_for_long_enough(
+    stage: Stage, way: Way, after: Stage, is_call: bool
+) -> None:
     course = brought_to(stage)
-    assert course.give_up(LATER) is way
+    assert course.give_up(is_call, LATER) is way
     assert course.stage is after
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "call", "cast"),
+    [
+        # there is no queue that could keep it for an answer
+        (ABSENT, ABSENT, NEW, OLD),
+        (ABSENT, GONE, OLD, OLD),
+        (UNKNOWN, ABSENT, OLD, OLD),
+    ],
+)
+def test_what_was_held_for_a_target_that_was_never_seen(
+    new: Presence, old: Presence, call: Way, cast: Way
+) -> None:
+    for is_call, way in ((True, call), (False, cast)):
+        course = brought_to(Stage.UNTRIED)
+        assert choose(course, new, old, LATER) is HOLD
+        assert course.give_up(is_call, LATER) is way
 
 
 def test_a_target_that_has_just_left_is_held_before_the_old_bus_counts() -> None:

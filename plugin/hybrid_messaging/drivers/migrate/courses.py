@@ -61,7 +61,15 @@ class Course:
         served on the old one, counts as moved back
     """
 
-    __slots__ = ("_back_at", "_settling", "_since", "held", "stage", "taken")
+    __slots__ = (
+        "_back_at",
+        "_nowhere",
+        "_settling",
+        "_since",
+        "held",
+        "stage",
+        "taken",
+    )
 
     def __init__(self, now: float, settling: float) -> None:
         self._settling = settling
@@ -69,6 +77,8 @@ class Course:
         self._since = now
         #: monotonic time since which somebody listens again on the new bus
         self._back_at = math.inf
+        #: no bus has ever had anybody there, as far as both know
+        self._nowhere = False
         self.stage = Stage.UNTRIED
         #: requests have been held, and none has been sent since
         self.held = False
@@ -126,6 +136,7 @@ class Course:
     def _untried(self, new: Presence, look_at_old: LookAtOld, now: float) -> Way:
         looking = self.looking(now)
         old = look_at_old(self._since)
+        self._nowhere = new is old is Presence.ABSENT
         if new is Presence.UNKNOWN and looking:
             return Way.HOLD
         if old is Presence.LISTENING:
@@ -135,22 +146,18 @@ class Course:
             return Way.OLD  # it cannot be seen, so it is left to the old bus
         return Way.HOLD
 
-    def give_up(self, now: float) -> Way:
+    def give_up(self, is_call: bool, now: float) -> Way:
         """Return where a request goes that has been held for long enough.
 
+        :param is_call: somebody waits for its reply
         :param now: monotonic time
         """
-        if self.stage is Stage.AWAY:
+        if self.stage is Stage.AWAY or (
+            self.stage is Stage.UNTRIED and self._nowhere and is_call
+        ):
             return Way.NEW  # which says that nobody listens
         self._enter(Stage.UNMOVED, now)
         return Way.OLD  # which stores it, or drops it, as it would otherwise
-
-    def _leave(self, now: float) -> None:
-        # a bus that still believes in a server which refuses is asked again and again
-        if self.stage is not Stage.MOVED or now >= self._since + GRACE:
-            self._since = now
-        self._since = max(self._since, now - self._settling)
-        self._enter(Stage.AWAY, now)
 
     def _enter(self, stage: Stage, now: float) -> None:
         if stage is not self.stage:

@@ -132,20 +132,18 @@ class Sender:
         return may and (left is None or left > 0)
 
     def _give_up(self, course: Course, request: Request) -> Any:
-        now = time.monotonic()
+        now, is_call = time.monotonic(), bool(request.wait_for_reply)
         if request.left() == 0:
             raise errors.make(
                 errors.TargetUnreachable,
-                bool(request.wait_for_reply),
+                is_call,
                 f"RPC to {request.where}: nobody was seen to listen there within"
                 f" {now - request.began:.1f} s, neither on {self._new.name} nor on"
                 f" {self._old.name}",
             )
         with self._lock:
-            way = course.give_up(now)
-            self._patience.failed(
-                request.key, now, request.began, bool(request.wait_for_reply)
-            )
+            way = course.give_up(is_call, now)
+            self._patience.failed(request.key, now, request.began, is_call)
         return self._buses[way].insist(request)
 
     # -- fanouts -------------------------------------------------------------
