@@ -93,6 +93,23 @@ def plain(url: str, topic: str) -> None:
     tell("end", left=len(descriptors()) - before)
 
 
+def client(url: str, topic: str) -> None:
+    """A client forks; both call on."""
+    from tests.functional.rpc import Rpc
+
+    with Rpc(url) as rpc:
+        client = rpc.client(topic=topic)
+        client.call({}, "echo", value="before")
+        child = os.fork()
+        if child == 0:
+            try:
+                tell("child", value=client.call({}, "echo", value="child"))
+            finally:
+                os._exit(0)
+        code = os.waitpid(child, 0)[1]
+        tell("parent", value=client.call({}, "echo", value="parent"), code=code)
+
+
 def workers(url: str, topic: str) -> None:
     """Cotyledon's workers, after the manager has used the transport."""
     import multiprocessing
@@ -168,6 +185,10 @@ def launcher(url: str, topic: str) -> None:
 
 
 if __name__ == "__main__":
-    {"plain": plain, "workers": workers, "launcher": launcher}[sys.argv[1]](
-        os.environ["WORKER_URL"], sys.argv[2]
-    )
+    scenes = {
+        "plain": plain,
+        "client": client,
+        "workers": workers,
+        "launcher": launcher,
+    }
+    scenes[sys.argv[1]](os.environ["WORKER_URL"], sys.argv[2])
