@@ -89,7 +89,7 @@ def test_a_target_that_was_not_tried(
     assert course.stage is stage
 
 
-@pytest.mark.parametrize("new", [GONE, ABSENT, UNKNOWN])
+@pytest.mark.parametrize("new", [ABSENT, UNKNOWN])
 @pytest.mark.parametrize("now", [0, SETTLING * 2])
 def test_a_target_that_has_not_moved_is_left_alone(new: Presence, now: float) -> None:
     def never(since: float) -> Presence:
@@ -98,6 +98,13 @@ def test_a_target_that_has_not_moved_is_left_alone(new: Presence, now: float) ->
     course = brought_to(Stage.UNMOVED)
     assert course.choose(new, never, 0, now) is OLD
     assert course.stage is Stage.UNMOVED
+
+
+def test_a_target_that_has_moved_and_left_while_nothing_was_sent() -> None:
+    """It may come back on the new bus alone."""
+    course = brought_to(Stage.UNMOVED)
+    assert choose(course, GONE, LISTENING, LATER) is HOLD
+    assert course.stage is Stage.AWAY
 
 
 @pytest.mark.parametrize("stage", [Stage.MOVED, Stage.AWAY])
@@ -135,6 +142,18 @@ def test_a_target_that_has_moved_back(
     assert course.stage is Stage.AWAY
     choose(course, new, old, SETTLING)
     assert course.stage is stage
+    # that it was on the new bus is over
+    choose(course, new, old, SETTLING + 1)
+    assert course.stage is stage
+
+
+def test_a_target_that_moves_once_more_after_it_has_moved_back() -> None:
+    course = brought_to(Stage.AWAY)
+    choose(course, GONE, LISTENING, SETTLING)
+    assert course.stage is Stage.UNMOVED
+    assert choose(course, LISTENING, LISTENING, SETTLING) is NEW
+    assert choose(course, GONE, LISTENING, SETTLING + 1) is HOLD
+    assert course.stage is Stage.AWAY
 
 
 @pytest.mark.parametrize("is_call", [True, False])

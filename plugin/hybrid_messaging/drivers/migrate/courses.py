@@ -36,7 +36,7 @@ class Stage(Enum):
 
     #: nothing: this process has not sent there, or nobody was on either bus
     UNTRIED = auto()
-    #: it is served on the old bus, and was not seen on the new one
+    #: it is served on the old bus, and was not seen on the new one, or has left it
     UNMOVED = auto()
     #: it is served on the new bus
     MOVED = auto()
@@ -63,6 +63,7 @@ class Course:
 
     __slots__ = (
         "_back_at",
+        "_moved_back",
         "_nowhere",
         "_settling",
         "_since",
@@ -77,6 +78,8 @@ class Course:
         self._since = now
         #: monotonic time since which somebody listens again on the new bus
         self._back_at = math.inf
+        #: it has left the new bus for good: that it was there means nothing any more
+        self._moved_back = False
         #: no bus has ever had anybody there, as far as both know
         self._nowhere = False
         self.stage = Stage.UNTRIED
@@ -98,9 +101,10 @@ class Course:
         if new is Presence.LISTENING:
             return self._listening(now)
         self._back_at = math.inf
-        if self.stage is Stage.UNMOVED:
+        gone = new is Presence.GONE and not self._moved_back
+        if self.stage is Stage.UNMOVED and not gone:
             return Way.OLD
-        if self.stage is Stage.MOVED or new is Presence.GONE:
+        if self.stage is Stage.MOVED or gone:
             self._enter(Stage.AWAY, now)
         if self.stage is Stage.AWAY:
             return self._away(new, look_at_old, began, now)
@@ -108,6 +112,7 @@ class Course:
 
     def _listening(self, now: float) -> Way:
         self._back_at = min(self._back_at, now)
+        self._moved_back = False
         # a bus may believe for a while in a server that has left and refuses all
         if self.stage is not Stage.AWAY or now >= self._back_at + GRACE:
             self._enter(Stage.MOVED, now)
@@ -130,6 +135,7 @@ class Course:
             return Way.HOLD
         moved_back = now >= self._since + self._settling
         if moved_back and new is not Presence.UNKNOWN:
+            self._moved_back = True
             self._enter(Stage.UNMOVED, now)
         return Way.OLD
 
