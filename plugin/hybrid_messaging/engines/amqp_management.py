@@ -23,6 +23,7 @@ _DISPATCH_TYPES = {
     "connector": "org.apache.qpid.dispatch.connector",
     "address": "org.apache.qpid.dispatch.router.address",
     "router": "org.apache.qpid.dispatch.router",
+    "node": "org.apache.qpid.dispatch.router.node",
     "metrics": "org.apache.qpid.dispatch.router",
 }
 _SKUPPER_TYPES = {
@@ -30,6 +31,7 @@ _SKUPPER_TYPES = {
     "connector": "io.skupper.router.connector",
     "address": "io.skupper.router.router.address",
     "router": "io.skupper.router.router",
+    "node": "io.skupper.router.router.node",
     "metrics": "io.skupper.router.routerMetrics",
 }
 # skupper-router answers with no more rows than this at once
@@ -48,6 +50,7 @@ class Connection(TypedDict):
     """What is read of a connection, whoever has made it."""
 
     container: str
+    role: str
     host: str
     user: str
     properties: dict[str, Any] | None
@@ -56,6 +59,7 @@ class Connection(TypedDict):
 class Connector(TypedDict):
     """What is read of a connection that the router makes."""
 
+    name: str
     host: str
     port: str
     connectionStatus: str
@@ -155,6 +159,10 @@ class Management:
             if (mobile := _mobile(row["name"]))
         ]
         return cast(list[Address], found)
+
+    def nodes(self) -> list[str]:
+        """The ids of all routers that it can reach, its own among them."""
+        return [str(row["id"]) for row in self._query("node")]
 
     def router(self) -> Router:
         """The router itself."""

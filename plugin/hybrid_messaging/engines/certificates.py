@@ -14,6 +14,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -46,6 +47,81 @@ _TITLE = "hybrid-messaging"
 _SKEW = datetime.timedelta(minutes=5)
 
 
+class Authority(NamedTuple):
+    """A private authority that can sign."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def issue(self, names: Iterable[str]) -> bytes:
+        """A new key with its certificate, as PEM, for names and addresses of a host."""
+        return _issue(self, list(map(_general_name, names)))
+
+    def vouches_for(self, host: bytes, names: Iterable[str]) -> bool:
+        """Whether a certificate is its own, for these names, and not about to end.
+
+        :param host: PEM
+        """
+        certificate = parsed(host)
+        return certificate is not None and _is_good(
+            certificate, self.certificate, list(map(_general_name, names))
+        )
+
+    def pem(self) -> tuple[bytes, bytes]:
+        """Its certificate and its key, to be stored."""
+        return self.certificate.public_bytes(Encoding.PEM), _pem(self.key)
+
+
+def authority(certificate: bytes, key: bytes) -> Authority | None:
+    """The authority that was stored, unless it cannot be used any more.
+
+    :param certificate: PEM
+    :param key: PEM
+    """
+    found = parsed(certificate)
+    try:
+        private = load_pem_private_key(key, None)
+    except ValueError:
+        return None
+    if (
+        found is None
+        or not isinstance(private, ec.EllipticCurvePrivateKey)
+        or found.public_key() != private.public_key()
+        or found.not_valid_after_utc - _now() < MARGIN
+    ):
+        return None
+    return Authority(found, private)
+
+
+def new_authority() -> Authority:
+    """An authority that nobody knows yet."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, _TITLE),
+            # two authorities of the same name could not be told apart
+            x509.NameAttribute(
+                NameOID.COMMON_NAME, f"private CA {x509.random_serial_number():x}"[:64]
+            ),
+        ]
+    )
+    certificate = (
+        _builder(name, name, key.public_key(), AUTHORITY_VALID)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return Authority(certificate, key)
+
+
+def parsed(pem: bytes) -> x509.Certificate | None:
+    """The first certificate of a file's content, if it holds one."""
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        return None
+
+
 def ensure(directory: Path, addresses: Iterable[str]) -> Certificates:
     """Make what is missing, damaged, soon to end, or not about these addresses.
 
@@ -57,10 +133,10 @@ def ensure(directory: Path, addresses: Iterable[str]) -> Certificates:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = _names(addresses)
-        authority, key = _load_authority(directory) or _make_authority(directory)
+        signer = _load_authority(directory) or _make_authority(directory)
         host = _load(directory / HOST)
-        if host is None or not _is_good(host, authority, names):
-            whole_file.write(directory / HOST, _issue(authority, key, names))
+        if host is None or not _is_good(host, signer.certificate, names):
+            whole_file.write(directory / HOST, _issue(signer, names))
     except OSError as error:
         raise EngineError(
             f"cannot write certificates to {directory}: {error.strerror}"
@@ -118,64 +194,35 @@ def _general_name(name: str) -> x509.GeneralName:
     return x509.DNSName(name)
 
 
-def _load_authority(
-    directory: Path,
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None:
+def _load_authority(directory: Path) -> Authority | None:
     """The authority that is there, unless it cannot be used any more."""
-    certificate = _load(directory / AUTHORITY)
     try:
-        key = load_pem_private_key((directory / AUTHORITY_KEY).read_bytes(), None)
-    except (FileNotFoundError, ValueError):
+        return authority(
+            (directory / AUTHORITY).read_bytes(),
+            (directory / AUTHORITY_KEY).read_bytes(),
+        )
+    except FileNotFoundError:
         return None
-    if (
-        certificate is None
-        or not isinstance(key, ec.EllipticCurvePrivateKey)
-        or certificate.public_key() != key.public_key()
-        or certificate.not_valid_after_utc - _now() < MARGIN
-    ):
-        return None
-    return certificate, key
 
 
-def _make_authority(
-    directory: Path,
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, _TITLE),
-            # two authorities of the same name could not be told apart
-            x509.NameAttribute(
-                NameOID.COMMON_NAME, f"private CA {x509.random_serial_number():x}"[:64]
-            ),
-        ]
-    )
-    certificate = (
-        _builder(name, name, key.public_key(), AUTHORITY_VALID)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
-        .sign(key, hashes.SHA256())
-    )
+def _make_authority(directory: Path) -> Authority:
+    made = new_authority()
+    certificate, key = made.pem()
     # the certificate last: with it, the authority is there
-    whole_file.write(directory / AUTHORITY_KEY, _pem(key))
-    shown = certificate.public_bytes(Encoding.PEM)
-    whole_file.write(directory / AUTHORITY, shown, mode=0o644)
-    return certificate, key
+    whole_file.write(directory / AUTHORITY_KEY, key)
+    whole_file.write(directory / AUTHORITY, certificate, mode=0o644)
+    return made
 
 
-def _issue(
-    authority: x509.Certificate,
-    authority_key: ec.EllipticCurvePrivateKey,
-    names: Sequence[x509.GeneralName],
-) -> bytes:
+def _issue(authority: Authority, names: Sequence[x509.GeneralName]) -> bytes:
     """A new key of the host with its certificate, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _TITLE)])
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(
-        authority_key.public_key()
+        authority.key.public_key()
     )
     certificate = (
-        _builder(name, authority.subject, key.public_key(), HOST_VALID)
+        _builder(name, authority.certificate.subject, key.public_key(), HOST_VALID)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(_usage(digital_signature=True), critical=True)
@@ -187,7 +234,7 @@ def _issue(
             critical=False,
         )
         .add_extension(identifier, critical=False)
-        .sign(authority_key, hashes.SHA256())
+        .sign(authority.key, hashes.SHA256())
     )
     return _pem(key) + certificate.public_bytes(Encoding.PEM)
 
@@ -242,8 +289,8 @@ def _is_good(
 def _load(path: Path) -> x509.Certificate | None:
     """The certificate in a file, if it holds one."""
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        return parsed(path.read_bytes())
+    except FileNotFoundError:
         return None
 
 
