@@ -35,9 +35,18 @@ MAY_SEND = {
     "workers",
 }
 #: Parts whose modules import each other one way, for type checks as well.
-ONE_WAY = {"drivers", "engines", "protocol", "router", "servers", "service_configs"}
+ONE_WAY = {
+    "cluster",
+    "drivers",
+    "engines",
+    "protocol",
+    "router",
+    "servers",
+    "service_configs",
+}
 #: Packages whose docstrings list their modules.
 LISTING = {
+    "cluster",
     "drivers",
     "drivers/amqp",
     "drivers/migrate",
@@ -93,6 +102,7 @@ MAY_IMPORT = {
         "drivers",
         "servers",
     },
+    "cluster": {"json_files", "locks", "urls", "tls", "engines", "whole_file"},
     "serving": {"urls", "engines", "servers", "service_configs"},
     "workers": {"urls"},
     "smoke": MAY_SEND | {"log_safety"},
@@ -111,6 +121,7 @@ MAY_IMPORT = {
         "smoke",
         "bench",
         "whole_file",
+        "cluster",
     },
 }
 

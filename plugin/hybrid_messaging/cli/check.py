@@ -14,7 +14,7 @@ from cliff.columns import FormattableColumn
 from stevedore.extension import Extension
 
 from hybrid_messaging import urls
-from hybrid_messaging.cli import monitoring, progress, service_files, types
+from hybrid_messaging.cli import monitoring, options, progress, service_files, types
 from hybrid_messaging.cli.base import Lister
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 SOUND, PROBLEMS = 0, 1
 
 _COLUMNS = ("service", "files", "rpc", "notifications", "problems")
-_TIMEOUT = 5.0
 _DAYS = 30.0
 _MANAGEMENT = 15672
 
@@ -82,13 +81,7 @@ class Check(Lister):
             action="store_true",
             help="judge by the files alone, connect to nothing",
         )
-        parser.add_argument(
-            "--timeout",
-            type=types.positive,
-            default=_TIMEOUT,
-            metavar="SECONDS",
-            help="how long to wait for a server (default: %(default)g)",
-        )
+        options.add_timeout(parser)
         parser.add_argument(
             "--certificates-days",
             type=types.positive,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_messaging import urls
-from hybrid_messaging.cli import progress, service_files, transport_options
+from hybrid_messaging.cli import options, progress, service_files, transport_options
 from hybrid_messaging.cli.base import Lister
 
 if TYPE_CHECKING:
@@ -46,11 +46,7 @@ class Configure(Lister):
         )
         service_files.add_discover(parser)
         action = parser.add_mutually_exclusive_group()
-        action.add_argument(
-            "--dry-run",
-            action="store_true",
-            help="show what would change, with passwords hidden, and change nothing",
-        )
+        options.add_dry_run(action)
         action.add_argument(
             "--restore",
             action="store_true",

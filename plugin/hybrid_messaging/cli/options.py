@@ -47,6 +47,26 @@ def add_state_dir(
     )
 
 
+def add_dry_run(parser: argparse._ActionsContainer) -> None:
+    """Add ``--dry-run``."""
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show what would change, with passwords hidden, and change nothing",
+    )
+
+
+def add_timeout(parser: argparse._ActionsContainer) -> None:
+    """Add ``--timeout``, of each step of a connection to a server."""
+    parser.add_argument(
+        "--timeout",
+        type=types.positive,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for a server (default: %(default)g)",
+    )
+
+
 def add_tls(parser: argparse.ArgumentParser) -> None:
     """Add ``--tls`` and ``--no-tls``; None leaves it to the engines."""
     both = parser.add_mutually_exclusive_group()

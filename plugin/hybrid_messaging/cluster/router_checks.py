@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether routers know each other, asked through AMQP management."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from hybrid_messaging.cluster import credentials
+from hybrid_messaging.cluster.findings import (
+    Access,
+    Finding,
+    error,
+    ok,
+    unequal_versions,
+    warning,
+)
+from hybrid_messaging.cluster.topology import EDGE, INTERIOR, Host
+from hybrid_messaging.engines import EngineError
+from hybrid_messaging.engines.amqp_management import Management
+
+
+class Router(NamedTuple):
+    """What a router says."""
+
+    id: str
+    version: str
+    #: ids of the routers that it can reach, its own among them
+    nodes: frozenset[str]
+    #: ids of the routers at its edge
+    edges: frozenset[str]
+    #: by host, what is wrong with a link that it makes
+    broken: Mapping[str, str]
+
+
+def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Finding]:
+    """Look at all routers; those at the edge are seen by the interior ones.
+
+    :param each: `map`, or one that does it all at once
+    """
+    interiors = access.topology.having(INTERIOR)
+    answers = dict(
+        zip(interiors, each(lambda host: _ask(access, host), interiors), strict=True)
+    )
+    found = {host: said for host, said in answers.items() if isinstance(said, Router)}
+    for host, said in answers.items():
+        yield from (
+            _judge(host, said, found)
+            if isinstance(said, Router)
+            else [error(INTERIOR, host, f"{said}: start its router")]
+        )
+    yield from unequal_versions(
+        INTERIOR, {host.name: said.version for host, said in found.items()}
+    )
+    seen = frozenset[str]().union(*(said.edges for said in found.values()))
+    for edge in access.topology.having(EDGE) if found else ():
+        yield (
+            ok(EDGE, edge, "is connected to an interior router")
+            if edge.name in seen
+            else error(
+                EDGE,
+                edge,
+                "is connected to no interior router: its services reach those of "
+                "their own host only; look at the log of its router",
+            )
+        )
+
+
+def _ask(access: Access, host: Host) -> Router | str:
+    try:
+        with Management(
+            host.address,
+            access.topology.ports["router"],
+            f"{credentials.SERVICE}@{credentials.REALM}",
+            access.secrets.services,
+            access.ca_file,
+            access.timeout,
+        ) as asked:
+            own = str(asked.router()["id"])
+            return Router(
+                own,
+                f"{asked.product} {asked.version}".strip(),
+                frozenset({own, *asked.nodes()}),
+                frozenset(
+                    str(row["container"])
+                    for row in asked.connections()
+                    if row["role"] == "edge"
+                ),
+                {
+                    str(row["name"]): str(row["connectionMsg"])
+                    for row in asked.connectors()
+                    if row["connectionStatus"] != "SUCCESS"
+                },
+            )
+    except (EngineError, KeyError, IndexError) as failure:
+        return (
+            str(failure)
+            if isinstance(failure, EngineError)
+            else (f"{host.address}: the router's management lacks {failure}")
+        )
+
+
+def _judge(host: Host, said: Router, found: Mapping[Host, Router]) -> Iterator[Finding]:
+    if said.id != host.name:
+        yield error(
+            INTERIOR,
+            host,
+            f"{host.address} is the router {said.id!r}: carry the rendered directory "
+            "there, and restart it",
+        )
+    strangers = [other.name for other, its in found.items() if its.id not in said.nodes]
+    if strangers:
+        yield error(
+            INTERIOR,
+            host,
+            f"does not know {', '.join(strangers)}, though they run: services of the "
+            "one and of the other do not find each other; look at its links"
+            + "".join(f" ({name}: {why})" for name, why in said.broken.items()),
+        )
+    elif said.broken:
+        names = ", ".join(f"{name} ({why})" for name, why in said.broken.items())
+        yield warning(
+            INTERIOR, host, f"has no link to {names}; messages take another way"
+        )
+    else:
+        yield ok(INTERIOR, host, f"{said.version}, knows {len(said.nodes) - 1} others")

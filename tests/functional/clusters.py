@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rendered clusters for tests: all hosts on this machine, each with a loopback address.
+
+What runs is what systemd would run: the commands and the environment of the rendered
+units. The two directories that all hosts call alike become those of one host.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import psutil
+
+from hybrid_messaging.cluster import reading, rendering
+from hybrid_messaging.cluster.topology import Host, Topology
+
+STOP_TIMEOUT = 60.0
+
+
+class Server:
+    """A server of a host, as its unit describes it.
+
+    :param unit: the text of the unit file
+    """
+
+    def __init__(self, unit: str, log: Path) -> None:
+        lines = [line.partition("=") for line in unit.splitlines()]
+        self._before = [value for name, _, value in lines if name == "ExecStartPre"]
+        (self._command,) = (value for name, _, value in lines if name == "ExecStart")
+        settings = [value for name, _, value in lines if name == "Environment"]
+        words = (shlex.split(setting)[0].partition("=") for setting in settings)
+        self.environment = {**os.environ, **{name: value for name, _, value in words}}
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Prepare and start it."""
+        with self._log.open("ab") as log:
+            for command in (*self._before, self._command):
+                self._process = subprocess.Popen(
+                    shlex.split(command),
+                    env=self.environment,
+                    cwd=self._log.parent,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    umask=0o077,
+                )
+                if command is not self._command and self._process.wait(60):
+                    raise AssertionError(f"{command} failed:\n{self.log()}")
+
+    def kill(self) -> None:
+        """End it at once, with all that it has started."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._end(signal.SIGTERM)
+
+    def log(self) -> str:
+        """The end of what it said."""
+        if not self._log.exists():
+            return ""
+        return self._log.read_text(errors="replace")[-4000:]
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(how)
+        process.wait(STOP_TIMEOUT)
+        for child in family:
+            if child.is_running():
+                child.kill()
+
+
+class Cluster:
+    """A rendered cluster.
+
+    :param place: a directory of its own
+    :param text: of the topology file
+    """
+
+    def __init__(self, place: Path, text: str) -> None:
+        self._place = place
+        self.file = place / "mq.yaml"
+        self.file.write_text(text)
+        self.directory = place / "mq"
+        self.topology: Topology = reading.read(self.file)
+        rendering.render(self.topology, self.directory)
+        self.servers: dict[tuple[str, str], Server] = {}
+        for host in self.topology.hosts:
+            self._carry(host)
+
+    def start(self, role: str, hosts: Iterable[str] | None = None) -> None:
+        """Start the servers of a role, on all hosts or some."""
+        for host in self.topology.having(role):
+            if hosts is None or host.name in hosts:
+                self.servers[host.name, role].start()
+
+    def variables(self, zone: str) -> Mapping[str, str]:
+        """The URLs of a zone, with the certificate of the rendered directory."""
+        rendered = self.directory / "zones" / zone
+        lines = (rendered / rendering.SERVICES).read_text().splitlines()
+        words = (shlex.split(line)[0].partition("=") for line in lines)
+        return {
+            name: url.replace(
+                "%2Fetc%2Fhybrid-messaging%2Ftls", str(rendered).replace("/", "%2F")
+            )
+            for name, _, url in words
+        }
+
+    def end(self) -> None:
+        """Kill whatever still runs."""
+        for server in self.servers.values():
+            server.kill()
+
+    def _carry(self, host: Host) -> None:
+        """Put the rendered directory of a host where its servers look for it."""
+        mine = self._place / host.name
+        (mine / "state").mkdir(parents=True)
+        shutil.copytree(self.directory / "hosts" / host.name, mine / "etc")
+        moved = {
+            self.topology.directory: str(mine / "etc"),
+            self.topology.state: str(mine / "state"),
+        }
+        for path in (mine / "etc").rglob("*"):
+            if path.is_file():
+                text = path.read_text()
+                for before, after in moved.items():
+                    text = text.replace(before, after)
+                path.write_text(text)
+        for unit in (mine / "etc" / "systemd").iterdir():
+            role = unit.stem.removeprefix("hybrid-messaging-")
+            log = mine / "state" / f"{role}.log"
+            self.servers[host.name, role] = Server(unit.read_text(), log)

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is made of the answers of a cluster's servers."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hybrid_messaging.cluster import (
+    ClusterError,
+    certificate_checks,
+    checking,
+    kafka_checks,
+    rabbitmq_checks,
+    redis_checks,
+    router_checks,
+)
+from hybrid_messaging.cluster.credentials import Credentials
+from hybrid_messaging.cluster.findings import Access, Finding, Severity
+from hybrid_messaging.cluster.rabbitmq_checks import Node
+from hybrid_messaging.cluster.router_checks import Router
+from hybrid_messaging.cluster.topology import EDGE, Host, Topology
+from hybrid_messaging.engines import EngineError
+
+ROLES = ("interior", "redis", "sentinel", "rabbitmq", "kafka")
+NAMES = ("a", "b", "c")
+HOSTS = tuple(Host(name, f"192.0.2.{n}", "z", ROLES) for n, name in enumerate(NAMES))
+TOPOLOGY = Topology(
+    "one", (*HOSTS, Host("e", "192.0.2.9", "z", (EDGE,))), {"z": ()}, rpc="amqp"
+)
+ACCESS = Access(TOPOLOGY, Credentials().numbering(NAMES), None, 1.0)
+
+
+def judged(
+    module: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: Mapping[str, Any],
+    check: str = "check",
+    ask: str = "_ask",
+) -> list[Finding]:
+    """What a module finds when its hosts answer so."""
+    monkeypatch.setattr(module, ask, lambda access, host: answers[host.name])
+    return list(getattr(module, check)(ACCESS, map))
+
+
+def wrong(found: list[Finding]) -> set[tuple[Severity, str]]:
+    return {(one.severity, one.host) for one in found if one.severity.value != "ok"}
+
+
+def text(found: list[Finding]) -> str:
+    return "\n".join(one.message for one in found)
+
+
+# -- routers -----------------------------------------------------------------------
+
+
+def router(name: str, **differently: Any) -> Router:
+    usual = Router(name, "skupper-router 3.5.1", frozenset(NAMES), frozenset("e"), {})
+    return usual._replace(**differently)
+
+
+def routers(**differently: Any) -> dict[str, Any]:
+    return {name: router(name) for name in NAMES} | differently
+
+
+def test_routers_that_know_each_other_are_sound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = judged(router_checks, monkeypatch, routers())
+    assert not wrong(found)
+    assert "skupper-router 3.5.1, knows 2 others" in text(found)
+    assert [one.host for one in found] == ["a", "b", "c", "e"]
+
+
+def test_routers_that_do_not_know_each_other_are_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = routers(
+        a=router("a", nodes=frozenset("ab"), broken={"c": "refused"}),
+        c=router("c", nodes=frozenset("c")),
+    )
+    found = judged(router_checks, monkeypatch, answers)
+    assert wrong(found) == {(Severity.ERROR, "a"), (Severity.ERROR, "c")}
+    assert "does not know c, though they run" in text(found)
+    assert "(c: refused)" in text(found)
+
+
+def test_a_link_that_lacks_is_a_warning_if_there_is_another_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = routers(a=router("a", broken={"c": "refused"}))
+    found = judged(router_checks, monkeypatch, answers)
+    assert wrong(found) == {(Severity.WARNING, "a")}
+    assert "c (refused); messages take another way" in text(found)
+
+
+def test_another_router_at_an_address_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = judged(
+        router_checks, monkeypatch, routers(a=router("x", nodes=frozenset("xbc")))
+    )
+    assert (Severity.ERROR, "a") in wrong(found)
+    assert "192.0.2.0 is the router 'x'" in text(found)
+
+
+def test_routers_that_are_away_and_edges_without_an_uplink_are_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = {name: router(name, edges=frozenset()) for name in NAMES}
+    found = judged(router_checks, monkeypatch, {**answers, "b": "no answer"})
+    assert wrong(found) == {(Severity.ERROR, "b"), (Severity.ERROR, "e")}
+
+
+def test_a_router_that_tells_no_nodes_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Embedded:
+        product, version = "hybrid-messaging", "1"
+
+        def __init__(self, *where: Any) -> None:
+            pass
+
+        def __enter__(self) -> Embedded:
+            return self
+
+        def __exit__(self, *what: Any) -> None:
+            pass
+
+        def router(self) -> dict[str, Any]:
+            return {"id": "a"}
+
+        def nodes(self) -> list[str]:
+            raise EngineError("does not list its nodes")
+
+    monkeypatch.setattr(router_checks, "Management", Embedded)
+    found = list(router_checks.check(ACCESS, map))
+    assert "does not list its nodes" in text(found)
+    assert len(wrong(found)) == 3
+
+
+# -- Redis -------------------------------------------------------------------------
+
+REPLICA = {
+    "role": "slave",
+    "master_host": "192.0.2.0",
+    "master_link_status": "up",
+    "redis_version": "7.0.15",
+}
+MASTER = {
+    "role": "master",
+    "redis_version": "7.0.15",
+    "connected_slaves": 2,
+    "slave0": {"state": "online"},
+    "slave1": {"state": "online"},
+}
+
+
+def sentinel(
+    address: str = "192.0.2.0", others: int = 2, flags: str = "master"
+) -> dict:
+    return {"ip": address, "num-other-sentinels": others, "flags": flags}
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected", "said"),
+    [
+        ({}, set(), "master, all in sync"),
+        ({"a": "gone"}, {"a", ""}, "no Redis that can be reached is the master"),
+        ({"b": MASTER}, {""}, "a, b each take themselves for the master"),
+        ({"c": {**REPLICA, "master_link_status": "down"}}, {"c"}, "without a conn"),
+        ({"a": {**MASTER, "slave1": {"state": "sync"}}}, {"a"}, "1 of 2 replicas"),
+        ({"c": {**REPLICA, "redis_version": "8.0"}}, {""}, "c has 8.0: finish"),
+    ],
+)
+def test_redis_has_one_master_with_replicas_in_sync(
+    monkeypatch: pytest.MonkeyPatch,
+    answers: dict[str, Any],
+    expected: set[str],
+    said: str,
+) -> None:
+    usual = {"a": MASTER, "b": REPLICA, "c": REPLICA}
+    found = judged(redis_checks, monkeypatch, usual | answers)
+    assert {host for _, host in wrong(found)} == expected
+    assert said in text(found)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected", "said"),
+    [
+        ({}, set(), "the master is a"),
+        ({"b": sentinel("192.0.2.2")}, {""}, "name different masters: a a, b c, c a"),
+        ({"b": sentinel(others=1)}, {"b"}, "knows 1 of 2"),
+        ({"b": sentinel(flags="master,s_down")}, {"b"}, "takes the master a for lost"),
+        ({"a": "gone", "b": "gone"}, {"a", "b", ""}, "1 of 3 Sentinels answer"),
+    ],
+)
+def test_sentinels_agree_on_the_master(
+    monkeypatch: pytest.MonkeyPatch,
+    answers: dict[str, Any],
+    expected: set[str],
+    said: str,
+) -> None:
+    usual = {name: sentinel() for name in NAMES}
+    found = judged(
+        redis_checks, monkeypatch, usual | answers, "check_sentinels", "_ask_sentinel"
+    )
+    assert {host for _, host in wrong(found)} == expected
+    assert said in text(found)
+
+
+# -- RabbitMQ and Kafka ------------------------------------------------------------
+
+
+def rabbit(
+    nodes: str = "abc", queues: tuple[dict[str, Any], ...] = (), **own: Any
+) -> Node:
+    rows = [{"name": f"{n}@{n}", "running": True, **own} for n in nodes]
+    return Node("4.3.6", "one", rows, list(queues))
+
+
+@pytest.mark.parametrize(
+    ("answer", "severity", "said"),
+    [
+        (rabbit(), None, "RabbitMQ 4.3.6, in the cluster one"),
+        (rabbit("a"), Severity.ERROR, "is in no cluster with b, c"),
+        (rabbit(running=False), Severity.ERROR, "not running"),
+        (rabbit(partitions=["b@b"]), Severity.ERROR, "was cut off from b@b"),
+        (rabbit(mem_alarm=True), Severity.ERROR, "too little memory"),
+        (
+            rabbit(queues=({"name": "q", "durable": True, "type": "classic"},)),
+            Severity.WARNING,
+            "rabbit_quorum_queue = true",
+        ),
+        (
+            rabbit(
+                queues=(
+                    {
+                        "name": "q",
+                        "durable": True,
+                        "type": "quorum",
+                        "members": ["a", "b"],
+                        "online": ["a"],
+                    },
+                )
+            ),
+            Severity.WARNING,
+            "queues q lack copies",
+        ),
+    ],
+)
+def test_rabbitmq_is_one_cluster_with_all_copies(
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Node,
+    severity: Severity | None,
+    said: str,
+) -> None:
+    found = judged(rabbitmq_checks, monkeypatch, dict.fromkeys(NAMES, answer))
+    assert {kind for kind, _ in wrong(found)} == ({severity} if severity else set())
+    assert said in text(found)
+
+
+def broker(cluster: str, brokers: str = "123", isrs: int = 3, replicas: int = 3) -> Any:
+    partition = SimpleNamespace(isrs=[0] * isrs, replicas=[0] * replicas)
+    return SimpleNamespace(
+        cluster_id=cluster,
+        brokers={int(number): None for number in brokers},
+        topics={"t": SimpleNamespace(partitions={0: partition})},
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "severity", "said"),
+    [
+        ({}, None, "knows all 3 brokers"),
+        ({"brokers": "12"}, Severity.ERROR, "knows no running c"),
+        ({"cluster": "other"}, Severity.ERROR, "belongs to the cluster other"),
+        ({"isrs": 2}, Severity.WARNING, "topics t have replicas that are not in sync"),
+        ({"isrs": 1, "replicas": 1}, Severity.WARNING, "have less than 3 replicas"),
+    ],
+)
+def test_kafka_is_one_cluster_with_all_copies(
+    monkeypatch: pytest.MonkeyPatch,
+    how: dict[str, Any],
+    severity: Severity | None,
+    said: str,
+) -> None:
+    answer = broker(**{"cluster": ACCESS.secrets.kafka_cluster, **how})
+    found = judged(kafka_checks, monkeypatch, dict.fromkeys(NAMES, answer))
+    assert {kind for kind, _ in wrong(found)} == ({severity} if severity else set())
+    assert said in text(found)
+
+
+# -- certificates, and the whole ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("days", "severity"),
+    [(-1, Severity.ERROR), (10, Severity.WARNING), (100, None), (None, None)],
+)
+def test_certificates_that_end_are_told_in_time(
+    monkeypatch: pytest.MonkeyPatch, days: int | None, severity: Severity | None
+) -> None:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    end = None if days is None else now + datetime.timedelta(days=days)
+    monkeypatch.setattr(certificate_checks, "_end", lambda access, place: end)
+    found = list(certificate_checks.check(ACCESS, map))
+    assert {one.severity for one in found} == ({severity} if severity else set())
+
+
+def test_what_was_not_rendered_cannot_be_checked(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="render the cluster first"):
+        checking.check(TOPOLOGY, tmp_path, 1)
