@@ -552,6 +552,18 @@ def test_a_router_with_passwords(
         assert "hush" not in result.out + result.err
 
 
+def test_routers_that_do_not_know_each_other(
+    check: Check, config: Callable[..., Path], make_router: MakeRouter, notify: str
+) -> None:
+    ports = [make_router(routers.Settings()).port for _ in range(2)]
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    result = check(config(f"amqp://{hosts}/", notify), "-f", "json")
+    assert problems(result) == [("error", "routers-apart")]
+    # the same router twice is one
+    hosts = f"127.0.0.1:{ports[0]},localhost:{ports[0]}"
+    assert check(config(f"amqp://{hosts}/", notify)).code == 0
+
+
 def test_a_router_with_tls(
     check: Check,
     config: Callable[..., Path],

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from hybrid_messaging import servers, urls
+from hybrid_messaging.engines import EngineError, amqp_management
+from hybrid_messaging.servers import options
+from hybrid_messaging.servers.amqp import Amqp
+from hybrid_messaging.servers.insight import Look
 
 
 def defect(url: str) -> str:
@@ -59,3 +64,56 @@ def test_servers_are_compared_with_their_default_ports() -> None:
     assert addresses("new://a/") == {("new", "a", 0)}
     assert {port for _, _, port in addresses("zmq+redis://a/")} == {6379}
     assert {port for _, _, port in addresses("zmq+sentinel://a/")} == {26379}
+
+
+# -- routers of one URL ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ({"a": "abc", "b": "abc", "c": "abc"}, []),
+        ({"a": "ab", "b": "abc", "c": "bc"}, [("a:5672", "c:5672")]),
+        ({"a": "ab", "b": "ab", "c": None}, []),
+        (
+            {"a": "", "b": "", "c": "standalone"},
+            [("a:5672", "b:5672"), ("a:5672", "c:5672"), ("b:5672", "c:5672")],
+        ),
+        ({"a": "abc", "b": "abc", "c": "edge"}, []),
+    ],
+    ids=["mesh", "one link lacks", "one is away", "no links", "an edge"],
+)
+def test_routers_say_whether_they_know_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+    nodes: dict[str, str | None],
+    expected: list[tuple[str, str]],
+) -> None:
+    class Management:
+        def __init__(self, name: str, *more: Any) -> None:
+            if nodes[name] is None:
+                raise EngineError("it is away")
+            self.name, self.said = name, nodes[name]
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *what: object) -> None:
+            pass
+
+        def router(self) -> dict[str, str]:
+            alone = self.said in ("edge", "standalone")
+            return {"id": self.name, "mode": self.said if alone else "interior"}
+
+        def nodes(self) -> list[str]:
+            return list(self.said)
+
+    monkeypatch.setattr(amqp_management, "Management", Management)
+    monkeypatch.setattr(Amqp, "connect", lambda *arguments: "skupper-router")
+    url = urls.parse("amqp://a,b,c/")
+    transport = servers.get(url, options.of(options.defaults(), url))
+    insight = transport.inspect(url.hosts, Look(1))
+    said = [(one.code, one.message) for one in insight.findings]
+    assert len(said) == len(expected)
+    for (code, message), (name, other) in zip(said, expected, strict=True):
+        assert code == "routers-apart"
+        assert f"the routers {name} and {other} do not know" in message

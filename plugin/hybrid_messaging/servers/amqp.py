@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from hybrid_messaging import urls
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS
 from hybrid_messaging.engines import EngineError
+from hybrid_messaging.servers.insight import Finding, Insight, Look
 from hybrid_messaging.servers.transport import (
     RESTART_TIMEOUT,
     TIMEOUT,
@@ -17,6 +20,9 @@ from hybrid_messaging.servers.transport import (
     Names,
     Transport,
 )
+
+if TYPE_CHECKING:
+    from hybrid_messaging.engines.amqp_management import Management
 
 _PREFIXES = "the configuration of router or broker: address openstack.org/om/rpc/"
 _SETTLED = (
@@ -72,6 +78,60 @@ class Amqp(Transport):
 
         return security.wants_tls(self.options)
 
+    def _inspect(
+        self, hosts: Sequence[urls.Host], look: Look, insight: Insight
+    ) -> None:
+        """See `Transport`; interior routers say which others they reach.
+
+        Routers at the edge do not. A broker is not asked: it may make a queue of the
+        name of the management.
+        """
+        known: dict[str, tuple[str, set[str]]] = {}
+        for host in hosts if self._are_routers(hosts, look.timeout) else ():
+            with (
+                contextlib.suppress(EngineError),
+                self._management(host, look.timeout) as router,
+            ):
+                own = router.router()
+                if own["mode"] != "edge":
+                    others = router.nodes() if own["mode"] == "interior" else ()
+                    known[str(urls.Host(*self.address(host)))] = (
+                        own["id"],
+                        {own["id"], *others},
+                    )
+        insight.findings += [
+            Finding(
+                "routers-apart",
+                f"the routers {one} and {other} do not know each other: services on "
+                "the one do not find those on the other",
+                "link them (hybrid-messaging cluster render), or name one of them",
+            )
+            for one, other in itertools.combinations(known, 2)
+            if known[one][0] not in known[other][1]
+            or known[other][0] not in known[one][1]
+        ]
+
+    def _are_routers(self, hosts: Sequence[urls.Host], timeout: float) -> bool:
+        """Whether these are several, and routers."""
+        if len(hosts) < 2:
+            return False
+        try:
+            return all(self.connect(host, timeout) in ROUTERS for host in hosts)
+        except ConnectError:  # it is gone by now
+            return False
+
+    def _management(self, host: urls.Host, timeout: float) -> Management:
+        from hybrid_messaging.engines.amqp_management import Management
+
+        return Management(
+            *self.address(host),
+            host.username,
+            host.password,
+            self.options.ssl_ca_file if self.encrypted else None,
+            timeout,
+            self.url.vhost if self.options.ssl_verify_vhost else None,
+        )
+
     def grace(self) -> float | None:
         """See `Transport`.
 
@@ -110,24 +170,15 @@ class Amqp(Transport):
 
     def inventory(self, names: Names) -> Inventory:
         """See `Transport`; the first server that answers tells."""
-        from hybrid_messaging.engines.amqp_management import Management
         from hybrid_messaging.engines.artemis_management import ArtemisManagement
 
         if self.engine is not None and self.engine.kind == _BROKER:
             with ArtemisManagement.of(self.engine) as management:
                 found = sorted(row["name"] for row in management.queues())
             return Inventory("its management", {"queues": found})
-        trusted = self.options.ssl_ca_file if self.encrypted else None
-        proven = self.url.vhost if self.options.ssl_verify_vhost else None
         for host in self.hosts:
             try:
-                with Management(
-                    *self.address(host),
-                    host.username,
-                    host.password,
-                    trusted,
-                    name=proven,
-                ) as router:
+                with self._management(host, TIMEOUT) as router:
                     found = sorted(row["name"] for row in router.addresses())
             except EngineError as error:
                 failure = error

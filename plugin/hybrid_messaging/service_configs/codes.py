@@ -383,6 +383,13 @@ CODES = {
         "set ``zmq_target_expire`` to three times ``zmq_target_update``",
         ":doc:`zmq`",
     ),
+    "routers-apart": Code(
+        _ERROR,
+        "a URL names routers that do not know each other: services are on one of them "
+        "by chance, and do not find those on another",
+        "link them (:doc:`cluster`), or name one of them",
+        "``router.node`` of the router's management",
+    ),
     "rpc-elsewhere": Code(
         _WARNING,
         "RPC of one service goes to other servers than that of most; an error with "
