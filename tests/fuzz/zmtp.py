@@ -15,7 +15,7 @@ import zmq
 from hybrid_messaging.drivers.zmq import wire
 
 #: Seconds in which a server has dealt with what it was told.
-TIMEOUT = 60.0
+TIMEOUT = 200.0
 _LAST = 1 << 60
 
 
