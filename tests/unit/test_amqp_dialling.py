@@ -162,3 +162,18 @@ def test_nothing_is_left_open(there: Host, away: Host, vanished: Host) -> None:
         dial(Dialling([vanished, away, there], FAR, trusts))
         gc.collect()
     assert [each for each in caught if each.category is ResourceWarning] == []
+
+
+def test_a_round_without_descriptors_is_over(
+    there: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner pauses before the next one."""
+
+    def selector() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(selectors, "DefaultSelector", selector)
+    dialling = Dialling([there, there], FAR, trusts)
+    with pytest.raises(OSError, match="Too many open files"):
+        dialling.dial()
+    assert dialling.over

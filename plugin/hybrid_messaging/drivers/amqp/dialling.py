@@ -62,9 +62,16 @@ class Dialling:
         """Connect to the next address that answers.
 
         :raises ConnectionFailed: none of those that are left did
+        :raises OSError: none can be tried, since there are no descriptors left
         """
         while not self.over:
-            found = self._first()
+            try:
+                found = self._first()
+            except OSError:
+                # whoever tries again is to pause before
+                self._hosts.clear()
+                self._places.clear()
+                raise
             if found is None:
                 continue
             place, sock = found

@@ -75,10 +75,12 @@ class Security:
         """Have a host show its certificate; nothing else is said to it.
 
         :param dial: connects to it
+        :raises ConfigurationError: a file that an option names cannot be used
         :raises OSError: the certificate is not the host's, or cannot be had
         """
         if not wants_tls(self._options):
             return
+        _domain(self._options)  # says which option is wrong, as Python's TLS does not
         name = self.name(host)
         verified = self._verified.setdefault(name, set())
         context = client_context(self._options)
@@ -153,6 +155,20 @@ def _is_address(name: str) -> bool:
 
 
 def _tls(options: Any, name: str, transport: proton.Transport) -> None:
+    domain = _domain(options)
+    domain.set_peer_authentication(
+        proton.SSLDomain.VERIFY_PEER
+        if _is_address(name)
+        else proton.SSLDomain.VERIFY_PEER_NAME
+    )
+    proton.SSL(transport, domain).peer_hostname = name
+
+
+def _domain(options: Any) -> proton.SSLDomain:
+    """What the options say of TLS.
+
+    :raises ConfigurationError: a file that an option names cannot be used
+    """
     if not proton.SSL.present():
         raise ConfigurationError(
             "python-qpid-proton was built without TLS: install the OpenSSL headers"
@@ -184,12 +200,7 @@ def _tls(options: Any, name: str, transport: proton.Transport) -> None:
                 f" ssl_key_file {key}: {error}; do they belong together, and is"
                 " ssl_key_password right?"
             ) from error
-    domain.set_peer_authentication(
-        proton.SSLDomain.VERIFY_PEER
-        if _is_address(name)
-        else proton.SSLDomain.VERIFY_PEER_NAME
-    )
-    proton.SSL(transport, domain).peer_hostname = name
+    return domain
 
 
 def _system_authorities() -> str:
