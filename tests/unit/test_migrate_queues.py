@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import types
 from collections.abc import Iterator
@@ -123,6 +124,16 @@ def test_what_was_found_before_does_not_count(node: Node, queues: Queues) -> Non
     node.consumers = {"q": 0}
     since = queues._found["q"].at + 0.001
     assert known(queues, "q", since) is Presence.GONE
+
+
+def test_what_was_found_long_ago_does_not_count(
+    node: Node, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.consumers = {"q": 1}
+    assert known(queues, "q") is Presence.LISTENING
+    node.answers.clear()
+    monkeypatch.setattr(module, "STALE", 0)
+    assert queues.presence("q", -math.inf) is Presence.UNKNOWN
 
 
 def test_a_connection_that_fails_is_made_anew(node: Node, queues: Queues) -> None:

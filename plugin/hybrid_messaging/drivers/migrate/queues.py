@@ -23,6 +23,8 @@ LOG = logs.get(__name__)
 
 #: Seconds after which a queue is looked at again that is still of interest.
 FRESH = 0.5
+#: Seconds after which what was found says nothing any more.
+STALE = 5.0
 #: Seconds without a look after a connection has failed.
 PAUSE = 1.0
 #: Queues that are remembered; the oldest is forgotten first.
@@ -55,14 +57,15 @@ class Queues:
     def presence(self, name: str, since: float) -> Presence:
         """Return whether somebody consumes from a queue, without waiting.
 
-        What was found is used until the next look has an answer.
+        What was found is used until the next look has an answer, for `STALE` at most.
 
         :param since: monotonic time; what was found before counts no more
         """
         found = self._found.get(name)
-        if found is None or found.at < max(since, time.monotonic() - FRESH):
+        now = time.monotonic()
+        if found is None or found.at < max(since, now - FRESH):
             self._ask(name)
-        if found is None or found.at < since:
+        if found is None or found.at < max(since, now - STALE):
             return Presence.UNKNOWN
         return found.presence
 
