@@ -60,11 +60,11 @@ def made(done: list[str]) -> dict[str, Listener]:
 
 def both(
     made: dict[str, Listener],
-    leave: Callable[[oslo.Listener], list[Any]] | None = None,
+    left_over: Callable[[oslo.Listener], list[Any]] | None = None,
     **open: Callable[[], oslo.Listener],
 ) -> BothListener:
     old, new = (
-        Half(name, open.get(name) or (lambda name=name: made[name]), leave)
+        Half(name, open.get(name) or (lambda name=name: made[name]), left_over)
         for name in ("old", "new")
     )
     return BothListener(old, new, 1, None)
@@ -85,11 +85,7 @@ def test_queues_are_left_at_once_and_what_was_taken_is_executed(
     late = Incoming()
     taken: list[Any] = []
 
-    def leave(listener: oslo.Listener) -> list[Any]:
-        listener.cleanup()
-        return [late]
-
-    listener = both(made, leave)
+    listener = both(made, lambda listener: [late])
     listener.start(taken.extend)
     done.clear()
     listener.stop()
@@ -99,16 +95,39 @@ def test_queues_are_left_at_once_and_what_was_taken_is_executed(
     assert len(done) == 4
 
 
-def test_a_bus_that_cannot_be_left_in_order_keeps_nothing_up(
-    made: dict[str, Listener], done: list[str]
+def test_what_was_taken_is_executed_if_a_bus_cannot_be_left_in_order(
+    made: dict[str, Listener], done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leave(listener: oslo.Listener) -> list[Any]:
+    def fail() -> None:
         raise OSError("the broker is away")
 
-    listener = both(made, leave)
-    listener.start(lambda batch: None)
+    monkeypatch.setattr(made["old"], "cleanup", fail)
+    late = {name: Incoming() for name in made}
+    taken: list[Any] = []
+    listener = both(
+        made, lambda stopped: [late["old" if stopped is made["old"] else "new"]]
+    )
+    listener.start(taken.extend)
     listener.stop()
-    assert done[2:] == ["old stops", "new stops"]
+    assert done[2:] == ["old stops", "new stops", "new ends"]
+    assert taken == [late["old"], late["new"]]
+
+
+def test_what_cannot_be_handed_on_keeps_nothing_up(
+    made: dict[str, Listener], done: list[str]
+) -> None:
+    given: list[Any] = []
+
+    def fail(batch: list[Any]) -> None:
+        given.extend(batch)
+        raise RuntimeError("no thread is left")
+
+    late = [Incoming(), Incoming()]
+    listener = both(made, lambda stopped: late)
+    listener.start(fail)
+    listener.stop()
+    assert given == late * 2
+    assert done[2:] == ["old stops", "old ends", "new stops", "new ends"]
 
 
 def test_one_that_was_never_started_is_cleaned_up(

@@ -19,7 +19,7 @@ from hybrid_messaging.drivers import errors, oslo
 from hybrid_messaging.drivers.migrate.queues import Queues
 from hybrid_messaging.drivers.presence import Presence
 
-Leave = Callable[[oslo.Listener], list[oslo.RpcIncomingMessage]]
+LeftOver = Callable[[oslo.Listener], list[oslo.RpcIncomingMessage]]
 
 
 class NotTaken(Exception):
@@ -83,10 +83,10 @@ class Bus(Protocol):
     name: str
 
     @property
-    def leave(self) -> Leave | None:
-        """Cleans up a listener of RPC that is stopped and keeps messages from others.
+    def left_over(self) -> LeftOver | None:
+        """Returns what a listener of RPC has taken while it was stopped and cleaned up.
 
-        It returns what has been taken. None: listeners that are stopped keep nothing.
+        None: listeners that are stopped take nothing.
         """
 
     def presence(self, target: Target, since: float = -math.inf) -> Presence:
@@ -117,7 +117,7 @@ class Bus(Protocol):
 class DirectBus:
     """`amqp` and `zmq`: whoever sends knows whether somebody listens."""
 
-    leave: Leave | None = None
+    left_over: LeftOver | None = None
 
     def __init__(self, name: str, driver: Any) -> None:
         self.name = name
@@ -173,8 +173,7 @@ class RabbitBus:
                 return None
             raise
 
-    def leave(self, listener: oslo.Listener) -> list[oslo.RpcIncomingMessage]:
-        listener.cleanup()
+    def left_over(self, listener: oslo.Listener) -> list[oslo.RpcIncomingMessage]:
         return oslo.left_over(listener)
 
     def close(self) -> None:

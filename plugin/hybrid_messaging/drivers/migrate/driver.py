@@ -147,8 +147,8 @@ class MigrateDriver(oslo.BaseDriver):
 
         def half(bus: Bus) -> Half:
             # what a consumer of notifications has taken, it has yet to acknowledge
-            leave = bus.leave if is_rpc else None
-            return Half(bus.name, lambda: listen(bus.driver), leave)
+            left_over = bus.left_over if is_rpc else None
+            return Half(bus.name, lambda: listen(bus.driver), left_over)
 
         return BothListener(half(self._old), half(self._new), batch_size, batch_timeout)
 

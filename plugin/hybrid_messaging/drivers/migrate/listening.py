@@ -11,7 +11,7 @@ from typing import Any
 
 from hybrid_messaging.drivers import logs, oslo
 from hybrid_messaging.drivers.listeners import NotExecuted
-from hybrid_messaging.drivers.migrate.buses import Leave
+from hybrid_messaging.drivers.migrate.buses import LeftOver
 from hybrid_messaging.drivers.migrate.sending import FANOUT_ID
 from hybrid_messaging.drivers.seen import Seen
 
@@ -32,19 +32,20 @@ class Half:
 
     :param name: of the bus
     :param listen: opens the listener
-    :param leave: cleans up the listener as soon as it is stopped, and returns what it
-        has taken meanwhile; None: it is cleaned up when the service has ended
+    :param left_over: returns what the listener has taken while it was stopped and
+        cleaned up, which is done at once; None: it is cleaned up when the service has
+        ended
     """
 
     def __init__(
         self,
         name: str,
         listen: Callable[[], oslo.Listener],
-        leave: Leave | None = None,
+        left_over: LeftOver | None = None,
     ) -> None:
         self.name = name
         self._listen = listen
-        self._leave = leave
+        self._left_over = left_over
         self._lock = threading.Lock()
         self._listener: oslo.Listener | None = None
         self._on_incoming: OnIncoming | None = None
@@ -98,13 +99,15 @@ class Half:
         if listener is None or on_incoming is None:
             return
         listener.stop()
-        if self._leave is not None:
-            self._listener = None
+        if self._left_over is None:
+            return
+        self._listener = None
+        _clean_up(self.name, listener)
+        for incoming in self._left_over(listener):
             try:
-                for incoming in self._leave(listener):
-                    on_incoming([incoming])
-            except Exception as error:
-                _mention(self.name, error)
+                on_incoming([incoming])
+            except Exception:  # the others are executed all the same
+                LOG.exception("Cannot hand on a request from %s", self.name)
 
     def cleanup(self) -> None:
         with self._lock:
@@ -117,13 +120,8 @@ class Half:
 def _clean_up(name: str, listener: oslo.Listener) -> None:
     try:
         listener.cleanup()
-    except Exception as error:
-        _mention(name, error)
-
-
-def _mention(name: str, error: Exception) -> None:
-    # it is kombu's, where the broker is away
-    LOG.warning("Cannot end listening on %s in order: %s", name, error)
+    except Exception as error:  # it is kombu's, where the broker is away
+        LOG.warning("Cannot end listening on %s in order: %s", name, error)
 
 
 class BothListener(oslo.Listener):
