@@ -85,6 +85,34 @@ def test_the_old_bus_may_stand_in_the_file() -> None:
     assert driver(url, conf)._old.name == "rabbit://query:2"
 
 
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("rabbit://h/", "rabbit://h"),
+        ("rabbit://u:p@a:1,u:p@[::1]:2,u:p@[::2]/", "rabbit://a:1, [::1]:2, [::2]"),
+        ("rabbit:///", "rabbit://"),
+    ],
+)
+def test_the_name_of_a_bus(url: str, name: str) -> None:
+    assert driver(moving("amqp://h/", url))._old.name == name
+
+
+def test_the_old_bus_is_closed_if_the_new_one_cannot_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = driver(moving("amqp://h/", "zmq://h:1/"))
+    closed: list[str] = []
+
+    def fail() -> None:
+        raise OSError("cannot close")
+
+    monkeypatch.setattr(found._new, "close", fail)
+    monkeypatch.setattr(found._old, "close", lambda: closed.append("old"))
+    with pytest.raises(OSError, match="cannot close"):
+        found.cleanup()
+    assert closed == ["old"]
+
+
 def _migrate_options() -> tuple[str, list[cfg.Opt]]:
     (found,) = (
         (group.name, known)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from amqp.exceptions import NotFound
 from oslo_messaging.exceptions import ConfigurationError, MessageDeliveryFailure
 from oslo_messaging.target import Target
-from oslo_messaging.transport import TransportURL
+from oslo_messaging.transport import TransportHost, TransportURL
 
 from hybrid_messaging.drivers import errors, oslo
 from hybrid_messaging.drivers.migrate.queues import Queues
@@ -220,5 +220,11 @@ def open_bus(
         default_exchange=default_exchange,
         allowed_remote_exmods=allowed_remote_exmods,
     )
-    hosts = ", ".join(f"{host.hostname}:{host.port}" for host in url.hosts)
+    hosts = ", ".join(map(_shown, url.hosts))
     return kind(f"{name}://{hosts}", driver)
+
+
+def _shown(host: TransportHost) -> str:
+    name = host.hostname or ""
+    name = f"[{name}]" if ":" in name else name
+    return f"{name}:{host.port}" if host.port else name

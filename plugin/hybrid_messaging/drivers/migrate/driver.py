@@ -155,8 +155,10 @@ class MigrateDriver(oslo.BaseDriver):
     def cleanup(self) -> None:
         forks.notice()
         self._sender.close()
-        for bus in (self._new, self._old):
-            bus.close()
+        try:
+            self._new.close()
+        finally:
+            self._old.close()
 
     def after_fork(self) -> None:
         """In a child: leave to the parent what is the parent's."""
