@@ -7,7 +7,14 @@ import itertools
 
 import pytest
 
-from hybrid_messaging.drivers.migrate.courses import GRACE, LOOK, Course, Stage, Way
+from hybrid_messaging.drivers.migrate.courses import (
+    GRACE,
+    LOOK,
+    TRUST,
+    Course,
+    Stage,
+    Way,
+)
 from hybrid_messaging.drivers.presence import Presence
 
 LISTENING, GONE, ABSENT, UNKNOWN = Presence
@@ -89,8 +96,9 @@ def test_a_target_that_was_not_tried(
     assert course.stage is stage
 
 
-@pytest.mark.parametrize("new", [ABSENT, UNKNOWN])
-@pytest.mark.parametrize("now", [0, SETTLING * 2])
+@pytest.mark.parametrize(
+    ("new", "now"), [(ABSENT, 0), (ABSENT, SETTLING * 2), (UNKNOWN, TRUST)]
+)
 def test_a_target_that_has_not_moved_is_left_alone(new: Presence, now: float) -> None:
     def never(since: float) -> Presence:
         raise AssertionError("looked at the old bus")
@@ -98,6 +106,49 @@ def test_a_target_that_has_not_moved_is_left_alone(new: Presence, now: float) ->
     course = brought_to(Stage.UNMOVED)
     assert course.choose(new, never, 0, now) is OLD
     assert course.stage is Stage.UNMOVED
+
+
+@pytest.mark.parametrize("idle_since", [0.0, 100.0])
+@pytest.mark.parametrize(
+    ("old", "way"), [(LISTENING, OLD), (GONE, HOLD), (ABSENT, HOLD), (UNKNOWN, OLD)]
+)
+def test_a_target_may_move_while_the_new_bus_does_not_answer(
+    idle_since: float, old: Presence, way: Way
+) -> None:
+    course = brought_to(Stage.UNMOVED)
+    assert choose(course, ABSENT, LISTENING, idle_since) is OLD
+    now = idle_since + TRUST
+    assert choose(course, UNKNOWN, old, now) is OLD
+    now += 0.1
+    assert choose(course, UNKNOWN, old, now) is HOLD
+    assert course.stage is Stage.UNTRIED
+    assert course.looking(now)
+    assert choose(course, UNKNOWN, old, now + LOOK) is way
+
+
+def test_a_new_bus_that_is_away_is_waited_for_once() -> None:
+    course = brought_to(Stage.UNTRIED)
+    assert choose(course, UNKNOWN, LISTENING, 0) is HOLD
+    for round in range(1, 5):
+        # the old bus is asked each time
+        now = round * 2 * TRUST
+        assert choose(course, UNKNOWN, LISTENING, now) is OLD
+    now += TRUST + 0.1
+    assert choose(course, UNKNOWN, GONE, now) is HOLD
+    assert choose(course, ABSENT, LISTENING, now) is OLD
+    assert choose(course, UNKNOWN, LISTENING, now + 2 * TRUST) is HOLD
+
+
+def test_what_the_old_bus_refuses_is_held() -> None:
+    course = brought_to(Stage.UNMOVED)
+    course.refused(10)
+    assert course.stage is Stage.UNTRIED
+    assert not course.looking(10)
+    assert choose(course, ABSENT, ABSENT, 10) is HOLD
+    for stage in (Stage.MOVED, Stage.AWAY):
+        course = brought_to(stage)
+        course.refused(10)
+        assert course.stage is stage
 
 
 def test_a_target_that_has_moved_and_left_while_nothing_was_sent() -> None:

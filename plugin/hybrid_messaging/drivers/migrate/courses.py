@@ -8,7 +8,9 @@ sent meanwhile, for a server that comes back on the new bus alone. So a request 
 where somebody listens; while nobody does, it is held.
 
 A target that has never been seen on the new bus is left alone: its requests go to the
-old bus without a look whether anybody is there, as they would without a migration.
+old bus without a look whether anybody is there, as they would without a migration. That
+holds as long as the new bus answers. If it has not for a while, the target may have
+moved meanwhile, and the old bus is asked again.
 
 Knows no bus, no thread and no clock.
 """
@@ -26,6 +28,8 @@ LOOK = 1.0
 #: Seconds after a target has left the new bus in which the old one may still believe in
 #: a server that has been killed.
 GRACE = 0.5
+#: Seconds for which a target counts as not moved after the last answer of the new bus.
+TRUST = 5.0
 
 #: Looks whether somebody listens on the old bus, as of a monotonic time or later.
 LookAtOld = Callable[[float], Presence]
@@ -62,8 +66,10 @@ class Course:
     """
 
     __slots__ = (
+        "_answered",
         "_back_at",
         "_moved_back",
+        "_new_is_away",
         "_nowhere",
         "_settling",
         "_since",
@@ -76,6 +82,10 @@ class Course:
         self._settling = settling
         #: monotonic time at which the stage was entered
         self._since = now
+        #: monotonic time of the last answer of the new bus
+        self._answered = -math.inf
+        #: the new bus did not answer while it was waited for, nor has it since
+        self._new_is_away = False
         #: monotonic time since which somebody listens again on the new bus
         self._back_at = math.inf
         #: it has left the new bus for good: that it was there means nothing any more
@@ -98,12 +108,17 @@ class Course:
         :param began: monotonic time at which the request was made
         :param now: monotonic time
         """
+        if new is not Presence.UNKNOWN:
+            self._answered = now
+            self._new_is_away = False
         if new is Presence.LISTENING:
             return self._listening(now)
         self._back_at = math.inf
         gone = new is Presence.GONE and not self._moved_back
         if self.stage is Stage.UNMOVED and not gone:
-            return Way.OLD
+            if now <= max(self._since, self._answered) + TRUST:
+                return Way.OLD
+            self._enter(Stage.UNTRIED, now)
         if self.stage is Stage.MOVED or gone:
             self._enter(Stage.AWAY, now)
         if self.stage is Stage.AWAY:
@@ -143,8 +158,11 @@ class Course:
         looking = self.looking(now)
         old = look_at_old(self._since)
         self._nowhere = new is old is Presence.ABSENT
-        if new is Presence.UNKNOWN and looking:
-            return Way.HOLD
+        if new is Presence.UNKNOWN:
+            # it is waited for once, and not each time when the old bus is asked again
+            self._new_is_away |= not looking
+            if not self._new_is_away:
+                return Way.HOLD
         if old is Presence.LISTENING:
             self._enter(Stage.UNMOVED, now)
             return Way.OLD
@@ -164,6 +182,15 @@ class Course:
             return Way.NEW  # which says that nobody listens
         self._enter(Stage.UNMOVED, now)
         return Way.OLD  # which stores it, or drops it, as it would otherwise
+
+    def refused(self, now: float) -> None:
+        """Note that nobody on the old bus has taken a request.
+
+        :param now: monotonic time
+        """
+        if self.stage is Stage.UNMOVED:
+            # the bus has answered: another look would extend the wait without an end
+            self._enter(Stage.UNTRIED, now - LOOK)
 
     def _enter(self, stage: Stage, now: float) -> None:
         if stage is not self.stage:
