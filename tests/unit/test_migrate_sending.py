@@ -24,7 +24,7 @@ from hybrid_messaging.drivers.presence import Presence
 class Bus:
     """Says who listens, and writes down what it gets."""
 
-    leave = None
+    left_over = None
     driver: Any = None
 
     def __init__(self, name: str, presence: Presence = Presence.ABSENT) -> None:
@@ -236,6 +236,79 @@ def test_the_log_says_which_way_a_target_takes(
     assert found == [f"RPC to topic t, server s goes over {way}" for way in ways]
 
 
+@pytest.mark.parametrize("refusing", ["new", "old"])
+@pytest.mark.parametrize("call", [True, False])
+def test_patience_with_a_bus_that_believes_in_a_server_which_refuses_ends(
+    new: Bus, old: Bus, refusing: str, call: bool
+) -> None:
+    bus = {"new": new, "old": old}[refusing]
+    bus.says = Presence.LISTENING
+    bus.on_offer = refuse
+    sender = Sender(new, old, 0.3)
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(sender.send, request(call=call, timeout=None))
+        try:
+            assert held.result(30) == refusing
+        finally:
+            sender.close()
+    assert len(bus.insisted) == 1
+
+
+def test_an_unmoved_target_that_has_left_the_old_bus_is_held(
+    new: Bus, old: Bus
+) -> None:
+    old.says = Presence.LISTENING
+    sender = Sender(new, old, 60)
+    assert sender.send(request()) == "old"
+    old.says = Presence.ABSENT
+    old.on_offer = refuse
+    looks = new.looks
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(sender.send, request())
+        until(lambda: new.looks > looks + 5, "it is held")
+        assert len(old.offered) == 2
+        new.says = Presence.LISTENING
+        assert held.result(30) == "new"
+
+
+def test_what_was_held_counts_as_found_once_it_is_taken(new: Bus, old: Bus) -> None:
+    new.says = Presence.LISTENING
+    new.on_offer = refuse
+    sender = Sender(new, old, 60)
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(sender.send, request())
+        until(lambda: len(new.offered) > 3, "it is offered again and again")
+        (course,) = sender._courses.values()
+        assert course.held
+        assert sender._patience._missing
+
+        def lose(request: Request) -> None:
+            raise errors.BusLost("it was taken")
+
+        new.on_offer = lose
+        with pytest.raises(errors.BusLost):
+            held.result(30)
+    assert not course.held
+    assert not sender._patience._missing
+
+
+def test_what_is_held_is_not_sent_after_closing(new: Bus, old: Bus) -> None:
+    sender = Sender(new, old, 60)
+
+    def close(request: Request) -> None:
+        sender.close()
+        new.says = Presence.LISTENING
+        raise NotTaken
+
+    old.says = Presence.LISTENING
+    old.on_offer = close
+    with pytest.raises(errors.BusUnavailable, match="topic t: the transport is"):
+        sender.send(request())
+    with pytest.raises(errors.BusUnavailable, match="topic t: the transport is"):
+        sender.send(request())
+    assert new.offered == new.insisted == []
+
+
 def test_closing_ends_what_is_held(new: Bus, old: Bus) -> None:
     new.says = Presence.LISTENING
     sender = Sender(new, old, 60)
@@ -278,7 +351,8 @@ def test_targets_are_forgotten(
 def test_a_fanout_goes_to_both_buses_with_one_id(new: Bus, old: Bus) -> None:
     fanout = request(call=False, fanout=True)
     Sender(new, old, 60).fan_out(fanout)
-    first, second = new.insisted[0].message, old.insisted[0].message
+    first, second = new.offered[0].message, old.insisted[0].message
+    assert new.insisted == old.offered == []
     assert first == second == {"method": "do", FANOUT_ID: first[FANOUT_ID]}
     # the rabbit driver adds keys, which are not for the other bus, nor the caller's
     assert first is not second
@@ -290,9 +364,23 @@ def test_a_fanout_reaches_one_bus_if_the_other_is_away(
     new: Bus, old: Bus, lost: str
 ) -> None:
     {"new": new, "old": old}[lost].failure = MessageDeliveryFailure("away")
+    new.on_offer = refuse
     with pytest.raises(MessageDeliveryFailure, match="away"):
         Sender(new, old, 60).fan_out(request(call=False, fanout=True))
     assert len(new.insisted) == len(old.insisted) == 1
+
+
+def test_a_fanout_waits_for_the_new_bus_after_the_old_one_has_it(
+    new: Bus, old: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new.on_offer = refuse
+    order: list[str] = []
+    for bus in (new, old):
+        monkeypatch.setattr(
+            bus, "insist", lambda request, name=bus.name: order.append(name)
+        )
+    Sender(new, old, 60).fan_out(request(call=False, fanout=True))
+    assert order == ["old", "new"]
 
 
 def test_a_child_of_a_fork_takes_no_lock_of_its_parent(new: Bus, old: Bus) -> None:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
 import uuid
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from oslo_messaging.exceptions import MessagingException
@@ -61,13 +62,12 @@ class Sender:
         course = self._course(request.key)
         pause = FIRST_PAUSE
         while True:
-            try:
+            if self._closed:  # the drivers would connect again
+                raise errors.BusUnavailable(
+                    f"RPC to {request.where}: the transport is closed"
+                )
+            with contextlib.suppress(NotTaken):
                 return self._attempt(course, request)
-            except NotTaken:
-                if self._closed:
-                    raise errors.BusUnavailable(
-                        f"RPC to {request.where}: the transport is closed"
-                    ) from None
             if not self._may_wait(course, request):
                 return self._give_up(course, request)
             time.sleep(pause)
@@ -81,12 +81,32 @@ class Sender:
         new = self._new.presence(request.target)
         if self._choose(course, new, request) is Way.NEW:
             try:
-                return self._new.offer(request)
+                return self._offer(course, self._new, request)
             except NotTaken:  # who listened has just left
                 new = Presence.GONE
         if self._choose(course, new, request) is Way.OLD:
-            return self._old.offer(request)
+            try:
+                return self._offer(course, self._old, request)
+            except NotTaken:
+                with self._lock:
+                    course.refused(time.monotonic())
+                raise
         raise NotTaken
+
+    def _offer(self, course: Course, bus: Bus, request: Request) -> Any:
+        """Offer a request to a bus; once it is taken, nobody is waited for any more."""
+        # a request that was sent before others were held says nothing about them
+        held = course.held
+        try:
+            return bus.offer(request)
+        except NotTaken:
+            held = False
+            raise
+        finally:
+            if held:
+                with self._lock:
+                    course.held = False
+                    self._patience.found(request.key)
 
     def _course(self, key: Hashable) -> Course:
         course = self._courses.get(key)
@@ -110,9 +130,6 @@ class Sender:
 
         with self._lock:
             way = course.choose(new, look_at_old, request.began, time.monotonic())
-            if way is not Way.HOLD and course.held:
-                course.held = False
-                self._patience.found(request.key)
             changed = way not in (Way.HOLD, course.taken)
             if changed:
                 course.taken = way
@@ -151,14 +168,20 @@ class Sender:
     def fan_out(self, request: Request) -> None:
         """Send a fanout over both buses; who listens on both executes it once.
 
+        If the new bus is away, the old one does not wait for it.
+
         :raises MessagingException: a bus has not taken it; the other may have
         """
         message = {**request.message, FANOUT_ID: uuid.uuid4().hex}
         failure: Exception | None = None
-        for bus in (self._new, self._old):
+        to_do: list[Callable[[Request], Any]] = [self._new.offer, self._old.insist]
+        while to_do:
+            send = to_do.pop(0)
             try:
                 # drivers add keys to what they are given
-                bus.insist(dataclasses.replace(request, message=dict(message)))
+                send(dataclasses.replace(request, message=dict(message)))
+            except NotTaken:
+                to_do.append(self._new.insist)
             except MessagingException as error:
                 failure = failure or error
         if failure is not None:
