@@ -38,7 +38,9 @@ def make(tmp_path: Path) -> Make:
         directory = tmp_path / name
         (directory / "bin").mkdir(parents=True)
         (directory / "pyvenv.cfg").touch()
-        (directory / "bin/python").symlink_to(sys.executable)
+        python = directory / "bin/python"
+        python.touch()
+        python.chmod(0o755)
         os.utime(directory, (age, age))
         return directory / "bin/python"
 
@@ -96,25 +98,75 @@ def test_each_interpreter_is_asked_once(
     assert told == [f"asking {python} what services can import"]
 
 
+@pytest.fixture
+def owners(monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:
+    """Who owns files, links and directories; root has all others."""
+    owners: dict[Path, int] = {}
+    found = os.fstat
+
+    def fstat(handle: int) -> os.stat_result:
+        status = found(handle)
+        uids = {path.lstat().st_ino: uid for path, uid in owners.items()}
+        uid = uids.get(status.st_ino, 0)
+        return os.stat_result((*status[:4], uid, uid + 1, *status[6:10]))
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    return owners
+
+
+FOREIGN = ("", "bin", "bin/python", "pyvenv.cfg", "lib/python3.12/site-packages")
+
+
+@pytest.mark.parametrize("name", FOREIGN)
 def test_root_runs_nothing_of_another_user_as_root(
     tmp_path: Path,
     make: Make,
-    asked: list[tuple[Path, object]],
+    asked: list[tuple[Path, os.stat_result | None]],
+    owners: dict[Path, int],
     monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     python = make("opt/stack/data/venv")
-    status = os.stat_result([0o644, 0, 0, 1, 4711, 4712, 0, 0, 0, 0])
-    found = Path.stat
-    monkeypatch.setattr(
-        Path,
-        "stat",
-        lambda self, **how: status if self.name == "pyvenv.cfg" else found(self, **how),
-    )
+    (tmp_path / "opt/stack/data/venv/lib/python3.12/site-packages").mkdir(parents=True)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     of(tmp_path, "etc/nova/nova.conf")
-    assert asked == [(python, status)]
+    assert asked == [(python, None)]
+    owners[tmp_path / "opt/stack/data/venv" / name] = 4711
+    of(tmp_path, "etc/nova/nova.conf")
+    _, user = asked[-1]
+    assert user is not None
+    assert (user.st_uid, user.st_gid) == (4711, 4712)
     monkeypatch.setattr(os, "geteuid", lambda: 4713)
     assert of(tmp_path, "etc/nova/nova.conf") == sys.executable
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     of(tmp_path, "etc/nova/nova.conf")
     assert asked[-1] == (python, None)
+
+
+def test_links_and_what_they_lead_to_are_judged_as_well(
+    tmp_path: Path,
+    make: Make,
+    asked: list[tuple[Path, os.stat_result | None]],
+    owners: dict[Path, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    python = make("opt/stack/data/venv")
+    elsewhere = python.rename(tmp_path / "python")
+    python.symlink_to(elsewhere)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for foreign in (python, elsewhere):
+        owners.clear()
+        owners[foreign] = 4711
+        of(tmp_path, "etc/nova/nova.conf")
+        _, user = asked[-1]
+        assert user is not None
+        assert user.st_uid == 4711
+    owners[python] = 4712
+    assert of(tmp_path, "etc/nova/nova.conf") == sys.executable
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_every_user_can_change_is_not_run(tmp_path: Path, make: Make) -> None:
+    python = make("opt/stack/data/venv")
+    python.chmod(0o777)
+    assert of(tmp_path, "etc/nova/nova.conf") == sys.executable

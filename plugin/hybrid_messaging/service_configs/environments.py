@@ -8,12 +8,15 @@ each container one, DevStack all services one.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hybrid_messaging import path_walk
+from hybrid_messaging.path_walk import Step
 from hybrid_messaging.service_configs import interpreter
-from hybrid_messaging.service_configs.interpreter import Environment
+from hybrid_messaging.service_configs.interpreter import Environment, InterpreterError
 from hybrid_messaging.service_configs.services import identify
 
 _OWN = "openstack/venvs"
@@ -51,7 +54,11 @@ class Environments:
             python = environment / "bin/python"
         if python not in self._known:
             self._tell(f"asking {python} what services can import")
-            self._known[python] = interpreter.ask(python, _user(environment))
+            try:
+                user = _user(environment)
+            except OSError as error:  # it has just been changed
+                raise InterpreterError(f"cannot run {python}: {error}") from error
+            self._known[python] = interpreter.ask(python, user)
         return self._known[python]
 
     def _find(self, file: Path) -> Path | None:
@@ -74,17 +81,46 @@ def _age(directory: Path) -> float:
 
 def _is_usable(environment: Path) -> bool:
     """Whether there is a Python that we can run without trusting another user."""
+    if not os.access(environment / "bin/python", os.X_OK):
+        return False
     try:
-        owner = (environment / "pyvenv.cfg").stat().st_uid
+        foreign = _foreign(environment)
     except OSError:
         return False
-    trusted = os.geteuid() == 0 or owner in (0, os.geteuid())
-    return trusted and os.access(environment / "bin/python", os.X_OK)
+    # root can become one other user, but not several
+    return len(foreign) <= (os.geteuid() == 0)
 
 
 def _user(environment: Path | None) -> os.stat_result | None:
     """As whom root runs what another user can change; None: as itself."""
-    if environment is None or os.geteuid() != 0:
+    if environment is None:
         return None
-    owner = (environment / "pyvenv.cfg").stat()
-    return owner if owner.st_uid != 0 else None
+    return next(iter(_foreign(environment).values()), None)
+
+
+def _foreign(environment: Path) -> dict[int, os.stat_result]:
+    """Who else can change what the Python of an environment runs.
+
+    Judged are all directories, symbolic links and files on the way to the interpreter,
+    to its configuration, and to its packages.
+
+    :returns: by user id, the first thing on the way that the user owns
+    :raises OSError: something is missing, or any user can change it
+    """
+    # in a container, "/" may belong to a user whom it does not know
+    trusted = {0, os.geteuid(), Path("/").stat().st_uid}
+    found: dict[int, os.stat_result] = {}
+
+    def judge(step: Step) -> None:
+        mode = step.status.st_mode
+        sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
+        if mode & stat.S_IWOTH and not stat.S_ISLNK(mode) and not sticky:
+            raise PermissionError(f"{step.path} is open to every user")
+        if step.status.st_uid not in trusted:
+            found.setdefault(step.status.st_uid, step.status)
+
+    packages = environment.glob("lib*/python*/site-packages")
+    for path in (environment / "bin/python", environment / "pyvenv.cfg", *packages):
+        directory, _ = path_walk.follow(path, judge)
+        directory.close()
+    return found
