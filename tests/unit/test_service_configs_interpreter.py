@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,13 +66,76 @@ def test_one_that_gives_no_answer(
     )
 
 
+Script = Callable[[str], Path]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """Makes a program of a shell script."""
+
+    def script(text: str) -> Path:
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    return script
+
+
+def test_it_has_neither_our_input_nor_our_terminal(script: Script) -> None:
+    reader, writer = os.pipe()
+    kept = os.dup(0)
+    try:
+        os.write(writer, b"typed\n")
+        os.dup2(reader, 0)
+        python = script('read line; echo "<$line> $$ $(cut -d " " -f 6 /proc/$$/stat)"')
+        with pytest.raises(InterpreterError, match=r"asked: <> (\d+) +\1$"):
+            ask(python)
+    finally:
+        os.dup2(kept, 0)
+        for handle in (reader, writer, kept):
+            os.close(handle)
+
+
+def test_one_that_prints_without_end(script: Script) -> None:
+    with pytest.raises(InterpreterError, match="prints more than 1000000 bytes"):
+        ask(script("exec yes"))
+
+
+def test_one_whose_child_keeps_its_output_open(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interpreter, "_TIMEOUT", 0.1)
+    with pytest.raises(InterpreterError, match="has not said within"):
+        ask(script("sleep 600 &"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "{",
+        "[]",
+        "[1, 2, 3]",
+        '[{}, "1", {}]',
+        '[{"oslo.messaging.drivers": 1, "oslo.messaging.notify.drivers": {}}, "", {}]',
+        "[" * 100_000,
+    ],
+    ids=["damaged", "empty", "numbers", "no groups", "no drivers", "deep"],
+)
+def test_odd_answers(script: Script, answer: str) -> None:
+    python = script(f"cat <<'END'\n{interpreter._MARK}{answer}\nEND")
+    with pytest.raises(InterpreterError, match="something else"):
+        ask(python)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_another_user_is_asked() -> None:
+def test_another_user_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hush")
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         python = Path(name, "python")
-        python.write_text("#!/bin/sh\necho $(id -u) $(id -G) >&2\n")
+        python.write_text("#!/bin/sh\necho $(id -u) $(id -G) ${SECRET-none} >&2\n")
         python.chmod(0o755)
         user = os.stat_result([0o644, 0, 0, 1, 4711, 4712, 0, 0, 0, 0])
-        with pytest.raises(InterpreterError, match=r"asked: 4711 4712$"):
+        with pytest.raises(InterpreterError, match=r"asked: 4711 4712 none$"):
             ask(python, user)

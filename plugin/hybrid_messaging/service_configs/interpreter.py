@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import selectors
+import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +18,9 @@ from typing import Any, NamedTuple
 
 # a busy machine takes more than a minute to import all drivers
 _TIMEOUT = 300.0
+# bytes that are read of what it prints: some times what is usual
+_LARGEST = 1_000_000
+_CHUNK = 65536
 _MARK = "hybrid-messaging-environment:"
 
 # Runs in the service's environment, which need not have this package.
@@ -106,33 +113,96 @@ def ask(python: Path, user: os.stat_result | None = None) -> Environment:
     """
     other: dict[str, Any] = {}
     if user is not None:
-        other = {"user": user.st_uid, "group": user.st_gid, "extra_groups": []}
+        other = {
+            "user": user.st_uid,
+            "group": user.st_gid,
+            "extra_groups": [],
+            # nothing of ours, such as passwords, is for that user
+            "env": {"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+        }
     try:
-        result = subprocess.run(
+        process = subprocess.Popen(
             [python, "-W", "ignore", "-c", _SCRIPT],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             cwd="/",
+            # without our terminal, into which it could type
+            start_new_session=True,
             **other,
         )
     except OSError as error:
         raise InterpreterError(f"cannot run {python}: {error}") from error
-    except subprocess.TimeoutExpired as error:
-        raise InterpreterError(
-            f"{python} has not said within {_TIMEOUT:g} s which drivers it can import"
-        ) from error
-    _, mark, answer = result.stdout.rpartition(_MARK)
+    with process:
+        try:
+            printed = _read(process, python)
+        finally:
+            # it may have started others, which keep the pipe open
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    before, mark, answer = printed.rpartition(_MARK)
     if not mark:
-        reason = (result.stderr.strip() or "it printed nothing").splitlines()[-1]
+        reason = (before or answer).strip() or "it printed nothing"
         raise InterpreterError(
-            f"{python} is no Python 3.10 or later that can be asked: {reason}"
+            f"{python} is no Python 3.10 or later that can be asked: "
+            f"{reason.splitlines()[-1]}"
         )
+    try:
+        return _parsed(answer.partition("\n")[0])
+    except (
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise InterpreterError(
+            f"{python} does not say what it can import, but something else: is it the "
+            "Python of a service?"
+        ) from error
+
+
+def _read(process: subprocess.Popen[bytes], python: Path) -> str:
+    """What a process prints until it ends.
+
+    :raises InterpreterError: it prints too much, or does not end in time
+    """
+    assert process.stdout is not None
+    pipe = process.stdout.fileno()
+    printed = bytearray()
+    end = time.monotonic() + _TIMEOUT
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while len(printed) <= _LARGEST:
+            if not selector.select(max(0.0, end - time.monotonic())):
+                raise InterpreterError(
+                    f"{python} has not said within {_TIMEOUT:g} s which drivers it can "
+                    "import"
+                )
+            chunk = os.read(pipe, _CHUNK)
+            if not chunk:
+                return printed.decode("utf-8", "replace")
+            printed += chunk
+    raise InterpreterError(
+        f"{python} prints more than {_LARGEST} bytes: is it the Python of a service?"
+    )
+
+
+def _parsed(answer: str) -> Environment:
+    """What `_SCRIPT` prints.
+
+    :raises AttributeError, LookupError, RecursionError, TypeError, ValueError: it is
+        something else
+    """
     names, release, options = json.loads(answer)
+    transport, notification = (
+        {name: str(reason) for name, reason in names[group].items()}
+        for group in ("oslo.messaging.drivers", "oslo.messaging.notify.drivers")
+    )
     return Environment(
-        names["oslo.messaging.drivers"],
-        names["oslo.messaging.notify.drivers"],
-        release,
+        transport,
+        notification,
+        str(release),
         {
             section: {name: Known(*known) for name, known in options_.items()}
             for section, options_ in options.items()
