@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import http.server
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -256,6 +257,19 @@ def test_a_file_without_certificates(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"\0" * 10)
     assert list(certificates.of_files([str(path), str(tmp_path)], 30)) == []
+
+
+def test_only_regular_files_are_read_and_not_without_end(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert list(certificates.of_files([str(fifo), "/dev/zero"], 30)) == []
+    path = make(-1, -1)
+    assert len(list(certificates.of_files([str(path)], 30))) == 2
+    first_alone = path.read_bytes().index(b"-----BEGIN", 1)
+    monkeypatch.setattr(certificates, "_LARGEST", first_alone)
+    assert len(list(certificates.of_files([str(path)], 30))) == 1
 
 
 # -- Redis and Kafka ---------------------------------------------------------

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import socket
 import ssl
+import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from cryptography import x509
 
@@ -16,6 +17,8 @@ from hybrid_messaging.servers.insight import Finding
 
 #: A file with more is a system's collection, and not the deployment's own authority.
 _OWN = 5
+#: Bytes that are read of a file: those of several systems' collections.
+_LARGEST = 1_000_000
 _DAY = datetime.timedelta(days=1)
 
 
@@ -48,12 +51,24 @@ def of_files(paths: Iterable[str], days: float) -> Iterator[Finding]:
     """What is wrong with certificates in files that a driver is given."""
     for path in paths:
         found: list[x509.Certificate] = []
-        if not Path(path).is_file():
-            continue
         with contextlib.suppress(OSError, ValueError):
-            found = x509.load_pem_x509_certificates(Path(path).read_bytes())
+            found = x509.load_pem_x509_certificates(_content(path))
         for each in found if len(found) <= _OWN else ():
             yield from _judged(f"a certificate in {path}", each, days)
+
+
+def _content(path: str) -> bytes:
+    """What is in a file, up to `_LARGEST` bytes.
+
+    :raises OSError: it cannot be read
+    :raises ValueError: it is something that may never end or do something else
+    """
+    # without waiting for the other end of a FIFO
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError(f"{path} is no regular file")
+        return file.read(_LARGEST)
 
 
 def _judged(what: str, found: x509.Certificate, days: float) -> Iterator[Finding]:
