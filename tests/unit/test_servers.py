@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from hybrid_messaging.engines import EngineError, amqp_management
 from hybrid_messaging.servers import options
 from hybrid_messaging.servers.amqp import Amqp
 from hybrid_messaging.servers.insight import Look
+from hybrid_messaging.servers.rabbit import Rabbit
 
 
 def defect(url: str) -> str:
@@ -55,6 +57,29 @@ def test_kafka_does_not_take_these(url: str, reason: str) -> None:
 @pytest.mark.parametrize("url", ["kafka://h:1/", "kafka://a:b@h:1,a:b@[::1]:2/?x=y"])
 def test_kafka_takes_these(url: str) -> None:
     assert not defect(url)
+
+
+@pytest.mark.parametrize("query", ["", "?amqp_auto_delete=true"])
+def test_rabbit_declares_as_its_driver_does(query: str) -> None:
+    class Channel:
+        def __init__(self) -> None:
+            self.auto_delete: list[bool] = []
+
+        def exchange_declare(self, *_: Any, auto_delete: bool, **how: Any) -> None:
+            self.auto_delete.append(auto_delete)
+
+        queue_declare = exchange_declare
+
+        def close(self) -> None:
+            pass
+
+    url = urls.parse(f"rabbit://h/{query}")
+    rabbit = servers.get(url, options.of(options.defaults(), url))
+    assert isinstance(rabbit, Rabbit)
+    channel = Channel()
+    connection: Any = SimpleNamespace(channel=lambda: channel)
+    assert rabbit._differing(connection, "e", ["q"]) == {}
+    assert set(channel.auto_delete) == {bool(query)}
 
 
 def test_servers_are_compared_with_their_default_ports() -> None:

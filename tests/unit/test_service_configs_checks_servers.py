@@ -247,6 +247,19 @@ def test_queues_of_former_days(tmp_path: Path, servers: Servers) -> None:
     assert servers.declared[2][0] != "openstack"
 
 
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [("durable", ["not-durable-on-server"]), ("auto_delete", [])],
+)
+def test_an_exchange_that_quorum_queues_cannot_use(
+    tmp_path: Path, servers: Servers, argument: str, expected: list[str]
+) -> None:
+    servers.differing = {"exchange openstack": argument}
+    text = files(rpc="rabbit://r/?rabbit_quorum_queue=true", notify="amqp://b/")
+    servers.answers["b"] = "a-broker"
+    assert codes(check(tmp_path, text)) == expected
+
+
 def test_queues_matter_only_where_durable_ones_are_to_be_used(
     tmp_path: Path, servers: Servers
 ) -> None:

@@ -185,6 +185,7 @@ class Rabbit(Transport):
     def _differing(
         self, connection: amqp.Connection, exchange: str, queues: list[str]
     ) -> dict[str, str]:
+        auto_delete = self.options.amqp_auto_delete
         arguments: dict[str, Any] = {}
         if self.options.rabbit_quorum_queue:
             arguments = {"x-queue-type": "quorum"} | {
@@ -196,7 +197,7 @@ class Rabbit(Transport):
             (
                 f"exchange {exchange}",
                 lambda channel, **how: channel.exchange_declare(
-                    exchange, "topic", auto_delete=False, **how
+                    exchange, "topic", auto_delete=auto_delete, **how
                 ),
             )
         ]
@@ -204,7 +205,7 @@ class Rabbit(Transport):
             (
                 f"queue {queue}",
                 lambda channel, queue=queue, **how: channel.queue_declare(
-                    queue, auto_delete=False, arguments=arguments, **how
+                    queue, auto_delete=auto_delete, arguments=arguments, **how
                 ),
             )
             for queue in queues

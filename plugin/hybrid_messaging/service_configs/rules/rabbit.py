@@ -91,9 +91,12 @@ def quorum_has_exchange(config: ServiceConfig, routes: Routes) -> Iterator[Probl
         return
     if not isinstance(rabbit, Rabbit) or not rabbit.options.rabbit_quorum_queue:
         return
-    for name in rabbit.declared_otherwise(
+    differing = rabbit.declared_otherwise(
         rabbit.hosts[0], _exchange(config), [], servers.timeout
-    ):
+    )
+    for name, argument in differing.items():
+        if argument != "durable":
+            continue
         yield found(
             "not-durable-on-server",
             f"{name} exists on RabbitMQ (virtual host {rabbit.url.vhost or '/'!r}) "
