@@ -36,6 +36,8 @@ _SKUPPER_TYPES = {
 }
 # skupper-router answers with no more rows than this at once
 _PAGE = 500
+# of an entity; a large router has some ten thousand addresses
+_MOST_ROWS = 1_000_000
 _OK = 200
 
 
@@ -155,31 +157,47 @@ class Management:
         """All addresses that clients use."""
         found = [
             {**row, "name": mobile}
-            for row in self._query("address")
-            if (mobile := _mobile(row["name"]))
+            for row in self._query("address", "name")
+            if (mobile := _mobile(str(row["name"])))
         ]
         return cast(list[Address], found)
 
     def nodes(self) -> list[str]:
         """The ids of all routers that it can reach, its own among them."""
-        return [str(row["id"]) for row in self._query("node")]
+        return [str(row["id"]) for row in self._query("node", "id")]
 
     def router(self) -> Router:
         """The router itself."""
-        return cast(Router, self._query("router")[0])
+        return cast(Router, self._first("router", "id", "mode"))
 
     def metrics(self) -> Metrics:
         """Its counters."""
-        return cast(Metrics, self._query("metrics")[0])
+        return cast(Metrics, self._first("metrics"))
 
-    def _query(self, entity: str) -> list[dict[str, Any]]:
+    def _first(self, entity: str, *attributes: str) -> dict[str, Any]:
+        rows = self._query(entity, *attributes)
+        if not rows:
+            raise self._odd(f"says nothing of its {entity}")
+        return rows[0]
+
+    def _query(self, entity: str, *attributes: str) -> list[dict[str, Any]]:
+        """All rows of an entity.
+
+        :param attributes: what each row has to have
+        :raises EngineError: a row lacks one, or there is no end of rows
+        """
         types = _DISPATCH_TYPES if self.product == _DISPATCH else _SKUPPER_TYPES
         rows: list[dict[str, Any]] = []
         while True:
             page = self._page(types[entity], len(rows))
+            for row in page:
+                if lacking := [name for name in attributes if name not in row]:
+                    raise self._odd(f"says no {', '.join(lacking)} of its {entity}")
             rows += page
             if len(page) < _PAGE:
                 return rows
+            if len(rows) > _MOST_ROWS:
+                raise self._odd(f"does not come to an end with its {entity}")
 
     def _page(self, entity_type: str, offset: int) -> list[dict[str, Any]]:
         request = proton.Message(
@@ -204,10 +222,20 @@ class Management:
                 f"the router at {self._where} does not tell its {entity_type}: "
                 f"{properties.get('statusDescription')}"
             )
-        names = body["attributeNames"]
-        return [
-            dict(zip(names, map(_plain, row), strict=False)) for row in body["results"]
-        ]
+        try:
+            names = body["attributeNames"]
+            return [
+                dict(zip(names, map(_plain, row), strict=False))
+                for row in body["results"]
+            ]
+        except (KeyError, TypeError) as error:
+            raise self._odd(f"answers oddly about {entity_type}") from error
+
+    def _odd(self, what: str) -> EngineError:
+        return EngineError(
+            f"the router at {self._where} {what}: is it a skupper-router, a Qpid "
+            "Dispatch or ours?"
+        )
 
     def _error(self, error: Exception) -> EngineError:
         return EngineError(

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a router may answer through its management."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import proton
+import pytest
+
+from hybrid_messaging.engines import EngineError, amqp_connection, amqp_management
+from hybrid_messaging.engines.amqp_management import Management
+
+Asked = Callable[[Any], Management]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """A management with the same answer to everything."""
+
+    def asked(body: Any) -> Management:
+        class Requests:
+            remote_properties: dict[str, str] = {}
+
+            def __init__(self, *where: object) -> None:
+                pass
+
+            def call(self, request: proton.Message) -> proton.Message:
+                return proton.Message(properties={"statusCode": 200}, body=body)
+
+        monkeypatch.setattr(amqp_connection, "Requests", Requests)
+        return Management("router", 5672)
+
+    return asked
+
+
+def rows(names: list[str], *found: list[Any]) -> dict[str, Any]:
+    return {"attributeNames": names, "results": list(found)}
+
+
+def test_what_is_asked_for(asked: Asked) -> None:
+    management = asked(rows(["id", "mode", "name"], ["a", "edge", "M0x"]))
+    assert management.router()["mode"] == "edge"
+    assert management.nodes() == ["a"]
+    assert [row["name"] for row in management.addresses()] == ["x"]
+
+
+@pytest.mark.parametrize("ask", ["router", "metrics"])
+def test_a_router_that_says_nothing_of_itself(asked: Asked, ask: str) -> None:
+    with pytest.raises(EngineError, match="router:5672 says nothing of its"):
+        getattr(asked(rows(["id"])), ask)()
+
+
+@pytest.mark.parametrize("ask", ["router", "nodes", "addresses"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        rows(["x"], ["y"]),
+        rows(["id", "name"], []),
+        {},
+        {"attributeNames": 1, "results": [[1]]},
+        {"attributeNames": ["id"], "results": 1},
+        {"attributeNames": ["id"], "results": [1]},
+    ],
+    ids=["other keys", "no values", "empty", "no names", "no rows", "no row"],
+)
+def test_odd_answers(asked: Asked, ask: str, body: Any) -> None:
+    with pytest.raises(EngineError, match=r"router:5672 (says no|answers oddly)"):
+        getattr(asked(body), ask)()
+
+
+def test_rows_without_end(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amqp_management, "_MOST_ROWS", 1000)
+    page = rows(["id"], *([str(number)] for number in range(500)))
+    with pytest.raises(EngineError, match="does not come to an end"):
+        asked(page).nodes()
