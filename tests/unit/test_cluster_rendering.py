@@ -406,6 +406,24 @@ def test_a_difference_shows_what_changes_and_no_secret(tmp_path: Path) -> None:
     assert not [secret for secret in old.secrets() if secret in shown]
 
 
+def test_a_difference_shows_no_former_secret(tmp_path: Path) -> None:
+    directory = render(tmp_path)
+    former = "a-former-password"
+    for name in ("redis/redis.conf", "services.env"):
+        with (directory / "hosts/mq1" / name).open("a") as file:
+            file.write(f"{former}\n")
+    gone = directory / "hosts/gone"
+    gone.mkdir()
+    (gone / "users.conf").write_text(former)
+    found, secrets = rendering.render(topology(tmp_path), directory)
+    shown = [change.difference(secrets.secrets()) for change in found]
+    assert shown == [
+        "hosts/mq1/redis/redis.conf: changed\n",
+        "hosts/mq1/services.env: changed\n",
+        "hosts/gone/users.conf: removed\n",
+    ]
+
+
 def test_permissions_that_somebody_changed_are_mended(tmp_path: Path) -> None:
     directory = render(tmp_path)
     (directory / "hosts/mq1/redis/redis.conf").chmod(0o644)

@@ -73,23 +73,29 @@ class Change:
         return "changed" if self.before != self.after.data else "permissions"
 
     def difference(self, secrets: Iterable[str]) -> str:
-        """As a unified diff, with everything secret hidden."""
-        if self.after is not None and self.after.opaque:
+        """As a unified diff.
+
+        Of a private file, only what happens to it: it may hold passwords that are no
+        more known, or not yet. So may one that is removed.
+
+        :param secrets: what is hidden wherever it stands
+        """
+        if self.after is None or self.after.private or self.after.opaque:
             return f"{self.path}: {self.action}\n"
         old, new = (
             (data or b"").decode("utf-8", "replace")
-            for data in (self.before, self.after.data if self.after else None)
+            for data in (self.before, self.after.data)
         )
         for secret in secrets:
             old, new = old.replace(secret, HIDDEN), new.replace(secret, HIDDEN)
-        if "PRIVATE KEY" in old or old == new:
+        if old == new:
             return f"{self.path}: {self.action}\n"
         return "".join(
             difflib.unified_diff(
                 old.splitlines(keepends=True),
                 new.splitlines(keepends=True),
                 f"{self.path}" if self.before is not None else "/dev/null",
-                f"{self.path}" if self.after is not None else "/dev/null",
+                f"{self.path}",
                 n=1,
             )
         )
