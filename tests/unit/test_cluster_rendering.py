@@ -539,10 +539,20 @@ def test_the_playbook_carries_a_host_to_where_its_servers_look(rendered: Path) -
     tasks = {task["name"]: task for task in play["tasks"]}
     copied = next(task for name, task in tasks.items() if name.startswith("Config"))
     copied = copied["ansible.builtin.copy"]
-    assert copied["mode"] == "preserve"
-    assert copied["dest"].rstrip("/") == Topology.directory
-    made = {Topology.directory, Topology.state}
-    assert set(tasks["Directories"]["loop"]) == made
-    user = tasks["A user for the servers"]["ansible.builtin.user"]["name"]
-    assert user == Topology.user == copied["owner"]
+    assert copied["dest"].startswith(f"{Topology.directory}/")
+    user = tasks["A user for the servers"]["ansible.builtin.user"]
+    assert user["name"] == Topology.user
+    assert user["group"] == copied["group"]
+    # root sources a file of the one, and servers write to the other only
+    assert tasks["Directories"]["loop"] == [
+        {"path": Topology.directory, "owner": "root"},
+        {"path": Topology.state, "owner": Topology.user},
+    ]
+    folders = tasks["Directories of the configuration"]["ansible.builtin.file"]
+    urls_ = tasks["URLs of services, which root sources"]["ansible.builtin.copy"]
+    assert {each["owner"] for each in (copied, folders, urls_)} == {"root"}
+    assert (urls_["group"], urls_["mode"]) == ("root", "0600")
+    found = tasks["Rendered files"]["ansible.builtin.find"]
+    assert found["excludes"] == rendering.SERVICES
+    assert copied["mode"] == "{{ '0644' if item.roth else '0640' }}"
     assert (rendered / "hosts/mq1/systemd").is_dir()
