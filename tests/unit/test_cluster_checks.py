@@ -4,19 +4,24 @@
 from __future__ import annotations
 
 import datetime
+import http.server
+import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hybrid_messaging.cli.app import main
 from hybrid_messaging.cluster import (
     ClusterError,
     certificate_checks,
     checking,
     kafka_checks,
     rabbitmq_checks,
+    reading,
     redis_checks,
     router_checks,
 )
@@ -294,6 +299,59 @@ def test_kafka_is_one_cluster_with_all_copies(
     found = judged(kafka_checks, monkeypatch, dict.fromkeys(NAMES, answer))
     assert {kind for kind, _ in wrong(found)} == ({severity} if severity else set())
     assert said in text(found)
+
+
+def test_a_host_that_has_not_been_rendered_is_no_broker_yet() -> None:
+    access = replace(ACCESS, secrets=Credentials().numbering("ab"))
+    with pytest.raises(ClusterError, match=r"^c has no number .*: render the cluster"):
+        list(kafka_checks.check(access, map))
+
+
+def test_the_password_of_the_monitor_goes_nowhere_else() -> None:
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = Host("a", "127.0.0.1", "z", ("rabbitmq",))
+        ports = {"rabbitmq-management": server.server_port}
+        topology = Topology("one", (host,), {"z": ()}, ports=ports)
+        [found] = rabbitmq_checks.check(replace(ACCESS, topology=topology), map)
+        server.shutdown()
+    assert "HTTP Error 302" in found.message
+    assert asked == ["/api/overview"]
+
+
+# -- the exit code ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("severities", "code"),
+    [
+        ([Severity.OK], 0),
+        ([Severity.WARNING, Severity.ERROR], 1),
+        ([Severity.OK, Severity.WARNING], 3),
+    ],
+)
+def test_the_exit_code_says_how_bad_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    severities: list[Severity],
+    code: int,
+) -> None:
+    found = [Finding(severity, "kafka", "a", "x") for severity in severities]
+    monkeypatch.setattr(checking, "check", lambda *_: found)
+    monkeypatch.setattr(reading, "read", lambda path: TOPOLOGY)
+    assert main(["cluster", "check", str(tmp_path / "mq.yaml")]) == code
 
 
 # -- certificates, and the whole ---------------------------------------------------

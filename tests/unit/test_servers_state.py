@@ -174,6 +174,7 @@ def test_management(
         (401, "HTTP status 401"),
         (302, "HTTP status 302"),
         (b"<html>", "Expecting value"),
+        (b"[" * 100_000, "odd answers"),
         ([1], "odd answers"),
         ({"error": 1}, "odd answers"),
         ([{"name": "a"}], "odd answers"),

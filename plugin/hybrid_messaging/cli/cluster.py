@@ -11,7 +11,8 @@ from typing import Any
 from hybrid_messaging.cli import options, progress, types
 from hybrid_messaging.cli.base import Lister
 
-SOUND, ERRORS, WARNINGS = 0, 1, 2
+#: argparse has 2
+SOUND, ERRORS, WARNINGS = 0, 1, 3
 
 
 def _add_arguments(parser: argparse.ArgumentParser, directory: str) -> None:
@@ -74,7 +75,7 @@ class ClusterCheck(Lister):
 
     Routers know each other, RabbitMQ and Kafka have all their nodes and copies, Redis
     has one master with replicas in sync, on which the Sentinels agree; certificates
-    and releases. Exit code 0: all is well; 1: there is an error; 2: warnings only.
+    and releases. Exit code 0: all is well; 1: there is an error; 3: warnings only.
     """
 
     _exit_code = SOUND

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from hybrid_messaging import urls
-from hybrid_messaging.cluster import credentials
+from hybrid_messaging.cluster import ClusterError, credentials
 from hybrid_messaging.cluster.findings import Access, Finding, error, ok, warning
 from hybrid_messaging.cluster.kafka import COPIES
 from hybrid_messaging.cluster.topology import KAFKA, Host
@@ -20,6 +20,7 @@ def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Findin
     """Look at all brokers.
 
     :param each: `map`, or one that does it all at once
+    :raises ClusterError: the topology has hosts that have not been rendered
     """
     try:
         import confluent_kafka  # noqa: F401
@@ -33,6 +34,11 @@ def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Findin
         return
     hosts = access.topology.having(KAFKA)
     numbers = access.secrets.kafka_nodes
+    if new := [host.name for host in hosts if host.name not in numbers]:
+        raise ClusterError(
+            f"{', '.join(new)} has no number among Kafka's nodes yet: render the "
+            "cluster first"
+        )
     found: dict[Host, Any] = {}
     for host, said in zip(
         hosts, each(lambda host: _ask(access, host), hosts), strict=True

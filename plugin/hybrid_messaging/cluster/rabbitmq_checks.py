@@ -6,12 +6,11 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from hybrid_messaging import tls, urls
+from hybrid_messaging import urls
 from hybrid_messaging.cluster import credentials
 from hybrid_messaging.cluster.findings import (
     Access,
@@ -23,6 +22,7 @@ from hybrid_messaging.cluster.findings import (
 )
 from hybrid_messaging.cluster.rabbitmq import node
 from hybrid_messaging.cluster.topology import RABBITMQ, Host
+from hybrid_messaging.engines import rabbitmq_http
 
 #: Bytes of an answer: some ten thousand queues.
 _LARGEST = 64 << 20
@@ -150,6 +150,10 @@ def _ask(access: Access, host: Host) -> Node | str:
         )
     except (OSError, http.client.HTTPException, ValueError) as failure:
         return f"{address} fails: {failure}"
+    except RecursionError:
+        return (
+            f"{address} is no management of RabbitMQ (its answer is nested too deeply)"
+        )
     except (KeyError, TypeError) as failure:
         return f"{address} is no management of RabbitMQ ({failure!r} is missing)"
 
@@ -160,10 +164,6 @@ def _get(access: Access, url: str) -> Any:
         url,
         headers={"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"},
     )
-    # the nodes are near: no proxy of the user's environment leads there
-    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
-    if access.ca_file:
-        handlers.append(urllib.request.HTTPSHandler(context=tls.client(access.ca_file)))
-    opener = urllib.request.build_opener(*handlers)
+    opener = rabbitmq_http.opener(access.ca_file)
     with opener.open(request, timeout=access.timeout) as answer:
         return json.loads(answer.read(_LARGEST))

@@ -5,9 +5,9 @@
 if what is `wanted` goes with what is there. `supervisor` and `processes` are about
 their processes, `log_writer` about what these print, `ports`, `templates` and
 `certificates` about what they are given. Kinds need `java` and `maven`, `container`,
-`router_program` and `router_users`, `kafka_admin`, `rabbitmq_management`,
-`amqp_management` and `artemis_management`, which share `amqp_connection`. Here is what
-all of them talk about.
+`router_program` and `router_users`, `kafka_admin`, `rabbitmq_management` with
+`rabbitmq_http`, `amqp_management` and `artemis_management`, which share
+`amqp_connection`. Here is what all of them talk about.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import urllib.parse
 import urllib.request
 from typing import Any, TypedDict
 
-from hybrid_messaging import state, tls, urls
-from hybrid_messaging.engines import EngineError
+from hybrid_messaging import state, urls
+from hybrid_messaging.engines import EngineError, rabbitmq_http
 
 _HTTP_TIMEOUT = 10.0
 
@@ -102,12 +102,7 @@ def request(engine: state.Engine, method: str, path: str, body: object = None) -
             "Content-Type": "application/json",
         },
     )
-    # a proxy of the user's environment knows nothing of our loopback
-    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
-    if engine.ca_file:
-        trusting = tls.client(engine.ca_file)
-        handlers.append(urllib.request.HTTPSHandler(context=trusting))
-    opener = urllib.request.build_opener(*handlers)
+    opener = rabbitmq_http.opener(engine.ca_file or None)
     try:
         with opener.open(asked, timeout=_HTTP_TIMEOUT) as response:
             text = response.read()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from hybrid_messaging import tls
+from hybrid_messaging.engines import rabbitmq_http
 from hybrid_messaging.servers.insight import Finding, Insight, Look
 
 #: Bytes of an answer that are read at the most.
@@ -73,7 +73,7 @@ class Management:
             if isinstance(error, urllib.error.HTTPError):
                 reason = f"HTTP status {error.code}"
             insight.unseen.append(f"{what} at {self._access.address}: {reason}")
-        except (AttributeError, KeyError, TypeError):
+        except (AttributeError, KeyError, RecursionError, TypeError):
             insight.unseen.append(f"{what} at {self._access.address}: odd answers")
 
     def _get(self, path: str) -> Any:
@@ -81,14 +81,7 @@ class Management:
         request = urllib.request.Request(  # noqa: S310
             f"{self._access.address}/api/{path}", headers=self._headers
         )
-        handlers: list[urllib.request.BaseHandler] = [
-            urllib.request.ProxyHandler({}),
-            _Stays(),
-        ]
-        if self._access.authorities is not None:
-            context = tls.client(self._access.authorities)
-            handlers.append(urllib.request.HTTPSHandler(context=context))
-        opener = urllib.request.build_opener(*handlers)
+        opener = rabbitmq_http.opener(self._access.authorities)
         try:
             with opener.open(request, timeout=self._look.timeout) as response:
                 return json.loads(response.read(_LARGEST))
@@ -158,13 +151,6 @@ class Management:
                 f"{feature['name']}: {feature.get('desc', '').strip()}",
                 "change the options that ask for it before RabbitMQ is updated",
             )
-
-
-class _Stays(urllib.request.HTTPRedirectHandler):
-    """Takes the password nowhere else."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
 
 
 def _replicated(name: str, queue: Mapping[str, Any], nodes: int) -> Iterator[Finding]:
