@@ -73,7 +73,7 @@ RABBIT = "[oslo_messaging_rabbit]\n"
         (
             f"{RABBIT}heartbeat_in_pthread = false",
             "option-removed",
-            "oslo.messaging 18.0.0 has removed it, and the service has",
+            "oslo.messaging 18.0.0 has removed it, and the release that was looked at",
             "remove it",
         ),
         (f"{RABBIT}rabbit-ha-queues = true", "option-unknown", "", "rabbit_ha_queues?"),
@@ -181,7 +181,7 @@ def test_options_that_do_what_they_say(tmp_path: Path, text: str) -> None:
         (
             f"{RABBIT}use_queue_manager = 1",
             OPTIONS[2],
-            "a later oslo.messaging knows it, and the service has 14.9.0",
+            "knows it, and the release that was looked at is 14.9.0",
         ),
     ],
 )

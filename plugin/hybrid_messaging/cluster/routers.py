@@ -36,7 +36,7 @@ class Link:
     cost: int | None = None
 
 
-def listens_at(topology: Topology, host: Host) -> str:
+def listens_at(host: Host) -> str:
     """Where services find the router of a host; an edge is there for its own host."""
     return HOST if EDGE in host.roles else host.address
 
@@ -74,7 +74,7 @@ def files(
         "cluster-router.conf",
         host=host,
         mode="edge" if edge else "interior",
-        listen=listens_at(topology, host),
+        listen=listens_at(host),
         ports=topology.ports,
         tls=topology.tls,
         versions=tls.VERSIONS,

@@ -112,10 +112,7 @@ def _amqp(
         chosen = (host, *(other for other in near if other != host))[:ROUTERS]
     return urls.build(
         "amqp",
-        [
-            (routers.listens_at(topology, other), topology.ports["router"])
-            for other in chosen
-        ],
+        [(routers.listens_at(other), topology.ports["router"]) for other in chosen],
         f"{credentials.SERVICE}@{credentials.REALM}",
         secrets.services,
         query=urls.tls("amqp", topology.ca_file),

@@ -129,11 +129,9 @@ class Addressing:
         """Where a message to every listener of the topic goes."""
         return self._join(service, "multicast", target, self._broadcast_suffix)
 
-    def is_multicast(self, address: str, service: Service = "rpc") -> bool:
-        """Whether every listener of an address gets what goes there."""
-        return address.startswith(
-            self._prefixes(service, "multicast") + self._separator
-        )
+    def is_multicast(self, address: str) -> bool:
+        """Whether every listener of an address of RPC gets what goes there."""
+        return address.startswith(self._prefixes("rpc", "multicast") + self._separator)
 
     def unicast(self, target: Any, service: Service = "rpc") -> str:
         """Where a message to the target's one server goes."""

@@ -120,7 +120,7 @@ class _Setting:
         yield found(
             "option-removed",
             f"{self} does nothing: oslo.messaging {release} has removed it, and the "
-            f"service has {self.environment.release}",
+            f"release that was looked at is {self.environment.release}",
             self._elsewhere() or instead,
             self.where,
         )
@@ -136,7 +136,7 @@ class _Setting:
             yield found(
                 "option-unknown",
                 f"{self} does nothing: a later oslo.messaging knows it, and the "
-                f"service has {release}",
+                f"release that was looked at is {release}",
                 "remove it, or update oslo.messaging",
                 self.where,
             )
