@@ -49,7 +49,7 @@ class Peer(Handler):
         if wait:
             data = self.socket.recv(65536)
             if not data:
-                raise SystemExit("the router has closed the connection")
+                raise SystemExit("the router closed the connection")
             self.endpoint.receive(data)
 
 

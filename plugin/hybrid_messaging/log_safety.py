@@ -163,7 +163,7 @@ class RateLimit(logging.Filter):
             sample.levelno,
             sample.pathname,
             sample.lineno,
-            "left out %d more lines like this within %g s: %s",
+            "omitted %d more lines like this within %g s: %s",
             (left_out, self._period, sample.getMessage()),
             None,
             sample.funcName,

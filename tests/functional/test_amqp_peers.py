@@ -486,7 +486,7 @@ def test_bus_without_reply_addresses_says_so() -> None:
 
     with Fake(Plain) as fake, Rpc(fake.url) as rpc:
         rpc.client().cast({}, "echo", value="casts need none")
-        with pytest.raises(errors.MessageRefused, match="address for the reply"):
+        with pytest.raises(errors.MessageRefused, match="reply address"):
             rpc.client(timeout=2).call({}, "name")
 
 
@@ -617,7 +617,7 @@ class RabbitMq(Peer):
 
 
 def test_no_server_starts_and_no_call_waits_at_a_peer_that_is_none_for_them() -> None:
-    advice = "it is RabbitMQ, .*; use rabbit:// for it"
+    advice = "it is RabbitMQ, .*; use a rabbit:// URL for it"
     with Fake(RabbitMq) as fake, Rpc(fake.url) as rpc:
         with pytest.raises(ConfigurationError, match=f"{fake.port} .*{advice}"):
             rpc.server()

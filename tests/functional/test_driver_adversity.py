@@ -33,7 +33,7 @@ from hybrid_messaging.protocol.endpoint import (
 )
 
 #: What the driver logs when it has not foreseen something.
-UNFORESEEN = ("unexpected", "Something that was left", "A message was lost")
+UNFORESEEN = ("unexpected", "internal error", "deferred action failed")
 
 
 def works(client: RPCClient) -> bool:

@@ -88,4 +88,4 @@ def test_a_wrong_file_is_one_line_and_an_exit_code(
     settings.write_text("listener {\n  prot: 5672\n}\n")
     assert start("--config", str(settings)).wait(20) == 1
     (line,) = log.read_text().splitlines()
-    assert line.startswith(f"{settings}:2: attribute 'prot' of listener")
+    assert line.startswith(f"{settings}:2: unknown attribute 'prot' of listener")

@@ -292,7 +292,7 @@ def test_a_stranger_with_keys_of_his_own_gets_no_answer(
 
 def test_servers_without_keys_do_not_start(redis: Redis, rpc: Rpc) -> None:
     transport = rpc.transport(url(redis, None))
-    with pytest.raises(ConfigurationError, match=r"does not listen on 0\.0\.0\.0"):
+    with pytest.raises(ConfigurationError, match=r"refuses to listen on 0\.0\.0\.0"):
         rpc.server(transport=transport)
     with redis.client() as reader:
         assert not reader.exists(f"{matchmaker.SERVERS}{topic(rpc)}")
@@ -303,7 +303,7 @@ def test_proxies_without_keys_do_not_start(
 ) -> None:
     result = run(capsys, "zmq-proxy", "--rpc-url", url(redis, None))
     assert result.code == 1
-    assert "does not listen on 0.0.0.0" in result.err
+    assert "refuses to listen on 0.0.0.0" in result.err
 
 
 @pytest.mark.parametrize("password", [PASSWORD, None])
@@ -314,7 +314,7 @@ def test_plain_text_is_an_option(
     plain = url(redis, password, plaintext_beyond_loopback=True)
     rpc.server(transport=rpc.transport(plain))
     assert rpc.client(rpc.transport(plain)).call({}, "name") == "one"
-    assert_refused(rpc.client(), "does without keys", "plain text to 0.0.0.0")
+    assert_refused(rpc.client(), "has no key", "0.0.0.0 in plain text")
     assert logs.flush(60)
     assert "without encryption or authentication" in caplog.text
 
@@ -342,8 +342,8 @@ def test_clients_that_do_not_fit_learn_what_is_wrong(
     directory = tmp_path / "keys"
     key_directory.make(directory, "all")
     reason, other = {
-        "password": ("the one that we derive", url(redis, OTHER)),
-        "no password": ("we have none", url(redis, None)),
+        "password": ("the one that this process derives", url(redis, OTHER)),
+        "no password": ("this process has none", url(redis, None)),
         "key directory": (
             f"is not in {directory}",
             url(redis, zmq_key_directory=directory),
@@ -362,7 +362,9 @@ def test_clients_do_not_fit_servers_with_a_key_directory(
 ) -> None:
     key_directory.make(tmp_path, "all")
     rpc.server(transport=rpc.transport(zmq_key_directory=tmp_path))
-    assert_refused(rpc.client(), "the one that we derive", "zmq_key_directory")
+    assert_refused(
+        rpc.client(), "the one that this process derives", "zmq_key_directory"
+    )
 
 
 def test_who_does_not_have_the_secret_key_is_no_server(redis: Redis, rpc: Rpc) -> None:
@@ -373,7 +375,7 @@ def test_who_does_not_have_the_secret_key_is_no_server(redis: Redis, rpc: Rpc) -
         port = liar.bind_to_random_port(f"tcp://{HOST}")
         lie = matchmaker.Record("one", names.endpoint(ANY, port), uuid.uuid4().hex)
         write(redis, rpc, lie)
-        assert_refused(rpc.client(), "does without keys")
+        assert_refused(rpc.client(), "has no key")
         own = DerivedKeys(PASSWORD, "").own.public.decode()
         write(redis, rpc, lie._replace(key=own))
         assert_refused(rpc.client())

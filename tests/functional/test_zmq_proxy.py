@@ -148,7 +148,7 @@ def test_no_proxy_is_told(
     client = rpc.client(rpc.transport(restart_timeout=0.3))
     with Stopwatch() as watch, pytest.raises(errors.BusUnavailable) as caught:
         client.call({}, "name")
-    assert "there is no proxy: none has registered" in str(caught.value)
+    assert "no proxy can be used: none is registered" in str(caught.value)
     assert watch.seconds < SOON
     with pytest.raises(errors.BusUnavailable, match="no proxy"):
         rpc.client(rpc.transport(restart_timeout=0), fanout=True).cast({}, "name")
@@ -162,11 +162,11 @@ def test_what_cannot_have_a_proxy_is_told(
 ) -> None:
     url = f"zmq+static:///?zmq_static_file={tmp_path / 'servers'}"
     result = run(capsys, "zmq-proxy", "--rpc-url", url)
-    assert (result.code, "not with a file" in result.err) == (1, True)
+    assert (result.code, "uses a file instead" in result.err) == (1, True)
     result = run(capsys, "zmq-proxy", "--rpc-url", "rabbit://u:secret@localhost")
-    assert (result.code, "is no zmq:// URL" in result.err) == (1, True)
+    assert (result.code, "is not a zmq:// URL" in result.err) == (1, True)
     assert "secret" not in result.err
-    refused = pytest.raises(ConfigurationError, match="not with a file")
+    refused = pytest.raises(ConfigurationError, match="uses a file instead")
     with Rpc(f"{url}&use_router_proxy=true") as rpc, refused:
         rpc.transport()
 

@@ -203,7 +203,7 @@ def test_clients_without_keys_are_told_to_make_some(rpc: Rpc, there: Host) -> No
 def test_servers_without_keys_are_not_called(rpc: Rpc, here: Host) -> None:
     service = Service()
     rpc.server(service, transport=on(None, rpc))
-    assert_refused(rpc.client(on(here, rpc)), "does without keys", "zmq_key_directory")
+    assert_refused(rpc.client(on(here, rpc)), "has no key", "zmq_key_directory")
     assert service.seen == []
 
 
@@ -230,7 +230,7 @@ def test_who_writes_to_redis_does_not_become_a_server(
         for key, reason in (
             (public.decode(), "is not in"),
             (there.public, "does not have the secret key"),
-            ("", "does without keys"),
+            ("", "has no key"),
         ):
             lie = matchmaker.Record(
                 "one", f"tcp://{HOST}:{port}", uuid.uuid4().hex, key

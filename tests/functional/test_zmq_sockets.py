@@ -352,7 +352,7 @@ def test_answers_come_before_the_end_of_their_connection(rpc: Rpc) -> None:
                 assert select.select([own._descriptors[1]], [], [], 60)[0]
 
             own.run(answer_and_go)
-            until(lambda: "DISCONNECTED" in order, "it has gone")
+            until(lambda: "DISCONNECTED" in order, "it is gone")
     finally:
         own.close(0)
     assert order.index("DISCONNECTED") == 1 + MANY

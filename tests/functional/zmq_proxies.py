@@ -46,7 +46,7 @@ class Proxy:
                 stdout=log,
                 stderr=log,
             )
-        until(self._passes_on, "the proxy passes on", START_TIMEOUT)
+        until(self._passes_on, "the proxy forwards", START_TIMEOUT)
         return self
 
     def stop(self) -> None:
@@ -67,12 +67,12 @@ class Proxy:
     @property
     def endpoint(self) -> str:
         """Where it listens."""
-        return self.said().partition(" passes on ")[0].splitlines()[-1]
+        return self.said().partition(" forwards for ")[0].splitlines()[-1]
 
     def _passes_on(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.said()
-        return " passes on " in self.said()
+        return " forwards for " in self.said()
 
     def _end(self, how: signal.Signals) -> int:
         if self._process is None:

@@ -48,7 +48,7 @@ def test_what_is_asked_for(asked: Asked) -> None:
 
 @pytest.mark.parametrize("ask", ["router", "metrics"])
 def test_a_router_that_says_nothing_of_itself(asked: Asked, ask: str) -> None:
-    with pytest.raises(EngineError, match="router:5672 says nothing of its"):
+    with pytest.raises(EngineError, match="router:5672 reports no"):
         getattr(asked(rows(["id"])), ask)()
 
 
@@ -66,12 +66,14 @@ def test_a_router_that_says_nothing_of_itself(asked: Asked, ask: str) -> None:
     ids=["other keys", "no values", "empty", "no names", "no rows", "no row"],
 )
 def test_odd_answers(asked: Asked, ask: str, body: Any) -> None:
-    with pytest.raises(EngineError, match=r"router:5672 (says no|answers oddly)"):
+    with pytest.raises(
+        EngineError, match=r"router:5672 (reports no|sends an unexpected answer)"
+    ):
         getattr(asked(body), ask)()
 
 
 def test_rows_without_end(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amqp_management, "_MOST_ROWS", 1000)
     page = rows(["id"], *([str(number)] for number in range(500)))
-    with pytest.raises(EngineError, match="does not come to an end"):
+    with pytest.raises(EngineError, match="does not finish its list"):
         asked(page).nodes()

@@ -137,7 +137,7 @@ def test_a_lost_reply_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
     scene.replied()
     call = scene.settles_first()
     began = scene.now
-    with pytest.raises(errors.ServerLost, match="executed, its reply is lost"):
+    with pytest.raises(errors.ServerLost, match="executed, but its reply is lost"):
         scene.wait(call)
     assert GRACE <= scene.now - began < GRACE + HELD_UP
     assert not scene.outbox._calls

@@ -129,13 +129,13 @@ def test_bodies_that_proton_writes(body: Any) -> None:
 def test_bodies_of_other_types_are_refused(body: Any) -> None:
     """Nobody who speaks oslo.messaging's protocol sends them."""
     data = bytes(proton.Message(body=body, address="to").encode())
-    with pytest.raises(codec.MalformedMessage, match="neither string nor binary"):
+    with pytest.raises(codec.MalformedMessage, match="neither a string nor binary"):
         codec.decode(data)
     assert codec.peek_to(data) == "to"
 
 
 def test_a_body_that_is_a_sequence_is_refused() -> None:
-    with pytest.raises(codec.MalformedMessage, match="neither string nor binary"):
+    with pytest.raises(codec.MalformedMessage, match="neither a string nor binary"):
         codec.decode(b"\x00\x53\x76\x45")
 
 

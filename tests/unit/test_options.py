@@ -175,12 +175,15 @@ def test_kinds_that_are_not_understood_are_named(
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
-        ("restart_timeout=s3cret", "value for restart_timeout .*, Float"),
-        ("restart_timeout=-5330", "value for restart_timeout .*min=0"),
-        ("rpc_server_credit=s3cret@host", "value for rpc_server_credit .*, Integer"),
-        ("no_such_option=s3cret", "names no_such_option, which is no option"),
-        ("s3cret=s3cret@host", "names something, which is no option"),
-        ("s3cret@host/=1", "names something, which is no option"),
+        ("restart_timeout=s3cret", "invalid value for restart_timeout, expected Float"),
+        ("restart_timeout=-5330", "invalid value for restart_timeout, .*min=0"),
+        (
+            "rpc_server_credit=s3cret@host",
+            "invalid value for rpc_server_credit, expected Integer",
+        ),
+        ("no_such_option=s3cret", "names no_such_option, which is not an option"),
+        ("s3cret=s3cret@host", "names something, which is not an option"),
+        ("s3cret@host/=1", "names something, which is not an option"),
     ],
 )
 def test_wrong_options_in_the_url_are_refused_without_their_values(
@@ -192,7 +195,7 @@ def test_wrong_options_in_the_url_are_refused_without_their_values(
         oslo_messaging.get_rpc_transport(cfg.ConfigOpts(), url)
     shown = "".join(traceback.format_exception(caught.value))
     assert "s3cret" not in shown and "5330" not in shown
-    assert f"[oslo_messaging_{scheme}]" in shown or "this option's type" in shown
+    assert f"[oslo_messaging_{scheme}]" in shown or "invalid value" in shown
 
 
 def test_wrong_options_in_a_file_are_what_oslo_config_says(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_an_empty_file_is_a_router_without_listeners() -> None:
     [
         (
             "listner {\n}",
-            "it:1: section 'listner' is not understood; this router knows ",
+            "it:1: unknown section 'listner'; this router knows ",
         ),
         ("listener\n{\n}", "it:1: expected 'section {', not 'listener'"),
         ("}", "it:1: expected 'section {', not '}'"),
@@ -126,7 +126,7 @@ def test_an_empty_file_is_a_router_without_listeners() -> None:
         ("listener {\n  port:\n}", "it:2: expected 'attribute: value' or '}', not"),
         (
             "listener {\n  http: yes\n}",
-            "it:2: attribute 'http' of listener is not understood; this router knows "
+            "it:2: unknown attribute 'http' of listener; this router knows "
             "name, host, port, ",
         ),
         ("listener {\n  port: 70000\n}", "it:2: port is '70000', must be a port"),
@@ -180,5 +180,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_messages_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "router.conf"
     path.write_text("router {\n  id: x\n  bogus: 1\n}\n")
-    with pytest.raises(config.ConfigError, match=f"{path}:3: attribute 'bogus'"):
+    with pytest.raises(
+        config.ConfigError, match=f"{path}:3: unknown attribute 'bogus'"
+    ):
         config.load(path)

@@ -97,7 +97,7 @@ def test_public_keys_of_others_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     (tmp_path / "theirs" / "host.key").rename(tmp_path / "ours" / "host.key")
     before = contents(tmp_path / "ours")
-    with pytest.raises(ConfigurationError, match="of another host"):
+    with pytest.raises(ConfigurationError, match="to another host"):
         key_directory.make(tmp_path / "ours", "host")
     assert contents(tmp_path / "ours") == before
 
@@ -157,7 +157,7 @@ def test_directories_that_have_gone_are_mentioned_once(
         clock[0] += key_directory.FRESH
         assert read.knows(public)
     assert logs.flush(60)
-    assert caplog.text.count("are used on") == 1
+    assert caplog.text.count("using the keys") == 1
 
 
 def test_files_that_are_no_keys_are_passed_over(
@@ -169,8 +169,8 @@ def test_files_that_are_no_keys_are_passed_over(
     read = KeyDirectory(tmp_path)
     assert read.knows(public)
     assert logs.flush(60)
-    assert "empty.key is passed over" in caplog.text
-    assert "half.key is passed over" in caplog.text
+    assert "/empty.key: " in caplog.text
+    assert "/half.key: " in caplog.text
 
 
 def damage_nothing_there(directory: Path) -> None:

@@ -96,8 +96,8 @@ def test_the_url_names_the_matchmaker(url: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("zmq+etcd://host", "no such matchmaker"),
-        ("zmq://a,b", "need Sentinels"),
+        ("zmq+etcd://host", "not a matchmaker"),
+        ("zmq://a,b", "use Sentinels"),
         ("zmq+static://", "zmq_static_file"),
     ],
 )

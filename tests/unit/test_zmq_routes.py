@@ -100,7 +100,7 @@ def test_a_server_that_is_connected_is_not_forgotten(world: World) -> None:
     world.directory.says("2", record("c"))
     assert world.route().candidates == [c, a]
     # its connection ends, or its process says that it does not listen any more
-    a.peer.failed("it has gone")
+    a.peer.failed("it is gone")
     assert world.route().candidates == [c]
     world.directory.says("3")
     assert world.route().candidates == [c]
@@ -116,7 +116,7 @@ def test_a_server_that_is_known_again_is_the_same(world: World) -> None:
     assert world.route().candidates == [a]
     world.directory.says("3", record("a"))
     assert world.route().candidates == [a]
-    a.peer.failed("it has gone")
+    a.peer.failed("it is gone")
     assert world.route().candidates == [a]
 
 

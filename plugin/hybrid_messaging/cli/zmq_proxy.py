@@ -44,11 +44,11 @@ def _add_url(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="FILE",
         default=[],
-        help="a service's configuration file with [DEFAULT] transport_url and "
-        "[oslo_messaging_zmq]; can be given several times",
+        help="a service's configuration file with [DEFAULT] transport_url and"
+        " [oslo_messaging_zmq]; can be given several times",
     )
     options.add_rpc_url(
-        parser, "the zmq:// URL to use instead of that of the configuration files"
+        parser, "zmq:// URL to use instead of the one in the configuration files"
     )
 
 
@@ -71,8 +71,8 @@ def _driver(parsed_args: argparse.Namespace) -> tuple[str, ZmqDriver]:
     url = str(transport.conf.transport_url) if url is None else url
     if not isinstance(driver, ZmqDriver):
         raise ConfigurationError(
-            f"{urls.shown(url)} is no zmq:// URL: name one in transport_url of a"
-            f" --config-file, or in HYBRID_RPC_URL"
+            f"{urls.shown(url)} is not a zmq:// URL: name one in transport_url of a"
+            " --config-file, or in HYBRID_RPC_URL"
         )
     return url, driver
 
@@ -98,10 +98,10 @@ class ZmqProxy(Command):
         with ending.by_signal():
             try:
                 endpoint = proxy.start()
-                tell(f"{endpoint} passes on for {urls.shown(url)}")
+                tell(f"{endpoint} forwards for {urls.shown(url)}")
                 signal.pause()
             finally:
-                tell("finishing what is under way")
+                tell("stopping: finishing the requests that are being delivered")
                 proxy.stop()
 
 
@@ -129,7 +129,7 @@ class ZmqProxyStatus(Lister):
         finally:
             driver.cleanup()
         if not reports:
-            tell(f"{urls.shown(url)} knows no proxy")
+            tell(f"no proxy is registered at {urls.shown(url)}")
         for report in reports:
             if report.problem:
                 tell(report.problem)

@@ -71,18 +71,18 @@ def read_request(body: Any) -> Request:
     context = data.get("context") or {}
     timeout = data.get("call_monitor_timeout")
     if not isinstance(context, dict):
-        raise MalformedBody("the context of the request is no object")
+        raise MalformedBody("the context of the request is not an object")
     if timeout is not None and not _is_duration(timeout):
-        raise MalformedBody("call_monitor_timeout is no number of seconds")
+        raise MalformedBody("call_monitor_timeout is not a number of seconds")
     try:
         _check_envelope(data["request"])
         message = oslo.deserialize_msg(data["request"])
     except MalformedBody:
         raise
     except Exception as error:  # oslo's exceptions for versions, among others
-        raise MalformedBody(f"the request cannot be read: {error}") from error
+        raise MalformedBody(f"the request cannot be decoded: {error}") from error
     if not isinstance(message, dict):
-        raise MalformedBody("the request is no object")
+        raise MalformedBody("the request is not an object")
     return Request(message, context, timeout)
 
 
@@ -102,7 +102,9 @@ def reply(value: Any, failure: Any = None) -> str:
         if failure:
             return refusal(failure[1])
         return refusal(
-            ValueError(f"What the endpoint returned cannot be sent: {_text(error)}")
+            ValueError(
+                f"The return value of the endpoint cannot be sent: {_text(error)}"
+            )
         )
 
 
@@ -195,7 +197,7 @@ def _object(body: Any) -> dict[str, Any]:
     except MalformedBody:
         raise
     except (TypeError, ValueError, RecursionError) as error:
-        raise MalformedBody(f"the body is no JSON text: {error}") from error
+        raise MalformedBody(f"the body is not valid JSON: {error}") from error
     if not isinstance(data, dict):
-        raise MalformedBody("the JSON text is no object")
+        raise MalformedBody("the JSON text is not an object")
     return data

@@ -74,6 +74,6 @@ class CombiningLock:
                 try:
                     function(*arguments)
                 except Exception:
-                    LOG.exception("Something that was left to do has failed")
+                    LOG.exception("A deferred action failed")
         finally:
             self._after()

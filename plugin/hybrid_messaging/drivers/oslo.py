@@ -35,10 +35,10 @@ try:
     )
 except ImportError as error:
     raise ImportError(
-        f"oslo.messaging {metadata.version('oslo.messaging')} no longer has what the"
-        f" drivers of hybrid-messaging {metadata.version('hybrid-messaging')} are built"
-        f" on ({error}). They are tested with its releases 16 to 18: install one of"
-        " these, or a newer hybrid-messaging."
+        f"oslo.messaging {metadata.version('oslo.messaging')} lacks what the drivers"
+        f" of hybrid-messaging {metadata.version('hybrid-messaging')} need ({error})."
+        " They are tested with releases 16 to 18: install one of these, or a newer"
+        " hybrid-messaging."
     ) from error
 
 __all__ = [
@@ -103,16 +103,16 @@ def url_options(conf: Any, url: Any, group: str, options: Iterable[cfg.Opt]) -> 
         except cfg.NoSuchOptError:
             shown = name if _NAME.fullmatch(name) and "@" not in value else "something"
             raise ConfigurationError(
-                f"the query of the transport URL names {shown}, which is no option of"
-                f" [{group}]"
+                f"the query of the transport URL names {shown}, which is not an option"
+                f" of [{group}]"
             ) from None
         except cfg.Error:  # what is wrong stands in a file
             raise
         except ValueError:
-            wanted = f", {known[name].type}" if name in known else ""
+            wanted = f", expected {known[name].type}" if name in known else ""
             raise ConfigurationError(
-                f"the query of the transport URL has a value for {name} that is not of"
-                f" this option's type{wanted}"
+                "the query of the transport URL has an invalid value for"
+                f" {name}{wanted}"
             ) from None
     return ConfigOptsProxy(conf, url, group)[group]
 

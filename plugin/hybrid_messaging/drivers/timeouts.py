@@ -32,7 +32,7 @@ def of_monitor(seconds: float | None) -> float | None:
 def _checked(name: str, seconds: float) -> float:
     if not seconds >= 0:  # nor is NaN
         raise errors.MessageRefused(
-            f"{name} is {seconds}: it takes 0 or more seconds; nothing was sent"
+            f"{name} is {seconds}, but must be 0 or more seconds; nothing was sent"
         )
     # what float() cannot hold is compared all the same
     return float(seconds) if seconds < LONGEST else LONGEST

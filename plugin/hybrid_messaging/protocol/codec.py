@@ -198,7 +198,7 @@ def _descriptor(data: bytes, at: int) -> tuple[int, int]:
         return data[at + 2], at + 3
     if data[at + 1] == 0x80:
         return int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
-    raise MalformedMessage("a section has a descriptor that is no number")
+    raise MalformedMessage("a section has a descriptor that is not a number")
 
 
 def decode(data: bytes) -> Message:
@@ -265,7 +265,7 @@ def _binary(data: bytes, at: int, end: int) -> bytes:
 
 
 def _no_body() -> MalformedMessage:
-    return MalformedMessage("a body is neither string nor binary")
+    return MalformedMessage("a body is neither a string nor binary")
 
 
 def _marks(section: bytes) -> frozenset[str]:

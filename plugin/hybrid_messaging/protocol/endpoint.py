@@ -951,7 +951,9 @@ def _convert(data: Any) -> Any:
         else:
             break
         if count > MAX_VALUES:
-            raise Excessive(f"a field of open or attach has over {MAX_VALUES} values")
+            raise Excessive(
+                f"a field of open or attach has more than {MAX_VALUES} values"
+            )
     values.rewind()
     try:
         values.next()
@@ -989,7 +991,7 @@ def _text(condition: Any) -> str:
 
 _TOO_LARGE = proton.Condition(
     "amqp:link:message-size-exceeded",
-    f"incomplete messages may have {MAX_MESSAGE} bytes here",
+    f"incomplete messages exceed {MAX_MESSAGE} bytes",
 )
 _NO_CREDIT = proton.Condition(
     "amqp:link:transfer-limit-exceeded", "a message was sent without credit"

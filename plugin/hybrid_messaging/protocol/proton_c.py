@@ -114,7 +114,7 @@ def _ctype(kind: Any) -> Any:
         return _INTEGERS[ffi.sizeof(kind), int(ffi.cast(kind, -1)) < 0]
     if kind.kind == "struct" and _layout(kind) == _TAG:
         return Tag
-    raise _unsuitable(f"passes {kind.cname} by value, as it is not known here")
+    raise _unsuitable(f"passes {kind.cname} by value, which is not supported here")
 
 
 def _layout(structure: Any) -> list[tuple[str, int, int]]:
@@ -132,8 +132,8 @@ _TAG = [
 
 def _unsuitable(what: str) -> ImportError:
     return ImportError(
-        f"python-qpid-proton {metadata.version('python-qpid-proton')} {what}:"
-        " install an older version of it, or a newer one of hybrid-messaging"
+        f"python-qpid-proton {metadata.version('python-qpid-proton')} {what}: install"
+        " an older release of it, or a newer hybrid-messaging"
     )
 
 
@@ -145,7 +145,7 @@ def address(thing: Any) -> int:
 def _functions(names: Iterable[str]) -> dict[str, Any]:
     missing = [name for name in names if not hasattr(_cffi, name)]
     if missing:
-        raise _unsuitable(f"has no {', '.join(missing)}")
+        raise _unsuitable(f"lacks {', '.join(missing)}")
     made = {}
     for name in names:
         pointer = ffi.addressof(_cffi, name)

@@ -58,11 +58,11 @@ def end_of(data: bytes, at: int, described: bool = False) -> int:
     elif code > 0x3F:
         end = at + 1 + _WIDTHS[(code >> 4) - 4]
     elif code or described:
-        raise MalformedMessage(f"no such type: 0x{code:02x}")
+        raise MalformedMessage(f"unknown type 0x{code:02x}")
     else:
         return end_of(data, end_of(data, at + 1, True), True)
     if end > len(data):
-        raise MalformedMessage("a value runs past the end of the message")
+        raise MalformedMessage("a value extends beyond the end of the message")
     return end
 
 
@@ -88,7 +88,7 @@ def fields(
         else:
             found[index], at = read(data, at)
     if at > end:
-        raise MalformedMessage("a list runs past its own size")
+        raise MalformedMessage("a list extends beyond its size")
     return found
 
 
@@ -109,7 +109,7 @@ def entries(
         value_at = end_of(data, at)
         after = end_of(data, value_at)
         if after > end:
-            raise MalformedMessage("a map runs past its own size")
+            raise MalformedMessage("a map extends beyond its size")
         key = None
         if data[at] in _TEXTS and value_at - at <= MAX_TEXT:
             key = data[at + _TEXTS[data[at]] : value_at].decode()
@@ -131,7 +131,7 @@ def texts(data: bytes, at: int, end: int, most: int) -> list[str]:
         each, at = text(data, at)
         found.append(each)
     if at > end:
-        raise MalformedMessage("a list runs past its own size")
+        raise MalformedMessage("a list extends beyond its size")
     return found
 
 
@@ -139,7 +139,7 @@ def _members(data: bytes, at: int, kinds: tuple[int, ...]) -> tuple[int, int]:
     """How many members a list or map counts, and where the first one starts."""
     code = data[at]
     if code not in kinds:
-        raise MalformedMessage("what should be a list or a map is none")
+        raise MalformedMessage("expected a list or a map")
     if code < 0xC0:
         return 0, at + 1
     if code < 0xD0:
@@ -168,7 +168,7 @@ def text(data: bytes, at: int) -> tuple[str, int]:
         start = at + 5
         end = start + _size(data, at)
     else:
-        raise MalformedMessage("what should be a string is none")
+        raise MalformedMessage("expected a string")
     return data[start:end].decode(), end
 
 
@@ -210,7 +210,7 @@ def number(data: bytes, at: int) -> tuple[int, int]:
     """An integer of any type."""
     code, end = data[at], end_of(data, at)
     if code not in INTEGERS:
-        raise MalformedMessage("what should be an integer is none")
+        raise MalformedMessage("expected an integer")
     return int.from_bytes(data[at + 1 : end], "big", signed=code in _SIGNED), end
 
 

@@ -236,7 +236,7 @@ def load(path: Path) -> RouterConfig:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: this is no text file") from error
+        raise ConfigError(f"{path}: this is not a text file") from error
     return parse(text, str(path))
 
 
@@ -293,8 +293,8 @@ def _sections(text: str, name: str) -> list[_Section]:
                 raise ConfigError(f"{where}: expected 'section {{', not '{line}'")
             if match[1] not in _SECTIONS:
                 raise ConfigError(
-                    f"{where}: section '{match[1]}' is not understood; "
-                    f"this router knows {', '.join(_SECTIONS)}"
+                    f"{where}: unknown section '{match[1]}'; this router knows"
+                    f" {', '.join(_SECTIONS)}"
                 )
             current = _Section(match[1], number, {})
         elif line == "}":
@@ -319,8 +319,8 @@ def _attribute(section: _Section, line: str, where: str) -> None:
     attribute = known.get(key)
     if attribute is None:
         raise ConfigError(
-            f"{where}: attribute '{key}' of {section.kind} is not understood; "
-            f"this router knows {', '.join(known)}"
+            f"{where}: unknown attribute '{key}' of {section.kind}; this router knows"
+            f" {', '.join(known)}"
         )
     try:
         value = attribute.convert(text)

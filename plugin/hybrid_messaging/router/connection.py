@@ -158,7 +158,7 @@ class Connection(Handler):
             self._silent = False
             self.endpoint.receive(data)
         elif self._silent:
-            self.fail("hung up")
+            self.fail("closed by the peer")
             return
         else:
             self._hung_up = True
@@ -222,7 +222,9 @@ class Connection(Handler):
         """Send and expect keep-alives; end what takes too long."""
         if self._deadline is not None and now >= self._deadline:
             if not self._begun or self.endpoint.closed or not self.endpoint.opened:
-                LOG.info("%s: no AMQP connection in time: closed", self, extra=SELDOM)
+                LOG.info(
+                    "%s: closed, because it did not open in time", self, extra=SELDOM
+                )
             self.drop()
             return
         if self._deadline is not None and not self._begun:
@@ -260,11 +262,11 @@ class Connection(Handler):
         """The socket is of no use any more."""
         if self._silent:
             # load balancers and scripts look every few seconds whether the port is open
-            LOG.debug("%s: without a word: %s", self, reason)
+            LOG.debug("%s: ended without sending anything: %s", self, reason)
         elif self.endpoint.opened:
             LOG.info("%s: %s", self, reason)
         else:
-            LOG.info("%s: not opened: %s", self, reason, extra=SELDOM)
+            LOG.info("%s: ended before it was open: %s", self, reason, extra=SELDOM)
         self.drop()
 
     def drop(self) -> None:
@@ -311,7 +313,7 @@ class Connection(Handler):
         if endpoint.opened:
             LOG.info("%s: closed%s", self, reason)
         else:
-            LOG.info("%s: not opened, closed%s", self, reason, extra=SELDOM)
+            LOG.info("%s: closed before it was open%s", self, reason, extra=SELDOM)
         self._deadline = time.monotonic() + CLOSE_TIMEOUT
         self._let_go()
 
@@ -324,7 +326,7 @@ class Connection(Handler):
         # a damaged frame may lack any of them
         names = (name, pn.remote_source.address, pn.remote_target.address)
         if sum(len(each or "") for each in names) > LONGEST_NAMES:
-            raise Excessive(f"a link has names of over {LONGEST_NAMES} characters")
+            raise Excessive(f"the names of a link exceed {LONGEST_NAMES} characters")
         refusal: tuple[str, str] | None
         if self._loop.closing:
             refusal = SHUTDOWN
@@ -358,7 +360,7 @@ class Connection(Handler):
         else:
             address = table.obtain(name)
             if not address.shared:
-                return "amqp:not-allowed", f"'{name}' has its listener"
+                return "amqp:not-allowed", f"'{name}' already has its listener"
         link.pn.source.address = name
         link.pn.target.copy(link.pn.remote_target)
         _answer(link)
@@ -372,9 +374,9 @@ class Connection(Handler):
     def _add_producer(self, link: Receiver) -> tuple[str, str] | None:
         target, table = link.pn.remote_target, self._loop.table
         if target.type == proton.Terminus.COORDINATOR:
-            return "amqp:not-implemented", "there are no transactions here"
+            return "amqp:not-implemented", "transactions are not supported"
         if target.dynamic:
-            return "amqp:not-implemented", "there are no dynamic targets here"
+            return "amqp:not-implemented", "dynamic targets are not supported"
         link.pn.source.copy(link.pn.remote_source)
         link.pn.target.type = target.type
         address = None

@@ -349,7 +349,7 @@ class Consumer:
 
     def _refuse(self, size: int, origin: Origin) -> None:
         """A message is larger than the peer takes; sent, it would end the link."""
-        self._note_missed(f"{size} bytes are more than the {self._largest} it takes")
+        self._note_missed(f"{size} bytes exceed the {self._largest} that it accepts")
         if origin.__class__ is Fanout:
             origin.sent(None)
         if origin is not None:
@@ -357,7 +357,7 @@ class Consumer:
                 origin,
                 REJECTED._replace(
                     condition="amqp:link:message-size-exceeded",
-                    description=f"the receiver takes at most {self._largest} bytes",
+                    description=f"the receiver accepts at most {self._largest} bytes",
                 ),
             )
 
@@ -469,7 +469,7 @@ class Consumer:
     def _drop(self, item: _Queued) -> None:
         """Give up a message that has been withdrawn, or has waited too long."""
         if item.wanted and not isinstance(item.origin, Delivery):
-            self._note_missed("it had no room until their time was up")
+            self._note_missed("it had no room until they expired")
         _take_back(item.origin)
 
     def decided(self, delivery: Delivery, outcome: Outcome) -> None:

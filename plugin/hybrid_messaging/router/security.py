@@ -81,7 +81,7 @@ def _domain(listener: Listener) -> proton.SSLDomain:
                 )
     except proton.SSLException as error:
         raise ConfigError(
-            f"sslProfile '{profile.name}': a file can't be used: {error}"
+            f"sslProfile '{profile.name}': a file cannot be used: {error}"
         ) from error
     if not listener.require_ssl:
         domain.allow_unsecured_client()

@@ -206,7 +206,7 @@ class Router:
         try:
             action(connection)
         except UnicodeDecodeError:
-            connection.fail("a name that is no UTF-8 text")
+            connection.fail("a name is not valid UTF-8")
         except Excessive as error:
             connection.fail(str(error))
         except Exception:
@@ -244,7 +244,11 @@ class Router:
             )
             surplus = self._newcomers.add(connection, peer[0])
             if surplus is not None:
-                LOG.info("%s: too many that do not open: closed", surplus, extra=SELDOM)
+                LOG.info(
+                    "%s: closed, because too many connections do not open",
+                    surplus,
+                    extra=SELDOM,
+                )
                 surplus.drop()
 
     def _pause_accepting(self, error: OSError) -> None:

@@ -113,7 +113,7 @@ def _open_session(
         else:
             endpoint.end_of_input()
         if not accepts():
-            raise OSError("it shows one certificate now and another then")
+            raise OSError("it presents different certificates on different connections")
     endpoint.close()
     with contextlib.suppress(OSError):
         sock.send(endpoint.output())
@@ -125,16 +125,16 @@ def _explained(
     if endpoint.authentication_failed and security.offers_nothing(endpoint.transport):
         return ConnectError(
             "mechanism-missing",
-            f"{server} does not log user {user or '(anonymous)'} in: it offers no SASL"
-            " mechanism that fits",
-            "set the ssl options of the driver, if it takes passwords over TLS only;"
-            " or correct sasl_mechanisms, or the user of the URL",
+            f"{server} refuses user {user or '(anonymous)'}: it offers no usable SASL"
+            " mechanism",
+            "if it accepts passwords only over TLS, set the TLS options of the driver;"
+            " otherwise correct sasl_mechanisms, or the user in the URL",
         )
     if endpoint.authentication_failed:
         return ConnectError(
             "wrong-credentials",
             f"{server} refuses user {user or '(anonymous)'}: {reason}",
-            "correct user name and password of the URL",
+            "correct user name and password in the URL",
         )
     if "amqp:not-found" in reason:
         return ConnectError(

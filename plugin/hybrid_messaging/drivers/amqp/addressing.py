@@ -25,7 +25,7 @@ ROUTERS = frozenset(
 #: replies. With legacy addresses, an operator can choose prefixes for notifications.
 FOREIGN_PRODUCTS = frozenset({"RabbitMQ"})
 #: What to do about one of them.
-ADVICE = "use rabbit:// for it, or let amqp:// name an AMQP 1.0 router"
+ADVICE = "use a rabbit:// URL for it, or point amqp:// at an AMQP 1.0 router"
 
 #: Bytes that an exchange, a topic or a server may have in its name, as on rabbit://.
 LONGEST_NAME = 255
@@ -38,11 +38,11 @@ def refusal(target: Any) -> str | None:
         if name is None:
             continue
         if not isinstance(name, str):
-            return f"the name of the {part} is no text: {name!r:.80}"
+            return f"the name of the {part} is not a string: {name!r:.80}"
         try:
             size = len(name) if name.isascii() else len(name.encode())
         except UnicodeEncodeError:
-            return f"the name of the {part} is no text: {name!r:.80}"
+            return f"the name of the {part} cannot be encoded as UTF-8: {name!r:.80}"
         if size > LONGEST_NAME:
             return (
                 f"the name of the {part} {name!r:.40}… has {size} bytes,"
@@ -59,7 +59,7 @@ def objection(options: Any, product: str | None) -> str | None:
     """
     if product not in FOREIGN_PRODUCTS or options.addressing_mode == "legacy":
         return None
-    return f"it is {product}, which has no addresses for what amqp:// sends"
+    return f"it is {product}, which does not support the addresses that amqp:// uses"
 
 
 class Addressing:

@@ -42,7 +42,8 @@ class _Answer(Outgoing):
     def come_back(self) -> None:
         self.finish(
             errors.CastUnreachable(
-                f"The {self.message.name} to {self.message.target} came back"
+                f"The {self.message.name} to {self.message.target} was returned"
+                " undelivered"
             )
         )
 
@@ -157,8 +158,8 @@ class Answers:
                 self._outbox.cancel(
                     answer,
                     errors.CastUnreachable(
-                        f"The {message.name} to {message.target} found no taker within"
-                        f" {time.monotonic() - answer.since:.0f} s"
+                        f"No client accepted the {message.name} to {message.target}"
+                        f" within {time.monotonic() - answer.since:.0f} s"
                     ),
                 )
         if self._queued:

@@ -249,12 +249,11 @@ class Bus:
             failure = error
         except OSError as error:  # there are no descriptors left, for instance
             failure = ConnectionFailed(
-                f"no connection to {host or self._name} can be made"
-                f" ({failures.of_system(error)})"
+                f"cannot connect to {host or self._name} ({failures.of_system(error)})"
             )
         except Exception as error:
             where = host or self._name
-            LOG.exception("The connection to %s failed unexpectedly", where)
+            LOG.exception("The connection to %s failed with an internal error", where)
             failure = ConnectionFailed(f"the connection to {where} failed: {error}")
         if connection is None and sock is not None:
             sock.close()
@@ -281,7 +280,9 @@ class Bus:
 
     def _duties(self, now: float) -> float:
         if now >= self._closing_by:
-            raise ConnectionFailed("the peer did not say good-bye")
+            raise ConnectionFailed(
+                "the peer did not confirm the end of the connection in time"
+            )
         return min(self._closing_by, self.duties.run(now))
 
     # -- what the peer does: whichever thread reads, with the lock -----------

@@ -255,12 +255,12 @@ class Connection:
                 if self._accepted or self._accepts():
                     self.flush()
             except Excessive as error:
-                self._failure = f"has said too much ({error})"
+                self._failure = f"exceeded a limit ({error})"
                 self._end_soon()
             except Exception as error:
                 # the connection fails of this, and not the thread that has read
-                LOG.exception("%s has said something unexpected", self.host)
-                self._failure = f"has said something unexpected ({quoted(error)})"
+                LOG.exception("%s sent something unexpected", self.host)
+                self._failure = f"sent something unexpected ({quoted(error)})"
                 self._end_soon()
             if self.endpoint.closed:
                 self._end_soon()

@@ -51,7 +51,7 @@ class Dialling:
         self._timeout = timeout
         self._verify = verify
         self._places: deque[_Place] = deque()
-        self._failure = ConnectionFailed("there is no host to connect to")
+        self._failure = ConnectionFailed("the transport URL has no host to connect to")
 
     @property
     def over(self) -> bool:

@@ -57,7 +57,8 @@ class AmqpDriver(oslo.BaseDriver):
         self._options.pre_settled = settled
         if unknown := settled - amqp_options.KINDS:
             LOG.warning(
-                "[oslo_messaging_amqp] pre_settled: %s not understood, choose from %s",
+                "[oslo_messaging_amqp] pre_settled: ignored the unknown value %s;"
+                " valid values: %s",
                 ", ".join(sorted(unknown)),
                 ", ".join(sorted(amqp_options.KINDS)),
             )
@@ -123,7 +124,8 @@ class AmqpDriver(oslo.BaseDriver):
             return bodies.read_reply(body, self._allowed_remote_exmods)
         except bodies.MalformedBody as error:
             raise errors.ReplyMalformed(
-                f"{name} to {bus.outbox.where(outgoing)}: the reply is none: {error}"
+                f"{name} to {bus.outbox.where(outgoing)}: the answer is not a valid"
+                f" reply: {error}"
             ) from error
 
     def presence(self, target: Target) -> Presence:
@@ -184,8 +186,9 @@ class AmqpDriver(oslo.BaseDriver):
     ) -> oslo.Listener:
         if pool:
             raise NotImplementedError(
-                "amqp:// has no notification pools: AMQP 1.0 names no standard way to"
-                " share a copy among listeners; use rabbit:// or kafka:// for them"
+                "amqp:// does not support notification pools, because AMQP 1.0 defines"
+                " no standard way to give listeners separate copies; use rabbit:// or"
+                " kafka:// for them"
             )
         targets = [
             Target(exchange=target.exchange, topic=f"{target.topic}.{priority}")

@@ -70,4 +70,4 @@ class Duties:
                 try:
                     function(*arguments)
                 except Exception:
-                    LOG.exception("A message was lost")
+                    LOG.exception("A message was lost because of an internal error")

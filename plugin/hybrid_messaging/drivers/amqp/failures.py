@@ -11,14 +11,14 @@ from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.log_safety import quoted
 
 #: What a peer has done whose end of the connection has been closed.
-CLOSED = "has closed the connection"
+CLOSED = "closed the connection"
 
 #: What another host behind the same name does. The next attempt may know it.
-UNVERIFIED = "shows one certificate now and another then"
+UNVERIFIED = "presents different certificates on different connections"
 #: Why a peer has not been told who we are.
 NOTHING_OFFERED = (
-    "it offers no SASL mechanism that fits; passwords may want TLS: set ssl_ca_file or"
-    " ssl"
+    "it offers no usable SASL mechanism; it may accept passwords only over TLS: set"
+    " ssl_ca_file or ssl"
 )
 #: What qpid-proton says of a peer that is silent for longer than idle_timeout.
 _SILENCE = "local-idle-timeout expired"
@@ -57,10 +57,10 @@ def of_name(host: Host, error: OSError) -> ConnectionFailed:
 def of_dialling(host: Host, error: OSError | None) -> ConnectionFailed:
     """Why no address of a host could be reached."""
     if error is None:
-        return ConnectionFailed(f"the name of {host} has no address")
+        return ConnectionFailed(f"the name of {host} resolves to no address")
     if isinstance(error, ssl.SSLCertVerificationError):
         return _failure(
-            host, f"shows a certificate that is not trusted ({error.verify_message})"
+            host, f"presents a certificate that is not trusted ({error.verify_message})"
         )
     return _failure(host, f"does not answer ({of_system(error)})")
 
@@ -68,7 +68,7 @@ def of_dialling(host: Host, error: OSError | None) -> ConnectionFailed:
 def of_silence(host: Host, seconds: float) -> ConnectionFailed:
     """A host accepts connections, but does not open them."""
     return _failure(
-        host, f"has not answered as an AMQP 1.0 peer does within {seconds:g} s"
+        host, f"did not complete the AMQP 1.0 handshake within {seconds:g} s"
     )
 
 
@@ -91,7 +91,7 @@ def of_unfitness(host: Host, objection: str) -> ConnectionFailed:
 
 def of_pause(seconds: float) -> ConnectionFailed:
     """The peer was not heard because nobody listened."""
-    return ConnectionFailed(f"this process was stopped for {seconds:.0f} s")
+    return ConnectionFailed(f"this process was suspended for {seconds:.0f} s")
 
 
 def is_silence(reason: str) -> bool:
@@ -114,7 +114,7 @@ def of_ending(host: Host, seen: str | None, reason: str) -> ConnectionFailed:
     if condition == _FORCED:
         return _failure(host, CLOSED + _detail(description))
     if condition == _FRAMING and not any(words in reason for words in _CUT_OFF):
-        return _failure(host, f"has sent what is no AMQP 1.0{_detail(description)}")
+        return _failure(host, f"sent data that is not AMQP 1.0{_detail(description)}")
     if seen == UNVERIFIED:
         return ConnectionFailed(f"the router at {host} {seen}")
     if seen is not None:

@@ -244,14 +244,17 @@ class Request(Incoming):
             self.inbox.answers.post(message, on_end)
         else:
             LOG.debug(
-                "The reply address of %s went with the connection", quoted(self._id)
+                "The connection that the reply address of %s belonged to is closed",
+                quoted(self._id),
             )
 
     def _answered(self, error: Exception | None) -> None:
         """The reply is on its way, or cannot be sent."""
         if isinstance(error, errors.MessageRefused) and self._reply_to is not None:
-            LOG.warning("%s; its caller gets this error instead", error)
-            told = errors.MessageRefused(f"The server's reply was not sent: {error}")
+            LOG.warning(
+                "%s; the caller receives this error instead of the reply", error
+            )
+            told = errors.MessageRefused(f"The reply was not sent: {error}")
             answers = self.inbox.answers
             self._post(
                 answers.reply(
@@ -327,7 +330,7 @@ class Inbox:
         self._desk.subscriptions.stop(self._subscription)
         if self.confirmed:
             LOG.info(
-                "%d messages that were confirmed to their senders are still to be"
+                "%d messages that were confirmed to their senders remain to be"
                 " executed",
                 self.confirmed,
             )
@@ -337,8 +340,8 @@ class Inbox:
         lost = self._lost + len(self._waiting)
         if lost:
             LOG.error(
-                "%d messages were confirmed to their senders, and the service ended"
-                " before it had executed them",
+                "%d messages are lost: the service had confirmed them to their senders,"
+                " and ended before it executed them",
                 lost,
             )
 
@@ -418,7 +421,7 @@ class Inbox:
         try:
             self._hand_over(incoming)
         except RuntimeError as error:  # the service's executor has been shut down
-            LOG.debug("Gave back a message on %s: %s", address, error)
+            LOG.debug("Returned a message on %s: %s", address, error)
             incoming.requeue()
             self._lost += incoming.confirmed
         else:

@@ -15,11 +15,10 @@ OPTIONS = [
         "restart_timeout",
         default=60.0,
         min=0,
-        help="For how many seconds calls and casts wait for the servers of a target"
-        " that nobody listens on, counted from the moment when this process first"
-        " found nobody there: a server that restarts within this time is waited for."
-        " After that they fail at once, until somebody listens again. 0: fail at"
-        " once.",
+        help="Seconds that calls and casts wait for a server when none listens on"
+        " their target. The time starts when this process first finds no listener, so"
+        " a server that restarts within it loses no calls. After that, messages to"
+        " the target fail at once until a server listens again. 0: fail at once.",
     ),
     # -- connection --
     cfg.StrOpt(
@@ -31,36 +30,38 @@ OPTIONS = [
         "idle_timeout",
         default=10,
         min=0,
-        help="The heartbeat: after so many seconds without a sign of life the"
-        " connection counts as lost; both ends send one at least every half of"
-        " it. A server whose host vanishes is noticed by the router within the"
-        " router's own setting (idleTimeoutSeconds). 0: never.",
+        help="Heartbeat: seconds without traffic after which a connection counts as"
+        " lost. Both ends send heartbeats at least twice in this time. How soon a"
+        " router notices that a server's host has vanished depends on the router's"
+        " own setting (idleTimeoutSeconds). 0: never.",
     ),
     cfg.FloatOpt(
         "connect_timeout",
         default=10.0,
         min=0.1,
-        help="How many seconds an attempt to connect to one address may take,"
-        " with its TLS, SASL and AMQP handshakes.",
+        help="Seconds that one attempt to connect to an address may take, including"
+        " the TLS, SASL and AMQP handshakes.",
     ),
     cfg.BoolOpt(
-        "trace", default=False, help="Debug: print every AMQP frame to stderr."
+        "trace",
+        default=False,
+        help="For debugging: print every AMQP frame to standard error.",
     ),
     cfg.IntOpt(
         "connection_retry_interval",
         default=1,
         min=1,
         help="Seconds before the second attempt to reconnect; the first is made at"
-        " once. No pause is longer while somebody waits to send. Every pause is"
-        " shortened by a random part of up to a half.",
+        " once. While a message waits to be sent, no pause is longer than this. Each"
+        " pause is shortened at random, by up to half.",
     ),
     # documented as additive in the retired driver, which multiplied
     cfg.IntOpt(
         "connection_retry_backoff",
         default=2,
         min=0,
-        help="Factor by which the delay grows with each failed attempt; 0 or 1:"
-        " it stays the same.",
+        help="Factor by which the pause grows with each failed attempt; 0 or 1: it"
+        " stays the same.",
     ),
     # 30 in the retired driver: after an outage of 20 seconds its clients came back up
     # to 28 seconds late. Three seconds are less than a router takes to start, and a
@@ -69,59 +70,62 @@ OPTIONS = [
         "connection_retry_interval_max",
         default=3,
         min=1,
-        help="The longest delay between two attempts to reconnect, in seconds.",
+        help="Longest pause between two attempts to reconnect, in seconds.",
     ),
     cfg.IntOpt(
         "link_retry_delay",
         default=10,
         min=1,
-        help="Seconds before a server attaches a subscription again that the bus"
-        " has detached.",
+        help="Seconds before a server attaches a subscription again after the bus has"
+        " detached it.",
     ),
     # -- TLS --
     cfg.BoolOpt(
         "ssl",
         default=False,
-        help="Connect with TLS. Without ssl_ca_file the system's certificates"
-        " verify the bus.",
+        help="Connect with TLS. Without ssl_ca_file, the certificate of the bus is"
+        " verified with the CA certificates of the system.",
     ),
     cfg.StrOpt(
         "ssl_ca_file",
         default="",
-        help="CA certificates (PEM) that verify the bus; switches TLS on.",
+        help="CA certificates (PEM) that verify the certificate of the bus; enables"
+        " TLS.",
     ),
     cfg.StrOpt(
         "ssl_cert_file",
         default="",
-        help="Our own certificate (PEM) for client authentication; switches TLS on.",
+        help="Client certificate (PEM) for authentication; enables TLS.",
     ),
     cfg.StrOpt(
         "ssl_key_file",
         default="",
-        help="Private key (PEM) of ssl_cert_file, if not in the same file.",
+        help="Private key (PEM) of ssl_cert_file, if it is in a separate file.",
     ),
     cfg.StrOpt(
-        "ssl_key_password", secret=True, help="Password of ssl_key_file, if it has one."
+        "ssl_key_password",
+        secret=True,
+        help="Password of ssl_key_file, if it is encrypted.",
     ),
     # not in the retired driver; openstack-ansible writes it into every URL with TLS
     cfg.StrOpt(
         "ssl_version",
         default="TLSv1_2",
         choices=["TLSv1_2", "TLSv1_3"],
-        help="The oldest version of TLS to speak.",
+        help="Oldest TLS version to accept.",
     ),
     cfg.BoolOpt(
         "ssl_verify_vhost",
         default=False,
-        help="The bus' certificate names the virtual host of the transport URL"
-        " instead of its host.",
+        help="Expect the certificate of the bus to name the virtual host of the"
+        " transport URL instead of its host.",
     ),
     # -- SASL --
     cfg.StrOpt(
         "sasl_mechanisms",
         default="",
-        help="Acceptable SASL mechanisms, separated by spaces. Default: any with a"
-        " user in the URL; else EXTERNAL with ssl_cert_file, and ANONYMOUS.",
+        help="SASL mechanisms to use, separated by spaces. Default: any with a user in"
+        " the URL; otherwise EXTERNAL with ssl_cert_file, and ANONYMOUS.",
     ),
     cfg.StrOpt(
         "sasl_config_dir", default="", help="Directory of the Cyrus SASL configuration."
@@ -134,89 +138,88 @@ OPTIONS = [
     cfg.StrOpt(
         "sasl_default_realm",
         default="",
-        help="SASL realm of user names that have none (user@realm).",
+        help="SASL realm to append to user names that have none (user@realm).",
     ),
     # -- delivery --
     cfg.IntOpt(
         "default_reply_retry",
         default=0,
         min=-1,
-        help="How often a reply is sent again that the bus could not forward;"
-        " -1: until default_reply_timeout.",
+        help="How often a reply that the bus could not forward is sent again; -1:"
+        " until default_reply_timeout.",
     ),
     cfg.IntOpt(
         "default_reply_timeout",
         default=30,
         min=5,
-        help="Seconds that a server tries to send a reply.",
+        help="Seconds that a server keeps trying to send a reply.",
     ),
     # 30 in the retired driver: services that restart may need longer
     cfg.IntOpt(
         "default_send_timeout",
         default=60,
         min=5,
-        help="Seconds that a cast may take to be handed to a server that has room for"
-        " it, and that a call without a timeout may take.",
+        help="Seconds that a cast may wait for a server with room for it, and timeout"
+        " of a call that has none.",
     ),
     cfg.IntOpt(
         "default_notify_timeout",
         default=30,
         min=5,
-        help="Seconds that a notification may take to be handed to the broker, however"
-        " often it may be sent again.",
+        help="Seconds that a notification may wait until the broker has it, including"
+        " repeated attempts.",
     ),
     cfg.IntOpt(
         "default_sender_link_timeout",
         default=600,
         min=1,
-        help="A link to a target that has not been used for so many seconds is"
-        " detached.",
+        help="Seconds after which an unused link to a target is detached.",
     ),
     # rpc-cast was a default in the retired driver: a cast to nobody vanished
     cfg.MultiStrOpt(
         "pre_settled",
         default=["rpc-reply"],
-        help="Kinds of messages that are sent without asking whether they arrived:"
-        " rpc-call, rpc-reply, rpc-cast, notify. A call that is pre-settled learns"
-        " neither that nobody is there nor that its server died.",
+        help="Kinds of messages that are sent without asking for confirmation:"
+        " rpc-call, rpc-reply, rpc-cast, notify. With rpc-call, a caller does not"
+        " learn that no server listens or that the server died.",
     ),
     # -- flow control --
     cfg.IntOpt(
         "reply_link_credit",
         default=200,
         min=1,
-        help="How many replies may be under way to a client.",
+        help="Number of replies that may be on their way to a client at a time.",
     ),
     cfg.IntOpt(
         "rpc_server_credit",
         default=100,
         min=1,
-        help="How many requests may be under way to a server, or wait in it, per"
-        " address.",
+        help="Number of requests per address that may be on their way to a server or"
+        " wait in it.",
     ),
     cfg.IntOpt(
         "notify_server_credit",
         default=100,
         min=1,
-        help="How many notifications may be under way to a listener, or wait in it,"
-        " per address.",
+        help="Number of notifications per address that may be on their way to a"
+        " listener or wait in it.",
     ),
     # -- addresses --
     cfg.StrOpt(
         "addressing_mode",
         default="dynamic",
         choices=[
-            ("dynamic", "legacy on qpidd, routable on everything else"),
+            ("dynamic", "legacy on qpidd, routable on all others"),
             ("routable", "addresses by prefix, for routers"),
             ("legacy", "dotted addresses, for qpidd"),
         ],
-        help="The form of addresses on the bus.",
+        help="Format of the addresses on the bus.",
     ),
     cfg.BoolOpt(
         "pseudo_vhost",
         default=True,
-        help="Put the virtual host into every address. Off: into the hostname of"
-        " AMQP's Open, for a bus that has virtual hosts of its own.",
+        help="Put the virtual host into every address. If false, it is sent as the"
+        " hostname in AMQP's Open, for a bus that has virtual hosts itself.",
     ),
     cfg.StrOpt(
         "rpc_address_prefix",
@@ -231,17 +234,17 @@ OPTIONS = [
     cfg.StrOpt(
         "multicast_address",
         default="multicast",
-        help="Routable addresses: follows the prefix of fanout messages.",
+        help="Routable addresses: what follows the prefix for fanouts.",
     ),
     cfg.StrOpt(
         "unicast_address",
         default="unicast",
-        help="Routable addresses: follows the prefix of messages to one server.",
+        help="Routable addresses: what follows the prefix for messages to one server.",
     ),
     cfg.StrOpt(
         "anycast_address",
         default="anycast",
-        help="Routable addresses: follows the prefix of messages to any server.",
+        help="Routable addresses: what follows the prefix for messages to any server.",
     ),
     cfg.StrOpt(
         "server_request_prefix",
@@ -260,12 +263,12 @@ OPTIONS = [
     ),
     cfg.StrOpt(
         "default_notification_exchange",
-        help="Exchange of notifications whose target names none; default:"
+        help="Exchange of notifications whose target has none. Default:"
         " control_exchange.",
     ),
     cfg.StrOpt(
         "default_rpc_exchange",
-        help="Exchange of RPC whose target names none; default: control_exchange.",
+        help="Exchange of RPC whose target has none. Default: control_exchange.",
     ),
 ]
 

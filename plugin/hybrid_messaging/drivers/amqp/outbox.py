@@ -343,8 +343,8 @@ class Outbox:
         line = self._line
         if message.service == "notify" and line is not None and line.routing:
             hint = (
-                "; the peer is a router, which stores nothing: notifications need a"
-                " broker (set [oslo_messaging_notifications] transport_url)"
+                "; the peer is a router, which stores nothing, and notifications need"
+                " a broker: set [oslo_messaging_notifications] transport_url"
             )
         refusal = outgoing.route.refusal
         return errors.make(
@@ -459,9 +459,9 @@ class Outbox:
             self._fail(
                 outgoing,
                 errors.ServerLost,
-                "its caller is gone"
+                "the caller is gone"
                 if message.is_reply
-                else "the server that had it is gone and may have acted on it",
+                else "the server that received it is gone and may have acted on it",
             )
         else:
             self._fail(outgoing, errors.MessageRefused, quoted(outcome))
@@ -471,7 +471,11 @@ class Outbox:
         try:
             reply = codec.decode(data)
         except codec.MalformedMessage as error:
-            LOG.warning("%s: a reply is no AMQP message: %s", self._name, quoted(error))
+            LOG.warning(
+                "%s: received a reply that is not an AMQP message: %s",
+                self._name,
+                quoted(error),
+            )
             return
         outgoing = self._calls.get(reply.correlation_id)
         settled = SETTLES_WITH_REPLY in reply.marks
@@ -479,7 +483,7 @@ class Outbox:
             if reply.correlation_id in self._lost:
                 self._lost.pop(reply.correlation_id).replied(settled)
             LOG.debug(
-                "Dropped a reply that nobody waits for: %s",
+                "Dropped a reply that no caller waits for: %s",
                 quoted(reply.correlation_id),
             )
         elif reply.body is None:
@@ -499,7 +503,10 @@ class Outbox:
     def reply_lost(self, outgoing: Outgoing) -> None:
         """A reply does not come that its server has sent."""
         message = outgoing.message
-        text = f"{message.name} to {self.where(outgoing)}: executed, its reply is lost"
+        text = (
+            f"{message.name} to {self.where(outgoing)}: it was executed, but its reply"
+            " is lost"
+        )
         self.cancel(outgoing, errors.make(errors.ServerLost, message.is_call, text))
         self._lost[message.id] = outgoing.route
         if len(self._lost) > MOST_LOST:
@@ -513,7 +520,7 @@ class Outbox:
             self._fail(
                 outgoing,
                 errors.BusLost,
-                f"the bus has detached the reply address: {condition}",
+                f"the bus detached the reply address: {condition}",
             )
         self._duties.later(REPLIES_DELAY, self._replies_again)
 
@@ -537,7 +544,7 @@ class Outbox:
                     self._fail(
                         outgoing,
                         errors.BusLost,
-                        f"the bus has detached the link: {condition}",
+                        f"the bus detached the link: {condition}",
                     )
         forbidden = "unauthorized" in condition or "not-allowed" in condition
         while route.queue:
@@ -618,7 +625,7 @@ class Outbox:
                 self._fail(
                     outgoing,
                     errors.BusLost,
-                    f"it was under way, and a server may have acted on it: {why}",
+                    f"it was being delivered, and a server may have acted on it: {why}",
                 )
 
     def _has_closed(self) -> Exception:
@@ -636,7 +643,7 @@ class Outbox:
 
     def _too_large(self, outgoing: Outgoing, size: int, limit: int) -> Exception:
         return self._refused(
-            outgoing, f"the message has {size} bytes, the limit is {limit}"
+            outgoing, f"the message has {size} bytes, and the limit is {limit}"
         )
 
     def _fail(

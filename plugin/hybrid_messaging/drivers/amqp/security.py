@@ -67,7 +67,7 @@ class Security:
         if not self._vhost:
             raise ConfigurationError(
                 "[oslo_messaging_amqp] ssl_verify_vhost: the transport URL has no"
-                " virtual host for the certificate to name"
+                " virtual host to compare with the certificate"
             )
         return self._vhost
 
@@ -197,8 +197,8 @@ def _domain(options: Any) -> proton.SSLDomain:
         except proton.SSLException as error:
             raise ConfigurationError(
                 f"[oslo_messaging_amqp] ssl_cert_file {options.ssl_cert_file},"
-                f" ssl_key_file {key}: {error}; do they belong together, and is"
-                " ssl_key_password right?"
+                f" ssl_key_file {key}: {error}; check that they belong together, and"
+                " that ssl_key_password is right"
             ) from error
     return domain
 

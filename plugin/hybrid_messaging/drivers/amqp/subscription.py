@@ -248,7 +248,7 @@ class Subscription:
             self.on_ended()
             return
         LOG.warning(
-            "The bus has detached the subscription to %s%s; trying again in %s s",
+            "The bus detached the subscription to %s%s; attaching it again in %s s",
             source.address,
             f" ({condition})" if condition else "",
             self._retry_delay,

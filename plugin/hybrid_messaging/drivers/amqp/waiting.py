@@ -237,19 +237,18 @@ class _Wait:
             if outgoing.message.is_call:
                 return exceptions.MessagingTimeout(f"{self._what()}: no reply {within}")
             return errors.CastUnconfirmed(
-                f"{self._what()}: no confirmation {within}; it was withdrawn, but a"
-                " server that hangs may have it and act on it later"
+                f"{self._what()}: no confirmation {within}; it was withdrawn, but if a"
+                " server that hangs has received it, it may still execute it"
             )
         if not outbox.has_return(outgoing.message):
             return errors.MessageRefused(
-                f"{self._what()}: the bus has not given an address for the reply"
-                f" {within}"
+                f"{self._what()}: the bus did not provide a reply address {within}"
             )
         if outbox.knows_of_nobody(outgoing, now):
             return outbox.unreachable(outgoing)
-        why = f"nobody had room for it {within}"
+        why = f"no server had room for it {within}"
         if self._deadline <= outgoing.since:
-            why = "there was no time to send it"
+            why = "its timeout left no time to send it"
         return errors.make(
             errors.ServersBusy, outgoing.message.is_call, f"{self._what()}: {why}"
         )

@@ -368,11 +368,11 @@ class Client:
             other = self._by_address.get(address)
             if other is not None and other.up and not self.routes.is_outdated(other):
                 # ZeroMQ connects once to each
-                failure = f"{address} is connected as {other.endpoint} already"
+                failure = f"{address} is already connected as {other.endpoint}"
                 continue
             if other is not None:
                 # a name that is outdated, or has the wrong key, does not keep it
-                self._lose(other, f"{address} is {peer.endpoint} now")
+                self._lose(other, f"{address} now belongs to {peer.endpoint}")
             routing_id = b"%x" % next(self._routing_ids)
             longest = FIRST_ADDRESS if peer.addresses else math.inf
             try:
@@ -396,7 +396,7 @@ class Client:
             peer.connected()
             self.connected_at = time.monotonic()
         elif peer.up:
-            self._lose(peer, "it has gone")
+            self._lose(peer, "it is gone")
         else:
             self._disconnect(peer)
             self._connect(peer, self._no_connection(peer, event["event"]))
@@ -405,14 +405,14 @@ class Client:
     def _no_connection(self, peer: Peer, event: int) -> str:
         if event == zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
             return (
-                "it is no zmq:// server, or it is not encrypted as its record in the"
-                " matchmaker says"
+                "it is not a zmq:// server, or it is not encrypted as its record in"
+                " the matchmaker says"
             )
         keys = self._encryption.keys
         if keys is not None and event == zmq.Event.HANDSHAKE_FAILED_AUTH:
             return keys.refused()
         if peer.key and event == zmq.Event.HANDSHAKE_FAILED_NO_DETAIL:
-            return f"it does not have the secret key to {peer.key}"
+            return f"it does not have the secret key of {peer.key}"
         return "no connection"
 
     def _disconnect(self, peer: Peer) -> None:
@@ -475,7 +475,7 @@ def _lost(message: Message, endpoint: str) -> errors.DeliveryError:
 def _closed(message: Message) -> Exception:
     if message.held:
         return errors.BusLost(
-            f"{message}: it was under way, and a server may have acted on it: the"
-            " transport was closed"
+            f"{message}: the transport was closed while it was being delivered; a"
+            " server may have acted on it"
         )
     return errors.BusUnavailable(f"{message}: the transport is closed")

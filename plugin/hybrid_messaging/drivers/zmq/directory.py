@@ -233,7 +233,7 @@ class Directory:
             self._written.append(waiter)
         self._begin()
         if not waiter.wait(PATIENCE):
-            LOG.warning("%s: no answer, trying on", self._matchmaker)
+            LOG.warning("%s: no answer; trying again", self._matchmaker)
 
     def close(self) -> None:
         """Unregister our servers, and let go of everything.
@@ -288,7 +288,7 @@ class Directory:
                 self._is_away(error)
             except Exception as error:
                 if self.failure is None:
-                    LOG.exception("The matchmaker failed unexpectedly")
+                    LOG.exception("The matchmaker failed with an internal error")
                 reason = log_safety.line(f"{type(error).__name__}: {error}")
                 self._is_away(MatchmakerAway(reason))
             if not self._closing:
@@ -311,18 +311,18 @@ class Directory:
             try:
                 follower()
             except Exception:
-                LOG.exception("A follower of the directory failed")
+                LOG.exception("A callback of the directory failed")
 
     def _is_there(self) -> None:
         if self.failure is not None:
-            LOG.info("%s is there again", self._matchmaker)
+            LOG.info("%s is back", self._matchmaker)
             self.failure = None
             self._renew_at = 0.0  # it may be another one, which does not know all
 
     def _is_away(self, error: MatchmakerAway) -> None:
         if self.failure is None:
             LOG.warning(
-                "The matchmaker is away; what is known of servers is used on: %s",
+                "The matchmaker does not answer; using the servers that are known: %s",
                 error,
             )
         self.failure = error
@@ -378,14 +378,14 @@ class Directory:
             unsettled.difference_update(entries)
         if self._refused:
             self._refused = False
-            LOG.info("%s takes registrations again", self._matchmaker)
+            LOG.info("%s accepts registrations again", self._matchmaker)
 
     def _is_refused(self, error: MatchmakerRefuses) -> None:
         if not self._refused:
             self._refused = True
             LOG.warning(
-                "The matchmaker takes no registrations; new clients may not find the"
-                " servers of this process; trying on: %s",
+                "The matchmaker accepts no registrations, so new clients may not find"
+                " the servers of this process; trying again: %s",
                 error,
             )
 

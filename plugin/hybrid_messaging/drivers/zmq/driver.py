@@ -40,10 +40,12 @@ from hybrid_messaging.drivers.zmq.proxy import Proxy, Report, reports
 from hybrid_messaging.drivers.zmq.server import Server
 
 _NO_NOTIFICATIONS = (
-    "zmq:// carries no notifications: nothing on the way stores them; set"
+    "zmq:// does not carry notifications, because it stores nothing: set"
     " [oslo_messaging_notifications] transport_url to a broker (rabbit:// or kafka://)"
 )
-_NO_STATIC_PROXY = "proxies are found through Redis, not with a file"
+_NO_STATIC_PROXY = (
+    "proxies are found through Redis, and zmq+static:// uses a file instead"
+)
 
 
 class ZmqDriver(oslo.BaseDriver):
@@ -121,7 +123,7 @@ class ZmqDriver(oslo.BaseDriver):
             )
         except (OSError, zmq.ZMQError) as error:
             raise errors.BusUnavailable(
-                f"{self._url.transport}: cannot open a socket to send on: {error}"
+                f"{self._url.transport}: cannot open a socket for sending: {error}"
             ) from error
 
     def _get_server(self) -> Server:
@@ -143,7 +145,7 @@ class ZmqDriver(oslo.BaseDriver):
         names = len(topic) + len(quote(target.server or "", safe=""))
         if names > wire.LONGEST_NAMES:
             raise ValueError(
-                f"its names have {names} bytes, and {wire.LONGEST_NAMES} can be sent"
+                f"its names have {names} bytes, and the limit is {wire.LONGEST_NAMES}"
             )
         return topic
 
@@ -201,7 +203,7 @@ class ZmqDriver(oslo.BaseDriver):
             return bodies.read_reply(reply, self._allowed_remote_exmods)
         except bodies.MalformedBody as error:
             raise errors.ReplyMalformed(
-                f"{calling}: the reply is none: {error}"
+                f"{calling}: the answer is not a valid reply: {error}"
             ) from error
 
     def presence(self, target: Target) -> Presence:
@@ -235,7 +237,9 @@ class ZmqDriver(oslo.BaseDriver):
         try:
             topic, name = self._topic(target), target.server or ""
         except ValueError as error:
-            raise InvalidTarget(f"Nobody can listen there: {error}", target) from error
+            raise InvalidTarget(
+                f"No server can listen there: {error}", target
+            ) from error
         server = self._get_server()
 
         def open_inbox(hand_over: HandOver) -> Inbox:

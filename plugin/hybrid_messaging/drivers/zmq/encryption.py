@@ -14,8 +14,8 @@ from hybrid_messaging.drivers.zmq import names
 from hybrid_messaging.drivers.zmq.keys import Keys, Pair
 
 _GIVE_KEYS = (
-    "give Redis a password and name it in transport_url, from which all processes then"
-    " derive their keys; or make keys with `hybrid-messaging zmq-keys DIRECTORY` and"
+    "give Redis a password and put it into transport_url, so that all processes derive"
+    " their keys from it; or make keys with `hybrid-messaging zmq-keys DIRECTORY` and"
     " set [oslo_messaging_zmq] zmq_key_directory"
 )
 
@@ -62,12 +62,11 @@ class Encryption:
             return None
         if self.keys is None:
             raise ConfigurationError(
-                f"zmq:// does not listen on {address} without encryption, since"
-                " everybody who reaches the port could call this service:"
-                f" {_GIVE_KEYS}; or, if all services are on this host, set"
-                " rpc_zmq_bind_address = 127.0.0.1;"
-                " or, in a network that nobody else reaches, plaintext_beyond_loopback"
-                " = true"
+                f"zmq:// refuses to listen on {address} without encryption, because"
+                f" anyone who reaches the port could call this service: {_GIVE_KEYS};"
+                " or, if all services run on this host, set rpc_zmq_bind_address ="
+                " 127.0.0.1; or, in a network that no one else can reach, set"
+                " plaintext_beyond_loopback = true"
             )
         return self.keys
 
@@ -83,8 +82,8 @@ class Encryption:
             return  # it depends on the address
         if self.keys is None:
             raise ValueError(
-                f"it talks only to processes that have its keys, and we have none:"
-                f" {_GIVE_KEYS}, as it has done"
+                "it accepts only processes that have its keys, and this process has"
+                f" none: here, {_GIVE_KEYS}"
             )
         if not self.keys.knows(public.encode()):
             raise ValueError(self.keys.objection(public))
@@ -98,6 +97,6 @@ class Encryption:
         if not self.wanted(address):
             return ""
         return (
-            f"it does without keys, and we send nothing in plain text to {address}:"
-            f" there, {_GIVE_KEYS}"
+            f"it has no key, and this process sends nothing to {address} in plain"
+            f" text: on that host, {_GIVE_KEYS}"
         )

@@ -69,7 +69,10 @@ class Gatekeeper:
                 try:
                     self._take()
                 except zmq.ZMQError:
-                    LOG.exception("No client with a key can connect any more")
+                    LOG.exception(
+                        "Authentication has failed: no client with a key can connect"
+                        " any more"
+                    )
                     return
                 if any(key.fd == self._ends for key, _ in selector.select()):
                     return
@@ -80,7 +83,9 @@ class Gatekeeper:
             try:
                 self._on_request(frames)
             except Exception:
-                LOG.exception("A client gets no answer, as its key cannot be looked at")
+                LOG.exception(
+                    "A client was not admitted, because checking its key failed"
+                )
 
     def _on_request(self, frames: list[bytes]) -> None:
         routing_id, empty, version, request_id, domain, address, _, mechanism, *rest = (

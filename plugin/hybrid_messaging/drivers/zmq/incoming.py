@@ -125,7 +125,7 @@ class Inbox:
         try:
             self._hand_over(incoming)
         except RuntimeError as error:  # the service's executor has been shut down
-            LOG.debug("Gave back a request on %s: %s", self, error)
+            LOG.debug("Returned a request on %s: %s", self, error)
             self.server_side.end(incoming, State.RETURNED)
             incoming.answer(wire.NOBODY)
             return

@@ -71,8 +71,8 @@ class KeyDirectory:
     def objection(self, public: str) -> str:
         """Why the owner of a public key is not known, and what to do about it."""
         return (
-            f"its public key {public} is not in {self._directory}: if it is one of"
-            f" ours, copy the file {PUBLIC} of its host there"
+            f"its public key {public} is not in {self._directory}: if the key is one"
+            f" of yours, copy the file {PUBLIC} of its host there"
         )
 
     def refused(self) -> str:
@@ -91,7 +91,7 @@ class KeyDirectory:
             self._failure = ""
         except OSError as error:
             if str(error) != self._failure:
-                LOG.warning("%s; the keys known from before are used on", error)
+                LOG.warning("%s; using the keys that were read before", error)
             self._failure = str(error)
 
 
@@ -112,7 +112,7 @@ def _read(directory: Path, names: list[str]) -> dict[bytes, str]:
             public, _ = zmq.auth.load_certificate(directory / name)
             check(public)
         except (OSError, ValueError) as error:
-            LOG.warning("%s/%s is passed over: %s", directory, name, error)
+            LOG.warning("Ignoring %s/%s: %s", directory, name, error)
         else:
             known[public] = name.removesuffix(PUBLIC)
     return known
@@ -136,21 +136,21 @@ def _own(directory: Path) -> tuple[Pair, Path]:
         ) from error
     if not found:
         raise ConfigurationError(
-            f"zmq_key_directory: no secret key (*{SECRET}) in {directory};"
+            f"zmq_key_directory: {directory} has no secret key (*{SECRET});"
             f" {_cure(directory)}"
         )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise ConfigurationError(
             f"zmq_key_directory: {directory} has several secret keys: {names}; leave"
-            " the one of this host there"
+            " only the one of this host"
         )
     (path,) = found
     try:
         if path.stat().st_mode & stat.S_IRWXO:
             raise ConfigurationError(
-                f"zmq_key_directory: everybody on this host may use {path}:"
-                f" chmod 600 {path}"
+                f"zmq_key_directory: every user of this host can access {path}: chmod"
+                f" 600 {path}"
             )
         public, secret = zmq.auth.load_certificate(path)
         if secret is None:
@@ -158,11 +158,11 @@ def _own(directory: Path) -> tuple[Pair, Path]:
         for key in (public, secret):
             check(key)
         if zmq.curve_public(secret) != public:
-            raise ValueError("its two keys do not belong together")
+            raise ValueError("its public and its secret key do not belong together")
     except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"zmq_key_directory: {path} cannot be used: {error}; it has to be readable"
-            " by the user that this process runs as"
+            f"zmq_key_directory: {path} cannot be used: {error}; the user of this"
+            " process must be able to read it"
         ) from error
     return Pair(public, secret), path
 
@@ -192,7 +192,7 @@ def make(directory: Path, name: str) -> Made:
     """
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"{name!r} cannot be the name of a key: use letters, digits and . _ @ -"
+            f"{name!r} is not a valid name for a key: use letters, digits and . _ @ -"
         )
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = not _has_secret(directory)
@@ -201,8 +201,9 @@ def make(directory: Path, name: str) -> Made:
         # somebody who makes both at the same time writes the secret one first
         if public_path.exists() and not _has_secret(directory):
             raise ConfigurationError(
-                f"{public_path} is there, without its secret key: it is that of another"
-                " host, or the secret is lost. Choose another --name, or remove it"
+                f"{public_path} exists without its secret key: it belongs to another"
+                " host, or the secret key is lost. Choose another --name, or remove"
+                " the file"
             )
         public, secret = (key.decode() for key in zmq.curve_keypair())
         text = _FILE.format(
@@ -227,7 +228,7 @@ def make(directory: Path, name: str) -> Made:
     known = _read(directory, [name for name, *_ in _look(directory)])
     if own.public not in known:
         raise ConfigurationError(
-            f"{public_path} has another key than {secret_path}: remove the wrong one"
+            f"{public_path} does not belong to {secret_path}: remove the wrong one"
         )
     return Made(own.public, secret_path, public_path, new, sorted(known.values()))
 

@@ -81,15 +81,15 @@ class DerivedKeys:
     def objection(self, public: str) -> str:
         """See `Keys.objection`."""
         return (
-            f"its public key {public} is not the one that we derive from the password"
-            " of Redis and the virtual host: its transport URL has others, or had when"
-            " it started, or only one of us has [oslo_messaging_zmq] zmq_key_directory"
-            " set"
+            f"its public key {public} is not the one that this process derives from"
+            " the password of Redis and the virtual host: its transport URL differs,"
+            " or did when it started, or only one of the two has [oslo_messaging_zmq]"
+            " zmq_key_directory set"
         )
 
     def refused(self) -> str:
         """See `Keys.refused`."""
-        return "it refuses our key, though it is its own: look into its log"
+        return "it refuses our key, although both keys are the same: see its log"
 
 
 @functools.lru_cache(maxsize=16)
@@ -108,8 +108,9 @@ def _derive(password: str, vhost: str) -> Pair:
     except (AttributeError, ValueError) as error:
         # some systems allow only what an authority has approved
         raise ConfigurationError(
-            f"zmq:// cannot derive its keys, as this Python's OpenSSL has no scrypt:"
-            f" {error}; set [oslo_messaging_zmq] zmq_key_directory everywhere"
+            "zmq:// cannot derive its keys, because the OpenSSL of this Python has no"
+            f" scrypt: {error}; set [oslo_messaging_zmq] zmq_key_directory on all"
+            " hosts"
         ) from error
     secret = z85.encode(found)
     return Pair(zmq.curve_public(secret), secret)
@@ -122,8 +123,8 @@ def require_curve() -> None:
     """
     if not zmq.has("curve"):
         raise ConfigurationError(
-            "zmq:// cannot encrypt, as this libzmq was built without CURVE; the wheels"
-            " of pyzmq on the package index have it"
+            "zmq:// cannot encrypt, because this libzmq was built without CURVE:"
+            " install pyzmq from a wheel of the package index, which includes it"
         )
 
 
@@ -133,4 +134,4 @@ def check(key: bytes) -> None:
     :raises ValueError: it is none
     """
     if not _KEY.fullmatch(key):
-        raise ValueError("this is no CURVE key")
+        raise ValueError("this is not a CURVE key")

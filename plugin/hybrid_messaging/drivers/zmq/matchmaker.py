@@ -73,14 +73,14 @@ _PRINTABLE = re.compile(r"[!-~]+")
 _NO_SET = "WRONGTYPE"
 #: What may be wrong with the key of a topic's servers.
 _NO_SERVERS = (
-    "holds something else than servers, which nobody can find there until Redis has"
-    " forgotten it; to repair it at once, remove it with DEL"
+    "has the wrong type, so no server is found there until Redis expires it; to repair"
+    " it at once, remove it with DEL"
 )
 _JUNK = (
-    "has at least %d members that are no servers, and are passed over; one of them: %s"
+    "has at least %d members that are not servers; they are ignored; one of them: %s"
 )
-_CROWDED = "has more members than are looked at at once; remove what is no server"
-_TOO_MANY = "has too many servers; those that are due after the first %d are not used"
+_CROWDED = "has more members than are read at once; remove those that are not servers"
+_TOO_MANY = "has too many servers; those after the first %d to expire are ignored"
 #: Topics of which it is remembered what was wrong with them.
 _MOST_DAMAGED = 1000
 #: What stands for bytes that are no UTF-8.
@@ -197,8 +197,8 @@ def make(url: Any, options: Any, redis_options: Any) -> Matchmaker:
         return StaticMatchmaker(options.zmq_static_file, url.virtual_host)
     if kind not in DEFAULT_PORTS:
         raise ConfigurationError(
-            f"{url.transport}: no such matchmaker; choose zmq+redis, zmq+sentinel"
-            " or zmq+static"
+            f"{url.transport} is not a matchmaker; choose zmq+redis, zmq+sentinel or"
+            " zmq+static"
         )
     ca_file = options.zmq_redis_ca_file or redis_options.ssl_ca_file
     return RedisMatchmaker(url, kind == "sentinel", redis_options, ca_file)
@@ -297,8 +297,8 @@ class RedisMatchmaker:
         ] or [("localhost", DEFAULT_PORTS[kind])]
         if not sentinel and len(self._hosts) > 1:
             raise ConfigurationError(
-                "zmq:// takes one Redis server; several that stand in for each other"
-                " need Sentinels: zmq+sentinel://"
+                "zmq:// takes a single Redis server; for several with failover, use"
+                " Sentinels: zmq+sentinel://"
             )
         self._sentinel = sentinel
         self._group = options.sentinel_group_name
@@ -661,7 +661,7 @@ def _record(name: str, text: str) -> Record:
         or _REPLACEMENT in text
         or not _RECORD.fullmatch(text)
     ):
-        raise ValueError("not what a server writes")
+        raise ValueError("not a record that a server writes")
     return _check(name, Record(*json.loads(text)))
 
 
@@ -681,9 +681,9 @@ def _check(name: str, record: Record) -> Record:
     if record.key and not (
         len(record.key) == _KEY and _PRINTABLE.fullmatch(record.key)
     ):
-        raise ValueError("its public key is none")
+        raise ValueError("its public key is not valid")
     if "/" in record.process or not _PRINTABLE.fullmatch(record.process):
-        raise ValueError("its process has no name")
+        raise ValueError("the name of its process is not valid")
     # this also fails for what is no Unicode
     if len(record.address(name)) > wire.LONGEST_ADDRESS:
         raise ValueError("its name is too long")
@@ -732,7 +732,8 @@ class StaticMatchmaker:
     def __init__(self, path: str, vhost: str | None) -> None:
         if not path:
             raise ConfigurationError(
-                "[oslo_messaging_zmq] zmq_static_file: the static matchmaker needs it"
+                "[oslo_messaging_zmq] zmq_static_file is not set, and zmq+static://"
+                " needs it"
             )
         self._path = Path(path)
         self._vhost = vhost
@@ -752,8 +753,8 @@ class StaticMatchmaker:
                 continue
             if len(columns) not in (4, 5):
                 raise MatchmakerAway(
-                    f"{self}:{number}: not exchange, topic, server, host:port and, if"
-                    " it has one, public key"
+                    f"{self}:{number}: expected exchange, topic, server, host:port"
+                    " and, optionally, a public key"
                 )
             exchange, name, server, address, *key = columns
             whole = topic(self._vhost, exchange, name)

@@ -53,7 +53,7 @@ def parse(endpoint: str) -> tuple[str, int]:
     """
     parts = urlsplit(endpoint)
     if parts.scheme != "tcp" or not parts.hostname or not parts.port:
-        raise ValueError(f"{endpoint}: this is not tcp://host:port")
+        raise ValueError(f"{endpoint} is not of the form tcp://host:port")
     return parts.hostname, parts.port
 
 
@@ -70,7 +70,7 @@ def look_up(host: str) -> tuple[str, ...]:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except UnicodeError as error:
-        raise OSError(f"this cannot be a name: {error}") from error
+        raise OSError(f"this is not a valid name: {error}") from error
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 

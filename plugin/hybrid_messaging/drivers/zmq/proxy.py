@@ -284,7 +284,7 @@ class Spread(_Passing, Fanout):
             for each in list(self.held.values()):
                 each.peer.silent = True
             self._proxy.client.give_up(
-                self, errors.CastUnconfirmed("some have not taken it")
+                self, errors.CastUnconfirmed("some listeners did not confirm it")
             )
 
     def withdraw(self) -> None:
@@ -584,8 +584,12 @@ class Proxy:
         try:
             return passing.step(now)
         except Exception:
-            LOG.exception("A request could not be passed on")
-            passing.finish(errors.DeliveryError("the proxy failed"))
+            LOG.exception("A request could not be forwarded")
+            passing.finish(
+                errors.DeliveryError(
+                    "the proxy failed with an internal error; see its log"
+                )
+            )
             return True
 
 
@@ -641,7 +645,7 @@ def _report(client: Client, record: Record) -> Report:
         problem = log_safety.line(str(error))
     else:
         if not _is_status(told):
-            told, problem = {}, f"{name} at {record.endpoint} is no proxy"
+            told, problem = {}, f"{name} at {record.endpoint} is not a proxy"
     return Report(name, record.endpoint, told, problem)
 
 

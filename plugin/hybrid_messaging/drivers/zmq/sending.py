@@ -71,8 +71,7 @@ class Missed:
         )
         if names:
             LOG.warning(
-                "Fanouts have missed listeners that had no room for them or could not"
-                " be reached: %s",
+                "Listeners that had no room or could not be reached missed fanouts: %s",
                 names,
             )
 
@@ -105,7 +104,7 @@ class _Way:
         client, message = self._client, self._message
         failure = client.directory.failure
         if now >= message.deadline or (failure and message.retry == 0):
-            reason = f"no server known within {now - message.since:.1f} s: " + str(
+            reason = f"no server was found within {now - message.since:.1f} s: " + str(
                 failure or "no answer from the matchmaker"
             )
         else:
@@ -161,7 +160,8 @@ class Sending(_Way):
             took = f"within {now - message.since:.1f} s"
             if not message.is_call:
                 unconfirmed = errors.CastUnconfirmed(
-                    f"{message}: no confirmation {took}; the server may yet act on it"
+                    f"{message}: no confirmation {took}; the server may still execute"
+                    " it"
                 )
                 self._client.give_up(message, unconfirmed)
                 return
@@ -233,15 +233,15 @@ class Sending(_Way):
         if message.state is State.DONE:
             return
         if message.deadline <= message.since:
-            reason = "its timeout of 0 s is over at once; it was not sent"
+            reason = "its timeout is 0 s; it was not sent"
             message.finish(exceptions.MessagingTimeout(f"{message}: {reason}"))
         elif self._client.closed or route.listing is None:
             self._fail_if_blind(now)
         elif route.listens():
             why = (
-                f"nobody had room for it within {now - message.since:.1f} s"
+                f"no server had room for it within {now - message.since:.1f} s"
                 if message.refused
-                else "the time was up before it could be sent"
+                else "its time was up before it could be sent"
             )
             message.finish(
                 errors.make(errors.ServersBusy, message.is_call, f"{message}: {why}")
@@ -257,8 +257,8 @@ class Sending(_Way):
         if directory.failure is not None:
             hints.append(str(directory.failure))
         if directory.away([each.peer.up for each in candidates]):
-            reason = "; ".join(hints) or "none has registered"
-            return errors.BusUnavailable(f"{message}: there is no proxy: {reason}")
+            reason = "; ".join(hints) or "none is registered"
+            return errors.BusUnavailable(f"{message}: no proxy can be used: {reason}")
         hint = f" ({'; '.join(hints)})" if hints else ""
         return errors.make(
             errors.TargetUnreachable,

@@ -127,7 +127,7 @@ class Server:
                 return
         raise zmq.ZMQError(
             errno.EADDRINUSE,
-            f"no free port on {address} among {tries} from {first} to {last}"
+            f"no free port on {address} among {tries} ports from {first} to {last}"
             " (rpc_zmq_min_port, rpc_zmq_max_port, rpc_zmq_bind_port_retries)",
         )
 
@@ -152,8 +152,8 @@ class Server:
     def _warn_if_exposed(self, keys: Keys | None, endpoint: str, address: str) -> None:
         if keys is None and not names.is_loopback(address):
             LOG.warning(
-                "Listening on %s without encryption or authentication, as"
-                " [oslo_messaging_zmq] plaintext_beyond_loopback allows: everybody who"
+                "Listening on %s without encryption or authentication, because"
+                " [oslo_messaging_zmq] plaintext_beyond_loopback is set: anyone who"
                 " reaches the port can call this service",
                 endpoint,
             )
@@ -241,9 +241,9 @@ class Server:
             self._socket.send(routing_id, frame)
         except zmq.Again:
             self.undelivered += 1
-            LOG.warning("A client takes no more answers; one is lost")
+            LOG.warning("A client does not read its answers; one is dropped")
         except zmq.ZMQError as error:
-            LOG.debug("Nobody waits for an answer any more: %s", error)
+            LOG.debug("No caller waits for this answer any more: %s", error)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -265,7 +265,7 @@ class Server:
                     try:
                         self._on_request(self._arrived.popleft())
                     except Exception:
-                        LOG.exception("A request was lost")
+                        LOG.exception("A request was lost because of an internal error")
             finally:
                 self._delivering.release()
 
@@ -320,7 +320,7 @@ class Server:
 
     def _mention_stranger(self) -> None:
         LOG.warning(
-            "%s: ignored a message that is no request",
+            "%s: ignored a message that is not a request",
             self._endpoint,
             extra=log_safety.SELDOM,
         )

@@ -381,7 +381,7 @@ class Socket:
         try:
             self._on_frames(frames)
         except Exception:
-            LOG.exception("A message was lost")
+            LOG.exception("A message was lost because of an internal error")
         return True
 
     def look_at_events(self) -> None:
@@ -393,7 +393,7 @@ class Socket:
             try:
                 self._on_monitored(event)
             except Exception:
-                LOG.exception("An event was lost")
+                LOG.exception("A socket event was lost because of an internal error")
 
     def _on_monitored(self, event: Event) -> None:
         assert self._on_event is not None
@@ -430,7 +430,7 @@ class Socket:
                 if self._turns.watches(REST) and not self._closing:
                     self._watch(wait)
             except Exception:
-                LOG.exception("%s failed and goes on", self._thread.name)
+                LOG.exception("%s failed; continuing", self._thread.name)
                 time.sleep(_PAUSE)
 
     def _watch(self, wait: _Wait) -> None:

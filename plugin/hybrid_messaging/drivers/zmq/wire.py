@@ -103,7 +103,7 @@ def read_request(frame: bytes) -> Request:
         raise MalformedFrame(str(error)) from error
     body = _REQUEST.size + length
     if version != VERSION or kind not in _REQUESTS or len(frame) < body:
-        raise MalformedFrame("no request")
+        raise MalformedFrame("not a request")
     return Request(kind, id, ttl, frame[_REQUEST.size : body], frame[body:])
 
 
@@ -119,7 +119,7 @@ def read_answer(frame: bytes) -> Answer:
     except struct.error as error:
         raise MalformedFrame(str(error)) from error
     if version != VERSION or kind not in _ANSWERS:
-        raise MalformedFrame("no answer")
+        raise MalformedFrame("not an answer")
     return Answer(kind, id, frame[_ANSWER.size :])
 
 
