@@ -197,12 +197,12 @@ def test_openstack_ansible_has_no_overrides_where_variables_will_do() -> None:
 @pytest.mark.parametrize(
     ("rpc", "notify", "reason"),
     [
-        ("options", "durable", "no place for idle_timeout, sasl_mechanisms"),
+        ("options", "durable", "no variable for idle_timeout, sasl_mechanisms"),
         ("several ports", "durable", "one user and one port"),
-        ("Redis", "durable", r"\?ssl=, which zmq:// does not take"),
-        ("TLS", "quorum", "templates put there as it is"),
-        ("TLS", "classic", "no place for amqp_durable_queues"),
-        ("TLS", "Kafka", r"\?ssl=, which kafka:// does not take"),
+        ("Redis", "durable", r"\?ssl=, which zmq:// does not accept"),
+        ("TLS", "quorum", "do not encode"),
+        ("TLS", "classic", "no variable for amqp_durable_queues"),
+        ("TLS", "Kafka", r"\?ssl=, which kafka:// does not accept"),
     ],
 )
 def test_openstack_ansible_says_why_there_are_overrides(
@@ -399,7 +399,7 @@ def test_what_is_undone_later_is_said_once_for_each_tool(tmp_path: Path) -> None
         plan = rewriting.plan(targets, transports)
         lines = [line for item in plan for line in rewriting.warnings(item, plan)]
         replace.replace([replace.Replacement(item.source, item.data) for item in plan])
-        return [line for line in lines if "undoes this" in line]
+        return [line for line in lines if "will undo this" in line]
 
     kolla, unknown = said()
     assert kolla.startswith(f"{paths[0]} and 2 more: kolla-ansible writes these files")

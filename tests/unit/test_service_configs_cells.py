@@ -140,7 +140,7 @@ def test_a_template_of_several_servers(database: str) -> None:
 
 
 def test_without_a_database_nothing_is_known() -> None:
-    with pytest.raises(DatabaseUnread, match="do not name Nova's API database"):
+    with pytest.raises(DatabaseUnread, match="names Nova's API database"):
         outdated([nova(None)])
 
 

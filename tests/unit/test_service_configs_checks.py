@@ -155,7 +155,7 @@ def test_problems(tmp_path: Path, text: str, expected: list[str]) -> None:
         ("zmq://:p@r/?zmq_redis_ca_file=/ca", "CURVE, keys from the password"),
         (
             "zmq://:p@r/",
-            "CURVE, keys from the password, which Redis gets without TLS",
+            "CURVE, keys from the password, which is sent to Redis without TLS",
         ),
         ("zmq://:p@r/?zmq_key_directory=/k", "CURVE, keys in /k"),
         ("zmq://:p@r/?plaintext_beyond_loopback=1", "plain text"),
@@ -241,7 +241,9 @@ def test_listeners_take_no_notification_from_each_other(
     assert [codes(report) for report in others] == [[], []]
     assert codes(last) == expected
     if expected:
-        assert "ceilometer and designate listen as one group" in str(last.problems[0])
+        assert "ceilometer and designate listen in the same group" in str(
+            last.problems[0]
+        )
 
 
 @pytest.mark.parametrize(
@@ -250,14 +252,14 @@ def test_listeners_take_no_notification_from_each_other(
         ({"nova": "amqp://r/", "cinder": "amqp://R:5672/v", "heat": "amqp://r/"}, {}),
         (
             {"trove": "rabbit://b/", "nova": "amqp://r/", "cinder": "amqp://r/"},
-            {"trove": "RabbitMQ on b:5672, and that of nova, cinder to AMQP 1.0"},
+            {"trove": "RabbitMQ on b:5672, but RPC of nova, cinder goes to AMQP 1.0"},
         ),
         # one server in common is enough
         ({"nova": "rabbit://a,b/", "cinder": "rabbit://b,c/"}, {}),
         # the first of two that differ is right
         (
             {"nova": "zmq://r/", "cinder": "rabbit://b/"},
-            {"cinder": "and that of nova to ZeroMQ, matched by Redis on r:6379"},
+            {"cinder": "but RPC of nova goes to ZeroMQ, matched by Redis on r:6379"},
         ),
         # cells
         ({"nova": "amqp://r/", "nova_cell1": "amqp://s/", "cinder": "amqp://s/"}, {}),

@@ -278,7 +278,7 @@ def test_topics_that_take_less_than_services_send(
     text = files(notify="kafka://k:1/")
     report = check(tmp_path, text, drivers=WITH_KAFKA)
     assert codes(report) == ["topic-too-small"]
-    assert "topic notifications.info takes 1000 bytes" in report.problems[0].message
+    assert "topic notifications.info accepts 1000 bytes" in report.problems[0].message
     servers.answers["k"] = unreachable()
     assert codes(check(tmp_path, text, drivers=WITH_KAFKA)) == ["unreachable"]
     servers.answers.clear()
@@ -297,7 +297,7 @@ def test_kafka_keeps_what_it_takes(tmp_path: Path, servers: Servers) -> None:
     ("error", "reason"),
     [
         (socket.gaierror(socket.EAI_NONAME, "Name not known"), "Name not known"),
-        (UnicodeError("label too long"), "it is no name"),
+        (UnicodeError("label too long"), "it is not a valid name"),
     ],
 )
 def test_addresses_that_clients_of_zmq_cannot_use(

@@ -132,7 +132,7 @@ def test_a_peer_with_too_long_a_name_is_no_peer(
 ) -> None:
     report = check(tmp_path, peer(list(range(100))))
     assert codes(report)[0] == "protocol-error"
-    assert "over 64 values" in report.problems[0].message
+    assert "more than 64 values" in report.problems[0].message
 
 
 def test_a_virtual_host_that_the_broker_does_not_have(

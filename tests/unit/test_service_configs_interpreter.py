@@ -62,7 +62,7 @@ def test_one_that_gives_no_answer(
     with pytest.raises(InterpreterError) as told:
         ask(python)
     assert str(told.value) == (
-        f"{python} has not said within 0.1 s which drivers it can import"
+        f"{python} did not answer within 0.1 s which drivers it can import"
     )
 
 
@@ -89,7 +89,7 @@ def test_it_has_neither_our_input_nor_our_terminal(script: Script) -> None:
         os.write(writer, b"typed\n")
         os.dup2(reader, 0)
         python = script('read line; echo "<$line> $$ $(cut -d " " -f 6 /proc/$$/stat)"')
-        with pytest.raises(InterpreterError, match=r"asked: <> (\d+) +\1$"):
+        with pytest.raises(InterpreterError, match=r"later: <> (\d+) +\1$"):
             ask(python)
     finally:
         os.dup2(kept, 0)
@@ -98,7 +98,7 @@ def test_it_has_neither_our_input_nor_our_terminal(script: Script) -> None:
 
 
 def test_one_that_prints_without_end(script: Script) -> None:
-    with pytest.raises(InterpreterError, match="prints more than 1000000 bytes"):
+    with pytest.raises(InterpreterError, match="printed more than 1000000 bytes"):
         ask(script("exec yes"))
 
 
@@ -106,7 +106,7 @@ def test_one_whose_child_keeps_its_output_open(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interpreter, "_TIMEOUT", 0.1)
-    with pytest.raises(InterpreterError, match="has not said within"):
+    with pytest.raises(InterpreterError, match="did not answer within"):
         ask(script("sleep 600 &"))
 
 
@@ -124,7 +124,7 @@ def test_one_whose_child_keeps_its_output_open(
 )
 def test_odd_answers(script: Script, answer: str) -> None:
     python = script(f"cat <<'END'\n{interpreter._MARK}{answer}\nEND")
-    with pytest.raises(InterpreterError, match="something else"):
+    with pytest.raises(InterpreterError, match="something unexpected"):
         ask(python)
 
 
@@ -137,5 +137,5 @@ def test_another_user_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         python.write_text("#!/bin/sh\necho $(id -u) $(id -G) ${SECRET-none} >&2\n")
         python.chmod(0o755)
         user = os.stat_result([0o644, 0, 0, 1, 4711, 4712, 0, 0, 0, 0])
-        with pytest.raises(InterpreterError, match=r"asked: 4711 4712 none$"):
+        with pytest.raises(InterpreterError, match=r"later: 4711 4712 none$"):
             ask(python, user)

@@ -182,7 +182,7 @@ def test_references_that_multiply_are_bounded(
     text = "[DEFAULT]\n" + multiplied(times, depth)
     put(main, text + f"transport_url = amqp://$x{depth}/\n")
     with pytest.raises(
-        ServiceConfigError, match=r"transport_url refers to .* more than 50,000"
+        ServiceConfigError, match=r"transport_url refers to .* exceeds 50,000"
     ) as caught:
         load([main])
     assert caught.value.line == depth + 3
@@ -208,7 +208,7 @@ def test_many_options_share_the_bound_of_references(main: Path) -> None:
             f"{name} = $x13\n" for name in options.split()
         ),
     )
-    with pytest.raises(ServiceConfigError, match=r"refers to options that"):
+    with pytest.raises(ServiceConfigError, match=r"refers to other options"):
         load([main])
 
 
@@ -224,7 +224,7 @@ def test_references_that_repeat_a_value_are_no_mistake(main: Path) -> None:
 
 def test_a_dollar_sign_in_a_password_is_no_reference_to_be_shown(main: Path) -> None:
     put(main, "[DEFAULT]\ntransport_url = rabbit://u:$secret@host/\n")
-    with pytest.raises(ServiceConfigError, match=r"and \$\$ for a dollar") as caught:
+    with pytest.raises(ServiceConfigError, match=r"or \$\$ for a dollar") as caught:
         load([main])
     assert "secret" not in str(caught.value)
 
@@ -243,7 +243,7 @@ def test_files_that_oslo_config_cannot_read(main: Path) -> None:
     with pytest.raises(ServiceConfigError, match="byte order mark"):
         load([main])
     put(main, b"[DEFAULT]\n# caf\xe9\n")
-    with pytest.raises(ServiceConfigError, match="line 2: is not UTF-8"):
+    with pytest.raises(ServiceConfigError, match="line 2: the file is not UTF-8"):
         load([main])
     put(main, "[DEFAULT]\nnonsense\n")
     with pytest.raises(ServiceConfigError, match="line 2"):
@@ -265,9 +265,11 @@ def test_options_of_a_url_override_the_files(config: ServiceConfig) -> None:
     options = config.transport(url).options
     assert options.ssl is False
     assert options.rabbit_retry_interval == 7
-    with pytest.raises(ValueError, match="names nonsense, which is no option"):
+    with pytest.raises(ValueError, match="names nonsense, which is not an option"):
         config.transport(urls.parse("rabbit://h/?nonsense=1"))
-    with pytest.raises(ValueError, match=r"rabbit_retry_interval .* Integer") as caught:
+    with pytest.raises(
+        ValueError, match=r"rabbit_retry_interval, expected Integer"
+    ) as caught:
         config.transport(urls.parse("rabbit://h/?rabbit_retry_interval=hush"))
     assert "hush" not in str(caught.value)
 

@@ -275,7 +275,7 @@ def test_two_at_once_are_one_too_many(files: list[Path], tmp_path: Path) -> None
 def test_somebody_elses_change_meanwhile_is_kept(files: list[Path]) -> None:
     sources = [read(path) for path in files]
     files[1].write_text("meanwhile")
-    with pytest.raises(ServiceConfigError, match="somebody else"):
+    with pytest.raises(ServiceConfigError, match="another program"):
         replace.replace([replace.Replacement(source, b"new") for source in sources])
     assert contents(files) == ["old", "meanwhile", "old"]
 
@@ -289,9 +289,9 @@ def test_a_read_only_file_is_refused(files: list[Path]) -> None:
 
 @pytest.fixture
 def theirs() -> Iterator[Path]:
-    """A file of root's that everybody may see, and we are somebody else."""
+    """A file of root's that everybody may see, and we are another program."""
     if os.geteuid() != 0:
-        pytest.skip("only root can become somebody else")
+        pytest.skip("only root can become another program")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -314,7 +314,7 @@ def somebody_else() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("mode", "directory_mode", "reason"),
     [
-        (0o644, 0o777, "belongs to somebody else"),
+        (0o644, 0o777, "belongs to another user"),
         (0o666, 0o755, "no permission to write in its directory"),
         (0o666, 0o777, "another user or group"),
     ],

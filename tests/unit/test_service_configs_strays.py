@@ -75,7 +75,7 @@ def test_notifications_over_the_transport_of_rpc(
     assert problem.severity is Severity.ERROR
     assert part in problem.message and "router" in problem.message
     assert problem.where == f"{path}, line 2"
-    assert f"has the transport of notifications, since {part}" in warned(path)
+    assert f"uses the transport of notifications, because {part}" in warned(path)
     [plan] = rewriting.plan([Target(path, "mine")], TRANSPORTS)
     assert str(plan.rpc) == plan.after.value("DEFAULT", "transport_url")
     assert str(plan.rpc) == str(TRANSPORTS.notify)
@@ -91,7 +91,7 @@ def test_rpc_that_cannot_go_with_notifications(tmp_path: Path) -> None:
     transports = Transports(TRANSPORTS.rpc, urls.parse("kafka://broker/"))
     [plan] = rewriting.plan([Target(path)], transports)
     assert plan.rpc == TRANSPORTS.rpc
-    assert "it hears none" in "".join(rewriting.warnings(plan, [plan]))
+    assert "it receives none" in "".join(rewriting.warnings(plan, [plan]))
 
 
 def test_what_is_switched_off_is_no_problem(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_queues_are_an_option_of_the_notification_url() -> None:
     ("url", "queues", "reason"),
     [
         ("rabbit://u:p@h/", "mirrored", "no mirrored queues: choose one of durable, q"),
-        ("kafka://h:1/", "quorum", "quorum queues are RabbitMQ's"),
+        ("kafka://h:1/", "quorum", "quorum queues exist only on RabbitMQ"),
     ],
 )
 def test_queues_that_there_are_not(url: str, queues: str, reason: str) -> None:
@@ -84,7 +84,7 @@ def test_the_default_state_directory(
 
 
 def test_nothing_runs_and_nothing_is_given(tmp_path: Path) -> None:
-    with pytest.raises(TransportError, match=r"nothing has been started in .* `hybrid"):
+    with pytest.raises(TransportError, match=r"has no deployment: .* `hybrid"):
         resolve(Side("amqp://h/"), Side(), state_dir=tmp_path)
 
 
@@ -115,15 +115,15 @@ def test_a_mode_takes_a_url_for_one_side() -> None:
         (Side(), Side(hosts=["h"]), "qpid-hybrid", "give it with --rpc-host"),
         (Side(hosts=["h"]), Side(), "qpid-hybrid", "give it with --notify-host"),
         (Side(hosts=["h"]), Side(), "external", "give its URL with --rpc-url"),
-        (Side(hosts=["u:p@h"]), Side(), "rabbit", "the user is --rpc-user"),
+        (Side(hosts=["u:p@h"]), Side(), "rabbit", "the user with --rpc-user"),
         (Side("h:5672"), Side("rabbit://h"), None, "not a transport URL"),
         (Side("kafka://h"), Side("rabbit://h"), None, "no RPC over Kafka"),
-        (Side("amqp://h"), Side("zmq://h"), None, "nothing stores"),
+        (Side("amqp://h"), Side("zmq://h"), None, "ZeroMQ stores no"),
         (Side("amqp://"), Side("rabbit://h"), None, "names no host"),
         (Side("amqp://:5672/"), Side("rabbit://h"), None, "names no host"),
-        (Side("amqp://$my_ip/"), Side("rabbit://h"), None, "no \\$ in its name"),
-        (Side("amqp://h"), Side("rabbit://u:se/cret@h"), None, "percent-encoded"),
-        (Side("amqp://h"), Side("rabbit://u:12/secret@h"), None, "written %2F"),
+        (Side("amqp://$my_ip/"), Side("rabbit://h"), None, "cannot contain \\$"),
+        (Side("amqp://h"), Side("rabbit://u:se/cret@h"), None, "percent-encode"),
+        (Side("amqp://h"), Side("rabbit://u:12/secret@h"), None, "write %2F"),
         (Side("amqp://h"), Side("rabbit://u:sec%2Fret@h"), None, "without a slash"),
     ],
 )

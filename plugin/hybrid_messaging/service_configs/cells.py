@@ -64,7 +64,9 @@ def read_mappings(connection: str) -> list[Mapping]:
     try:
         import sqlalchemy
     except ImportError as error:
-        raise DatabaseUnread("SQLAlchemy is not installed here") from error
+        raise DatabaseUnread(
+            "SQLAlchemy is not installed in the environment of this command"
+        ) from error
     query = sqlalchemy.text(
         "SELECT uuid, name, transport_url, database_connection FROM cell_mappings"
     )
@@ -93,7 +95,7 @@ def outdated(files: Sequence[NovaFile]) -> list[Outdated]:
     """
     main = next((file for file in files if file.api_database), None)
     if main is None or main.api_database is None:
-        raise DatabaseUnread("these files do not name Nova's API database")
+        raise DatabaseUnread("none of these files names Nova's API database")
     mappings = read_mappings(main.api_database)
     found = []
     for mapping in mappings:

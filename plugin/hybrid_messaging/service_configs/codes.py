@@ -42,27 +42,27 @@ _CELLS = "Nova, ``objects/cell_mapping.py``"
 CODES = {
     "address-unknown": Code(
         _ERROR,
-        "ZeroMQ: this host's own name, which clients are told, has no address",
+        "ZeroMQ: the name that servers give to clients has no address on this host",
         "set ``rpc_zmq_host`` to a name that all hosts resolve",
         ":doc:`zmq`",
     ),
     "agent-changes-url": Code(
         _ERROR,
-        "ironic-neutron-agent appends an option to ``amqp://`` that the driver does "
-        "not take",
+        "ironic-neutron-agent appends an option to ``amqp://`` that the driver does"
+        " not accept",
         "set ``amqp_auto_delete`` in ``ironic_neutron_agent.ini``",
         "networking-baremetal, ``agent/ironic_neutron_agent.py``",
     ),
     "bad-url": Code(
         _ERROR,
-        "not a transport URL, or its query names an option that the driver does not "
-        "have",
+        "not a transport URL, or its query names an option that the driver does not"
+        " have",
         "correct the URL",
         _URL,
     ),
     "cell-mapping-outdated": Code(
         _ERROR,
-        "Nova's database leads to another RPC URL than Nova's files",
+        "Nova's database has another RPC URL than Nova's files",
         "run the ``nova-manage`` command that is printed",
         _CELLS,
     ),
@@ -74,7 +74,7 @@ CODES = {
     ),
     "certificate-ended": Code(
         _ERROR,
-        "a certificate is not good any more",
+        "a certificate has expired, or is not valid yet",
         "replace it",
         "the certificate",
     ),
@@ -86,33 +86,34 @@ CODES = {
     ),
     "cluster-partitioned": Code(
         _ERROR,
-        "nodes of RabbitMQ's cluster have parted",
-        "restart the nodes of the smaller part",
+        "the cluster of RabbitMQ is partitioned",
+        "restart the nodes of the smaller partition",
         _MANAGEMENT,
     ),
     "clusters-differ": Code(
         _ERROR,
-        "a URL names nodes of RabbitMQ that are of different clusters: what is sent "
-        "to one does not reach the other",
+        "a URL names RabbitMQ nodes of different clusters: messages to one do not"
+        " reach the others",
         "join them, or correct the URL",
         "the server's ``cluster_name``",
     ),
     "consumer-elsewhere": Code(
         _ERROR,
-        "ceilometer listens on other servers or virtual hosts than notifications go to",
+        "ceilometer listens on other servers or virtual hosts than the ones that"
+        " notifications go to",
         "correct or remove ``[notification] messaging_urls``",
         "Ceilometer, ``notification.py``",
     ),
     "consumer-group-shared": Code(
         _ERROR,
-        "two services listen to one Kafka as one group, and each notification reaches "
-        "one of them",
+        "two services consume from one Kafka in the same group, so each notification"
+        " reaches only one of them",
         "give each a ``consumer_group``",
         f"{_KAFKA}, ``KafkaListener``",
     ),
     "credentials-not-used": Code(
         _WARNING,
-        "Kafka is not sent the URL's user and password",
+        "user and password of the URL are not sent to Kafka",
         "set ``security_protocol`` to ``SASL_PLAINTEXT`` or ``SASL_SSL``",
         f"{_KAFKA}, ``ProducerConnection``",
     ),
@@ -124,41 +125,43 @@ CODES = {
     ),
     "feature-deprecated": Code(
         _WARNING,
-        "RabbitMQ is used in a way that a later release refuses",
+        "RabbitMQ is used in a way that a later release does not allow",
         "change the options that :doc:`rabbit` names",
         _MANAGEMENT,
     ),
     "heartbeats-off": Code(
         _WARNING,
-        "a connection for RPC has no heartbeat, so that a server may wait at one that "
-        "is long gone",
+        "connections for RPC have no heartbeat, so a server may wait on a dead"
+        " connection for ever",
         "remove the option that is named",
         f"{_RABBIT}, ``_heartbeat_supported_and_enabled``; :doc:`amqp`",
     ),
     "local-address": Code(
         _WARNING,
-        "ZeroMQ: servers listen where no other host reaches them, though Redis is "
-        "elsewhere",
+        "ZeroMQ: Redis is on another host, but servers listen where no other host can"
+        " reach them",
         "set ``rpc_zmq_bind_address`` to an address of the services' network",
         ":doc:`zmq`",
     ),
     "lock-path-missing": Code(
         _ERROR,
-        "``use_queue_manager`` without ``[oslo_concurrency] lock_path``: calls fail",
-        "set it",
+        "``use_queue_manager`` is set without ``[oslo_concurrency] lock_path``: calls"
+        " fail",
+        "set ``lock_path``",
         "oslo.messaging, ``QManager.get``; bug 2031497",
     ),
     "mechanism-missing": Code(
         _ERROR,
-        "the router offers no SASL mechanism that fits; it may want TLS",
-        "set the ssl options of the driver, or correct ``sasl_mechanisms``",
+        "the router offers no usable SASL mechanism; it may accept passwords only over"
+        " TLS",
+        "set the driver's TLS options, or correct ``sasl_mechanisms``",
         _SERVER,
     ),
     "no-keys": Code(
         _ERROR,
-        "ZeroMQ: servers do not start, since there is no password of Redis that keys "
-        "could be derived from",
-        "name user and password of Redis in the URL",
+        "ZeroMQ: servers do not start, because Redis has no password to derive keys"
+        " from",
+        "put a user and password of Redis into the URL",
         ":doc:`zmq`",
     ),
     "no-notification-driver": Code(
@@ -169,27 +172,28 @@ CODES = {
     ),
     "node-away": Code(
         _WARNING,
-        "a node of RabbitMQ's cluster does not run",
-        "start it, or have the cluster forget it",
+        "a node of the RabbitMQ cluster is down",
+        "start it, or remove it from the cluster",
         _MANAGEMENT,
     ),
     "nodes-not-named": Code(
         _WARNING,
-        "a URL names one node of a cluster of RabbitMQ",
-        "name all, unless it is an address that stands for all",
+        "a URL names a single node of a RabbitMQ cluster",
+        "name all nodes, unless the address stands for all of them",
         _MANAGEMENT,
     ),
     "not-checked": Code(
         _WARNING,
-        "an option refers to one that only the service knows, and was not checked",
-        "set that one in the service's file",
+        "an option refers to another one that only the service knows, so it was not"
+        " checked",
+        "set the other option in the service's file",
         "oslo.config",
     ),
     "not-durable-on-server": Code(
         _ERROR,
-        "an exchange or queue exists on RabbitMQ that is not durable, or no quorum "
-        "queue where these are asked for",
-        "stop the services, and delete it",
+        "an exchange or queue on RabbitMQ is not durable, or not a quorum queue as"
+        " configured",
+        "stop the services, then delete it",
         f"{_RABBIT}: 406 ``PRECONDITION_FAILED``",
     ),
     "notification-driver-unknown": Code(
@@ -200,14 +204,15 @@ CODES = {
     ),
     "notifications-elsewhere": Code(
         _WARNING,
-        "middleware or a pipeline publishes to a URL of its own",
-        "remove that URL, or see that somebody listens there",
+        "middleware or a pipeline has a separate URL to publish to",
+        "remove that URL, or make sure that a consumer listens there",
         "keystonemiddleware, ceilometermiddleware, Ceilometer's publishers",
     ),
     "notifications-maybe-not-stored": Code(
         _WARNING,
-        "``amqp://``, and nothing tells whether a broker is there or a router",
-        "check with a connection",
+        "``amqp://``, and without a connection it is unknown whether a broker or a"
+        " router answers",
+        "check without ``--no-connect``",
         ":doc:`amqp`",
     ),
     "notifications-not-durable": Code(
@@ -218,72 +223,71 @@ CODES = {
     ),
     "notifications-not-read": Code(
         _WARNING,
-        "notifications wait in a queue that nobody reads",
-        "start the consumer, or publish none",
+        "notifications wait in a queue that has no consumer",
+        "start the consumer, or stop publishing",
         _SERVER,
     ),
     "notifications-not-stored": Code(
         _ERROR,
-        "notifications go through a router, which stores none",
+        "notifications go through a router, which stores nothing",
         "send them to a broker",
         ":doc:`amqp`",
     ),
     "notifications-over-rpc": Code(
         _ERROR,
-        "the service sends or takes notifications with its RPC transport",
+        "the service sends or receives notifications on its RPC transport",
         "give its RPC the transport of notifications",
         "the service's code",
     ),
     "option-deprecated": Code(
         _WARNING,
-        "an option that the service's release of oslo.messaging still takes, and a "
-        "later one will not",
+        "an option is deprecated in the service's release of oslo.messaging",
         "use the option that is named, or remove it",
         _OPTIONS,
     ),
     "option-removed": Code(
         _WARNING,
-        "an option that the service's release of oslo.messaging has no more: it does "
-        "nothing",
-        "remove it, or write what has taken its place",
+        "the service's release of oslo.messaging no longer has an option, which has no"
+        " effect",
+        "remove it, or use its replacement",
         _HISTORY,
     ),
     "option-unknown": Code(
         _WARNING,
-        "an option or section that oslo.messaging and the drivers do not know: it does "
-        "nothing",
+        "neither oslo.messaging nor the drivers have an option or section, which has"
+        " no effect",
         "correct its name, or remove it",
         _OPTIONS,
     ),
     "option-without-effect": Code(
         _WARNING,
-        "an option that this release of RabbitMQ has no use for (:doc:`rabbit`)",
+        "an option has no use with this release of RabbitMQ (:doc:`rabbit`)",
         "remove it",
         "release notes of RabbitMQ 4.0",
     ),
     "overridden": Code(
         _ERROR,
-        "a file that programs of the service read as well leads elsewhere; a warning "
-        "where it is not known whether any reads it",
+        "another file that programs of the service read has other transports; a"
+        " warning if it is unknown whether any program reads it",
         "configure that file as well",
         "oslo.config, ``find_config_files``",
     ),
     "plain-accepted": Code(
         _WARNING,
-        "a server that is used with TLS can be used without it, too",
+        "a server that is used with TLS also accepts connections without",
         "close its listener without TLS",
         _SERVER,
     ),
     "plain-text": Code(
         _WARNING,
-        "ZeroMQ: ``plaintext_beyond_loopback``, so that everybody who reaches a server "
-        "can call it",
+        "ZeroMQ: with ``plaintext_beyond_loopback``, anyone who reaches a server can"
+        " call it",
         "remove the option",
         ":doc:`zmq`",
     ),
     "policy-drops-messages": Code(
         _WARNING,
-        "a policy of RabbitMQ drops notifications",
+        "a policy of RabbitMQ discards notifications",
         "remove it, or correct its pattern",
         _MANAGEMENT,
     ),
@@ -291,7 +295,7 @@ CODES = {
         _ERROR,
         "``rpc_conn_pool_size`` is below ``conn_pool_min_size``: the service does not "
         "start",
-        "raise the one, or lower the other",
+        "raise ``rpc_conn_pool_size``, or lower ``conn_pool_min_size``",
         "oslo.messaging, ``RabbitDriver.__init__``",
     ),
     "protocol-error": Code(
@@ -302,110 +306,109 @@ CODES = {
     ),
     "queue-declared-otherwise": Code(
         _ERROR,
-        "a queue exists on RabbitMQ with other arguments than the options ask for, "
-        "such as ``rabbit_quorum_delivery_limit``",
-        "take the options back, or empty the queue and delete it",
+        "a queue exists on RabbitMQ with other arguments than configured, such as"
+        " ``rabbit_quorum_delivery_limit``",
+        "undo the change of the options, or empty and delete the queue",
         f"{_RABBIT}: 406 ``PRECONDITION_FAILED``",
     ),
     "queue-kinds-differ": Code(
         _ERROR,
-        "two services declare one notification queue in different ways: who comes "
-        "second sends nothing",
-        "give all of them the same ``amqp_durable_queues`` and ``rabbit_quorum_queue``",
+        "two services declare one notification queue differently: the second to start"
+        " cannot send",
+        "give both the same ``amqp_durable_queues`` and ``rabbit_quorum_queue``",
         f"{_RABBIT}: 406 ``PRECONDITION_FAILED``",
     ),
     "queue-names-change": Code(
         _WARNING,
-        "``rabbit_transient_quorum_queue`` without ``use_queue_manager``: restarts "
-        "leave quorum queues behind",
+        "``rabbit_transient_quorum_queue`` is set without ``use_queue_manager``: each"
+        " restart leaves quorum queues behind",
         "set ``use_queue_manager`` and ``lock_path``",
         "oslo.messaging, ``QManager``; bug 2031497",
     ),
     "queue-not-replicated": Code(
         _WARNING,
-        "a quorum queue has fewer copies than it should",
-        "start the nodes that are named, or ``rabbitmq-queues grow``",
+        "a quorum queue has fewer replicas than it should",
+        "start the nodes that are named, or run ``rabbitmq-queues grow``",
         _MANAGEMENT,
     ),
     "queue-type-ambiguous": Code(
         _ERROR,
-        "quorum queues and ``rabbit_ha_queues`` are both asked for: no queue is "
-        "declared",
+        "both quorum queues and ``rabbit_ha_queues`` are set: no queue is declared",
         "set ``rabbit_ha_queues = false``",
         "oslo.messaging, ``impl_rabbit._get_queue_arguments``",
     ),
     "queue-without-quorum": Code(
         _ERROR,
-        "a quorum queue takes no messages, since most of its nodes are away",
+        "a quorum queue accepts no messages, because most of its nodes are down",
         "start them",
         _MANAGEMENT,
     ),
     "quorum-auto-delete": Code(
         _ERROR,
-        "quorum queues with ``amqp_auto_delete``, which RabbitMQ refuses",
+        "quorum queues are combined with ``amqp_auto_delete``, which RabbitMQ refuses",
         "set ``amqp_auto_delete = false``",
         "RabbitMQ: 406 ``invalid property 'auto-delete'``",
     ),
     "quoted-list": Code(
         _ERROR,
-        "quotes have become part of the topics",
-        "write the topics without quotes",
+        "the topics contain quotation marks",
+        "write the topics without quotation marks",
         "oslo.config, ``types.List``",
     ),
     "readable-by-all": Code(
         _WARNING,
-        "every user of this machine can read the file, or its copy from before "
-        "``configure``, and it has passwords in it",
-        "take the right from them: ``chmod o=``",
+        "every user of this host can read passwords in the file, or in its copy from"
+        " before ``configure``",
+        "remove the permission: ``chmod o=``",
         "the modes of the file and of its directories",
     ),
     "redis-evicts": Code(
         _WARNING,
-        "ZeroMQ: Redis forgets servers when its memory is full",
+        "ZeroMQ: Redis drops servers when its memory is full",
         "set ``maxmemory-policy noeviction``",
         "Redis, ``INFO memory``",
     ),
     "redis-replica": Code(
         _ERROR,
-        "ZeroMQ: the URL leads to a replica of Redis, where servers cannot register",
-        "name the master, or Sentinels",
+        "ZeroMQ: the URL names a replica of Redis, where servers cannot register",
+        "name the master, or use Sentinels",
         _SERVER,
     ),
     "redis-without-replica": Code(
         _WARNING,
-        "ZeroMQ: Sentinels, and the master of Redis has no replica",
+        "ZeroMQ: Sentinels are used, but the master of Redis has no replica",
         "start the replicas",
         "Redis, ``INFO replication``",
     ),
     "registration-expires": Code(
         _ERROR,
-        "ZeroMQ: servers are forgotten before they renew their registration",
+        "ZeroMQ: registrations expire before servers renew them",
         "set ``zmq_target_expire`` to three times ``zmq_target_update``",
         ":doc:`zmq`",
     ),
     "routers-apart": Code(
         _ERROR,
-        "a URL names routers that do not know each other: services are on one of them "
-        "by chance, and do not find those on another",
+        "a URL names routers that are not connected to each other: services on one do"
+        " not find those on another",
         "link them (:doc:`cluster`), or name one of them",
         "``router.node`` of the router's management",
     ),
     "rpc-elsewhere": Code(
         _WARNING,
-        "RPC of one service goes to other servers than that of most; an error with "
-        "``--same-rpc``",
+        "RPC of one service goes to other servers than RPC of most services; an error"
+        " with ``--same-rpc``",
         "give all of them the same transport with ``configure``",
         "the other services' files",
     ),
     "server-alarm": Code(
         _ERROR,
-        "RabbitMQ takes no messages, for want of memory or disk",
-        "give it more, or empty queues that nobody reads",
+        "RabbitMQ blocks publishers, because memory or disk space is low",
+        "give it more, or empty queues that have no consumer",
         "RabbitMQ, ``connection.blocked``",
     ),
     "server-not-verified": Code(
         _WARNING,
-        "TLS with RabbitMQ, whose name is not compared with its certificate",
+        "the name in RabbitMQ's TLS certificate is not verified",
         "set ``ssl_ca_file``",
         f"{_RABBIT}, ``_fetch_ssl_params``",
     ),
@@ -417,38 +420,38 @@ CODES = {
     ),
     "stream-incomplete": Code(
         _ERROR,
-        "``rabbit_stream_fanout`` without ``rabbit_qos_prefetch_count`` or "
-        "``rabbit_transient_quorum_queue``: there is no connection",
-        "set them",
+        "``rabbit_stream_fanout`` is set without ``rabbit_qos_prefetch_count`` or"
+        " ``rabbit_transient_quorum_queue``: the service cannot connect",
+        "set both",
         _RABBIT,
     ),
     "tls-failed": Code(
         _ERROR,
-        "TLS, or one of its options",
-        "correct the ssl options of the driver, or the port",
+        "TLS does not work: an option, a certificate or the port is wrong",
+        "correct the driver's TLS options, or the port",
         _SERVER,
     ),
     "tls-not-used": Code(
         _WARNING,
-        "certificates are named, and TLS is off",
+        "certificates are named, but TLS is off",
         "set ``ssl = true``, or ``security_protocol`` for Kafka",
         f"{_RABBIT}, ``_fetch_ssl_params``; {_KAFKA}",
     ),
     "topic-not-replicated": Code(
         _WARNING,
-        "a topic of Kafka has one copy, or copies that are away",
+        "a topic of Kafka has a single replica, or replicas are down",
         "give it more replicas, or start the brokers",
         "Kafka's metadata",
     ),
     "topic-too-small": Code(
         _WARNING,
-        "a topic of Kafka refuses notifications that services can send",
+        "a topic of Kafka refuses notifications that are as large as services may send",
         "raise ``max.message.bytes`` of the topic",
         "librdkafka, ``message.max.bytes``",
     ),
     "transient-queues-refused": Code(
         _ERROR,
-        "RabbitMQ refuses queues that are not durable, as 4.3 does by default",
+        "RabbitMQ does not allow queues that are not durable, as 4.3 by default",
         "use quorum queues, or permit them in the server's configuration "
         "(:doc:`rabbit`)",
         "release notes of RabbitMQ 4.3",
@@ -461,50 +464,50 @@ CODES = {
     ),
     "unfit-server": Code(
         _ERROR,
-        "``amqp://`` leads to a RabbitMQ",
-        "use ``rabbit://`` there",
+        "an ``amqp://`` URL names a RabbitMQ",
+        "use ``rabbit://``",
         ":doc:`amqp`",
     ),
     "unfit-transport": Code(
         _ERROR,
-        "RPC over Kafka, notifications over ZeroMQ",
+        "RPC over Kafka, or notifications over ZeroMQ",
         "choose another transport",
         f"{_KAFKA}; :doc:`zmq`",
     ),
     "unreachable": Code(
         _ERROR,
-        "no connection; a warning while another server of the same URL can be reached",
+        "the server cannot be reached; a warning if another server of the same URL can",
         "start the server, or correct host and port",
         _SERVER,
     ),
     "unreadable": Code(
         _ERROR,
-        "the service cannot read its files",
+        "the service cannot read its configuration",
         "correct the line that is named",
         "oslo.config",
     ),
     "unusable-url": Code(
         _ERROR,
-        "oslo.messaging's driver cannot use it, though it is a right one",
+        "the URL is valid, but oslo.messaging's driver does not support it",
         "choose another user, password, virtual host or port",
         f"{_RABBIT}, ``_transform_transport_url``; {_KAFKA}",
     ),
     "vhost-missing": Code(
         _ERROR,
-        "the virtual host is not there, or not for this user",
-        "create it, or allow it to the user",
+        "the virtual host does not exist, or the user has no access",
+        "create it, or give the user access",
         _SERVER,
     ),
     "waits-without-end": Code(
         _WARNING,
-        "no server of notifications can be used, and requests that notify wait for "
-        "one without end",
+        "no server for notifications can be used, and requests that publish one wait"
+        " for ever",
         "start it, or set ``[oslo_messaging_notifications] retry``",
         f"{_RABBIT}, ``ensure``",
     ),
     "wrong-credentials": Code(
         _ERROR,
-        "user name or password are refused",
+        "the server refuses user name or password",
         "correct them in the URL, or on the server",
         _SERVER,
     ),

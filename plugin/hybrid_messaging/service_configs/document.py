@@ -139,7 +139,7 @@ class Document:
         :param value: what is to stand in the file, `$` already escaped
         """
         if value != value.strip() or _unquote(value) != value or "\n" in value:
-            raise ValueError(f"{key} cannot be written on one line as it is")
+            raise ValueError(f"{key} cannot be written on a single line")
         found = self.find(section, key)
         if not found:
             self._insert(section, key, value)
@@ -214,7 +214,9 @@ class Document:
             line = raw.rstrip()
             if line.startswith((" ", "\t")):
                 if current is None:
-                    raise self._malformed(number, "continues no option above it")
+                    raise self._malformed(
+                        number, ("this line continues an option, but none precedes it")
+                    )
                 current.parts.append(line.lstrip())
                 current.end = number + 1
                 continue
@@ -232,7 +234,7 @@ class Document:
     def _open_section(self, number: int, line: str) -> None:
         if not line.endswith("]"):
             raise self._malformed(
-                number, "a section must end with `]` and have nothing after it"
+                number, "a section must end with `]`, with nothing after it"
             )
         if len(line) <= 2:
             raise self._malformed(number, "this section has no name")
@@ -246,10 +248,10 @@ class Document:
             )
         key = line[:separator].strip()
         if not key:
-            raise self._malformed(number, "a value without the name of an option")
+            raise self._malformed(number, "this value has no option name")
         if not self._sections:
             raise self._malformed(
-                number, "an option before the first section, such as [DEFAULT]"
+                number, "this option precedes the first section, such as [DEFAULT]"
             )
         value = _unquote(line[separator + 1 :].strip())
         option = Option(self._sections[-1].name, key, number, number + 1, [value])

@@ -115,7 +115,7 @@ def _foreign(environment: Path) -> dict[int, os.stat_result]:
         mode = step.status.st_mode
         sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
         if mode & stat.S_IWOTH and not stat.S_ISLNK(mode) and not sticky:
-            raise PermissionError(f"{step.path} is open to every user")
+            raise PermissionError(f"every user can change {step.path}")
         if step.status.st_uid not in trusted:
             found.setdefault(step.status.st_uid, step.status)
 

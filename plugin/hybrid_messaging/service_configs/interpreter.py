@@ -144,8 +144,7 @@ def ask(python: Path, user: os.stat_result | None = None) -> Environment:
     if not mark:
         reason = (before or answer).strip() or "it printed nothing"
         raise InterpreterError(
-            f"{python} is no Python 3.10 or later that can be asked: "
-            f"{reason.splitlines()[-1]}"
+            f"{python} is not a usable Python 3.10 or later: {reason.splitlines()[-1]}"
         )
     try:
         return _parsed(answer.partition("\n")[0])
@@ -157,8 +156,8 @@ def ask(python: Path, user: os.stat_result | None = None) -> Environment:
         ValueError,
     ) as error:
         raise InterpreterError(
-            f"{python} does not say what it can import, but something else: is it the "
-            "Python of a service?"
+            f"{python} printed something unexpected instead of what it can import: is"
+            " it the Python of a service?"
         ) from error
 
 
@@ -176,15 +175,15 @@ def _read(process: subprocess.Popen[bytes], python: Path) -> str:
         while len(printed) <= _LARGEST:
             if not selector.select(max(0.0, end - time.monotonic())):
                 raise InterpreterError(
-                    f"{python} has not said within {_TIMEOUT:g} s which drivers it can "
-                    "import"
+                    f"{python} did not answer within {_TIMEOUT:g} s which drivers it"
+                    " can import"
                 )
             chunk = os.read(pipe, _CHUNK)
             if not chunk:
                 return printed.decode("utf-8", "replace")
             printed += chunk
     raise InterpreterError(
-        f"{python} prints more than {_LARGEST} bytes: is it the Python of a service?"
+        f"{python} printed more than {_LARGEST} bytes: is it the Python of a service?"
     )
 
 

@@ -204,8 +204,8 @@ def _understood(path: str, option: Option | None = None) -> Iterator[None]:
     except (cfg.NoSuchOptError, cfg.TemplateSubstitutionError, RecursionError) as error:
         raise ServiceConfigError(
             path,
-            f"{what or 'an option'} refers to itself, or to what oslo.config cannot "
-            "find; write its value there",
+            f"{what or 'an option'} refers to itself, or to a name that oslo.config"
+            " cannot find; write its value there",
             line,
         ) from error
     except (cfg.Error, ValueError) as error:
@@ -218,16 +218,16 @@ def _document(path: Path) -> Document:
     if document.has_bom:
         raise ServiceConfigError(
             path,
-            "starts with a byte order mark, which oslo.config takes for text: the "
-            "service cannot read this file; remove the first three bytes",
+            "the file starts with a byte order mark, which oslo.config takes for text,"
+            " so the service cannot read it; remove the first three bytes",
             1,
         )
     line = document.first_line_not_utf8
     if line is not None:
         raise ServiceConfigError(
             path,
-            "is not UTF-8: a service in a UTF-8 locale cannot read this file; "
-            "convert it with iconv",
+            "the file is not UTF-8, so a service in a UTF-8 locale cannot read it;"
+            " convert it with iconv",
             line,
         )
     return document
@@ -265,8 +265,8 @@ def _bound(conf: cfg.ConfigOpts, documents: Sequence[Document]) -> None:
         if length > _LONGEST:
             raise ServiceConfigError(
                 document.path,
-                f"{option.key} refers to options that refer to others, until they have"
-                f" more than {_LONGEST:,} characters; write its value there",
+                f"{option.key} refers to other options, and its expanded value exceeds"
+                f" {_LONGEST:,} characters; write its value there",
                 option.start + 1,
             )
 
@@ -304,8 +304,8 @@ def _register_references(
                 raise ServiceConfigError(
                     document.path,
                     f"{option.key} refers to {_reference(option, name)}, which these"
-                    " files do not set, so that only the service knows it; write its"
-                    " value here, and $$ for a dollar sign",
+                    " files do not set, so only the service knows its value; write the"
+                    " value here, or $$ for a dollar sign",
                     option.start + 1,
                 )
             target = targets[0][1]

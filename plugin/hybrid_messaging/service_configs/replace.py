@@ -71,8 +71,9 @@ def exclusive(paths: Iterable[Path]) -> Iterator[None]:
             except BlockingIOError:
                 raise ServiceConfigError(
                     path.parent,
-                    "another `hybrid-messaging configure` is at work here, or somebody "
-                    "else has locked the directory (see `lslocks`); try again later",
+                    "another `hybrid-messaging configure` is running here, or another"
+                    " program has locked the directory (see `lslocks`); try again"
+                    " later",
                 ) from None
             except OSError as error:
                 raise ServiceConfigError(
@@ -182,7 +183,9 @@ def _see_unchanged(target: _Target) -> None:
 
 
 def _changed(path: Path) -> ServiceConfigError:
-    return ServiceConfigError(path, "somebody else has just changed it; run this again")
+    return ServiceConfigError(
+        path, ("another program has just changed it; run this again")
+    )
 
 
 def _original(target: _Target) -> str:
@@ -190,17 +193,17 @@ def _original(target: _Target) -> str:
     if not backups:
         raise ServiceConfigError(
             path,
-            "there is nothing to restore: it has not been changed by "
-            "`hybrid-messaging configure`, or was restored already",
+            "there is nothing to restore: `hybrid-messaging configure` has not changed"
+            " it, or it has already been restored",
         )
     if _edited(target):
         original = path.with_name(backups[-1])
         raise ServiceConfigError(
             path,
-            "has been edited since it was configured, and restoring it would lose "
-            f"that: see `diff {original} {path}`, then either copy the "
-            f"original back (`cp -p {original} {path}`) or keep the file, and "
-            "remove the original",
+            "has been edited since it was configured, and restoring it would undo"
+            f" that: compare with `diff {original} {path}`, then either copy the"
+            f" original back (`cp -p {original} {path}`) or keep the file, and remove"
+            " the original",
         )
     return backups[-1]
 
@@ -217,8 +220,8 @@ def _prepare(target: _Target, data: bytes, cleanup: contextlib.ExitStack) -> str
     ):
         raise ServiceConfigError(
             path,
-            f"is read-only (mode {status.st_mode & 0o7777:o}) or belongs to somebody "
-            "else; make it writable (chmod u+w) or run this as root",
+            f"is read-only (mode {status.st_mode & 4095:o}) or belongs to another"
+            " user; make it writable (chmod u+w) or run this as root",
         )
     _sweep(target)
     new = f".{name}.{_NEW}.{secrets.token_hex(4)}"
@@ -374,15 +377,19 @@ def _explained(path: Path) -> Iterator[None]:
 
 _FULL = "the disk is full; make room in its file system"
 _ELSEWHERE = (
-    "change it where it comes from, such as a chart's values (`hybrid-messaging urls "
-    "--for openstack-helm`)"
+    "change it at its source, such as the values of a chart (`hybrid-messaging urls"
+    " --for openstack-helm`)"
 )
 _EXPLANATIONS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EFBIG: "it would become larger than this process may write (ulimit -f)",
+    errno.EFBIG: (
+        "it would exceed the largest file that this process may write (ulimit -f)"
+    ),
     errno.EROFS: f"its file system is read-only; {_ELSEWHERE}",
-    errno.EBUSY: f"it is a mount point of its own; {_ELSEWHERE}",
+    errno.EBUSY: f"it is a mount point; {_ELSEWHERE}",
     errno.EACCES: "no permission to write in its directory; run this as root",
-    errno.EPERM: "it or its directory is immutable, or not ours (see lsattr)",
+    errno.EPERM: (
+        "it or its directory is immutable, or belongs to another user (see lsattr)"
+    ),
 }

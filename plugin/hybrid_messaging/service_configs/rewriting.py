@@ -153,9 +153,9 @@ def _keep_cells_apart(rewrites: Sequence[Rewrite]) -> None:
         if mine != its:
             raise ServiceConfigError(
                 rewrite.path,
-                f"its RPC is on virtual host {mine or '/'!r} and that of {other.path} "
-                f"on {its or '/'!r}, and now they would share one: keep them apart "
-                "with --keep-vhosts, or name one for each as FILE=VHOST",
+                f"its RPC uses virtual host {mine or '/'!r}, and RPC of {other.path}"
+                f" uses {its or '/'!r}, but now they would share one: keep them apart"
+                " with --keep-vhosts, or name one for each as FILE=VHOST",
             )
 
 
@@ -180,14 +180,13 @@ def warnings(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
     for file, certain in overriding(path, rewrite.service).items():
         if read(file).path not in rewritten:
             yield (
-                f"{file}: {'overrides' if certain else 'may override'} what {path} "
-                "says about transports; configure it as well, or remove these options "
-                "from it"
+                f"{file}: {'overrides' if certain else 'may override'} the transports"
+                f" of {path}; configure it as well, or remove these options from it"
             )
     if replace.edited_since(rewrite.source):
         yield (
-            f"{path}: has been edited since it was configured last, so that --restore "
-            f"will refuse; the original is {replace.backup_of(rewrite.source.path)}"
+            f"{path}: has been edited since it was last configured, so --restore will"
+            f" refuse it; the original is {replace.backup_of(rewrite.source.path)}"
         )
     if rewrite.after.find("notification", "messaging_urls"):
         yield (
@@ -198,9 +197,9 @@ def warnings(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
     yield from _elsewhere(rewrite)
     if rewrite.changes and _stays(rewrite):
         yield (
-            f"{path}: notifications stay on the RabbitMQ and virtual host that this "
-            "file named before, where queues may exist that are not durable; "
-            "`hybrid-messaging check` finds them"
+            f"{path}: notifications stay on the RabbitMQ and virtual host that this"
+            " file already used, where queues may exist that are not durable; find"
+            " them with `hybrid-messaging check`"
         )
 
 
@@ -222,8 +221,8 @@ def _undone(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
             f"urls --for {tool.tool}` prints them"
         )
     yield (
-        f"{rewrite.path}{more}: {tool.name} writes {its}, and undoes this when it runs "
-        f"next: {cure}"
+        f"{rewrite.path}{more}: {tool.name} writes {its}, and will undo this when it"
+        f" next runs: {cure}"
     )
 
 
@@ -233,34 +232,34 @@ def _elsewhere(rewrite: Rewrite) -> Iterator[str]:
     former = rewrite.before.value(*strays.AUDIT) or ""
     if not strays.buses(former) <= _notified(rewrite.before):
         yield (
-            f"{path}: [{strays.AUDIT[0]}] {strays.AUDIT[1]} led to "
-            f"{strays.named(strays.buses(former))}, and goes the way of all "
-            "notifications now: move its consumers, too"
+            f"{path}: [{strays.AUDIT[0]}] {strays.AUDIT[1]} led to"
+            f" {strays.named(strays.buses(former))}, and now follows all other"
+            " notifications: move its consumers, too"
         )
     usual = strays.buses(str(rewrite.notify))
     for item in strays.further((rewrite.after,)):
         theirs = strays.buses(item.text)
         if not theirs & usual:
             yield (
-                f"{item.where}: {item.what} publishes to {strays.named(theirs)}, and "
-                f"other notifications go to {strays.named(usual)}; change it as well"
+                f"{item.where}: {item.what} publishes to {strays.named(theirs)}, but"
+                f" other notifications go to {strays.named(usual)}; change it as well"
             )
     over = service.over_rpc
     if over and _is_over_rpc(service, rewrite.after):
         rpc = strays.buses(rewrite.after.value("DEFAULT", "transport_url") or "")
         uses = f"{over.what} {'listens' if over.listens else 'publishes'} on it"
         if rpc & usual:
-            yield f"{path}: RPC has the transport of notifications, since {uses}"
+            yield f"{path}: RPC uses the transport of notifications, because {uses}"
         else:
             yield (
-                f"{path}: RPC has a transport without notifications, and {uses}: "
-                f"{'it hears none' if over.listens else 'nobody hears them'}"
+                f"{path}: RPC uses a transport without notifications, but {uses}: "
+                f"{'it receives none' if over.listens else 'nobody receives them'}"
             )
     if path.name in service.guests:
         yield (
-            f"{path}: goes to guests, which have to reach the servers by the names in "
-            "it and to have the driver for RPC in their images; guests that run keep "
-            "the file that they were started with"
+            f"{path}: copied to guests, which must reach the servers by the names in"
+            " it, and need the driver for RPC in their images; running guests keep the"
+            " file that they were started with"
         )
 
 
@@ -353,8 +352,8 @@ def _cell_advice(paths: Sequence[Path], reason: Exception) -> list[str]:
     own = [path for path in paths if path.name.startswith("nova_cell")] or [main]
     commands = " or ".join(cells.update_command(main, path, "UUID") for path in own)
     return [
-        "Nova's database has the RPC URL of every cell, too, and was not read "
-        f"({reason}): see nova-manage --config-file {main} cell_v2 list_cells",
+        "Nova's database also has the RPC URL of every cell, and could not be read"
+        f" ({reason}): see nova-manage --config-file {main} cell_v2 list_cells",
         f"for each cell but cell0, run {commands}",
     ]
 

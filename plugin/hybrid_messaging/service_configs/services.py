@@ -183,6 +183,6 @@ def _directories(root: Path, name: str) -> Iterator[Path]:
                 continue
             if not os.access(directory, os.R_OK | os.X_OK, effective_ids=True):
                 raise ServiceConfigError(
-                    directory, "no permission to look into it; run this as root"
+                    directory, "no permission to read it; run this as root"
                 )
             yield directory

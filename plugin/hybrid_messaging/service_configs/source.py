@@ -50,9 +50,9 @@ def read_to_change(path: str | os.PathLike[str]) -> Source:
         if stat.S_ISLNK(status.st_mode) and status.st_uid not in trusted:
             raise ServiceConfigError(
                 path,
-                f"{link} is a symbolic link of another user, and leads to "
-                f"{source.path}, which is not that user's; if that is right, name "
-                f"{source.path} itself",
+                f"{link} is a symbolic link that belongs to another user than the file"
+                f" it leads to, {source.path}; if that is intended, name {source.path}"
+                " itself",
             )
     return source
 
@@ -90,8 +90,8 @@ def read_in(
     if len(data) > LARGEST:
         raise ServiceConfigError(
             path,
-            f"has {status.st_size / 1e6:.0f} MB: configuration files are read up to "
-            f"{LARGEST >> 20} MB; remove what does not belong there",
+            f"has {status.st_size / 1000000.0:.0f} MB, and configuration files may"
+            f" have up to {LARGEST >> 20} MB; check that it is the right file",
         )
     return Source(real, data, status)
 

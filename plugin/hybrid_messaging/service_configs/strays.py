@@ -60,7 +60,9 @@ def buses(text: str) -> frozenset[Bus]:
 
 def named(found: frozenset[Bus]) -> str:
     """Buses in a sentence."""
-    return " and ".join(map(str, sorted(found))) or "what is no transport URL"
+    return " and ".join(map(str, sorted(found))) or (
+        "something that is not a transport URL"
+    )
 
 
 class Elsewhere(NamedTuple):

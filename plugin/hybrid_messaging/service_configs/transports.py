@@ -55,8 +55,8 @@ def resolve(
         trusting = any(side.ca_file or side.key_directory for side in (rpc, notify))
         if trusting and (mode is None or (rpc.url and notify.url)):
             raise TransportError(
-                "--ca-file and --zmq-key-directory are about servers that --mode and "
-                "hosts name: URLs that are given have such options themselves"
+                "--ca-file and --zmq-key-directory apply only to --mode with hosts; in"
+                " a URL, use its own options instead"
             )
         if mode is not None:
             rpc, notify = _from_mode(modes.get(mode), rpc, notify)
@@ -80,9 +80,9 @@ def _with_queues(found: Transports, queues: str) -> Transports:
         )
     if not isinstance(servers.get(found.notify), Rabbit):
         raise TransportError(
-            f"{queues} queues are RabbitMQ's, and notifications go to "
-            f"{urls.shown(str(found.notify))}: leave --notify-queues and "
-            "HYBRID_NOTIFY_QUEUES out"
+            f"{queues} queues exist only on RabbitMQ, but notifications go to"
+            f" {urls.shown(str(found.notify))}: omit --notify-queues and unset"
+            " HYBRID_NOTIFY_QUEUES"
         )
     query = {**found.notify.query, QUEUES[queues]: "true"}
     return replace(found, notify=replace(found.notify, query=query))
@@ -102,15 +102,17 @@ def _with_url(role: str, mode: str, scheme: str, side: Side) -> Side:
         return side
     if scheme == modes.ANY_TRANSPORT:
         raise TransportError(
-            f"mode {mode} takes any server: give its URL with --{role}-url"
+            f"mode {mode} can use any server: give its URL with --{role}-url"
         )
     if not side.hosts:
         raise TransportError(
-            f"mode {mode} needs to know the server: give it with --{role}-host"
+            f"mode {mode} needs the host of the server: give it with --{role}-host"
         )
     named = servers.get(urls.parse(f"{scheme}://{','.join(side.hosts)}/"))
     if any(host.username for host in named.url.hosts):
-        raise TransportError(f"--{role}-host takes hosts: the user is --{role}-user")
+        raise TransportError(
+            f"--{role}-host takes only hosts: give the user with --{role}-user"
+        )
     return Side(
         urls.build(
             scheme,
@@ -126,8 +128,8 @@ def _from_state(state_dir: Path, rpc: Side, notify: Side) -> tuple[Side, Side]:
     running = state.load(state_dir)
     if running is None:
         raise TransportError(
-            f"nothing has been started in {state_dir}: start it with `hybrid-messaging "
-            "up`, or name the transports with --rpc-url and --notify-url"
+            f"{state_dir} has no deployment: start one with `hybrid-messaging up`, or"
+            " name the transports with --rpc-url and --notify-url"
         )
     return (
         rpc if rpc.url else Side(running.rpc_url),
@@ -146,12 +148,12 @@ def _usable(
         reason = "the URL names no host"
     if not reason and "@" in text.partition("://")[2].partition("/")[2]:
         reason = (
-            "there is an @ after the host: a / in a user name or password is written "
-            "%2F, an @ in a virtual host %40"
+            "there is an @ after the host: write %2F for a / in a user name or"
+            " password, and %40 for an @ in a virtual host"
         )
     if not reason and "$" in str(url):
         # in names and passwords it is percent-encoded by now
-        reason = "a host has no $ in its name"
+        reason = "a host name cannot contain $"
     if reason:
         raise TransportError(f"{urls.shown(text)} for {purpose}: {reason}")
     return url

@@ -29,14 +29,16 @@ def parts(transports: Transports) -> Iterator[Part]:
         "hybrid-messaging.yaml",
         yaml({charm: {"config-flags": flags} for charm in _CHARMS}),
         (
-            "For each of these: juju config APPLICATION --file hybrid-messaging.yaml. "
-            "It replaces the flags that an application has: add those here.",
-            "Nova's cell mapping follows when a relation changes, or with nova-manage "
-            "cell_v2 update_cell --cell_uuid UUID on the controller.",
-            "Notifications stay on the RabbitMQ of the relation amqp: no charm has an "
-            f"option for {urls.shown(str(transports.notify))}.",
-            "So does RPC of the other charms, which have no such flags or write the "
-            "relation's URL below them. That works where a service talks to itself "
-            "alone. Neutron's agents are such charms: leave neutron-api as it is.",
+            "For each of these: juju config APPLICATION --file hybrid-messaging.yaml."
+            " This replaces the flags that an application already has: add those here.",
+            "Update Nova's cell mappings on the controller with nova-manage cell_v2"
+            " update_cell --cell_uuid UUID, unless a relation changes, which does the"
+            " same.",
+            "Notifications stay on the RabbitMQ of the relation amqp, because no charm"
+            f" has an option for {urls.shown(str(transports.notify))}.",
+            "RPC of the other charms stays there as well: they have no such flags, or"
+            " write the relation's URL below them. This works for a service that calls"
+            " only itself. Neutron's agents are such charms, so leave neutron-api as"
+            " it is.",
         ),
     )

@@ -20,5 +20,5 @@ def parts(transports: Transports) -> Iterator[Part]:
         "HYBRID=external\n"
         f"HYBRID_RPC_URL={shlex.quote(str(transports.rpc))}\n"
         f"HYBRID_NOTIFY_URL={shlex.quote(str(transports.notify))}\n",
-        ("Below the line enable_plugin hybrid-messaging.",),
+        ("Put this below the line enable_plugin hybrid-messaging.",),
     )

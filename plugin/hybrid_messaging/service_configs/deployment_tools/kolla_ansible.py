@@ -79,7 +79,8 @@ def parts(transports: Transports) -> Iterator[Part]:
         for containers in (_LISTENING, *(_SHARING[name] for name in sharing)):
             values |= dict(_health_checks(containers))
     notes = tuple(
-        f"Health checks want a connection to port {url.hosts[0].port} of {url.scheme}://."
+        f"Health checks look for a connection to port {url.hosts[0].port} of"
+        f" {url.scheme}://."
         for url in (rpc, notify)
         if len({host.port for host in url.hosts}) > 1
     )
@@ -88,7 +89,10 @@ def parts(transports: Transports) -> Iterator[Part]:
         yield Part(
             f"/etc/kolla/config/{name}.conf",
             ini({"DEFAULT": {"transport_url": str(notify)}}),
-            ("Has notifications on the transport of RPC, and keeps RPC there.",),
+            (
+                "This service uses one transport for RPC and notifications, and its"
+                " RPC stays there.",
+            ),
         )
 
 

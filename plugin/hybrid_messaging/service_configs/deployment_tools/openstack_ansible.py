@@ -88,12 +88,12 @@ def parts(transports: Transports) -> Iterator[Part]:
         "/etc/openstack_deploy/user_zz_hybrid_messaging.yml",
         yaml(values),
         (
-            "Of several files user_*.yml, the last by name counts: user_secrets.yml "
-            "has passwords of the same names.",
+            "If several user_*.yml files set a variable, the last file by name wins:"
+            " user_secrets.yml has passwords of the same names.",
             *_explained("RPC", rpc),
             *_explained("notifications", notify),
-            "Overrides take the place of those that another file has: merge them.",
-            "Guests of Trove have other variables: trove_guest_oslomsg_rpc_*.",
+            "Overrides replace those of another file: merge them.",
+            "Guests of Trove have separate variables: trove_guest_oslomsg_rpc_*.",
         ),
     )
 
@@ -149,25 +149,24 @@ def _overrides(service: str, transports: Transports) -> dict[str, dict[str, str]
 
 def _explained(what: str, url: urls.TransportURL) -> Iterator[str]:
     for objection in _objections(url):
-        yield f"Overrides have the whole URL of {what}, since {objection}."
+        yield f"The overrides contain the whole URL of {what}, because {objection}."
 
 
 def _objections(url: urls.TransportURL) -> Iterator[str]:
     """Why templates cannot express a URL."""
     if url.driver not in _TAKE_SSL:
-        yield f"templates append ?ssl=, which {url.scheme}:// does not take"
+        yield f"the templates append ?ssl=, which {url.scheme}:// does not accept"
     # a quorum queue is an option of the file
     further = set(url.query) - _SSL - {QUEUES["quorum"]}
     if further:
-        yield f"templates have no place for {', '.join(sorted(further))}"
+        yield f"the templates have no variable for {', '.join(sorted(further))}"
     if len({(host.username, host.password, host.port) for host in url.hosts}) > 1:
-        yield "templates have one user and one port for all hosts"
+        yield "the templates have one user and one port for all hosts"
     user = url.hosts[0]
     if isinstance(servers.get(url), Rabbit) and any(
         urlparse.quote(text or "", safe="/") != (text or "")
         for text in (user.username, user.password, url.vhost)
     ):
         yield (
-            "what a URL has to encode in the name or password of a user or in a "
-            "virtual host, templates put there as it is"
+            "the templates do not encode user, password and virtual host for the URL"
         )

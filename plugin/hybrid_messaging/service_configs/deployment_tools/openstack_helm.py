@@ -67,5 +67,5 @@ def parts(transports: Transports) -> Iterator[Part]:
     yield Part(
         "hybrid-messaging.yaml",
         yaml({"conf": conf}),
-        ("Give it to each chart, as the last --values.",),
+        ("Pass it to each chart, as the last --values.",),
     )

@@ -71,15 +71,15 @@ def parts(transports: Transports) -> Iterator[Part]:
                 for kind in _TYPES.get(module, (f"{module}_config",)):
                     manifest.append(_override(kind, option, url))
     if hiera:
-        yield Part("data/common.yaml", yaml(hiera), ("Hiera, for all nodes.",))
+        yield Part("data/common.yaml", yaml(hiera), ("Hiera data for all nodes.",))
     if manifest:
         yield Part(
             "manifests/hybrid_messaging.pp",
             "".join(manifest),
             (
-                "For a class that all nodes include.",
-                "puppet-oslo takes no URL but rabbit:// as a parameter. These "
-                "collectors override what the modules declare.",
+                "Put this into a class that all nodes include.",
+                "puppet-oslo accepts only rabbit:// URLs as parameters. These"
+                " collectors override what the modules declare.",
             ),
         )
 

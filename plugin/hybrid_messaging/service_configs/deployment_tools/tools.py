@@ -38,7 +38,7 @@ def parts(tool: str, transports: Transports, hidden: bool = False) -> Sequence[P
         for host in url.hosts:
             if not _HOST.fullmatch(host.host):
                 raise TransportError(
-                    f"{urls.shown(str(url))}: {tool} cannot take a host of this name"
+                    f"{urls.shown(str(url))}: {tool} does not accept this host name"
                 )
     written = urls.HiddenURL if hidden else urls.TransportURL
     transports = Transports(
@@ -47,13 +47,13 @@ def parts(tool: str, transports: Transports, hidden: bool = False) -> Sequence[P
     found: list[Part] = list(_module(tool).parts(transports))
     notes = []
     if hidden:
-        notes.append(f"Passwords are {urls.HIDDEN} here: --show-passwords shows them.")
+        notes.append(
+            f"Passwords are hidden as {urls.HIDDEN}; --show-passwords shows them."
+        )
     ours = {url.driver for url in (transports.rpc, transports.notify)} & set(_OURS)
     if ours:
         schemes = " and ".join(f"{scheme}://" for scheme in sorted(ours))
-        notes.append(
-            f"hybrid-messaging has to be installed wherever services use {schemes}."
-        )
+        notes.append(f"Install hybrid-messaging wherever services use {schemes}.")
     found[0] = found[0]._replace(notes=(*notes, *found[0].notes))
     return found
 

@@ -49,8 +49,8 @@ def one_kind_of_queue(config: ServiceConfig, routes: Routes) -> Iterator[Problem
             if getattr(rabbit.options, quorum) and rabbit.options.rabbit_ha_queues:
                 yield found(
                     "queue-type-ambiguous",
-                    f"{quorum} and rabbit_ha_queues are both true: oslo.messaging "
-                    "declares no queue",
+                    f"{quorum} and rabbit_ha_queues are both true: oslo.messaging"
+                    " declares no queue",
                     config.setting(rabbit.group, "rabbit_ha_queues", "false"),
                     config.where(rabbit.group, "rabbit_ha_queues"),
                 )
@@ -70,7 +70,7 @@ def streams_are_complete(config: ServiceConfig, routes: Routes) -> Iterator[Prob
         if wanted:
             yield found(
                 "stream-incomplete",
-                "rabbit_stream_fanout lets oslo.messaging connect only with "
+                "with rabbit_stream_fanout, oslo.messaging connects only with "
                 + " and ".join(name for name, _ in wanted),
                 " and ".join(config.setting(rabbit.group, *each) for each in wanted),
                 config.where(rabbit.group, "rabbit_stream_fanout"),
@@ -85,8 +85,8 @@ def pool_has_room(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         if largest < least:
             yield found(
                 "pool-too-small",
-                f"rpc_conn_pool_size {largest} is below conn_pool_min_size {least}: "
-                "oslo.messaging makes no transport",
+                f"rpc_conn_pool_size {largest} is less than conn_pool_min_size"
+                f" {least}: oslo.messaging cannot create a transport",
                 config.setting(rabbit.group, "rpc_conn_pool_size", str(least)),
                 config.where(rabbit.group, "rpc_conn_pool_size"),
             )
@@ -99,8 +99,8 @@ def quorum_queues_stay(config: ServiceConfig, routes: Routes) -> Iterator[Proble
         if options.rabbit_quorum_queue and options.amqp_auto_delete:
             yield found(
                 "quorum-auto-delete",
-                "RabbitMQ refuses the quorum queues of rabbit_quorum_queue with "
-                "amqp_auto_delete",
+                "rabbit_quorum_queue is combined with amqp_auto_delete: RabbitMQ"
+                " refuses such queues",
                 config.setting(rabbit.group, "amqp_auto_delete", "false"),
                 config.where(rabbit.group, "amqp_auto_delete"),
             )
@@ -112,10 +112,11 @@ def manager_can_lock(config: ServiceConfig, routes: Routes) -> Iterator[Problem]
         if rabbit.options.use_queue_manager and not config.is_set(*_LOCK_PATH):
             yield found(
                 "lock-path-missing",
-                "use_queue_manager wants a lock between processes, and no file sets "
-                "lock_path: no call has a queue for its reply",
-                "set [oslo_concurrency] lock_path to a directory of the service, or "
-                "let it have a default or OSLO_LOCK_PATH in its environment",
+                "use_queue_manager needs a lock between processes, but no file sets"
+                " lock_path: no call gets a queue for its reply",
+                "set [oslo_concurrency] lock_path to a directory of the service,"
+                " unless the service has a default or OSLO_LOCK_PATH in its"
+                " environment",
                 config.where(rabbit.group, "use_queue_manager"),
             )
 
@@ -127,9 +128,9 @@ def names_stay(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         if options.rabbit_transient_quorum_queue and not options.use_queue_manager:
             yield found(
                 "queue-names-change",
-                "with rabbit_transient_quorum_queue, each start of a process leaves "
-                "quorum queues with names of their own for another "
-                f"{options.rabbit_transient_queues_ttl} s",
+                "with rabbit_transient_quorum_queue, each start of a process leaves"
+                " its quorum queues behind for another"
+                f" {options.rabbit_transient_queues_ttl} s",
                 config.setting(rabbit.group, "use_queue_manager", "true")
                 + " and [oslo_concurrency] lock_path",
                 config.where(rabbit.group, "rabbit_transient_quorum_queue"),
@@ -145,9 +146,9 @@ def heartbeats_are_on(config: ServiceConfig, routes: Routes) -> Iterator[Problem
         if getattr(known.options, option, 1) == 0:
             yield found(
                 "heartbeats-off",
-                f"{option} is 0: nobody notices that a connection is gone, as when a "
-                "firewall has forgotten it, and a server waits there for ever",
-                f"remove {option}, and the default counts",
+                f"{option} is 0: a connection that was lost silently, for example at a"
+                " firewall, is not noticed, and a server waits there for ever",
+                f"remove {option}, so that the default applies",
                 config.where(str(known.group), option),
             )
 
@@ -164,8 +165,8 @@ def tls_is_on(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         if given and not known.encrypted:
             yield found(
                 "tls-not-used",
-                f"{' and '.join(given)} have no effect, and passwords go without TLS: "
-                f"{switch} is {getattr(known.options, switch)}",
+                f"{' and '.join(given)} have no effect, and passwords are sent without"
+                f" TLS: {switch} is {getattr(known.options, switch)}",
                 config.setting(str(known.group), switch, on),
                 config.where(str(known.group), given[0]),
             )
@@ -177,8 +178,8 @@ def name_is_verified(config: ServiceConfig, routes: Routes) -> Iterator[Problem]
         if rabbit.encrypted and not rabbit.options.ssl_ca_file:
             yield found(
                 "server-not-verified",
-                "without ssl_ca_file, oslo.messaging's rabbit driver does not compare "
-                "the name of the server with its certificate",
+                "without ssl_ca_file, oslo.messaging's rabbit driver does not compare"
+                " the server's name with its certificate",
                 config.setting(rabbit.group, "ssl_ca_file", "FILE")
                 + ", that of the authority, such as the system's",
                 config.where(rabbit.group, "ssl"),
@@ -197,8 +198,9 @@ def waiting_ends(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     if isinstance(notify.transport, Rabbit) and away and publishes and retry < 0:
         yield found(
             "waits-without-end",
-            f"no server of notifications can be used, and retry is {retry}: requests "
-            "of an API that notify wait for one, and do not end",
-            f"set [{NOTIFICATIONS}] retry = 3, say, which loses notifications instead",
+            f"no server for notifications can be used, and retry is {retry}: API"
+            " requests that publish a notification wait for ever",
+            f"set [{NOTIFICATIONS}] retry, for example to 3; notifications are then"
+            " lost instead",
             config.where(NOTIFICATIONS, "retry"),
         )

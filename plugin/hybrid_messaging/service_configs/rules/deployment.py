@@ -44,9 +44,9 @@ def listening_apart(members: Sequence[Member]) -> None:
             problems.append(
                 found(
                     "consumer-group-shared",
-                    f"{other} and {config.service.name} listen as one group, {group}: "
-                    "each notification reaches only one of them",
-                    f"set [{kafka.group}] consumer_group to another name for each",
+                    f"{other} and {config.service.name} listen in the same group,"
+                    f" {group}: each notification reaches only one of them",
+                    f"set a different [{kafka.group}] consumer_group for each",
                     config.where(kafka.group, "consumer_group"),
                 )
             )
@@ -74,9 +74,10 @@ def declared_alike(members: Sequence[Member]) -> None:
                 problems.append(
                     found(
                         "queue-kinds-differ",
-                        f"{queue} is {kind} for {config.service.name}, and {theirs} for"
-                        f" {other}: RabbitMQ refuses it to the one that comes second",
-                        "set amqp_durable_queues and rabbit_quorum_queue alike",
+                        f"{queue} is {kind} for {config.service.name}, and {theirs}"
+                        f" for {other}: RabbitMQ refuses the second one to declare it",
+                        "give both the same amqp_durable_queues and"
+                        " rabbit_quorum_queue",
                         config.where(rabbit.group, DURABLE),
                     )
                 )
@@ -123,7 +124,8 @@ def together(members: Sequence[Member]) -> None:
             member.problems.append(
                 found(
                     "rpc-elsewhere",
-                    f"RPC goes to {where}, and that of {', '.join(others)} to {there}",
+                    f"RPC goes to {where}, but RPC of {', '.join(others)} goes to"
+                    f" {there}",
                     "give all services that call each other the same transport with "
                     "`configure`",
                     member.config.where(*option),
@@ -173,7 +175,7 @@ def _of_cells(configs: Sequence[ServiceConfig]) -> Iterator[Problem]:
     except cells.DatabaseUnread as error:
         yield found(
             "cells-not-read",
-            f"Nova keeps RPC URLs in its database, which was not read: {error}",
+            f"Nova keeps RPC URLs in its database, which could not be read: {error}",
             "compare them yourself with `nova-manage cell_v2 list_cells`",
             where,
         )

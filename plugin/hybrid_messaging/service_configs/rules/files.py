@@ -22,7 +22,7 @@ def unreadable(error: ServiceConfigError) -> Problem:
     return found(
         "unreadable",
         f"the service cannot read its configuration: {error.reason}",
-        "correct it, then check again",
+        "correct it, then run the check again",
         error.path if error.line is None else f"{error.path}, line {error.line}",
     )
 
@@ -40,9 +40,10 @@ def private(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
             if _is_readable_by_all(file):
                 yield found(
                     "readable-by-all",
-                    f"every user of this machine can read {file}, which has passwords",
-                    f"chmod o= {shlex.quote(str(file))}, if the service's user may "
-                    "still read it",
+                    f"every user of this host can read {file}, which contains"
+                    " passwords",
+                    f"chmod o= {shlex.quote(str(file))}, if the service's user can"
+                    " still read it then",
                     document.path,
                 )
 

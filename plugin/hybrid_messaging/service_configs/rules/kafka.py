@@ -41,8 +41,8 @@ def large_enough(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         if limit < LARGEST:
             yield found(
                 "topic-too-small",
-                f"topic {topic} takes {limit} bytes, and services send up to "
-                f"{LARGEST}: larger notifications are lost",
+                f"topic {topic} accepts {limit} bytes, but services may send up to"
+                f" {LARGEST}: larger notifications are lost",
                 f"raise max.message.bytes of {topic}, or message.max.bytes of the "
                 "brokers",
                 config.where(NOTIFICATIONS, "topics"),

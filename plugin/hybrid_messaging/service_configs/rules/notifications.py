@@ -35,7 +35,9 @@ def published(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     place = config.service.place(NOTIFICATIONS, "driver")
     cure = f"set [{place.section}] {place.key} = {DRIVER}"
     for name in dict.fromkeys(filter(str.strip, names)):
-        reason = routes.environment.notification.get(name, "there is no such driver")
+        reason = routes.environment.notification.get(
+            name, ("no such driver is installed")
+        )
         if reason:
             yield found(
                 "notification-driver-unknown",
@@ -63,17 +65,17 @@ def stored(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     if notify.delivery == "direct":
         yield found(
             "notifications-not-stored",
-            f"notifications go through {notify.engine}, which stores none: without a "
-            "consumer at that moment they cannot be sent",
+            f"notifications go through {notify.engine}, which stores none: they cannot"
+            " be sent unless a consumer is listening",
             cure,
             notify.where,
         )
     elif notify.delivery == "unknown":
         yield found(
             "notifications-maybe-not-stored",
-            "notifications go over amqp://, and it takes a connection to know whether "
-            "a broker is there or a router, which stores none",
-            f"check with a connection, or {cure}",
+            "notifications go over amqp://, and without a connection it is unknown"
+            " whether a broker or a router, which stores nothing, answers",
+            f"check without --no-connect, or {cure}",
             notify.where,
         )
 
@@ -92,8 +94,8 @@ def consumed(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     if not published & listened:
         yield found(
             "consumer-elsewhere",
-            f"the notification agent listens on {strays.named(listened)}, and its "
-            f"notifications go to {strays.named(published)}",
+            f"the notification agent listens on {strays.named(listened)}, but its"
+            f" notifications go to {strays.named(published)}",
             "remove [notification] messaging_urls, or add the notification transport "
             "to it",
             config.where(*option),

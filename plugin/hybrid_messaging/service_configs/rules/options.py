@@ -78,8 +78,8 @@ class _Setting:
         if section in retired.SECTIONS:
             yield found(
                 "option-removed",
-                f"nothing reads [{section}]: oslo.messaging "
-                f"{retired.SECTIONS[section]} has removed this driver",
+                f"[{section}] has no effect: oslo.messaging"
+                f" {retired.SECTIONS[section]} removed this driver",
                 "remove the section",
                 self.where,
             )
@@ -92,7 +92,7 @@ class _Setting:
         if meant or (section.startswith(_PREFIX) and _NAME.fullmatch(section)):
             yield found(
                 "option-unknown",
-                f"nothing reads [{section}]",
+                f"[{section}] has no effect",
                 f"did you mean [{meant}]?" if meant else "remove the section",
                 self.where,
             )
@@ -101,7 +101,7 @@ class _Setting:
         if known.name:
             yield found(
                 "option-deprecated",
-                f"{self} is a former name, which a later release will not know",
+                f"{self} is a former name, which a later release will not accept",
                 f"write [{known.section}] {known.name}",
                 self.where,
             )
@@ -109,18 +109,18 @@ class _Setting:
             reason = f": {known.reason.rstrip('.')}" if known.reason else ""
             yield found(
                 "option-deprecated",
-                f"{self} is to be removed from oslo.messaging{reason}",
+                f"{self} is deprecated in oslo.messaging{reason}",
                 "remove it",
                 self.where,
             )
 
     def _removed(self, release: str) -> Iterator[Problem]:
         now = retired.INSTEAD.get(self.key)
-        instead = f"remove it; {now} has taken its place" if now else "remove it"
+        instead = f"remove it; use {now} instead" if now else "remove it"
         yield found(
             "option-removed",
-            f"{self} does nothing: oslo.messaging {release} has removed it, and the "
-            f"release that was looked at is {self.environment.release}",
+            f"{self} has no effect: oslo.messaging {release} removed it, and the "
+            f"checked release is {self.environment.release}",
             self._elsewhere() or instead,
             self.where,
         )
@@ -135,15 +135,15 @@ class _Setting:
         if self.key in _own().get(self.section, ()):
             yield found(
                 "option-unknown",
-                f"{self} does nothing: a later oslo.messaging knows it, and the "
-                f"release that was looked at is {release}",
+                f"{self} has no effect: a later oslo.messaging has it, but the"
+                f" checked release is {release}",
                 "remove it, or update oslo.messaging",
                 self.where,
             )
             return
         yield found(
             "option-unknown",
-            f"{self} does nothing: oslo.messaging {release} has no such option",
+            f"{self} has no effect: oslo.messaging {release} has no such option",
             (f"did you mean {meant}?" if meant else self._elsewhere()) or "remove it",
             self.where,
         )

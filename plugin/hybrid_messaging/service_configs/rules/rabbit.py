@@ -62,10 +62,11 @@ def without_leftovers(config: ServiceConfig, routes: Routes) -> Iterator[Problem
                 wanted = "a classic queue"
             yield found(
                 "not-durable-on-server",
-                f"{there} and is not {wanted}: notifications cannot be sent to it as "
-                "configured",
-                "stop the services, then delete it, or restart RabbitMQ, which drops "
-                "whatever is not durable; or use a virtual host of its own",
+                f"{there} and is not {wanted}: notifications cannot be sent to it as"
+                " configured",
+                "stop the services, then delete it, or restart RabbitMQ, which"
+                " discards everything that is not durable; or use a separate virtual"
+                " host",
                 routes.notify.where,
             )
         else:
@@ -73,8 +74,8 @@ def without_leftovers(config: ServiceConfig, routes: Routes) -> Iterator[Problem
                 "queue-declared-otherwise",
                 f"{there} with another {argument}: notifications cannot be sent to it "
                 "as configured",
-                "let the services' options be as they were, or stop the services, "
-                "empty it and delete it",
+                "restore the services' former options; or stop the services, then"
+                " empty and delete it",
                 routes.notify.where,
             )
 
@@ -99,10 +100,10 @@ def quorum_has_exchange(config: ServiceConfig, routes: Routes) -> Iterator[Probl
             continue
         yield found(
             "not-durable-on-server",
-            f"{name} exists on RabbitMQ (virtual host {rabbit.url.vhost or '/'!r}) "
-            "and is not durable: servers of RPC with quorum queues do not start",
-            "stop the services, then delete it, or restart RabbitMQ, which drops "
-            "whatever is not durable; or use a virtual host of its own",
+            f"{name} exists on RabbitMQ (virtual host {rabbit.url.vhost or '/'!r}) and"
+            " is not durable: RPC servers with quorum queues do not start",
+            "stop the services, then delete it, or restart RabbitMQ, which discards"
+            " everything that is not durable; or use a separate virtual host",
             rpc.where,
         )
 

@@ -20,8 +20,8 @@ def encrypted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
             if isinstance(answer, str) and routes.servers.takes_plain(known, host):
                 yield found(
                     "plain-accepted",
-                    f"{':'.join(map(str, known.address(host)))} is used with "
-                    "TLS, but can be used without it, too",
+                    f"{':'.join(map(str, known.address(host)))} is used with TLS, but"
+                    " also accepts connections without",
                     "close its listener without TLS, or have it require TLS",
                     route.where,
                 )

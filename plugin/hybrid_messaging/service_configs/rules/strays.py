@@ -29,10 +29,10 @@ def kept_together(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         if not theirs & usual:
             yield found(
                 "notifications-elsewhere",
-                f"{item.what} publishes to {named(theirs)}, and other notifications go "
-                f"to {named(usual)}",
-                "remove its URL, so that it uses the service's, or see that somebody "
-                "listens there",
+                f"{item.what} publishes to {named(theirs)}, but other notifications go"
+                f" to {named(usual)}",
+                "remove its URL, so that it uses the service's, or make sure that a"
+                " consumer listens there",
                 item.where,
             )
 
@@ -79,14 +79,14 @@ def _differences(
         severity, doubt = Severity.ERROR, ""
         if not layer.certain:
             severity = Severity.WARNING
-            doubt = "; it is not known whether there are any"
+            doubt = "; it is unknown whether any do"
         elif _for_guests(config, layer) and _kinds(here) == _kinds(there):
             severity = Severity.WARNING
-            doubt = "; guests may know the same server by this address"
+            doubt = "; this may be the address of the same server for guests"
         yield found(
             "overridden",
-            f"{role} of the programs that read this file as well as {main} go to "
-            f"{named(there)}, and not to {named(here)}{doubt}",
+            f"{role} of programs that read this file as well as {main} go to"
+            f" {named(there)} instead of {named(here)}{doubt}",
             "configure this file as well, or remove the option from it",
             other.where(*option),
             severity,
@@ -108,17 +108,19 @@ def not_over_rpc(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     if part is None or here & there or not is_on(config):
         return
     message = (
-        f"listens on its RPC transport, {named(here)}, and so hears nothing that goes "
-        f"to {named(there)}"
+        f"listens on its RPC transport, {named(here)}, so it receives nothing that"
+        f" goes to {named(there)}"
         if part.listens
-        else f"publishes on its RPC transport, {named(here)}, and nobody listens there "
-        f"to notifications, which go to {named(there)}"
+        else (
+            f"publishes on its RPC transport, {named(here)}, but consumers listen on"
+            f" {named(there)}"
+        )
     )
     yield found(
         "notifications-over-rpc",
         f"{part.what} {message}",
-        f"set [DEFAULT] transport_url of {config.service.name}, whose RPC is its own, "
-        "to the transport of notifications",
+        f"set [DEFAULT] transport_url of {config.service.name} to the transport of"
+        " notifications; no other service calls it",
         config.where(*RPC),
     )
 
@@ -146,8 +148,8 @@ def unchanged(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
             ):
                 yield found(
                     "agent-changes-url",
-                    "ironic-neutron-agent adds amqp_auto_delete=true to the URL of "
-                    "RPC, which the driver for amqp:// does not take, and ends",
+                    "ironic-neutron-agent adds amqp_auto_delete=true to the URL of"
+                    " RPC, which the amqp:// driver refuses, so the agent ends",
                     f"set [{Rabbit.group}] amqp_auto_delete = true in {path}",
                     str(path),
                 )
@@ -172,7 +174,7 @@ def unquoted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     if odd:
         yield found(
             "quoted-list",
-            f"quotes have become part of topics: {', '.join(odd)}",
-            "write the topics without quotes",
+            f"topics contain quotation marks: {', '.join(odd)}",
+            "write the topics without quotation marks",
             config.where(NOTIFICATIONS, "topics"),
         )

@@ -78,6 +78,6 @@ def apart(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         yield found(
             "shared-backend",
             f"RPC and notifications share one server: {engine} on {host}:{port}",
-            "give them transports of their own with `configure`",
+            "give each a separate transport with `configure`",
             notify.where,
         )

@@ -14,7 +14,7 @@ from hybrid_messaging.service_configs.problem import Problem
 from hybrid_messaging.service_configs.reading import ServiceConfig
 from hybrid_messaging.service_configs.routes import Routes
 
-_PASSWORD = "name a user and a password of Redis in the URL"  # noqa: S105
+_PASSWORD = "put a user and a password of Redis into the URL"  # noqa: S105
 _WAIVER = "plaintext_beyond_loopback"
 
 
@@ -27,8 +27,8 @@ def found(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     if options.zmq_target_update >= options.zmq_target_expire:
         yield problem(
             "registration-expires",
-            f"servers are forgotten after {options.zmq_target_expire} s, and renew "
-            f"their registration only every {options.zmq_target_update} s",
+            f"registrations expire after {options.zmq_target_expire} s, but servers"
+            f" renew them only every {options.zmq_target_update} s",
             f"set [{Zmq.group}] zmq_target_expire to three times zmq_target_update",
             config.where(Zmq.group, "zmq_target_expire"),
         )
@@ -37,7 +37,7 @@ def found(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     if is_loopback(told) and not all(is_loopback(host.host) for host in hosts):
         yield problem(
             "local-address",
-            f"clients are told to connect to {told}, which other hosts cannot reach",
+            f"servers register as {told}, which other hosts cannot reach",
             f"set [{Zmq.group}] rpc_zmq_bind_address to an address of the services' "
             "network",
             config.where(Zmq.group, "rpc_zmq_bind_address"),
@@ -54,8 +54,8 @@ def encrypted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         address = known.options.rpc_zmq_bind_address
         yield problem(
             "no-keys",
-            f"servers do not start: to listen on {address} they want keys, which are"
-            " derived from the password of Redis, and there is none",
+            f"servers do not start: to listen on {address} they need keys, and Redis"
+            " has no password to derive them from",
             f"{_PASSWORD}; or set [{Zmq.group}] zmq_key_directory, or"
             " rpc_zmq_bind_address = 127.0.0.1 if all services are on this host",
             config.where(Zmq.group, "rpc_zmq_bind_address"),
@@ -63,8 +63,8 @@ def encrypted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     if encryption.waived:
         yield problem(
             "plain-text",
-            "neither encryption nor authentication: everybody who reaches the port of a"
-            " server can call it and read what others send",
+            "no encryption and no authentication: anyone who reaches the port of a"
+            " server can call it and read its traffic",
             f"remove {_WAIVER}, and {_PASSWORD} if there is none",
             config.where(Zmq.group, _WAIVER),
         )
@@ -79,11 +79,12 @@ def resolved(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     try:
         socket.getaddrinfo(told, None)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no name"
+        reason = (
+            error.strerror if isinstance(error, OSError) else ("it is not a valid name")
+        )
         yield problem(
             "address-unknown",
-            f"clients are told to connect to {told}, which has no address here: "
-            f"{reason}",
+            f"servers register as {told}, which has no address on this host: {reason}",
             f"set [{Zmq.group}] rpc_zmq_host to an address or a name that all hosts "
             "resolve",
             config.where(Zmq.group, "rpc_zmq_host"),
