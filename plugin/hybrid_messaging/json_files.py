@@ -74,26 +74,26 @@ def read(path: Path, largest: int, private: bool = False) -> Any:
         return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         line = f" from line {error.lineno} on" if hasattr(error, "lineno") else ""
-        raise Damage(f"is no JSON{line}") from error
+        raise Damage(f"is not valid JSON{line}") from error
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 # -- shapes --------------------------------------------------------------------
 
 
-def text(pattern: re.Pattern[str] = _ANY, wanted: str = "text") -> Shape:
+def text(pattern: re.Pattern[str] = _ANY, wanted: str = "string") -> Shape:
     """A string without control characters that matches a pattern from its start."""
 
     def check(value: Any) -> None:
         if not isinstance(value, str):
-            raise Damage(f"is no {wanted}")
+            raise Damage(f"is not a valid {wanted}")
         if _CONTROL.search(value):
             raise Damage("has control characters")
         if not pattern.match(value):
-            raise Damage(f"is no {wanted}")
+            raise Damage(f"is not a valid {wanted}")
 
     return check
 
@@ -101,9 +101,9 @@ def text(pattern: re.Pattern[str] = _ANY, wanted: str = "text") -> Shape:
 def words(value: Any) -> None:
     """A string that can be written as UTF-8, of any number of lines."""
     if not isinstance(value, str):
-        raise Damage("is no text")
+        raise Damage("is not a string")
     if _SURROGATE.search(value):
-        raise Damage("has characters that do not exist")
+        raise Damage("has characters that are not valid Unicode")
 
 
 def one_of(known: Container[str], wanted: str) -> Shape:
@@ -111,7 +111,7 @@ def one_of(known: Container[str], wanted: str) -> Shape:
 
     def check(value: Any) -> None:
         if not isinstance(value, str) or value not in known:
-            raise Damage(f"is no {wanted}")
+            raise Damage(f"is not a valid {wanted}")
 
     return check
 
@@ -121,7 +121,7 @@ def number(lowest: float = -math.inf, highest: float = math.inf) -> Shape:
 
     def check(value: Any) -> None:
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise Damage("is no number")
+            raise Damage("is not a number")
         # one with hundreds of digits is no float either
         if not lowest <= value <= highest or abs(value) > _LARGEST_NUMBER:
             raise Damage("is out of range")
@@ -135,7 +135,7 @@ def whole(lowest: int = 0, highest: int = 2**63) -> Shape:
 
     def check(value: Any) -> None:
         if not isinstance(value, int):
-            raise Damage("is no whole number")
+            raise Damage("is not a whole number")
         within(value)
 
     return check
@@ -150,7 +150,7 @@ def flag(value: Any) -> None:
 def scalar(value: Any) -> None:
     """Anything that holds no other values, for what we do not look at."""
     if isinstance(value, dict | list):
-        raise Damage("is not known here")
+        raise Damage("is unknown")
     if isinstance(value, str):
         words(value)
 
@@ -184,7 +184,7 @@ def items(shape: Shape) -> Shape:
 
     def check(value: Any) -> None:
         if not isinstance(value, list):
-            raise Damage("is no list")
+            raise Damage("is not a list")
         for index, item in enumerate(value):
             inside(f"[{index}]", shape, item)
 
@@ -196,7 +196,7 @@ def row(*shapes: Shape) -> Shape:
 
     def check(value: Any) -> None:
         if not isinstance(value, list) or len(value) != len(shapes):
-            raise Damage(f"is no list of {len(shapes)}")
+            raise Damage(f"is not a list of {len(shapes)}")
         for index, (shape, item) in enumerate(zip(shapes, value, strict=True)):
             inside(f"[{index}]", shape, item)
 
@@ -209,7 +209,7 @@ def mapping(shape: Shape, key: Shape | None = None) -> Shape:
 
     def check(value: Any) -> None:
         if not isinstance(value, dict):
-            raise Damage("is no object")
+            raise Damage("is not an object")
         for name, item in value.items():
             step = f"[{ascii(name)[:_SHOWN_KEY]}]"
             inside(step, key, name)
@@ -232,7 +232,7 @@ def record(
 
     def check(value: Any) -> None:
         if not isinstance(value, dict):
-            raise Damage("is no object")
+            raise Damage("is not an object")
         for name in fields:
             if name not in value:
                 raise Damage("is missing", name)
@@ -240,7 +240,7 @@ def record(
             shape = known.get(name, others)
             step = name if name in known else f"[{ascii(name)[:_SHOWN_KEY]}]"
             if shape is None:
-                raise Damage("is not known here", step)
+                raise Damage("is unknown", step)
             inside(step, shape, item)
 
     return check

@@ -79,10 +79,10 @@ def load(table: Path = TABLE) -> dict[str, Mode]:
         if not columns or columns[0].startswith("#"):
             continue
         if len(columns) != 5:
-            raise ModeError(f"{table}:{number}: a mode has 5 columns: {line!r}")
+            raise ModeError(f"{table}:{number}: a mode needs 5 columns: {line!r}")
         name, rpc, rpc_engine, notify, notify_engine = columns
         if name in modes:
-            raise ModeError(f"{table}:{number}: mode {name} is there already")
+            raise ModeError(f"{table}:{number}: mode {name} is already defined")
         shared = notify_engine == _SAME_ENGINE
         modes[name] = Mode(
             name,

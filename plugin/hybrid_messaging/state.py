@@ -170,8 +170,8 @@ def default_state_dir() -> Path:
             base = Path.home() / ".local" / "state"
         except RuntimeError:
             raise StateError(
-                "nobody knows a home directory of this user: set HOME or "
-                "XDG_STATE_HOME, or name a directory with --state-dir"
+                "this user has no home directory: set HOME or XDG_STATE_HOME, or name"
+                " a directory with --state-dir"
             ) from None
     return base / "hybrid-messaging"
 
@@ -192,9 +192,9 @@ def load(state_dir: Path) -> State | None:
         if isinstance(data, dict) and data.get("format") != _FORMAT:
             json_files.inside("format", whole(), data.get("format"))
             raise StateError(
-                f"{path} was written by another release of hybrid-messaging "
-                f"(format {data['format']}, this one reads {_FORMAT}): "
-                "run its `down` with the release that wrote it"
+                f"{path} was written by another release of hybrid-messaging (format"
+                f" {data['format']}, and this one reads {_FORMAT}): run `down` of the"
+                " release that wrote it"
             )
         _shape()(data)
         found = State(
@@ -247,9 +247,9 @@ def refuse_foreign(state_dir: Path) -> None:
             raise _foreign(path, "is a symbolic link of" if link else "belongs to")
         if stat.S_ISDIR(mode) and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise StateError(
-                f"{path} is open to every user (mode {mode & 0o7777:o}), so that "
-                "anybody can exchange what is in it: close it with `chmod o-w`, or "
-                "name another directory with --state-dir"
+                f"every user can write to {path} (mode {mode & 4095:o}) and exchange"
+                " its contents: run `chmod o-w` on it, or name another directory with"
+                " --state-dir"
             )
 
     try:
@@ -265,9 +265,9 @@ def refuse_foreign(state_dir: Path) -> None:
 
 def _foreign(path: Path, how: str) -> StateError:
     return StateError(
-        f"{path} {how} another user, who could exchange what is there: run this as "
-        "that user, or name a directory with --state-dir that is yours, below "
-        "directories of yours or of root's"
+        f"{path} {how} another user, who could exchange its contents: run this as that"
+        " user, or name a directory with --state-dir that belongs to you and is below"
+        " directories of yours or root's"
     )
 
 
@@ -284,13 +284,13 @@ def refuse_foreign_inside(directory: Path) -> None:
         raise StateError(f"cannot read {directory}: {error.strerror}") from error
     if stat.S_ISLNK(status.st_mode):
         raise StateError(
-            f"{directory} is a symbolic link, which `up` does not make: look where it "
-            "leads, and remove it"
+            f"{directory} is a symbolic link, which `up` does not create: check where"
+            " it leads, and remove it"
         )
     if status.st_uid != os.geteuid():
         raise StateError(
-            f"{directory} belongs to another user, and `up` has not made it: look what "
-            "is in it, and remove it"
+            f"{directory} belongs to another user, and `up` has not created it: check"
+            " what it contains, and remove it"
         )
 
 
@@ -300,7 +300,7 @@ def _url(value: Any) -> None:
     try:
         urls.parse(value)
     except urls.UrlError:
-        raise Damage("is no transport URL") from None
+        raise Damage("is not a transport URL") from None
 
 
 _PORT = whole(1, 65535)
@@ -316,10 +316,10 @@ DETAILS: dict[str, type[Details]] = {
 _OPEN = {"router"}
 _FIELDS = {"int": _PORT, "str": text(), "str | None": maybe(text())}
 #: Engines have directories of these names in the state directory.
-_NAME = text(re.compile(r"[a-z][a-z0-9-]{0,62}\Z"), "name of an engine")
+_NAME = text(re.compile(r"[a-z][a-z0-9-]{0,62}\Z"), "engine name")
 _ENGINE = {
     "name": _NAME,
-    "kind": one_of(DETAILS, "kind of engine"),
+    "kind": one_of(DETAILS, "engine kind"),
     "roles": items(one_of(("rpc", "notify"), "role")),
     "host": text(),
     "port": _PORT,
@@ -398,8 +398,8 @@ def prepare(state_dir: Path) -> None:
         names = {item.name for item in state_dir.iterdir()}
         if names and names.isdisjoint(FILES):
             raise StateError(
-                f"{state_dir} holds other files: name an empty or new directory "
-                "with --state-dir"
+                f"{state_dir} contains other files: name an empty or new directory"
+                " with --state-dir"
             )
         state_dir.chmod(0o700)
     except OSError as error:
@@ -448,8 +448,8 @@ def lock(
             held.enter_context(locks.exclusive(open_it, timeout, waiting, is_current))
         except BlockingIOError:
             raise StateError(
-                f"another hybrid-messaging command is at work in {state_dir}: "
-                "wait for it, or end it, and try again"
+                f"another hybrid-messaging command is using {state_dir}: wait until it"
+                " ends, and try again"
             ) from None
         except OSError as error:
             raise StateError(f"cannot lock {path}: {error.strerror}") from error

@@ -172,16 +172,13 @@ def _host(netloc: str, url: str) -> Host:
     if match is None or not set("[]").isdisjoint(credentials):
         # what should be the address may be a piece of a password
         raise UrlError(
-            f"not a transport URL: {_hidden(url)}: it lacks a host and a port; other "
-            "characters than letters and digits in a user name or password are "
-            "percent-encoded"
+            f"not a transport URL: {_hidden(url)}: it has no host, or an invalid port;"
+            " in a user name or password, percent-encode all characters except letters"
+            " and digits"
         )
     port = int(match["port"]) if match["port"] else None
     if port is not None and port > 65535:
-        raise UrlError(
-            f"not a transport URL: {_hidden(url)}: a host has a port that does not "
-            "exist"
-        )
+        raise UrlError(f"not a transport URL: {_hidden(url)}: a port is out of range")
     return Host(match["ipv6"] or match["name"], port, username, password)
 
 

@@ -146,8 +146,8 @@ def test_a_sound_service(
             },
             "problems": [],
             "unseen": [
-                f"policies, nodes and replicas of {node.host}:{node.port}, which its "
-                "management alone tells: --rabbitmq-management"
+                f"policies, nodes and replicas of {node.host}:{node.port}, which "
+                "only its management reports: add --rabbitmq-management"
             ],
         }
     ]
@@ -224,7 +224,7 @@ def test_a_virtual_host_that_the_user_may_not_use(
     rabbitmq_management.request(node, "PUT", f"users/{user}", right)
     result = check(config(bus.url(), url), "-f", "json")
     assert problems(result) == [("error", "vhost-missing")]
-    assert f"does not let user {user} use" in result.out
+    assert f"denies user {user} use" in result.out
     rabbitmq_management.request(
         node,
         "PUT",
@@ -389,7 +389,7 @@ def test_what_the_management_of_rabbitmq_tells(
     queue = f"queues/{VHOST}/notifications.warn"
     rabbitmq_management.request(node, "PUT", queue, {"durable": True})
     [problem] = until(drops, "the policy counts", 60)
-    assert "policy short drops notifications in notif" in problem
+    assert "policy short discards notifications in notif" in problem
     assert "max-length is 5" in problem
     rabbitmq_management.request(node, "DELETE", policy)
     rabbitmq_management.request(node, "DELETE", queue)

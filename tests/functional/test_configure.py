@@ -430,7 +430,7 @@ def test_a_url_that_cannot_work(configure: Configure, cinder: Path) -> None:
     before = tree(cinder.parent)
     result = configure(cinder, "--notify-url", "rabbit://u:hush/1@h/")
     assert result.code == 1
-    assert "percent-encoded" in result.err
+    assert "percent-encode" in result.err
     assert tree(cinder.parent) == before
 
 
@@ -439,7 +439,7 @@ def test_two_at_once(configure: Configure, cinder: Path) -> None:
     with replace.exclusive([cinder]):
         result = configure(cinder)
     assert result.code == 1
-    assert "another `hybrid-messaging configure` is at work" in result.err
+    assert "another `hybrid-messaging configure` is running" in result.err
     assert tree(cinder.parent) == before
 
 

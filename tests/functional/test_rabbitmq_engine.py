@@ -200,7 +200,7 @@ def test_one_bus_for_both_on_purpose(
     results = smoke(place, "fanout", "notify-delivered", "separation")
     proof = results["separation"]
     assert proof.status is Status.SKIPPED
-    assert "mode rabbit carries both over one server on purpose" in proof.detail
+    assert "mode rabbit uses one server for both, as intended" in proof.detail
 
 
 def test_notifications_wait_in_quorum_queues(
@@ -236,6 +236,6 @@ def test_another_kind_of_queue_is_no_quorum_queue(node: state.Engine) -> None:
     run = Run(node.url, f"{node.url}?rabbit_quorum_queue=true")
     store(node.url, run.notify_queue, "x")
     rabbit = make_bus("notify", run.notify_url, run.conf(), None).transport
-    with pytest.raises(EngineError, match="is no quorum queue"):
+    with pytest.raises(EngineError, match="is not a quorum queue"):
         rabbit.waiting(run)
     rabbit.clean_up(run)

@@ -130,7 +130,7 @@ def test_only_our_router_is_ready(engine: state.Engine) -> None:
 
 
 def test_what_the_router_does_not_know(management: Management) -> None:
-    with pytest.raises(EngineError, match=r"does not tell its .*sky"):
+    with pytest.raises(EngineError, match=r"does not report its .*sky"):
         management._page("io.skupper.router.sky", 0)
 
 
@@ -139,6 +139,6 @@ def test_a_router_that_goes_away(place: Deployment, engine: state.Engine) -> Non
         process = place.process("router")
         process.kill()
         process.wait(TIMEOUT)
-        with pytest.raises(EngineError, match="no AMQP management at"):
+        with pytest.raises(EngineError, match="cannot reach AMQP management at"):
             management.metrics()
     place.up_router()

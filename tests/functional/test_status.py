@@ -100,7 +100,7 @@ def test_files_without_a_transport(
     words = ("status", "-f", "json", "--config", nova)
     result = commands.run(capsys, *words)
     assert result.code == 1
-    assert "no transport_url in these files" in result.err
+    assert "none of these files has a transport_url" in result.err
     result = commands.run(capsys, *words, "--config", cinder)
     assert (result.code, result.rows) == (1, [])
     assert "cinder.conf: not a transport URL" in result.err

@@ -64,7 +64,7 @@ def test_a_router_and_rabbitmq(
         assert result.code == 1
         assert "is in use with TLS: run `hybrid-messaging down`" in result.err
         result = commands.run(capsys, *words)
-        assert (result.code, result.err) == (0, "qpid-hybrid is up already\n")
+        assert (result.code, result.err) == (0, "qpid-hybrid is already up\n")
 
         store(_plain(before.notify_url), "kept", "here", before.engines[1].ca_file)
         assert commands.run(capsys, "down", *where, "--keep-data").code == 0

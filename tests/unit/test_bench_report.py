@@ -260,8 +260,8 @@ def test_an_old_result_is_rendered_beside_itself(
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{", "damaged: it is no JSON"),
-        ("[]", "no result"),
+        ("{", "damaged: it is not valid JSON"),
+        ("[]", "not a result"),
         (json.dumps({**WHOLE, "format": 99}), "another release"),
     ],
 )

@@ -134,7 +134,7 @@ def test_fetch(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 def test_mode_show_where_nothing_is_started(run: Run) -> None:
     code, output, _ = run("mode", "show", "external")
     assert code == 0
-    assert "the one you give" in output and "nothing" in output
+    assert "the one that you give" in output and "nothing" in output
 
 
 def test_urls_for_those_who_write_files_themselves(
@@ -181,7 +181,7 @@ def test_urls_in_the_files_of_deployment_tools(run: Run) -> None:
     [text] = json.loads(output).values()
     assert "HYBRID_RPC_URL=amqp://r:hush@one:5672/v\n" in text
     code, _, errors = run(*words, *more, "--vhost", "w")
-    assert code == 1 and "one --vhost" in errors
+    assert code == 1 and "single --vhost" in errors
 
 
 def test_urls_of_servers_that_speak_tls(run: Run) -> None:
@@ -245,10 +245,14 @@ def test_an_engine_with_tls_for_another_supervisor(
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("--edge-port", "5674", "the router embedded has no links to other routers"),
-        ("--interior", "[::1]:5674", "the router embedded has no links to other"),
-        ("--interior", "router.example", "'router.example' is not HOST:PORT"),
-        ("--interior", "::1", "'::1' is not HOST:PORT"),
+        ("--edge-port", "5674", "the router embedded cannot connect to other routers"),
+        ("--interior", "[::1]:5674", "the router embedded cannot connect to other"),
+        (
+            "--interior",
+            "router.example",
+            "'router.example' is not of the form HOST:PORT",
+        ),
+        ("--interior", "::1", "'::1' is not of the form HOST:PORT"),
     ],
 )
 def test_a_router_at_an_edge_that_cannot_be(
@@ -267,15 +271,19 @@ NOBODY = ("--port", "1")
     ("words", "code", "told"),
     [
         (("prepare", "templates", "/x", *NOBODY), 2, "invalid choice: 'templates'"),
-        (("prepare", "router", "/x", "--port", "99999"), 2, "'99999' is no port"),
-        (("prepare", "router", "/x", "--port", "-5"), 2, "'-5' is no port"),
-        (("prepare", "router", "/x", "--port", "0"), 2, "'0' is no port"),
-        (("prepare", "router", "/x", *NOBODY, "--edge-port", "0"), 2, "is no port"),
-        (("prepare", "router", "/x", *NOBODY, "--host", "a b"), 2, "no name or addr"),
-        (("prepare", "redis", "/x", *NOBODY, "--user", "a\nb"), 2, "has blanks"),
+        (("prepare", "router", "/x", "--port", "99999"), 2, "'99999' is not a port"),
+        (("prepare", "router", "/x", "--port", "-5"), 2, "'-5' is not a port"),
+        (("prepare", "router", "/x", "--port", "0"), 2, "'0' is not a port"),
+        (("prepare", "router", "/x", *NOBODY, "--edge-port", "0"), 2, "is not a port"),
+        (
+            ("prepare", "router", "/x", *NOBODY, "--host", "a b"),
+            2,
+            "not a host name or an addr",
+        ),
+        (("prepare", "redis", "/x", *NOBODY, "--user", "a\nb"), 2, "contains spaces"),
         (("prepare", "redis", "/x", *NOBODY, "--user", "a"), 1, "HYBRID_ENGINE_PASSW"),
         (("prepare", "router", "/proc/x", *NOBODY), 1, "/proc/x: No such file"),
-        (("setup", "redis", "--port", "65536"), 2, "'65536' is no port"),
+        (("setup", "redis", "--port", "65536"), 2, "'65536' is not a port"),
         (("setup", "redis", *NOBODY), 1, "nothing listens at 127.0.0.1:1"),
         (("setup", "rabbitmq", *NOBODY), 1, "nothing listens at 127.0.0.1:1"),
     ],
@@ -292,10 +300,10 @@ def test_nonsense_about_engines_is_refused(
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("--timeout", "-1", "negative or no number"),
-        ("--timeout", "nan", "negative or no number"),
+        ("--timeout", "-1", "negative or not a number"),
+        ("--timeout", "nan", "negative or not a number"),
         ("--timeout", "0", "more than 0"),
-        ("--rabbitmq-management", "99999", "is no port"),
+        ("--rabbitmq-management", "99999", "is not a port"),
     ],
 )
 def test_nonsense_about_checks_is_refused(
@@ -313,7 +321,7 @@ def test_a_password_of_two_lines_is_refused(
     words = ("engine", "prepare", "redis", str(tmp_path / "new"), "--user", "a")
     code, output, errors = run(*words, "--port", "1")
     assert (code, output) == (1, "")
-    assert "has control characters" in errors and "hush" not in errors
+    assert "contains control characters" in errors and "hush" not in errors
     assert not (tmp_path / "new").exists()
 
 
@@ -344,7 +352,7 @@ def test_an_error_has_a_traceback_for_those_who_ask(run: Run) -> None:
 def test_nothing_is_up(run: Run, state_dir: Path) -> None:
     code, output, errors = run("status", "-f", "json")
     assert (code, json.loads(output)) == (1, [])
-    assert errors.startswith(f"nothing is up in {state_dir}; what `up` has not started")
+    assert errors.startswith(f"{state_dir} has no deployment; to show servers")
     assert run("down") == (0, "", f"nothing is up in {state_dir}\n")
     assert run("--quiet", "down") == (0, "", "")
     assert not state_dir.exists()
@@ -373,7 +381,7 @@ def test_a_variable_with_a_typo_spoils_no_help(
     monkeypatch.setenv("CLIFF_MAX_TERM_WIDTH", "wide")
     code, _, errors = run("mode", "list")
     assert (code, errors.count("\n")) == (0, 1)
-    assert "CLIFF_MAX_TERM_WIDTH is ignored: 'wide' is no number" in errors
+    assert "ignored CLIFF_MAX_TERM_WIDTH: 'wide' is not a number" in errors
 
 
 def test_nobody_needs_a_home_to_be_helped(
@@ -548,7 +556,7 @@ def test_servers_of_others_are_kept_and_shown(run: Run, state_dir: Path) -> None
     # again, without repeating oneself, for a script
     code, output, errors = run("up", "-f", "json")
     assert code == 0
-    assert errors == "external is up already\n"
+    assert errors == "external is already up\n"
     assert [row["engine"] for row in json.loads(output)] == ["none", "none"]
     loaded = state.load(state_dir)
     assert loaded and loaded.rpc_url == given[1]

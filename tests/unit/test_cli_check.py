@@ -157,7 +157,7 @@ def test_services_of_one_name_on_two_hosts_that_part(
 
 def test_hosts_are_all_or_nothing(check: Check, write: Write, tmp_path: Path) -> None:
     result = check("--hosts", tmp_path, write(SOUND))
-    assert result.code == 1 and "--hosts goes without FILE" in result.err
+    assert result.code == 1 and "--hosts excludes FILE" in result.err
     (tmp_path / "cinder.conf").unlink()
     assert "no files given" in check("--hosts", tmp_path).err
     assert "is not a directory" in check("--hosts", tmp_path / "none").err

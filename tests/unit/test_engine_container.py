@@ -104,8 +104,8 @@ def test_what_a_container_needs_is_missed(
 def test_an_image_is_fetched_once(podman: Path) -> None:
     said: list[str] = []
     assert container.pull("known/router", said.append) == "known/router"
-    assert said == ["fetching known/router with podman …"]
+    assert said == ["pulling known/router with podman …"]
     assert container.pull("known/router", said.append) == "known/router"
     assert (podman / "asked").read_text().count("pull") == 1
-    with pytest.raises(EngineError, match="cannot fetch no/router"):
+    with pytest.raises(EngineError, match="cannot pull no/router"):
         container.pull("no/router", said.append)

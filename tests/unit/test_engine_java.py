@@ -156,11 +156,14 @@ def test_a_checksum_as_gpg_prints_it(site: Site, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda site: site.archive.write_bytes(b"x"), "has not the checksum"),
-        (lambda site: site.checksum.write_text("0" * 128), "has not the checksum"),
-        (lambda site: site.checksum.write_text("<html>"), "holds no checksum"),
-        (lambda site: site.checksum.unlink(), "could not be fetched: HTTP Error 404"),
-        (lambda site: site.archive.unlink(), "could not be fetched: HTTP Error 404"),
+        (lambda site: site.archive.write_bytes(b"x"), "does not match its checksum"),
+        (
+            lambda site: site.checksum.write_text("0" * 128),
+            "does not match its checksum",
+        ),
+        (lambda site: site.checksum.write_text("<html>"), "contains no checksum"),
+        (lambda site: site.checksum.unlink(), ": HTTP Error 404"),
+        (lambda site: site.archive.unlink(), ": HTTP Error 404"),
     ],
     ids=["damaged", "other checksum", "no checksum", "no file", "no archive"],
 )
@@ -179,7 +182,7 @@ def test_what_is_no_archive_although_its_checksum_is_right(
 ) -> None:
     site.archive.write_bytes(b"no archive")
     site.checksum.write_text(hashlib.sha512(b"no archive").hexdigest())
-    with pytest.raises(EngineError, match="could not be fetched"):
+    with pytest.raises(EngineError, match="cannot download"):
         fetch(site, tmp_path / "kafka")
 
 
@@ -199,6 +202,6 @@ def test_what_maven_complains_of_is_shown(make_java: MakeJava, tmp_path: Path) -
     build_file = tmp_path / "pom.xml"
     build_file.touch()
     target = tmp_path / "cache" / "kafka"
-    with pytest.raises(EngineError, match=r"(?s)could not fetch Kafka.*no such art"):
+    with pytest.raises(EngineError, match=r"(?s)could not download Kafka.*no such art"):
         java.fetch_with_maven("Kafka", build_file, target, print)
     assert list(target.parent.iterdir()) == []

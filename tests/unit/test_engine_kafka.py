@@ -82,7 +82,7 @@ def test_what_is_missing_and_how_to_get_it(
 
 
 def test_an_old_release_is_refused(tmp_path: Path, formatted: Path) -> None:
-    with pytest.raises(EngineError, match=r"is Kafka 3\.9\.1, .* take 4\.0 or later"):
+    with pytest.raises(EngineError, match=r"is Kafka 3\.9\.1, .* use 4\.0 or later"):
         prepare(formatted, release(tmp_path, "3.9.1"))
     assert list(formatted.iterdir()) == []
 

@@ -113,7 +113,7 @@ def test_of_a_failure_the_reason_is_shown(mvn: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError) as caught:
         _fetch(tmp_path)
     assert str(caught.value) == (
-        "Maven could not fetch Artemis:\n"
+        "Maven could not download Artemis:\n"
         "[ERROR] Plugin maven-dependency-plugin could not be resolved\n"
         "If the network is down, try again when it is up"
     )
@@ -124,5 +124,5 @@ def test_a_maven_that_hangs_is_ended(
 ) -> None:
     mvn.write_text("#!/bin/sh\nexec sleep 600\n")
     monkeypatch.setattr(maven, "_TIMEOUT", 0.1)
-    with pytest.raises(EngineError, match="did not fetch Artemis"):
+    with pytest.raises(EngineError, match="did not finish downloading Artemis"):
         _fetch(tmp_path)

@@ -83,8 +83,8 @@ def test_redis_is_missing(
 @pytest.mark.parametrize(
     ("told", "reason"),
     [
-        (VERSION.format("5.0.14"), "is Redis 5.0.14, which has no users"),
-        ("something else", "is no Redis: 'something else'"),
+        (VERSION.format("5.0.14"), "is Redis 5.0.14, which has no access control"),
+        ("something else", "is not Redis: 'something else'"),
     ],
 )
 def test_what_cannot_be_used_is_refused(
@@ -109,7 +109,7 @@ def test_a_program_that_fails_is_refused(
     make_program: MakeProgram, tmp_path: Path
 ) -> None:
     make_program("").write_text("#!/bin/sh\nexit 3\n")
-    with pytest.raises(EngineError, match=r"does not run: .* exit status 3"):
+    with pytest.raises(EngineError, match=r"cannot run .* exit status 3"):
         prepare(tmp_path)
 
 

@@ -162,7 +162,10 @@ def test_a_spawned_process_is_detached_and_found_again(tmp_path: Path) -> None:
     [
         ("raise SystemExit(3)", "with exit code 3"),
         ("import os; os.kill(os.getpid(), 15)", "by SIGTERM"),
-        ("import os; os.kill(os.getpid(), 9)", "by SIGKILL; did the memory run out?"),
+        (
+            "import os; os.kill(os.getpid(), 9)",
+            "by SIGKILL, perhaps because memory ran out",
+        ),
     ],
 )
 def test_it_is_known_how_a_process_ended(
@@ -442,8 +445,8 @@ def test_an_old_rabbitmq_is_refused(
     lacking = RABBITMQ.missing(Options())
     assert (lacking == []) is good
     if not good:
-        assert lacking[0].what.startswith("RabbitMQ 3.9 or later (here is 3.8.34")
-        with pytest.raises(EngineError, match=r"or later \(here is 3\.8\.34"):
+        assert lacking[0].what.startswith("RabbitMQ 3.9 or later (version 3.8.34")
+        with pytest.raises(EngineError, match=r"or later \(version 3\.8\.34"):
             RABBITMQ.prepare("rabbitmq", tmp_path, take, None, Options())
 
 
@@ -488,7 +491,7 @@ def test_a_user_of_a_router_has_realm_and_password(
     tmp_path: Path, user: str, password: str | None
 ) -> None:
     options = Options("embedded", username=user, password=password)
-    with pytest.raises(EngineError, match=r"has a realm .* and a password"):
+    with pytest.raises(EngineError, match=r"needs a password and a realm"):
         ROUTER.prepare("router", tmp_path, take, None, options)
 
 
@@ -498,7 +501,7 @@ def test_saslpasswd2_that_is_missing_or_fails(
     options = Options("embedded", username="nova@hybrid", password="hush")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(router_users.shutil, "which", lambda name, path="": None)
-    with pytest.raises(EngineError, match="saslpasswd2 is not installed here"):
+    with pytest.raises(EngineError, match="is not installed here"):
         ROUTER.prepare("router", tmp_path, take, None, options)
     monkeypatch.setattr(
         router_users.shutil, "which", lambda name, path="": "/bin/false"
@@ -548,14 +551,16 @@ def test_addresses_of_clients(name: str, address: str) -> None:
 def test_no_management_where_nobody_listens() -> None:
     with ports.Ports() as free:
         port = free.take()
-    with pytest.raises(EngineError, match=f"no AMQP management at {HOST}:{port}"):
+    with pytest.raises(
+        EngineError, match=f"cannot reach AMQP management at {HOST}:{port}"
+    ):
         amqp_management.Management(HOST, port)
 
 
 def test_whoever_listens_but_does_not_answer_is_no_router() -> None:
     with (
         socket.create_server((HOST, 0)) as silent,
-        pytest.raises(EngineError, match="no AMQP management"),
+        pytest.raises(EngineError, match="cannot reach AMQP management"),
     ):
         amqp_management.Management(HOST, silent.getsockname()[1], timeout=0.2)
 
@@ -651,7 +656,7 @@ def test_nothing_is_left_of_a_deployment_that_cannot_start(
     for mode, given, message in (
         (to_come, {}, "engine pigeon is not available"),
         (external, {}, "give --rpc-url and --notify-url"),
-        (hybrid, {"rpc": "rabbit://u:p@h/"}, "mode qpid-hybrid has amqp://"),
+        (hybrid, {"rpc": "rabbit://u:p@h/"}, "mode qpid-hybrid uses amqp://"),
     ):
         with pytest.raises(EngineError, match=message):
             Deployment(state_dir, print).up(mode, given, Options())

@@ -55,21 +55,21 @@ def test_what_fits_is_taken() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"name": 1}, "name is no text"),
+        ({"name": 1}, "name is not a valid string"),
         ({"name": "\x1b[31m"}, "name has control characters"),
-        ({"lines": "\ud800"}, "lines has characters that do not exist"),
-        ({"many": {}}, "many is no list"),
-        ({"many": [1, 1.5]}, "many[1] is no whole number"),
-        ({"many": [True]}, "many[0] is no number"),
+        ({"lines": "\ud800"}, "lines has characters that are not valid Unicode"),
+        ({"many": {}}, "many is not a list"),
+        ({"many": [1, 1.5]}, "many[1] is not a whole number"),
+        ({"many": [True]}, "many[0] is not a number"),
         ({"many": [-1]}, "many[0] is out of range"),
-        ({"pair": [1]}, "pair is no list of 2"),
+        ({"pair": [1]}, "pair is not a list of 2"),
         ({"pair": [float("nan"), True]}, "pair[0] is out of range"),
         ({"pair": [10**400, True]}, "pair[0] is out of range"),
         ({"pair": [1, 1]}, "pair[1] is neither true nor false"),
-        ({"by_name": {"\x07": [[]]}}, r"by_name['\x07'][0] is not known here"),
-        ({"kind": "c"}, "kind is no kind"),
-        ({"kind": []}, "kind is no kind"),
-        ({"more": 1}, "['more'] is not known here"),
+        ({"by_name": {"\x07": [[]]}}, r"by_name['\x07'][0] is unknown"),
+        ({"kind": "c"}, "kind is not a valid kind"),
+        ({"kind": []}, "kind is not a valid kind"),
+        ({"more": 1}, "['more'] is unknown"),
     ],
 )
 def test_damage_has_a_place(change: dict[str, Any], problem: str) -> None:
@@ -81,19 +81,19 @@ def test_damage_has_a_place(change: dict[str, Any], problem: str) -> None:
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(Damage, match=r"^name is missing$"):
         SHAPE({})
-    with pytest.raises(Damage, match=r"^it is no object$"):
+    with pytest.raises(Damage, match=r"^it is not an object$"):
         SHAPE([])
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "no JSON from line 1 on"),
-        (b'{\n"a": }', "no JSON from line 2 on"),
-        (b"\xff", "no JSON"),
-        (b"NaN", "no JSON"),
-        (b"[" * 200_000, "no JSON"),
-        (b"9" * 5000, "no JSON"),
+        (b"", "not valid JSON from line 1 on"),
+        (b'{\n"a": }', "not valid JSON from line 2 on"),
+        (b"\xff", "not valid JSON"),
+        (b"NaN", "not valid JSON"),
+        (b"[" * 200_000, "not valid JSON"),
+        (b"9" * 5000, "not valid JSON"),
         (b" " * (1 << 20) + b"1", "larger than 1 MB"),
     ],
 )

@@ -112,7 +112,7 @@ def test_an_offence_that_is_repeated_costs_few_lines(log: Log) -> None:
     log.sum_up()
     (summary,) = log.lines()
     assert summary == (
-        "INFO left out 4997 more lines like this within 60 s: offence 3: x"
+        "INFO omitted 4997 more lines like this within 60 s: offence 3: x"
     )
     assert log.limit.until_summary() is None
     log.offend(1)
@@ -142,7 +142,7 @@ def test_what_strangers_cause_is_one_line_and_a_count(log: Log) -> None:
     log.now += 60
     log.sum_up()
     assert log.lines() == [
-        "INFO left out 4999 more lines like this within 60 s: stranger 1"
+        "INFO omitted 4999 more lines like this within 60 s: stranger 1"
     ]
     log.logger.info("stranger", extra=SELDOM)
     log.now += 60
@@ -158,7 +158,7 @@ def test_strangers_who_go_on_cause_a_line_and_a_count_each_minute(log: Log) -> N
         log.sum_up()
         assert log.lines() == [
             "INFO stranger 0",
-            "INFO left out 4999 more lines like this within 60 s: stranger 1",
+            "INFO omitted 4999 more lines like this within 60 s: stranger 1",
         ]
 
 
@@ -207,7 +207,7 @@ def test_nothing_large_is_kept_of_what_is_left_out(log: Log) -> None:
     log.now += 60
     log.sum_up()
     (summary,) = log.lines()
-    assert "left out 7 more lines" in summary
+    assert "omitted 7 more lines" in summary
     assert "offence 3: \\nxxx" in summary
     assert len(summary) < 2 * LONGEST_TEXT
 
@@ -224,7 +224,7 @@ def test_the_drivers_lines_are_limited_and_summed_up_without_another_line(
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             records.append(record)
-            if "left out" in record.getMessage():
+            if "omitted" in record.getMessage():
                 summed_up.wake()
 
     plain = logging.getLogger(f"{__name__}.drivers")

@@ -87,9 +87,9 @@ def test_comments_and_empty_lines_are_no_modes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a amqp router kafka\n", ":1: a mode has 5 columns"),
-        ("# x\na b c d e f\n", ":2: a mode has 5 columns"),
-        ("a b c d e\na b c d e\n", ":2: mode a is there already"),
+        ("a amqp router kafka\n", ":1: a mode needs 5 columns"),
+        ("# x\na b c d e f\n", ":2: a mode needs 5 columns"),
+        ("a b c d e\na b c d e\n", ":2: mode a is already defined"),
     ],
 )
 def test_a_broken_table_names_the_line(tmp_path: Path, text: str, message: str) -> None:

@@ -44,8 +44,8 @@ def test_rabbit_does_not_take_these_virtual_hosts(vhost: str) -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("kafka://", "wants hosts, each with a port"),
-        ("kafka://h:1,i/", "wants hosts, each with a port: 9092"),
+        ("kafka://", "needs a port for every host"),
+        ("kafka://h:1,i/", "needs a port for every host: Kafka's usual port is 9092"),
         ("kafka://h:1/nova", "to 'nova' reach no listener"),
         ("kafka://a:b@h:1,c:d@i:1/", "the same user for all hosts"),
     ],
@@ -141,4 +141,4 @@ def test_routers_say_whether_they_know_each_other(
     assert len(said) == len(expected)
     for (code, message), (name, other) in zip(said, expected, strict=True):
         assert code == "routers-apart"
-        assert f"the routers {name} and {other} do not know" in message
+        assert f"the routers {name} and {other} are not connected" in message

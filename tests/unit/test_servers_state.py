@@ -101,13 +101,13 @@ def quorum(members: str, online: str) -> Answers:
             {"nodes": [{**NODES[0], "mem_alarm": True}]},
             3,
             ["server-alarm"],
-            "a is short of memory",
+            "a is low on memory",
         ),
         (
             {"nodes": [{**NODES[0], "partitions": ["b"]}]},
             3,
             ["cluster-partitioned"],
-            "node a has parted from b",
+            "node a is partitioned from b",
         ),
         (
             {
@@ -118,7 +118,7 @@ def quorum(members: str, online: str) -> Answers:
             },
             3,
             ["policy-drops-messages"],
-            f"policy ttl drops notifications in {QUEUE}: message-ttl is 1",
+            f"policy ttl discards notifications in {QUEUE}: message-ttl is 1",
         ),
         (
             {f"queues/a%2Fb/{QUEUE}": {"effective_policy_definition": []}},
@@ -132,19 +132,19 @@ def quorum(members: str, online: str) -> Answers:
             {f"queues/a%2Fb/{QUEUE}": quorum("abc", "a")},
             3,
             ["queue-without-quorum"],
-            "b, c are away",
+            "b, c are down",
         ),
         (
             {f"queues/a%2Fb/{QUEUE}": quorum("abc", "ac")},
             3,
             ["queue-not-replicated"],
-            "no copy on b",
+            "lacks its replicas on b",
         ),
         (
             {f"queues/a%2Fb/{QUEUE}": quorum("a", "a"), "nodes": NODES},
             3,
             ["queue-not-replicated"],
-            "has 1 copies on 3 nodes",
+            "has 1 replicas on 3 nodes",
         ),
         (
             {
@@ -174,10 +174,10 @@ def test_management(
         (401, "HTTP status 401"),
         (302, "HTTP status 302"),
         (b"<html>", "Expecting value"),
-        (b"[" * 100_000, "odd answers"),
-        ([1], "odd answers"),
-        ({"error": 1}, "odd answers"),
-        ([{"name": "a"}], "odd answers"),
+        (b"[" * 100_000, "unexpected answer"),
+        ([1], "unexpected answer"),
+        ({"error": 1}, "unexpected answer"),
+        ([{"name": "a"}], "unexpected answer"),
     ],
 )
 def test_management_that_does_not_tell(node: Node, answer: Any, reason: str) -> None:
@@ -312,8 +312,8 @@ def topic(*partitions: tuple[int, int]) -> Any:
     [
         (1, [(1, 1)], None),
         (3, [(2, 2), (3, 3)], None),
-        (3, [(3, 3), (1, 1)], "has one copy on 3 brokers"),
-        (3, [(3, 2), (3, 3)], "lacks copies of 1 partitions"),
+        (3, [(3, 3), (1, 1)], "has a single replica on 3 brokers"),
+        (3, [(3, 2), (3, 3)], "lacks replicas of 1 partitions"),
     ],
 )
 def test_kafka(brokers: int, partitions: list[tuple[int, int]], said: str) -> None:

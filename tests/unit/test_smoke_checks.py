@@ -151,27 +151,30 @@ def test_one_server_answers_all_calls(tmp_path: Path) -> None:
 def test_a_cast_reaches_none_or_too_many(
     tmp_path: Path, noted: dict[int, int], complaint: str
 ) -> None:
-    with pytest.raises(Failure, match=f"{complaint} got a cast"):
+    with pytest.raises(Failure, match=f"{complaint} received a cast"):
         rpc.cast(Misbehaving(tmp_path, noted=noted))
 
 
 def test_a_fanout_reaches_some(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="only 2 of 3 servers got a fanout"):
+    with pytest.raises(Failure, match="only 2 of 3 servers received a fanout"):
         rpc.fanout(Misbehaving(tmp_path, noted={0: 1, 2: 1}))
 
 
 def test_a_fanout_comes_twice(tmp_path: Path) -> None:
     noted = {0: 2, **{number: 1 for number in range(1, SERVERS)}}
-    with pytest.raises(Failure, match="3 servers got 4 copies"):
+    with pytest.raises(Failure, match="3 servers received 4 copies"):
         rpc.fanout(Misbehaving(tmp_path, noted=noted))
 
 
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (lambda *_, **__: "fine", "the caller saw none"),
+        (lambda *_, **__: "fine", "the caller received a result"),
         (raising(SmokeError("other")), "without its text"),
-        (raising(LookupError("no")), "SmokeError came back as LookupError: no"),
+        (
+            raising(LookupError("no")),
+            "SmokeError of a server arrived as LookupError: no",
+        ),
     ],
 )
 def test_an_exception_is_lost_or_changed(
@@ -185,7 +188,7 @@ def test_an_exception_is_lost_or_changed(
 
 
 def test_somebody_answers_where_nobody_is(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="somebody answered"):
+    with pytest.raises(Failure, match="an unknown server answered"):
         fail_fast.nobody(Misbehaving(tmp_path, lambda *_, **__: "hello"))
 
 
@@ -224,7 +227,7 @@ def test_the_victim_does_not_begin(tmp_path: Path) -> None:
 
 
 def test_no_notification_comes(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="no notification came"):
+    with pytest.raises(Failure, match="no notification arrived"):
         notifications.delivered(Misbehaving(tmp_path))
 
 
@@ -300,7 +303,7 @@ class TestConnect:
     ) -> None:
         answers |= {"a": "error unreachable", "b": ""}
         finding = connect.rpc(self.context(tmp_path, "amqp://a,u:p@b:1/"))
-        assert "AMQP 1.0 router or broker at b:1 takes user u" in finding.detail
+        assert "AMQP 1.0 router or broker at b:1 accepts user u" in finding.detail
         assert "but a fails" in finding.detail
 
     def test_a_host_that_refuses_us_is_not_made_up_for(
@@ -359,14 +362,17 @@ class TestPlainRefused:
     ) -> None:
         plain |= {"a": "protocol-error", "b": answer}
         context = Misbehaving(tmp_path, rpc_url=self.URLS[0], notify_url=self.URLS[1])
-        with pytest.raises(Failure, match=r"^rabbit://u:\*\*\*@b/ can be used without"):
+        with pytest.raises(
+            Failure,
+            match=r"^connections without TLS are accepted by rabbit://u:\*\*\*@b/$",
+        ):
             encryption.plain_refused(context)
 
     def test_only_one_has_tls(self, tmp_path: Path, plain: dict[str, str]) -> None:
         plain["a"] = "protocol-error"
         context = Misbehaving(tmp_path, rpc_url=self.URLS[0])
         finding = encryption.plain_refused(context)
-        assert finding.detail.endswith("; rabbit://u:***@broker/ is used without it")
+        assert finding.detail.endswith("; rabbit://u:***@broker/ does not use TLS")
 
     def test_none_has_tls(self, tmp_path: Path) -> None:
         with pytest.raises(Skip, match="neither transport uses TLS"):
@@ -418,7 +424,7 @@ class TestSeparation:
         self, context: Misbehaving, found: dict[str, Any], name: str
     ) -> None:
         found["notify"] = Inventory("its management", {"exchanges": ["x", name]})
-        with pytest.raises(Failure, match=f"there is RPC on .*: {name}$") as caught:
+        with pytest.raises(Failure, match=f"carries RPC: {name}$") as caught:
             separation.separation(context)
         assert caught.value.found["notify exchanges"] == ["x", name]
         assert "secret" not in str(caught.value)
@@ -433,7 +439,7 @@ class TestSeparation:
         found["notify"] = Inventory(
             "passive declarations", {"queues": [context.run.topic]}, complete=False
         )
-        with pytest.raises(Failure, match=f"there is RPC on .*: {context.run.topic}"):
+        with pytest.raises(Failure, match=f"carries RPC: {context.run.topic}"):
             separation.separation(context)
 
     def test_much_rpc_is_cut_short(
@@ -448,7 +454,7 @@ class TestSeparation:
         self, context: Misbehaving, found: dict[str, Any]
     ) -> None:
         found["rpc"] = Inventory("its management", {"addresses": ["other"]})
-        with pytest.raises(Failure, match="does not know the addresses"):
+        with pytest.raises(Failure, match="does not have the addresses"):
             separation.separation(context)
 
     def test_one_server_for_both(self, tmp_path: Path, found: dict[str, Any]) -> None:
@@ -462,7 +468,7 @@ class TestSeparation:
     ) -> None:
         state.save(tmp_path, state.State("rabbit", BROKER, BROKER))
         context = Misbehaving(tmp_path, echo("one"), rpc_url=BROKER)
-        with pytest.raises(Skip, match="mode rabbit carries both over one server"):
+        with pytest.raises(Skip, match="mode rabbit uses one server for both"):
             separation.separation(context)
 
     def test_weaker_proofs_say_so(
@@ -471,7 +477,7 @@ class TestSeparation:
         found["rpc"] = "it is not open to us"
         found["notify"] = Inventory("passive declarations", {}, complete=False)
         detail = separation.separation(context).detail
-        assert detail.count("proves less") == 2
+        assert detail.count("weaker evidence") == 2
         assert "it is not open to us" in detail
 
     def test_without_rpc_nothing_is_proven(self, context: Misbehaving) -> None:

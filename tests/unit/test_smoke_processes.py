@@ -164,7 +164,7 @@ def test_any_process_need_not_serve(servers: Servers) -> None:
 
 
 def test_a_server_that_is_not_ready_in_time(servers: Servers) -> None:
-    with pytest.raises(Failure, match="does not serve within 0 s"):
+    with pytest.raises(Failure, match="did not start to serve within 0 s"):
         servers.get(1, 0)
 
 
@@ -187,7 +187,7 @@ def test_what_a_process_waits_for() -> None:
 
 def test_a_process_that_has_ended_tells_its_last_words() -> None:
     process = Process(Run("fake://", "fake://", {"no-such-group": {"x": 1}}), "one")
-    with pytest.raises(Failure, match=r"has ended: .*no-such-group"):
+    with pytest.raises(Failure, match=r"has ended; .*no-such-group"):
         process.wait("serving", TIMEOUT)
     process.end(soon())
 

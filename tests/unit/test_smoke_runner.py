@@ -129,7 +129,7 @@ def test_a_check_that_hangs_fails_at_its_deadline(tmp_path: Path) -> None:
     checks = (Check("one", hanging, "rpc", deadline=0.1), Check("two", fine, "rpc"))
     hung, next_one = make(tmp_path, *checks)
     release.set()
-    assert (hung.status, hung.detail) == (Status.FAILED, "no end within 0.1 s")
+    assert (hung.status, hung.detail) == (Status.FAILED, "it did not end within 0.1 s")
     assert next_one.status is Status.PASSED
 
 
@@ -141,8 +141,8 @@ def test_a_check_whose_need_is_unmet_is_skipped(tmp_path: Path) -> None:
         Check("three", fine, "rpc", ("two", "one")),
     )
     assert [result.status for result in results[1:]] == [Status.SKIPPED] * 2
-    assert results[1].detail == "it needs one, which failed"
-    assert results[2].detail == "it needs two, which was skipped, one, which failed"
+    assert results[1].detail == "it requires one, which failed"
+    assert results[2].detail == "it requires two, which was skipped, one, which failed"
 
 
 def test_a_disruptive_check_has_to_be_allowed(tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ def test_what_was_logged_is_evidence(tmp_path: Path) -> None:
         raise Failure("it is wrong")
 
     quiet, loud = make(tmp_path, Check("one", wrong, "rpc"), Check("two", noisy, "rpc"))
-    assert "logged here" not in quiet.found
+    assert "logged in this process" not in quiet.found
     hidden = NOTIFY.replace("secret", "***")
-    assert loud.found["logged here"] == [f"no way to {hidden}"]
+    assert loud.found["logged in this process"] == [f"no way to {hidden}"]
 
 
 def test_each_check_is_announced(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_what_cannot_be_cleaned_up_is_told(tmp_path: Path) -> None:
     checks = [Check("notify-connect", fine, "notify")]
     list(runner.results(setup(tmp_path), checks, progress=told.append))
     (line,) = told
-    assert "could not be cleaned up" in line and "Connection refused" in line
+    assert "could not be removed" in line and "Connection refused" in line
     assert "secret" not in line
 
 

@@ -101,11 +101,11 @@ def test_parsed_as_oslo_messaging_parses(url: str) -> None:
         ("localhost:5672", "it has the form"),
         ("rabbit:/u:hidden@h", "it has the form"),
         ("fake:/x", "it has the form"),
-        ("rabbit://u:hid[den@h", "percent-encoded"),
-        ("rabbit://u:hid/den@h:1/", "percent-encoded"),
-        ("rabbit://u:hidden@h:port/", "percent-encoded"),
-        ("rabbit://u:hidden@h:70000/", "port that does not exist"),
-        ("rabbit://u:hidden@h:65536/", "port that does not exist"),
+        ("rabbit://u:hid[den@h", "percent-encode"),
+        ("rabbit://u:hid/den@h:1/", "percent-encode"),
+        ("rabbit://u:hidden@h:port/", "percent-encode"),
+        ("rabbit://u:hidden@h:70000/", "port is out of range"),
+        ("rabbit://u:hidden@h:65536/", "port is out of range"),
     ],
 )
 def test_no_transport_url(url: str, reason: str) -> None:

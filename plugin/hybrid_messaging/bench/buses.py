@@ -55,7 +55,9 @@ class Bus:
         for item in self.engines():
             if role in item.roles:
                 return item
-        raise BenchError(f"there is no engine for {role} that could be restarted")
+        raise BenchError(
+            f"no engine for {role} was started by this run, so none can be restarted"
+        )
 
     def restart(self, role: str) -> None:
         """End an engine in order, and start it again."""

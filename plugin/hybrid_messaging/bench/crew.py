@@ -138,8 +138,8 @@ class Crew:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise BenchError(
-                    f"{', '.join(lacking)} {what} not within {timeout:g} s; "
-                    f"{lacking[0]} says: {self._workers[lacking[0]].log()}"
+                    f"{', '.join(lacking)} {what} not within {timeout:g} s;"
+                    f" {lacking[0]} says: {self._workers[lacking[0]].log()}"
                 )
             self.listen(left)
         found = self._seen.get(event, {})
@@ -170,7 +170,9 @@ class Crew:
             raise BenchError(f"{name}: {urls.redact(event['text'])}")
         elif kind == "ended":
             if name not in self._dead:
-                raise BenchError(f"{name} has ended: {self._workers[name].log()}")
+                raise BenchError(
+                    f"{name} has ended; its output: {self._workers[name].log()}"
+                )
         else:
             self._seen.setdefault(kind, {})[name] = event
 

@@ -74,9 +74,9 @@ def weights(text: str, allowed: Iterable[str] = ()) -> dict[str, float]:
         except ValueError:
             weight = math.nan
         if not name or (allowed and name not in allowed):
-            raise ValueError(f"{name!r} is none of {', '.join(allowed)}")
+            raise ValueError(f"{name!r} is not one of {', '.join(allowed)}")
         if not (weight >= 0 and math.isfinite(weight)):
-            raise ValueError(f"{number!r} is no weight")
+            raise ValueError(f"{number!r} is not a valid weight")
         found[name] = weight
     if not sum(found.values()):
         raise ValueError("all weights are 0")

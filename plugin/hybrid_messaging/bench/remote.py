@@ -55,11 +55,11 @@ class Hosts:
             self.about[host] = about
             self._changed.notify_all()
         if not known:
-            self._progress(f"host {host} is there, with {about['usable_cpus']} CPUs")
+            self._progress(f"host {host} has joined, with {about['usable_cpus']} CPUs")
             if abs(offset) > CLOCK_TOLERANCE:
                 self._progress(
-                    f"its clock differs by {offset:.1f} s: synchronise it, or do not "
-                    "trust latencies of casts, fanouts and notifications"
+                    f"its clock differs by {offset:.1f} s: latencies of casts, fanouts"
+                    " and notifications are wrong until you synchronise it"
                 )
 
     def event(self, context: dict[str, Any], key: str, event: Event) -> None:
@@ -105,9 +105,9 @@ class Hosts:
                     return
             if time.monotonic() > deadline:
                 raise BenchError(
-                    f"{len(self.about)} of {self._count} hosts are there after "
-                    f"{PATIENCE:g} s: run `hybrid-messaging bench worker` on them, "
-                    "with the same control bus"
+                    f"only {len(self.about)} of {self._count} hosts have joined after"
+                    f" {PATIENCE:g} s: run `hybrid-messaging bench worker` on the"
+                    " others, with the same control bus"
                 )
 
     def __exit__(self, *_: object) -> None:
@@ -139,7 +139,7 @@ class RemoteWorker:
         try:
             return self._client.call({}, method, **values)
         except (oslo_messaging.MessagingException, oslo_messaging.RemoteError) as error:
-            raise BenchError(f"host {self._host} fails: {error}") from error
+            raise BenchError(f"host {self._host} failed: {error}") from error
 
     def tell(self, do: str, **values: Any) -> None:
         """See `crew.Worker`."""

@@ -129,10 +129,10 @@ class _Page:
         compared: list[tuple[str, list[Figure]]] = []
         for kind, name in _NAMES.items():
             rows = self._rows(plan.PEAK, kind)
-            less = "less is better"
+            less = "lower is better"
             wanted: list[tuple[str, str, str, Callable[[float], str], str]] = [
                 (
-                    *("rate", f"{name.capitalize()} per second", "more is better"),
+                    *("rate", f"{name.capitalize()} per second", "higher is better"),
                     *(_rate, "ratio"),
                 ),
                 (
@@ -142,7 +142,7 @@ class _Page:
                 ("p99", f"99th percentile of {name}", less, _ms, ""),
                 (
                     *("cpu_ms", f"CPU time of a thousand {name}"),
-                    *(f"engine and workers, {less}", _seconds, "cpu_ratio"),
+                    *(f"engine and workers; {less}", _seconds, "cpu_ratio"),
                 ),
             ]
             found: list[Figure] = []
@@ -209,7 +209,7 @@ class _Page:
             ]
             found += self._chart(
                 f"Latency of {name} under load",
-                "median, and dashed the 99th percentile",
+                "solid: median; dashed: 99th percentile",
                 "messages per second, RPC and notifications",
                 shown,
             )
@@ -231,7 +231,8 @@ class _Page:
         return [
             *self._chart(
                 "Calls beside notifications",
-                "as many as go; a flat line does not care for notifications",
+                "calls at full speed; a flat line means that notifications have no"
+                " effect",
                 beside,
                 list(self._by_scenario(rows, "beside", "rate")),
                 "calls per second",
@@ -239,7 +240,7 @@ class _Page:
             ),
             *self._chart(
                 "Latency of calls beside notifications",
-                "median, and dashed the 99th percentile",
+                "solid: median; dashed: 99th percentile",
                 beside,
                 [
                     line

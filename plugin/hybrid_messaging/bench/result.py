@@ -73,12 +73,12 @@ def load(path: Path) -> Result:
     try:
         found = json_files.read(path, _LARGEST)
         if not isinstance(found, dict) or "measurements" not in found:
-            raise BenchError(f"{path} is no result of `bench run`")
+            raise BenchError(f"{path} is not a result of `bench run`")
         if found.get("format") != FORMAT:
             json_files.inside("format", whole(), found.get("format"))
             raise BenchError(
-                f"{path} was written by another release (format {found['format']}, "
-                f"this one reads {FORMAT}): use that release to read it"
+                f"{path} was written by another release (format {found['format']}, and"
+                f" this one reads {FORMAT}): read it with that release"
             )
         # what the first releases did not write yet
         found.setdefault("problems", [])
@@ -95,11 +95,11 @@ def _check_names(found: Result) -> None:
     """What is measured belongs to a scenario, and troubles have happened."""
     names = [scenario["name"] for scenario in found["scenarios"]]
     if not names or len(set(names)) < len(names):
-        raise Damage("are none, or have a name twice", "scenarios")
+        raise Damage("are missing, or a name occurs twice", "scenarios")
     for index, item in enumerate(found["measurements"]):
         place = f"measurements[{index}]"
         if item["scenario"] not in names:
-            raise Damage("is no scenario of this result", f"{place}.scenario")
+            raise Damage("is not a scenario of this result", f"{place}.scenario")
         if item["part"].startswith(TROUBLE) and item["event"] is None:
             raise Damage("is missing", f"{place}.event")
 
@@ -110,7 +110,7 @@ def _moment(value: Any) -> None:
     try:
         datetime.datetime.fromisoformat(value).strftime("%Y")
     except ValueError:
-        raise Damage("is no date with time") from None
+        raise Damage("is not a date with a time") from None
 
 
 def _histogram(value: Any) -> None:
@@ -125,7 +125,7 @@ def _histogram(value: Any) -> None:
         raise
     # a library's: it raises what its parts happen to raise
     except Exception:
-        raise Damage("is no histogram") from None
+        raise Damage("is not a histogram") from None
 
 
 def _rate(value: Any) -> None:

@@ -150,10 +150,10 @@ def _mend(
                     item, setup.engines, setup.given, setup.options, progress
                 )
             except FAILURES as error:
-                progress(f"{item.name} is given up: {error}")
+                progress(f"giving up {item.name}: {error}")
                 del ready[item.name]
     if not ready:
-        raise BenchError("there is no scenario left that could be measured")
+        raise BenchError("no scenario could be measured")
 
 
 def _versions(

@@ -79,7 +79,7 @@ def select(names: Sequence[str], table: Path = TABLE) -> list[Scenario]:
         )
         if found is None:
             raise BenchError(
-                f"there is no scenario {name!r} in {table}; it has {', '.join(known)}"
+                f"{table} has no scenario {name!r}; it has {', '.join(known)}"
             )
         chosen[found.name] = found
     return list(chosen.values())
@@ -110,6 +110,6 @@ def _options(text: str) -> dict[str, str]:
     for word in text.split():
         key, equals, value = word.partition("=")
         if not equals:
-            raise ValueError(f"an option has the form key=value: {word!r}")
+            raise ValueError(f"{word!r} is not of the form key=value")
         options[key] = value
     return options

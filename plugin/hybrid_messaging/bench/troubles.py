@@ -52,19 +52,19 @@ def _restart(role: str) -> Callable[[Crew, Sequence[Assignment], Bus], str]:
 
 TROUBLES = {
     "server": Trouble(
-        "a server dies with calls under way",
+        "a server dies while it has calls",
         25.0,
         lambda mode: True,
         _kill_a_server,
     ),
     "rpc": Trouble(
-        "what carries RPC restarts",
+        "the engine for RPC restarts",
         45.0,
         lambda mode: any("rpc" in item.roles for item in mode.engines),
         _restart("rpc"),
     ),
     "notify": Trouble(
-        "what carries notifications restarts",
+        "the engine for notifications restarts",
         45.0,
         lambda mode: (
             not mode.shared and any("notify" in item.roles for item in mode.engines)

@@ -65,7 +65,7 @@ def _drop_unusable() -> None:
         text = os.environ.get(name, "0")
         if not re.fullmatch(r"\s*[+-]?[0-9]+\s*", text):
             del os.environ[name]
-            print(f"{name} is ignored: {text!r} is no number", file=visible(sys.stderr))
+            print(f"ignored {name}: {text!r} is not a number", file=visible(sys.stderr))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,9 +22,9 @@ def add_control(parser: argparse.ArgumentParser) -> None:
         "--control",
         default=defaults.variable("HYBRID_BENCH_CONTROL_URL"),
         metavar="URL",
-        help="transport over which a run steers workers on other hosts, apart from "
-        "those under test (default: %(default)s, which keeps a password off the "
-        "command line)",
+        help="transport by which the run controls workers on other hosts; not one of"
+        " those under test (default: %(default)s, which keeps a password off the"
+        " command line)",
     )
 
 
@@ -33,8 +33,8 @@ def add_scenarios(parser: argparse.ArgumentParser) -> None:
     action = parser.add_argument(
         "scenario",
         nargs="*",
-        help="name or number of a scenario (default: those that `bench scenario list` "
-        "marks)",
+        help="name or number of a scenario (default: those that `bench scenario list`"
+        " marks)",
     )
     options.offer(action, _scenarios)
     add_file(parser)
@@ -46,7 +46,7 @@ def add_file(parser: argparse.ArgumentParser) -> None:
         "--scenarios",
         type=Path,
         metavar="FILE",
-        help="take scenarios from this file (default: those of this release)",
+        help="file with scenarios (default: those of this release)",
     )
 
 
@@ -57,9 +57,9 @@ def add_parts(parser: argparse.ArgumentParser) -> None:
         type=_part_names,
         default=("load",),
         metavar="PART,…",
-        help="what to measure besides the peak: load (latency at some rates), "
-        "separation (RPC beside more and more notifications), trouble (servers "
-        "die, engines restart), all, or none (default: load)",
+        help="parts to measure besides the peak: load (latency at several rates),"
+        " separation (RPC beside a growing rate of notifications), trouble (servers"
+        " die, engines restart), all, or none (default: load)",
     )
     options.offer(action, _all_parts)
 
@@ -84,20 +84,26 @@ def add_load(parser: argparse.ArgumentParser) -> None:
     add("--producers", types.at_least(1), "N", "number of processes that send")
     add("--consumers", types.at_least(1), "N", "number of processes that receive")
     add("--threads", types.at_least(1), "N", "number of threads in each producer")
-    add("--rpc-share", types.percentage, "PERCENT", "share of RPC in the messages")
+    add(
+        "--rpc-share",
+        types.percentage,
+        "PERCENT",
+        ("percentage of messages that are RPC"),
+    )
     load.add_argument(
         "--rpc-mix",
         type=_mix,
         default=known.rpc_mix,
         metavar="call=W,cast=W,fanout=W",
-        help="weights of the kinds of RPC (default: calls only)",
+        help="weights of calls, casts and fanouts in RPC (default: calls only)",
     )
     load.add_argument(
         "--size",
         type=_sizes,
         default=known.sizes,
         metavar="BYTES[=W],…",
-        help="size of the payload, or several sizes with weights (default: 1000)",
+        help="size of the payload in bytes, or several sizes with weights (default:"
+        " 1000)",
     )
     load.add_argument(
         "--rate",
@@ -105,26 +111,31 @@ def add_load(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="N",
-        help="messages per second for the part load, RPC and notifications "
-        "together; may be given several times (default: 30, 60 and 90 percent of what "
-        "the slowest scenario does at its peak)",
+        help="rate for the part load, in messages per second, RPC and notifications"
+        " together; can be given several times (default: 30, 60 and 90 percent of the"
+        " slowest scenario's peak)",
     )
-    add("--warm-up", types.seconds, "SECONDS", "load before the measured interval")
-    add("--duration", types.positive, "SECONDS", "length of the measured interval")
+    add(
+        "--warm-up",
+        types.seconds,
+        "SECONDS",
+        ("seconds of load before the measured interval"),
+    )
+    add("--duration", types.positive, "SECONDS", "seconds of the measured interval")
     add(
         "--drain",
         types.positive,
         "SECONDS",
-        "idle time after which the rest counts as lost",
+        "idle seconds after which messages that have not arrived count as lost",
     )
-    add("--timeout", types.positive, "SECONDS", "how long a caller waits")
-    add("--rounds", types.at_least(1), "N", "how often to make each measurement")
+    add("--timeout", types.positive, "SECONDS", "RPC timeout in seconds")
+    add("--rounds", types.at_least(1), "N", "number of repetitions of each measurement")
     load.add_argument(
         "--cpus",
         type=_cpus,
         default=(),
         metavar="N,…",
-        help="processors to place workers on, one after the other",
+        help="processors to pin workers to, in turn",
     )
 
 
@@ -143,7 +154,7 @@ def _all_parts() -> Iterable[str]:
 def _rate(text: str) -> float:
     value = types.positive(text)
     if value > _MOST:
-        raise argparse.ArgumentTypeError(f"{text} is more than {_MOST:,} per second")
+        raise argparse.ArgumentTypeError(f"{text} exceeds {_MOST:,} per second")
     return value
 
 
@@ -165,7 +176,7 @@ def _sizes(text: str) -> dict[int, float]:
         raise argparse.ArgumentTypeError(str(error)) from error
     wrong = [size for size in found if not size.isdecimal()]
     if wrong:
-        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no number of bytes")
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is not a number of bytes")
     return {int(size): weight for size, weight in found.items()}
 
 
@@ -177,7 +188,7 @@ def _part_names(text: str) -> tuple[str, ...]:
     found = tuple(text.split(","))
     if unknown := set(found) - set(PARTS):
         raise argparse.ArgumentTypeError(
-            f"{min(unknown)!r} is none of {', '.join(PARTS)}, all, none"
+            f"{min(unknown)!r} is not one of {', '.join(PARTS)}, all, none"
         )
     return found
 
@@ -186,7 +197,11 @@ def _cpus(text: str) -> tuple[int, ...]:
     try:
         found = tuple(int(item) for item in text.split(","))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers") from error
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of numbers"
+        ) from error
     if missing := set(found) - os.sched_getaffinity(0):
-        raise argparse.ArgumentTypeError(f"there is no processor {min(missing)} for us")
+        raise argparse.ArgumentTypeError(
+            f"processor {min(missing)} does not exist, or this process may not use it"
+        )
     return found

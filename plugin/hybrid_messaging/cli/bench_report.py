@@ -30,8 +30,8 @@ class BenchReport(Lister):
             "--html",
             type=Path,
             metavar="FILE",
-            help="where the report goes (default: report.html beside the result; "
-            "report-comparison.html here for several)",
+            help="file for the report (default: report.html beside the result;"
+            " report-comparison.html in the current directory for several results)",
         )
         return parser
 

@@ -40,8 +40,8 @@ class BenchRun(Lister):
         bench_options.add_scenarios(parser)
         options.add_urls(
             parser,
-            "measure the server of this URL for {}, as scenario external, and start "
-            "none; the other role needs a URL as well",
+            "server to measure for {}, as scenario external, instead of starting one;"
+            " requires a URL for the other role as well",
         )
         options.add_router(parser)
         options.add_tls(parser)
@@ -49,11 +49,11 @@ class BenchRun(Lister):
             "--output",
             type=Path,
             metavar="DIR",
-            help="where the result goes (default: bench-DATE-TIME)",
+            help="output directory (default: bench-DATE-TIME)",
         )
         options.add_state_dir(
             parser,
-            "where the engines keep their state during the run",
+            "state directory of the engines during the run",
             "hybrid-messaging-bench",
         )
         bench_options.add_control(parser)
@@ -61,8 +61,8 @@ class BenchRun(Lister):
             "--hosts",
             type=types.at_least(1),
             metavar="N",
-            help="with --control: how many hosts with `bench worker` to wait for "
-            "(default: 1)",
+            help="number of hosts to wait for that run `bench worker`; requires"
+            " --control (default: 1)",
         )
         bench_options.add_parts(parser)
         bench_options.add_load(parser)
@@ -106,16 +106,16 @@ class BenchRun(Lister):
         try:
             found = result.load(path)
             if not found["measurements"]:
-                tell("ended early; nothing was measured until then")
+                tell("ended early; nothing had been measured")
                 return
             self._write(setup, found)
         except BenchError as error:
-            tell(f"ended early; there is no report: {error}")
+            tell(f"ended early; the report could not be written: {error}")
             return
         tell(
-            f"ended early; what was measured until then: "
-            f"{setup.output / run.REPORT_FILE}, or "
-            f"hybrid-messaging bench report {shlex.quote(str(setup.output))}"
+            "ended early; the report of what was measured:"
+            f" {setup.output / run.REPORT_FILE}, or hybrid-messaging bench report"
+            f" {shlex.quote(str(setup.output))}"
         )
 
     def _write(self, setup: Setup, found: Result) -> list[Row]:
@@ -152,11 +152,11 @@ def _setup(parsed_args: argparse.Namespace) -> Setup:
         names = [scenarios.EXTERNAL]
     if given and names != [scenarios.EXTERNAL]:
         raise BenchError(
-            f"URLs are measured as scenario {scenarios.EXTERNAL}; for others, give "
-            "none, and unset HYBRID_RPC_URL and HYBRID_NOTIFY_URL"
+            f"URLs are measured as scenario {scenarios.EXTERNAL}: to measure other"
+            " scenarios, omit them, and unset HYBRID_RPC_URL and HYBRID_NOTIFY_URL"
         )
     if parsed_args.hosts and not parsed_args.control:
-        raise BenchError("--hosts wants the control bus as well: --control URL")
+        raise BenchError("--hosts requires the control bus: add --control URL")
     output = parsed_args.output or Path(f"bench-{_now()}")
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -198,8 +198,8 @@ def _watcher(app: App) -> Watcher:
         def plan(self, steps: Sequence[run.Step]) -> None:
             minutes = sum(step.seconds for step in steps) / 60
             self.progress(
-                f"{len(steps)} measurements, about {max(minutes, 1):.0f} minutes on a "
-                "machine that does nothing else; Ctrl-C keeps what was measured"
+                f"{len(steps)} measurements, about {max(minutes, 1):.0f} minutes on an"
+                " otherwise idle machine; Ctrl-C keeps what was measured"
             )
 
         def begin(self, step: run.Step, number: int, total: int) -> None:

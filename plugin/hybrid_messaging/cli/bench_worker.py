@@ -25,8 +25,8 @@ class BenchWorker(Command):
         parser.add_argument(
             "--name",
             default=f"{platform.node()}-{os.getpid()}",
-            help="the name of this host in results, unlike that of any other (default: "
-            "host name and pid)",
+            help="name of this host in results, which must be unique (default: host"
+            " name and pid)",
         )
         return parser
 
@@ -35,8 +35,8 @@ class BenchWorker(Command):
 
         url = parsed_args.control
         if url is None:
-            raise BenchError("name the control bus with --control")
+            raise BenchError("give the control bus with --control")
         tell = progress.printer(self.app)
         with ending.by_signal(), host.Host(url, parsed_args.name):
-            tell(f"{parsed_args.name} waits for runs on {urls.shown(url)}")
+            tell(f"{parsed_args.name} is waiting for runs on {urls.shown(url)}")
             signal.pause()

@@ -55,8 +55,8 @@ class Check(Lister):
             "files",
             nargs="*",
             metavar="FILE[,FILE]",
-            help="a service's configuration file, or several that it is started with, "
-            "in their order",
+            help="a service's configuration file; several files that one service is"
+            " started with, separated by commas and in their order",
         )
         service_files.add_discover(parser)
         service_files.add_hosts(parser)
@@ -65,21 +65,21 @@ class Check(Lister):
             type=Path,
             action="append",
             metavar="DIR",
-            help="directory that the services are started with (default: as "
-            "oslo.config, the directory FILE.d if there is one)",
+            help="configuration directory that the services are started with (default:"
+            " FILE.d if it exists, as in oslo.config)",
         )
         parser.add_argument(
             "--python",
             type=Path,
             metavar="PATH",
-            help="the services' Python interpreter (default: for files below /etc, "
-            "that of the service's virtual environment, where openstack-ansible, "
-            "Kolla or DevStack has one; else the one that runs this command)",
+            help="Python interpreter of the services (default: for files below /etc,"
+            " the virtual environment of openstack-ansible, Kolla or DevStack if"
+            " there is one; otherwise the interpreter of this command)",
         )
         parser.add_argument(
             "--no-connect",
             action="store_true",
-            help="judge by the files alone, connect to nothing",
+            help="only read the files; do not connect to servers",
         )
         options.add_timeout(parser)
         parser.add_argument(
@@ -87,8 +87,8 @@ class Check(Lister):
             type=types.positive,
             default=_DAYS,
             metavar="DAYS",
-            help="report certificates that end within so many days (default: "
-            "%(default)g)",
+            help="report certificates that expire within this number of days (default:"
+            " %(default)g)",
         )
         parser.add_argument(
             "--rabbitmq-management",
@@ -96,19 +96,19 @@ class Check(Lister):
             nargs="?",
             const=_MANAGEMENT,
             metavar="PORT",
-            help="also ask the management of RabbitMQ, with user and password of the "
-            "URL (port if none is given: %(const)s)",
+            help="also query the management API of RabbitMQ, with user and password of"
+            " the URL (default port: %(const)s)",
         )
         parser.add_argument(
             "--same-rpc",
             action="store_true",
-            help="take it for an error, not for a warning, if the RPC of one service "
-            "goes to other servers than that of the others",
+            help="report an error instead of a warning if a service's RPC goes to"
+            " other servers than the rest",
         )
         parser.add_argument(
             "--ignore-warnings",
             action="store_true",
-            help="exit with 0 if there are warnings only",
+            help="exit with 0 if there are only warnings",
         )
         return parser
 
@@ -122,7 +122,8 @@ class Check(Lister):
         many = parsed_args.hosts is not None
         if many and (parsed_args.files or parsed_args.discover):
             raise ServiceConfigError(
-                parsed_args.hosts, "--hosts goes without FILE and without --discover"
+                parsed_args.hosts,
+                ("--hosts excludes FILE and --discover: give one of them"),
             )
         hosts, files = (
             zip(*service_files.of_hosts(parsed_args), strict=True)
@@ -190,7 +191,7 @@ class Check(Lister):
             for line in dict.fromkeys(
                 each for report in self._reports for each in report.unseen
             ):
-                self.app.stdout.write(f"not looked at: {line}\n")
+                self.app.stdout.write(f"not checked: {line}\n")
         return 0
 
     def run(self, parsed_args: argparse.Namespace) -> int:

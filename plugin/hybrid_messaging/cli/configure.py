@@ -42,7 +42,7 @@ class Configure(Lister):
             "files",
             nargs="*",
             metavar="FILE",
-            help="a configuration file, or FILE=VHOST to give its RPC a virtual host",
+            help="a configuration file; FILE=VHOST sets the virtual host of its RPC",
         )
         service_files.add_discover(parser)
         action = parser.add_mutually_exclusive_group()
@@ -50,18 +50,16 @@ class Configure(Lister):
         action.add_argument(
             "--restore",
             action="store_true",
-            help="bring the files back as they were before they were configured first",
+            help="restore the files as they were before they were first configured",
         )
         transport_options.add(parser)
         hosts = parser.add_argument_group("virtual hosts of RPC")
         vhost = hosts.add_mutually_exclusive_group()
-        vhost.add_argument(
-            "--vhost", help="the virtual host of all files that do not have =VHOST"
-        )
+        vhost.add_argument("--vhost", help="virtual host for all files without =VHOST")
         vhost.add_argument(
             "--keep-vhosts",
             action="store_true",
-            help="each file keeps the one it has (cells of Nova)",
+            help="keep the virtual host of each file (for cells of Nova)",
         )
         return parser
 

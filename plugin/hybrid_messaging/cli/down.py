@@ -22,13 +22,13 @@ class Down(Command):
         what.add_argument(
             "--keep-data",
             action="store_true",
-            help="end the engines and remove nothing: the next `up` finds addresses, "
-            "passwords and stored messages as they were",
+            help="stop the engines but keep addresses, passwords and stored messages"
+            " for the next `up`",
         )
         what.add_argument(
             "--purge",
             action="store_true",
-            help="end the engines and remove everything (this is the default)",
+            help="stop the engines and remove everything (default)",
         )
         return parser
 
@@ -39,7 +39,7 @@ class Down(Command):
         where = parsed_args.state_dir
         keep_data = parsed_args.keep_data
         if Deployment(where, tell).down(keep_data):
-            left = "its data is" if keep_data else "nothing is left of it"
+            left = "its data is kept" if keep_data else "nothing is left"
             tell(f"{left} in {where}")
         else:
             tell(f"nothing is up in {where}")

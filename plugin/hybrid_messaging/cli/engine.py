@@ -33,24 +33,23 @@ class EnginePrepare(ShowOne):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         _add_kind(parser)
-        _add_directory(parser, "the directory for its configuration")
-        _add_address(parser, "the address to listen on", "the TCP port to listen on")
+        _add_directory(parser, "directory for its configuration")
+        _add_address(parser, "address to listen on", "TCP port to listen on")
         _add_user(
             parser,
-            "the only user who may use it; for a router, NAME@REALM (default: a router "
-            "takes everybody who can reach it, other engines have a user hybrid with a "
-            "password that is in their configuration)",
+            "the only user that may connect; for a router, NAME@REALM (default: a"
+            " router accepts anyone who can reach it, and other engines have a user"
+            " hybrid whose password is in their configuration)",
         )
         _add_certificates(
             parser,
-            "speak TLS with the certificates in this directory, and nothing else",
+            "speak only TLS, with the certificates in this directory",
         )
         parser.add_argument(
             "--advertised",
             type=types.host,
             metavar="HOST",
-            help="for kafka: where clients find it, if --host stands for every address "
-            "(default: --host)",
+            help="for kafka: address that its clients connect to (default: --host)",
         )
         options.add_router(parser)
         edge = parser.add_mutually_exclusive_group()
@@ -58,15 +57,15 @@ class EnginePrepare(ShowOne):
             "--edge-port",
             type=types.port,
             metavar="PORT",
-            help="for a router in the middle: the port on which it lets in routers at "
-            "its edge, as the same user (default: none)",
+            help="for an interior router: port on which it accepts edge routers, with"
+            " the same user (default: none)",
         )
         edge.add_argument(
             "--interior",
             type=types.host_and_port,
             metavar="HOST:PORT",
-            help="for a router at the edge: where the router in the middle lets it in "
-            "(default: it is no router at an edge)",
+            help="for an edge router: address of the interior router to connect to"
+            " (default: not an edge router)",
         )
         options.add_kafka(parser)
         return parser
@@ -79,7 +78,8 @@ class EnginePrepare(ShowOne):
         password = _password()
         if parsed_args.user and not password:
             raise engines.EngineError(
-                f"--user needs a password in the environment: {PASSWORD_VARIABLE}"
+                "--user requires a password in the environment variable"
+                f" {PASSWORD_VARIABLE}"
             )
         directory = parsed_args.directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,10 +121,12 @@ class EngineSetup(Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         _add_kind(parser)
-        _add_address(parser, "the address where it listens", "the TCP port there")
-        _add_user(parser, "the user that `engine prepare` was given")
+        _add_address(
+            parser, "address that it listens on", "TCP port that it listens on"
+        )
+        _add_user(parser, "user that `engine prepare` was given")
         _add_certificates(
-            parser, "it speaks TLS: trust the certificates in this directory"
+            parser, "connect with TLS, and trust the certificates in this directory"
         )
         return parser
 
@@ -167,15 +169,15 @@ class EngineCertificates(ShowOne):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        _add_directory(parser, "the directory for certificates and keys")
+        _add_directory(parser, "directory for certificates and keys")
         parser.add_argument(
             "--name",
             type=types.host,
             action="append",
             default=[],
             metavar="HOST",
-            help="name or address that clients connect to, besides localhost, "
-            "127.0.0.1, ::1 and the host's name; can be given several times",
+            help="name or address that clients connect to, besides localhost,"
+            " 127.0.0.1, ::1 and the name of the host; can be given several times",
         )
         return parser
 
@@ -202,7 +204,8 @@ def _add_directory(parser: argparse.ArgumentParser, text: str) -> None:
         "directory",
         type=types.directory,
         metavar="DIR",
-        help=f"{text}, which is made if it is not there, for its owner only",
+        help=f"{text}; it is created if it does not exist, and only its owner can read"
+        " it",
     )
 
 
@@ -224,7 +227,8 @@ def _add_user(parser: argparse.ArgumentParser, text: str) -> None:
         "--user",
         type=types.user,
         metavar="NAME",
-        help=f"{text}; the password comes from the environment: {PASSWORD_VARIABLE}",
+        help=f"{text}; the password comes from the environment variable"
+        f" {PASSWORD_VARIABLE}",
     )
 
 
@@ -233,7 +237,7 @@ def _add_certificates(parser: argparse.ArgumentParser, purpose: str) -> None:
         "--certificates",
         type=types.directory,
         metavar="DIR",
-        help=f"{purpose}, as `engine certificates` makes them (default: no TLS)",
+        help=f"{purpose}, as made by `engine certificates` (default: no TLS)",
     )
 
 
@@ -245,8 +249,8 @@ def _password() -> str | None:
     text = os.environ.get(PASSWORD_VARIABLE)
     if text and not text.isprintable():
         raise engines.EngineError(
-            f"{PASSWORD_VARIABLE} has control characters, such as the end of a line: "
-            "leave them out"
+            f"{PASSWORD_VARIABLE} contains control characters, such as a line break:"
+            " remove them"
         )
     return text
 

@@ -20,13 +20,13 @@ class Fetch(Command):
         parser = super().get_parser(prog_name)
         sources = {kind: kinds.get(kind).sources for kind in kinds.KINDS}
         fetched = [kind for kind, found in sources.items() if found]
-        parser.add_argument("engine", choices=fetched, help="the engine to fetch")
+        parser.add_argument("engine", choices=fetched, help="engine to download")
         parser.add_argument(
             "--source",
             choices=sorted({name for found in sources.values() for name in found}),
-            help="where to get it. apache: the release archive, whose checksum is "
-            "verified; maven: Maven's client; container: an image, by Podman (default: "
-            "the first of these that the engine has)",
+            help="source to use: apache, the release archive, whose checksum is"
+            " verified; maven, the Maven client; container, an image pulled by Podman"
+            " (default: the first of these that the engine has)",
         )
         return parser
 

@@ -12,7 +12,7 @@ from hybrid_messaging.cli import options
 from hybrid_messaging.cli.base import Lister, ShowOne
 from hybrid_messaging.engines import kinds
 
-_PORTS = "free ones, chosen by `up` and remembered"
+_PORTS = "free ports, chosen by `up`"
 
 
 class ModeList(Lister):
@@ -86,7 +86,7 @@ def _unavailable(mode: modes.Mode) -> list[str]:
 
 def _url(transport: str, kind: str) -> str:
     if transport == modes.ANY_TRANSPORT:
-        return "the one you give"
+        return "the one that you give"
     credentials = kinds.get(kind).credentials if kinds.is_available(kind) else ""
     return f"{transport}://{credentials}{engines.HOST}:PORT/"
 

@@ -28,7 +28,7 @@ def add_mode(parser: argparse._ActionsContainer, name: str, text: str) -> None:
 
 def add_state_dir(
     parser: argparse._ActionsContainer,
-    text: str = "the deployment to use, by the directory where `up` keeps it",
+    text: str = "state directory of the deployment to use",
     deployment: str = "hybrid-messaging",
 ) -> None:
     """Add ``--state-dir``.
@@ -52,7 +52,7 @@ def add_dry_run(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="show what would change, with passwords hidden, and change nothing",
+        help="show what would change, with passwords hidden, but change nothing",
     )
 
 
@@ -63,7 +63,7 @@ def add_timeout(parser: argparse._ActionsContainer) -> None:
         type=types.positive,
         default=5.0,
         metavar="SECONDS",
-        help="how long to wait for a server (default: %(default)g)",
+        help="seconds to wait for a server (default: %(default)g)",
     )
 
 
@@ -75,9 +75,9 @@ def add_tls(parser: argparse.ArgumentParser) -> None:
         "--tls",
         action="store_const",
         const=True,
-        help="run engines with TLS, users and passwords, and refuse connections "
-        "without them (default: as $HYBRID_TLS says, true or false, else as they "
-        "have been, else without TLS)",
+        help="run engines with TLS, users and passwords, and refuse connections"
+        " without them (default: $HYBRID_TLS, true or false; otherwise as the"
+        " deployment was started; otherwise without TLS)",
     )
     both.add_argument(
         "--no-tls",
@@ -99,9 +99,9 @@ def add_router(parser: argparse.ArgumentParser) -> None:
         type=choice,
         default=defaults.variable("HYBRID_ROUTER", choice),
         metavar="ROUTER",
-        help="the program that is the router: embedded, skrouterd, qdrouterd, the path "
-        "of one of the latter two, container, container:IMAGE, or auto for what is "
-        "installed, else embedded (default: %(default)s, else auto)",
+        help="router program: embedded, skrouterd, qdrouterd, the path of skrouterd or"
+        " qdrouterd, container, container:IMAGE, or auto, which uses the installed"
+        " one and otherwise embedded (default: %(default)s, otherwise auto)",
     )
     offer(action, lambda: ("auto", "embedded", "skrouterd", "qdrouterd", "container"))
 
@@ -117,8 +117,8 @@ def add_kafka(parser: argparse.ArgumentParser) -> None:
         type=absolute,
         default=defaults.variable("HYBRID_KAFKA", absolute),
         metavar="DIR",
-        help="an unpacked release of Kafka (default: %(default)s, else what `fetch "
-        "kafka` has fetched)",
+        help="directory of an unpacked Kafka release (default: %(default)s, otherwise"
+        " what `fetch kafka` has downloaded)",
     )
 
 
@@ -179,7 +179,7 @@ def add_notify_queues(parser: argparse._ActionsContainer) -> None:
         "--notify-queues",
         default=defaults.variable("HYBRID_NOTIFY_QUEUES"),
         metavar="QUEUES",
-        help="the queues of RabbitMQ in which notifications wait: durable or quorum "
-        "(default: %(default)s, else as configured, else durable)",
+        help="type of the RabbitMQ queues for notifications: durable or quorum"
+        " (default: %(default)s, otherwise as configured, otherwise durable)",
     )
     offer(action, lambda: NOTIFY_QUEUES)

@@ -25,8 +25,8 @@ class Router(Command):
             "--config",
             type=Path,
             metavar="FILE",
-            help="a configuration file with the syntax of skrouterd.conf; excludes all "
-            "other options",
+            help="configuration file with the syntax of skrouterd.conf; excludes all"
+            " other options",
         )
         parser.add_argument(
             "--host",
@@ -38,9 +38,11 @@ class Router(Command):
             "--port",
             type=types.port_or_any,
             metavar="PORT",
-            help="port to listen on; 0: any that is free (default: 5672)",
+            help="port to listen on; 0 for any free port (default: 5672)",
         )
-        parser.add_argument("--id", help="the router's name (default: the host's)")
+        parser.add_argument(
+            "--id", help="name of the router (default: the name of the host)"
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:

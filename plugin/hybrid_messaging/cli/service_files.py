@@ -18,7 +18,8 @@ def add_discover(parser: argparse._ActionsContainer) -> None:
         "--discover",
         type=Path,
         metavar="DIR",
-        help="find the files of all OpenStack services below DIR, such as /etc",
+        help="find the configuration files of all OpenStack services below DIR, such"
+        " as /etc",
     )
 
 
@@ -28,8 +29,8 @@ def add_hosts(parser: argparse._ActionsContainer) -> None:
         "--hosts",
         type=Path,
         metavar="DIR",
-        help="find the files of all services of many hosts: each directory of DIR is "
-        "one host's, and has its etc, or what is in that",
+        help="find the files of all services on many hosts: DIR has one directory for"
+        " each host, with its etc directory or the contents of that",
     )
 
 
@@ -100,6 +101,7 @@ def _some(found: list[_T]) -> list[_T]:
 
     if not found:
         raise ServiceConfigError(
-            "no files given", "name a service's configuration file, or --discover /etc"
+            "no files given",
+            "name a service's configuration file, or use --discover /etc",
         )
     return found

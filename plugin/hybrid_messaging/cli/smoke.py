@@ -47,7 +47,7 @@ class Smoke(Lister):
         parser.set_defaults(formatter=None)
         options.add_state_dir(parser)
         options.add_urls(
-            parser, "the transport of {} to check instead of the one that `up` runs"
+            parser, "transport for {} to check, instead of that of the deployment"
         )
         parser.add_argument(
             "--config",
@@ -55,8 +55,8 @@ class Smoke(Lister):
             type=Path,
             default=[],
             metavar="FILE",
-            help="take both transports and their options from a service's "
-            "configuration, as the service does",
+            help="use the transports and options of a service's configuration file, as"
+            " the service does",
         )
         options.add_notify_queues(parser)
         parser.add_argument(
@@ -65,8 +65,8 @@ class Smoke(Lister):
             help="also restart the servers that `up` has started",
         )
         for option, text in (
-            ("--only", "make these checks, and those that they need"),
-            ("--skip", "leave these checks out, unless others need them"),
+            ("--only", "run only these checks, and those that they require"),
+            ("--skip", "skip these checks, unless others require them"),
         ):
             action = parser.add_argument(
                 option, nargs="+", default=[], metavar="CHECK", help=text
@@ -184,8 +184,8 @@ def _setup(parsed_args: argparse.Namespace) -> Setup:
     settings = None
     if files and given:
         raise TransportError(
-            "--config has the URLs of both transports: it excludes --rpc-url and "
-            "--notify-url"
+            "--config excludes --rpc-url and --notify-url, because the file has both"
+            " URLs"
         )
     if files:
         config = reading.load(files)

@@ -59,24 +59,24 @@ class Status(Lister):
         parser.add_argument(
             "--long",
             action="store_true",
-            help="show all columns, as other formats than the table do",
+            help="show all columns in the table, too",
         )
         options.add_show_passwords(parser)
-        servers = parser.add_argument_group("servers that others run")
+        servers = parser.add_argument_group("servers that were not started by `up`")
         servers.add_argument(
             "--config",
             dest="files",
             action="append",
             default=[],
             metavar="FILE[,FILE]",
-            help="the servers that a service's files name, given as for `check`; can "
-            "be given several times",
+            help="show the servers in a service's configuration files, given as for"
+            " `check`; can be given several times",
         )
         service_files.add_discover(servers)
         options.add_urls(
             servers,
-            "the servers of this URL for {}; one with a password is better kept in a "
-            "file for --config",
+            "show the servers of this URL for {}; put a URL with a password into a"
+            " file, and use --config",
             environment=False,
         )
         servers.add_argument(
@@ -84,8 +84,8 @@ class Status(Lister):
             type=types.seconds,
             default=0.0,
             metavar="SECONDS",
-            help="look again until all servers are up, for as long as this at the most "
-            "(default: look once)",
+            help="repeat until all servers are up, for at most this many seconds"
+            " (default: look once)",
         )
         return parser
 
@@ -108,8 +108,8 @@ class Status(Lister):
         reports = deployment.Deployment(parsed_args.state_dir).reports()
         if reports is None:
             tell(
-                f"nothing is up in {parsed_args.state_dir}; what `up` has not started "
-                "is shown with --config FILE or --discover /etc"
+                f"{parsed_args.state_dir} has no deployment; to show servers that `up`"
+                " has not started, use --config FILE or --discover /etc"
             )
             self._exit_code = NOTHING_UP
             return []
@@ -131,7 +131,7 @@ class Status(Lister):
             tell(problem)
         if not servers and not unread:
             raise ServiceConfigError(
-                "no transport_url in these files",
+                "none of these files has a transport_url",
                 "name others, or give the URLs with --rpc-url and --notify-url",
             )
         found: dict[int, Answer] = {}

@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.add_mode(
         where,
         "--mode",
-        "a mode of `mode list`; its servers are those of --rpc-host and --notify-host",
+        "mode of `mode list`; its servers are given with --rpc-host and --notify-host",
     )
     options.add_urls(where, "transport URL for {}")
     for role, name in (("rpc", "RPC"), ("notify", "notifications")):
@@ -32,25 +32,25 @@ def add(parser: argparse.ArgumentParser) -> None:
             metavar="HOST[:PORT]",
             action="append",
             default=[],
-            help=f"a server for {name}; can be given several times",
+            help=f"server for {name}; can be given several times",
         )
         where.add_argument(
             f"--{role}-user",
             metavar="NAME",
-            help=f"user at the servers for {name}; the password comes from the "
-            f"environment: HYBRID_{role.upper()}_PASSWORD",
+            help=f"user on the servers for {name}; the password comes from the"
+            f" environment variable HYBRID_{role.upper()}_PASSWORD",
         )
     where.add_argument(
         "--ca-file",
         metavar="FILE",
-        help="the certificate of an authority (PEM): the servers of --mode speak TLS, "
-        "with certificates that it has signed",
+        help="CA certificate (PEM) that verifies the servers of --mode; the URLs then"
+        " use TLS",
     )
     where.add_argument(
         "--zmq-key-directory",
         metavar="DIR",
-        help="directory of the services' CURVE keys, where RPC is zmq:// (default: "
-        "services derive keys from the password of Redis)",
+        help="directory of the services' CURVE keys, if RPC is zmq:// (default:"
+        " services derive keys from the password of Redis)",
     )
     options.add_notify_queues(parser)
 

@@ -26,7 +26,7 @@ def port(text: str, least: int = 1) -> int:
     """A TCP port."""
     if not re.fullmatch("[0-9]{1,5}", text) or not least <= int(text) <= _LARGEST_PORT:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no port: a number from {least} to {_LARGEST_PORT}"
+            f"{text!r} is not a port: give a number from {least} to {_LARGEST_PORT}"
         )
     return int(text)
 
@@ -40,7 +40,7 @@ def host(text: str) -> str:
     """The name or the address of a host; an IPv6 address may have brackets."""
     bare = text[1:-1] if text[:1] + text[-1:] == "[]" else text
     if not _HOST.fullmatch(bare):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name or address of a host")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host name or an address")
     return bare
 
 
@@ -51,14 +51,16 @@ def host_and_port(text: str) -> tuple[str, int]:
     except (urls.UrlError, ValueError):
         address = urls.Host(text)
     if not address.port:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form HOST:PORT")
     return host(address.host), address.port
 
 
 def user(text: str) -> str | None:
     """The name of a user, as files of servers may have it; None if it is empty."""
     if _NO_WORD.search(text):
-        raise argparse.ArgumentTypeError(f"{text!r} has blanks, which no user name has")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} contains spaces, which a user name cannot"
+        )
     return text or None
 
 
@@ -81,7 +83,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = math.nan
     if not (value >= 0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"{text!r} is negative or no number")
+        raise argparse.ArgumentTypeError(f"{text!r} is negative or not a number")
     return value
 
 
@@ -89,7 +91,7 @@ def positive(text: str) -> float:
     """A number above zero."""
     value = seconds(text)
     if not value:
-        raise argparse.ArgumentTypeError("it has to be more than 0")
+        raise argparse.ArgumentTypeError("it must be more than 0")
     return value
 
 

@@ -18,10 +18,10 @@ from hybrid_messaging.engines import Options
 # {state_dir} is the option, where it is needed
 _NEXT_COMMANDS = (
     ("configure{state_dir} FILE…", "let services use these addresses"),
-    ("check FILE…", "see what each service will really use"),
+    ("show what each service will really use", "see what each service will really use"),
     ("smoke{state_dir}", "prove that both transports work"),
-    ("status{state_dir}", "see what runs and how much goes through"),
-    ("down{state_dir}", "end it all and leave nothing behind"),
+    ("status{state_dir}", "show what runs and how many messages pass through"),
+    ("down{state_dir}", "stop the engines and remove everything"),
 )
 
 
@@ -37,18 +37,18 @@ class Up(Lister):
         options.add_mode(
             parser,
             "mode",
-            "a mode of `mode list` (default: $HYBRID, else the one that is up, else "
-            f"{modes.DEFAULT})",
+            "mode to start, of those that `mode list` shows (default: $HYBRID,"
+            f" otherwise that of the deployment, otherwise {modes.DEFAULT})",
         )
-        options.add_state_dir(parser, "the directory for engines and their data")
-        options.add_urls(parser, "use this server for {}, and start none")
+        options.add_state_dir(parser, "directory for the engines and their data")
+        options.add_urls(parser, "use this server for {} instead of starting one")
         options.add_router(parser)
         options.add_kafka(parser)
         options.add_tls(parser)
         parser.add_argument(
             "--repair",
             action="store_true",
-            help="restart what is down beside engines that are up",
+            help="restart the engines that are down beside others that are up",
         )
         return parser
 
@@ -72,7 +72,7 @@ class Up(Lister):
                 repair=parsed_args.repair,
             )
         if started.already:
-            tell(f"{started.state.mode} is up already")
+            tell(f"{started.state.mode} is already up")
         return _addresses(started.state)
 
     def produce_output(

@@ -32,7 +32,7 @@ class Urls(ShowOne):
             "--for",
             dest="tool",
             choices=deployment_tools.NAMES,
-            help="print what goes into the files of this deployment tool",
+            help="print the settings of this deployment tool instead of URLs",
         )
         transport_options.add(parser)
         parser.add_argument(
@@ -40,7 +40,7 @@ class Urls(ShowOne):
             action="append",
             default=[],
             metavar="NAME",
-            help="virtual host of RPC; can be given several times, for a URL each",
+            help="virtual host of RPC; can be given several times, for one URL each",
         )
         options.add_show_passwords(parser)
         return parser
@@ -54,7 +54,10 @@ class Urls(ShowOne):
         vhosts = parsed_args.vhost or [""]
         if parsed_args.tool:
             if len(vhosts) > 1:
-                raise ValueError("--for takes one --vhost: tools name those of cells")
+                raise ValueError(
+                    "--for takes a single --vhost, because the tools name those of"
+                    " cells"
+                )
             return _settings(parsed_args, _with_vhost(transports, vhosts[0]))
         transports = settings.in_urls(transports)
         rpc = [_with_vhost(transports, vhost).rpc for vhost in vhosts]

@@ -26,13 +26,13 @@ class ZmqKeys(ShowOne):
             "directory",
             type=types.directory,
             metavar="DIR",
-            help="the directory that [oslo_messaging_zmq] zmq_key_directory names, "
-            "which is made if it is not there",
+            help="key directory, as in [oslo_messaging_zmq] zmq_key_directory; it is"
+            " created if it does not exist",
         )
         parser.add_argument(
             "--name",
             default=socket.gethostname(),
-            help="the name of the key files (default: that of the host, %(default)s)",
+            help="name of the key files (default: the name of the host, %(default)s)",
         )
         return parser
 
@@ -44,7 +44,7 @@ class ZmqKeys(ShowOne):
         made = key_directory.make(parsed_args.directory, parsed_args.name)
         if made.new:
             progress.printer(self.app)(
-                f"copy {made.public_path} to the key directory of the other hosts"
+                f"copy {made.public_path} to the key directories of the other hosts"
             )
         return ("public_key", "public_file", "secret_file", "made", "known"), (
             made.public.decode(),

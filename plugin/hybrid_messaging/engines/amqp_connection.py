@@ -171,13 +171,13 @@ class Requests(Handler):
         try:
             answer.decode(data)
         except proton.ProtonException as error:
-            self._fail(f"its answer is no AMQP message: {quoted(error)}")
+            self._fail(f"its answer is not an AMQP message: {quoted(error)}")
         if answer.correlation_id == self._asked:
             self._answer = answer
 
     def on_outcome(self, sender: Sender, delivery: Delivery, outcome: Outcome) -> None:
         if not outcome.accepted:
-            self._fail(quoted(f"it takes no request: {outcome}"))
+            self._fail(quoted(f"it refuses the request: {outcome}"))
 
     def on_withdrawn(self, delivery: Delivery) -> None:
         pass

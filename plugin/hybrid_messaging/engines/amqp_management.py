@@ -177,7 +177,7 @@ class Management:
     def _first(self, entity: str, *attributes: str) -> dict[str, Any]:
         rows = self._query(entity, *attributes)
         if not rows:
-            raise self._odd(f"says nothing of its {entity}")
+            raise self._odd(f"reports no {entity}")
         return rows[0]
 
     def _query(self, entity: str, *attributes: str) -> list[dict[str, Any]]:
@@ -192,12 +192,12 @@ class Management:
             page = self._page(types[entity], len(rows))
             for row in page:
                 if lacking := [name for name in attributes if name not in row]:
-                    raise self._odd(f"says no {', '.join(lacking)} of its {entity}")
+                    raise self._odd(f"reports no {', '.join(lacking)} of its {entity}")
             rows += page
             if len(page) < _PAGE:
                 return rows
             if len(rows) > _MOST_ROWS:
-                raise self._odd(f"does not come to an end with its {entity}")
+                raise self._odd(f"does not finish its list of {entity}")
 
     def _page(self, entity_type: str, offset: int) -> list[dict[str, Any]]:
         request = proton.Message(
@@ -219,8 +219,8 @@ class Management:
         body = answer.body
         if properties.get("statusCode") != _OK or not isinstance(body, dict):
             raise EngineError(
-                f"the router at {self._where} does not tell its {entity_type}: "
-                f"{properties.get('statusDescription')}"
+                f"the router at {self._where} does not report its {entity_type}:"
+                f" {properties.get('statusDescription')}"
             )
         try:
             names = body["attributeNames"]
@@ -229,17 +229,20 @@ class Management:
                 for row in body["results"]
             ]
         except (KeyError, TypeError) as error:
-            raise self._odd(f"answers oddly about {entity_type}") from error
+            raise self._odd(
+                f"sends an unexpected answer about {entity_type}"
+            ) from error
 
     def _odd(self, what: str) -> EngineError:
         return EngineError(
-            f"the router at {self._where} {what}: is it a skupper-router, a Qpid "
-            "Dispatch or ours?"
+            f"the router at {self._where} {what}: is it skupper-router, Qpid Dispatch"
+            " or the embedded router?"
         )
 
     def _error(self, error: Exception) -> EngineError:
         return EngineError(
-            f"no AMQP management at {self._where}: {error or type(error).__name__}"
+            f"cannot reach AMQP management at {self._where}:"
+            f" {error or type(error).__name__}"
         )
 
 

@@ -115,11 +115,13 @@ class ArtemisManagement:
         values = json.loads(str(answer.body)) if answer.body else [None]
         properties: dict[str, Any] = answer.properties or {}
         if not properties.get("_AMQ_OperationSucceeded"):
-            raise EngineError(f"the broker at {self._where} refuses: {values[0]}")
+            raise EngineError(
+                f"the broker at {self._where} refused a management request: {values[0]}"
+            )
         return values[0]
 
     def _error(self, error: Exception) -> EngineError:
         return EngineError(
-            f"no management of a broker at {self._where}: "
-            f"{error or type(error).__name__}"
+            f"cannot reach the management of a broker at {self._where}:"
+            f" {error or type(error).__name__}"
         )

@@ -157,8 +157,8 @@ def made(directory: Path) -> Certificates:
             raise EngineError(f"cannot read {path}: {error.strerror}") from error
         if certificate is None:
             raise EngineError(
-                f"there is no certificate in {path}: make it with `hybrid-messaging "
-                f"engine certificates {directory}`"
+                f"{path} has no certificate: make it with `hybrid-messaging engine"
+                f" certificates {directory}`"
             )
     return found
 

@@ -39,7 +39,7 @@ def pull(image: str, progress: Progress) -> str:
     if lacking and lacking[0].what == PODMAN:
         raise EngineError(f"{PODMAN} is not installed here: {lacking[0].install}")
     if lacking:
-        progress(f"fetching {image} with {PODMAN} …")
+        progress(f"pulling {image} with {PODMAN} …")
         done = subprocess.run(
             [PODMAN, "pull", "--quiet", image],
             stdin=subprocess.DEVNULL,
@@ -47,7 +47,7 @@ def pull(image: str, progress: Progress) -> str:
             text=True,
         )
         if done.returncode:
-            raise EngineError(f"{PODMAN} cannot fetch {image}: {done.stderr.strip()}")
+            raise EngineError(f"{PODMAN} cannot pull {image}: {done.stderr.strip()}")
     return image
 
 

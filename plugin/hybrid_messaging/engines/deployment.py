@@ -139,7 +139,7 @@ class Deployment:
             found = state.load(self._directory)
             engine = found.engine(name) if found else None
             if found is None or engine is None:
-                raise EngineError(f"there is no engine {name} in {self._directory}")
+                raise EngineError(f"{self._directory} has no engine {name}")
             self._supervisor.stop([engine])
             target = Placement(engine.name, engine.kind, engine.roles)
             return self._start(
@@ -216,8 +216,8 @@ class Deployment:
             raise
         if previous is not None and previous.urls != current.urls:
             self._progress(
-                "an address has changed: run `hybrid-messaging configure` again for "
-                "your services"
+                "an address has changed: run `hybrid-messaging configure` for your"
+                " services again"
             )
         return current
 
@@ -267,25 +267,24 @@ class Deployment:
         )
         logs = " ".join(item.log for item in previous.engines if found[item.name] != UP)
         return (
-            f"only a part of {previous.mode} runs in {self._directory}: {parts}; "
-            "`hybrid-messaging up --repair` restarts the rest, `hybrid-messaging down` "
-            f"ends all{f'; see {logs}' if logs else ''}"
+            f"only a part of {previous.mode} runs in {self._directory}: {parts};"
+            " `hybrid-messaging up --repair` restarts the rest, `hybrid-messaging"
+            f" down` stops everything{f'; see {logs}' if logs else ''}"
         )
 
     def _tell_age(self) -> None:
         directory = self._directory / _TLS
         if certificates.ends_soon(directory):
             self._progress(
-                f"the engines' certificate ends on {certificates.ends(directory)}: "
-                "`hybrid-messaging down --keep-data`, then `up` renews it"
+                "the certificate of the engines expires on"
+                f" {certificates.ends(directory)}: to renew it, run `hybrid-messaging"
+                " down --keep-data`, then `up`"
             )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         def waiting() -> None:
-            self._progress(
-                f"waiting for another command at work in {self._directory} …"
-            )
+            self._progress(f"waiting for another command that uses {self._directory} …")
 
         with state.lock(self._directory, _LOCK_TIMEOUT, waiting):
             yield

@@ -111,14 +111,14 @@ def fetch_archive(title: str, url: str, directory: Path, progress: Progress) -> 
             found = _download(title, url, archive, progress)
             if found != wanted:
                 raise EngineError(
-                    f"{url} has not the checksum that {url}.sha512 tells: it was "
-                    "damaged on its way; try again, and if it stays so, trust it not"
+                    f"{url} does not match its checksum in {url}.sha512: try again,"
+                    " and do not use the file if it still differs"
                 )
             _unpack(archive, new / "libs")
         except (OSError, EOFError, tarfile.TarError) as error:
             raise EngineError(
-                f"{url} could not be fetched: {error}; if the network is down, try "
-                "again when it is up, or choose another --source"
+                f"cannot download {url}: {error}; if the network is down, try again"
+                " when it is up, or choose another --source"
             ) from error
         archive.unlink()
     return directory
@@ -167,7 +167,7 @@ def _checksum(text: str, url: str) -> str:
     *_, printed = text.partition(":") if ":" in text else ("", text.split()[0])
     digest = "".join(printed.split()).lower()
     if not re.fullmatch("[0-9a-f]{128}", digest):
-        raise EngineError(f"{url}.sha512 holds no checksum")
+        raise EngineError(f"{url}.sha512 contains no checksum")
     return digest
 
 

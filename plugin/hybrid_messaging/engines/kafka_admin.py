@@ -54,12 +54,13 @@ def explained(engine: state.Engine) -> Iterator[None]:
     try:
         from confluent_kafka import KafkaException
     except ImportError as error:
-        raise EngineError(f"cannot ask {_TITLE}: {error}") from error
+        raise EngineError(f"cannot query {_TITLE}: {error}") from error
     try:
         yield
     except KafkaException as error:
         raise EngineError(
-            f"{_TITLE} at {engine.host}:{engine.port} fails: {error.args[0].str()}"
+            f"{_TITLE} at {engine.host}:{engine.port} reports an error:"
+            f" {error.args[0].str()}"
         ) from error
 
 

@@ -63,13 +63,13 @@ def copy_dependencies(title: str, build_file: Path, libraries: Path) -> None:
             )
         except subprocess.TimeoutExpired as error:
             raise EngineError(
-                f"Maven did not fetch {title} in {_TIMEOUT:.0f} seconds: try again "
-                "when the network is faster"
+                f"Maven did not finish downloading {title} within {_TIMEOUT:.0f}"
+                " seconds: try again, or choose another --source"
             ) from error
     if done.returncode:
         raise EngineError(
-            f"Maven could not fetch {title}:\n{_reason(done.stdout)}\n"
-            "If the network is down, try again when it is up"
+            f"Maven could not download {title}:\n{_reason(done.stdout)}\nIf the"
+            " network is down, try again when it is up"
         )
 
 
@@ -105,8 +105,8 @@ def _proxy(scheme: str, url: str) -> dict[str, str]:
         host = None
     if not host:
         raise EngineError(
-            f"{scheme}_proxy is not the URL of a proxy, such as http://192.0.2.1:3128: "
-            "correct it, or leave it unset"
+            f"{scheme}_proxy is not the URL of a proxy, such as http://192.0.2.1:3128:"
+            " correct or unset it"
         )
     return {
         "id": f"environment-{scheme}",

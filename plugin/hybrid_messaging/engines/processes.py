@@ -161,7 +161,7 @@ def how_it_ended(code: int) -> str:
     """Return what the exit code of a process from `spawn` says, in words."""
     if code >= 0:
         return f"with exit code {code}"
-    reason = "; did the memory run out?" if -code == signal.SIGKILL else ""
+    reason = ", perhaps because memory ran out" if -code == signal.SIGKILL else ""
     return f"by {signal.Signals(-code).name}{reason}"
 
 

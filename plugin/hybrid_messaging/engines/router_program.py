@@ -46,9 +46,9 @@ def missing(choice: str) -> list[Missing]:
         return [
             Missing(
                 choice,
-                "build or install it "
-                "(https://github.com/skupperproject/skupper-router), "
-                f"or take --router {EMBEDDED}",
+                "build or install it"
+                " (https://github.com/skupperproject/skupper-router), or use --router"
+                f" {EMBEDDED}",
             )
         ]
     return _outdated(choice)
@@ -105,9 +105,9 @@ def _outdated(choice: str) -> list[Missing]:
         return []
     return [
         Missing(
-            f"{name} {'.'.join(map(str, OLDEST[name]))} or later: "
-            f"{found or shutil.which(choice)} is {version[0]}, with which the amqp "
-            "driver has not been seen to work",
-            f"install a newer one, or take --router {EMBEDDED}",
+            f"{name} {'.'.join(map(str, OLDEST[name]))} or later:"
+            f" {found or shutil.which(choice)} is {version[0]}, which has not been"
+            " tested with the amqp driver",
+            f"install a newer one, or use --router {EMBEDDED}",
         )
     ]

@@ -44,8 +44,8 @@ def write(choice: str, directory: Path, username: str, password: str | None) -> 
     name, at, realm = username.partition("@")
     if not (name and at and realm and password):
         raise EngineError(
-            "a router's user has a realm (name@realm), so that it is the same one "
-            "whatever the host is called, and a password"
+            "a router's user needs a password and a realm (name@realm), so that it"
+            " does not depend on the name of the host"
         )
     users = directory / f"{_NAME}.users"
     users.unlink(missing_ok=True)
@@ -78,7 +78,7 @@ def _program(choice: str, directory: Path) -> Sequence[str]:
     program = _find()
     if program is None:
         raise EngineError(
-            f"{_SASLPASSWD} is not installed here, which makes the router's users: "
+            f"{_SASLPASSWD}, which creates the router's users, is not installed here: "
             + _install()
         )
     return (program,)

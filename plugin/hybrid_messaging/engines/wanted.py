@@ -40,8 +40,8 @@ class Wanted:
                 url = self.given[role]
                 if transport not in (ANY_TRANSPORT, urls.parse(url).driver):
                     raise EngineError(
-                        f"mode {self.mode.name} has {transport}:// for {role}, not "
-                        f"{urls.shown(url)}: mode external takes any URLs"
+                        f"mode {self.mode.name} uses {transport}:// for {role}, not"
+                        f" {urls.shown(url)}: mode external accepts any URLs"
                     )
             elif transport == ANY_TRANSPORT:
                 raise EngineError(

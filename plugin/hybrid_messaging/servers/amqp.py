@@ -24,10 +24,8 @@ from hybrid_messaging.servers.transport import (
 if TYPE_CHECKING:
     from hybrid_messaging.engines.amqp_management import Management
 
-_PREFIXES = "the configuration of router or broker: address openstack.org/om/rpc/"
-_SETTLED = (
-    "[oslo_messaging_amqp] pre_settled: a call that is named there learns nothing"
-)
+_PREFIXES = "the configuration of the router or broker: addresses openstack.org/om/rpc/"
+_SETTLED = "[oslo_messaging_amqp] pre_settled: it must not contain rpc-call"
 
 _BROKER = "broker"
 #: By what servers say that they are: in Open, the property `product`.
@@ -43,18 +41,19 @@ class Amqp(Transport):
     package = "hybrid-messaging"
     tells_traffic = True
     look_at = {
-        "call": f"{_PREFIXES}anycast has to be balanced, or anycast",
-        "round-robin": f"{_PREFIXES}anycast has to be balanced, or anycast",
-        "cast": f"{_PREFIXES}anycast has to be balanced, or anycast",
-        "directed": f"{_PREFIXES}unicast has to be closest, or anycast",
-        "fanout": f"{_PREFIXES}multicast has to be multicast",
-        "large": "a router's policies: maxMessageSize; a broker's disk",
+        "call": f"{_PREFIXES}anycast must be balanced, or anycast",
+        "round-robin": f"{_PREFIXES}anycast must be balanced, or anycast",
+        "cast": f"{_PREFIXES}anycast must be balanced, or anycast",
+        "directed": f"{_PREFIXES}unicast must be closest, or anycast",
+        "fanout": f"{_PREFIXES}multicast must be multicast",
+        "large": "maxMessageSize in the policies of a router, or the disk of a broker",
         "nobody": f"{_SETTLED}; restart_timeout",
         "killed": _SETTLED,
-        "separation": "the addresses that are listed: they are of services that need "
-        "`hybrid-messaging configure` or a restart",
-        "notify-stored": "the transport URL of notifications: it has to lead to a "
-        "broker",
+        "separation": (
+            "the addresses that are listed: their services need `hybrid-messaging"
+            " configure` or a restart"
+        ),
+        "notify-stored": "the transport URL of notifications: it must name a broker",
     }
 
     _without_tls = {"ssl": False, "ssl_ca_file": "", "ssl_cert_file": ""}
@@ -102,9 +101,9 @@ class Amqp(Transport):
         insight.findings += [
             Finding(
                 "routers-apart",
-                f"the routers {one} and {other} do not know each other: services on "
-                "the one do not find those on the other",
-                "link them (hybrid-messaging cluster render), or name one of them",
+                f"the routers {one} and {other} are not connected to each other:"
+                " services on one do not find those on the other",
+                "link them (hybrid-messaging cluster render), or name only one of them",
             )
             for one, other in itertools.combinations(known, 2)
             if known[one][0] not in known[other][1]

@@ -67,7 +67,7 @@ def _content(path: str) -> bytes:
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with os.fdopen(handle, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError(f"{path} is no regular file")
+            raise ValueError(f"{path} is not a regular file")
         return file.read(_LARGEST)
 
 
@@ -77,12 +77,12 @@ def _judged(what: str, found: x509.Certificate, days: float) -> Iterator[Finding
     if left < 0:
         yield Finding(
             "certificate-ended",
-            f"{what} was good until {end:%Y-%m-%d %H:%M} UTC",
+            f"{what} expired at {end:%Y-%m-%d %H:%M} UTC",
             "replace it",
         )
     elif left < days:
         yield Finding(
             "certificate-ends",
-            f"{what} ends on {end:%Y-%m-%d}, in {left:.0f} days",
-            "renew it before that day, and restart or reload what uses it",
+            f"{what} expires on {end:%Y-%m-%d}, in {left:.0f} days",
+            "renew it before that day, then restart or reload the programs that use it",
         )

@@ -72,16 +72,16 @@ class Kafka(Transport):
         hosts, vhost = self.url.hosts, self.url.vhost
         if not hosts or any(host.port is None for host in hosts):
             return (
-                "oslo.messaging's kafka driver wants hosts, each with a port: "
-                f"{self.port} is Kafka's own"
+                "oslo.messaging's kafka driver needs a port for every host: Kafka's"
+                f" usual port is {self.port}"
             )
         if vhost:
             return (
-                "Kafka has no virtual hosts, and notifications that oslo.messaging "
-                f"sends to {vhost!r} reach no listener: leave it out"
+                "Kafka has no virtual hosts, and notifications that oslo.messaging"
+                f" sends to {vhost!r} reach no listener: omit it"
             )
         if len({(host.username, host.password) for host in hosts}) > 1:
-            return "oslo.messaging's kafka driver wants the same user for all hosts"
+            return "oslo.messaging's kafka driver needs the same user for all hosts"
         return ""
 
     @property
@@ -231,8 +231,8 @@ class Kafka(Transport):
             except ConnectError as error:
                 raise ConnectError(
                     "unreachable",
-                    f"{server} sends its clients on to {broker.host}:{broker.port}: "
-                    f"{error}",
+                    f"{server} redirects its clients to {broker.host}:{broker.port}:"
+                    f" {error}",
                     "correct advertised.listeners in the broker's configuration",
                 ) from error
         return "Kafka"
@@ -310,12 +310,14 @@ class Kafka(Transport):
             from confluent_kafka import KafkaException
         except ImportError as error:
             raise EngineError(
-                f"cannot ask {self}: {error}: install hybrid-messaging[kafka]"
+                f"cannot query {self}: {error}: install hybrid-messaging[kafka]"
             ) from error
         try:
             yield self.settings(self.hosts)
         except KafkaException as error:
-            raise EngineError(f"{self} fails: {error.args[0].str()}") from error
+            raise EngineError(
+                f"{self} reports an error: {error.args[0].str()}"
+            ) from error
 
 
 def _accept(answer: Any, *codes: int) -> None:
@@ -346,7 +348,7 @@ def _explained(server: str, reasons: str, options: Any) -> ConnectError:
         return tls_failed(server, reasons)
     problem = protocol_error(server, "Kafka", reasons)
     problem.cure += (
-        ", and whether it wants another [oslo_messaging_kafka] security_protocol than "
+        ", and whether it needs another [oslo_messaging_kafka] security_protocol than "
         + options.security_protocol
     )
     return problem

@@ -39,14 +39,14 @@ def replicated(metadata: Any, topics: Iterable[str]) -> Iterator[Finding]:
         if away:
             yield Finding(
                 "topic-not-replicated",
-                f"topic {name} lacks copies of {away} partitions at the moment",
-                "start the brokers that are away",
+                f"topic {name} lacks replicas of {away} partitions at the moment",
+                "start the brokers that are down",
             )
         elif brokers > 1 and any(len(each.replicas) == 1 for each in partitions):
             yield Finding(
                 "topic-not-replicated",
-                f"topic {name} has one copy on {brokers} brokers: without that one, "
-                "notifications cannot be sent",
+                f"topic {name} has a single replica on {brokers} brokers: without that"
+                " broker, notifications cannot be sent",
                 "raise its replication factor, and default.replication.factor of the "
                 "brokers",
             )
@@ -78,10 +78,10 @@ def unread(
                 age = f", for {_shown(time.time() - oldest)}" if oldest else ""
                 yield Finding(
                     "notifications-not-read",
-                    f"{waiting:,} notifications wait in topic {topic}{age}, and nobody "
-                    "reads it",
-                    "start the service that reads them; where none does, set the "
-                    "notification driver of its publishers to noop",
+                    f"{waiting:,} notifications wait in topic {topic}{age}, and no"
+                    " consumer reads them",
+                    "start the service that reads them; if there is none, set the"
+                    " notification driver of the publishers to noop",
                 )
     finally:
         consumer.close()

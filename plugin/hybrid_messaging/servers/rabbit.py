@@ -64,13 +64,16 @@ class Rabbit(Transport):
     delivery = "queued"
     group = "oslo_messaging_rabbit"
     look_at = {
-        "separation": "`rabbitmqctl list_queues name consumers`: a queue with "
-        "consumers is of a service that needs `hybrid-messaging configure` or a "
-        "restart; one without is left over: delete it, or wait until it expires",
+        "separation": (
+            "`rabbitmqctl list_queues name consumers`: a queue with consumers belongs"
+            " to a service that needs `hybrid-messaging configure` or a restart;"
+            " delete one without consumers, or wait until it expires"
+        ),
         "notify-stored": "RabbitMQ's log, and its alarms: `rabbitmqctl status`",
-        "notify-delivered": "[oslo_messaging_rabbit] amqp_durable_queues or "
-        "rabbit_quorum_queue: one has to be true for notifications to outlive a "
-        "restart",
+        "notify-delivered": (
+            "[oslo_messaging_rabbit] amqp_durable_queues or rabbit_quorum_queue: one"
+            " must be true, or notifications do not survive a restart"
+        ),
     }
 
     _without_tls = {"ssl": False}
@@ -95,13 +98,13 @@ class Rabbit(Transport):
                 taken = False
             if not taken:
                 return (
-                    "oslo.messaging's rabbit driver cannot use this user name or "
-                    "password: change it to one without a slash"
+                    "oslo.messaging's rabbit driver does not support this user name or"
+                    " password: choose one without a slash"
                 )
             if (seen["virtual_host"] or "/") != (vhost or "/"):
                 return (
-                    "oslo.messaging's rabbit driver cannot use virtual host "
-                    f"{vhost!r}: choose one without ?, # and %"
+                    "oslo.messaging's rabbit driver does not support virtual host"
+                    f" {vhost!r}: choose one without ?, # and %"
                 )
         return ""
 
@@ -251,8 +254,8 @@ class Rabbit(Transport):
         name, port = self.address(host)
         if look.management is None:
             insight.unseen.append(
-                f"policies, nodes and replicas of {name}:{port}, which its management "
-                "alone tells: --rabbitmq-management"
+                f"policies, nodes and replicas of {name}:{port}, which only its"
+                " management reports: add --rabbitmq-management"
             )
             return
         from hybrid_messaging.servers import rabbit_management
@@ -282,7 +285,7 @@ class Rabbit(Transport):
             if self.options.rabbit_quorum_queue and self._differing(
                 connection, names.notify_exchange, [names.notify_queue]
             ):
-                raise EngineError(f"{names.notify_queue} is no quorum queue")
+                raise EngineError(f"{names.notify_queue} is not a quorum queue")
             return int(found[1])
 
     def inventory(self, names: Names) -> Inventory:
@@ -444,8 +447,9 @@ def _explained(server: str, user: str, vhost: str) -> Iterator[None]:
             ) from error
         raise ConnectError(
             "vhost-missing",
-            f"{server} does not let user {user} use virtual host {vhost!r}",
-            f"allow it: rabbitmqctl set_permissions -p '{vhost}' {user} '.*' '.*' '.*'",
+            f"{server} denies user {user} access to virtual host {vhost!r}",
+            f"give access: rabbitmqctl set_permissions -p '{vhost}' {user} '.*' '.*'"
+            " '.*'",
         ) from error
     except ssl.SSLError as error:
         raise tls_failed(server, error) from error

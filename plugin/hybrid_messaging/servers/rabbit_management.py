@@ -74,7 +74,9 @@ class Management:
                 reason = f"HTTP status {error.code}"
             insight.unseen.append(f"{what} at {self._access.address}: {reason}")
         except (AttributeError, KeyError, RecursionError, TypeError):
-            insight.unseen.append(f"{what} at {self._access.address}: odd answers")
+            insight.unseen.append(
+                f"{what} at {self._access.address}: unexpected answer"
+            )
 
     def _get(self, path: str) -> Any:
         """Ask for something; None if it is not there."""
@@ -99,28 +101,29 @@ class Management:
             if not node["running"]:
                 yield Finding(
                     "node-away",
-                    f"node {name} of RabbitMQ's cluster does not run",
-                    "start it, or have the cluster forget it",
+                    f"node {name} of the RabbitMQ cluster is down",
+                    "start it, or remove it from the cluster",
                 )
             for alarm, what in (("mem_alarm", "memory"), ("disk_free_alarm", "disk")):
                 if node.get(alarm):
                     yield Finding(
                         "server-alarm",
-                        f"RabbitMQ takes no messages: {name} is short of {what}",
-                        f"give {name} more {what}, or empty queues that nobody reads",
+                        f"RabbitMQ blocks publishers: {name} is low on {what}",
+                        f"give {name} more {what}, or empty queues that have no"
+                        " consumer",
                     )
             if node.get("partitions"):
                 yield Finding(
                     "cluster-partitioned",
-                    f"node {name} has parted from {', '.join(node['partitions'])}",
-                    "restart the nodes of the smaller part",
+                    f"node {name} is partitioned from {', '.join(node['partitions'])}",
+                    "restart the nodes of the smaller partition",
                 )
         if len(running) > 1 and self._named == 1:
             yield Finding(
                 "nodes-not-named",
-                f"the URL names one of {len(running)} nodes of RabbitMQ's cluster: "
-                "without it, services have no other to go to",
-                "name all nodes in the URL, unless what it names stands for all",
+                f"the URL names one of {len(running)} nodes of the RabbitMQ cluster:"
+                " if that node is down, services cannot connect",
+                "name all nodes in the URL, unless the address stands for all of them",
             )
 
     def _queues(self) -> Iterator[Finding]:
@@ -136,9 +139,9 @@ class Management:
                 which = queue.get("policy") or queue.get("operator_policy")
                 yield Finding(
                     "policy-drops-messages",
-                    f"policy {which} drops notifications in {name}: "
+                    f"policy {which} discards notifications in {name}: "
                     + ", ".join(f"{key} is {policy[key]}" for key in dropping),
-                    "remove it, or correct its pattern, unless that is meant",
+                    "remove it or correct its pattern, unless this is intended",
                 )
             if queue.get("type") == "quorum":
                 yield from _replicated(name, queue, nodes)
@@ -147,9 +150,9 @@ class Management:
         for feature in self._get("deprecated-features/used") or []:
             yield Finding(
                 "feature-deprecated",
-                f"RabbitMQ is used in a way that it will not permit for long: "
-                f"{feature['name']}: {feature.get('desc', '').strip()}",
-                "change the options that ask for it before RabbitMQ is updated",
+                "RabbitMQ is used in a way that a later release will not allow:"
+                f" {feature['name']}: {feature.get('desc', '').strip()}",
+                "change the options that cause it before you upgrade RabbitMQ",
             )
 
 
@@ -163,18 +166,18 @@ def _replicated(name: str, queue: Mapping[str, Any], nodes: int) -> Iterator[Fin
     if len(online) * 2 <= len(members):
         yield Finding(
             "queue-without-quorum",
-            f"{name} takes no messages: {', '.join(away)} are away",
+            f"{name} accepts no messages: {', '.join(away)} are down",
             "start these nodes",
         )
     elif away:
         yield Finding(
             "queue-not-replicated",
-            f"{name} has no copy on {', '.join(away)} at the moment",
+            f"{name} lacks its replicas on {', '.join(away)} at the moment",
             "start these nodes",
         )
     elif len(members) < min(nodes, 3):
         yield Finding(
             "queue-not-replicated",
-            f"{name} has {len(members)} copies on {nodes} nodes",
-            "rabbitmq-queues grow, on each node that lacks one",
+            f"{name} has {len(members)} replicas on {nodes} nodes",
+            "run rabbitmq-queues grow on each node that lacks one",
         )

@@ -91,8 +91,8 @@ RULES = (
             not (rabbit.durable and rabbit.options.rabbit_transient_quorum_queue)
         ),
         "rabbit_transient_quorum_queue",
-        "refuses queues that are neither durable nor exclusive, as those of RPC are by "
-        "these options: no server starts, and no call is answered",
+        "refuses queues that are neither durable nor exclusive, and these options make"
+        " RPC queues like that: no server can start, and no call is answered",
         {"rabbit_quorum_queue": "true", "rabbit_transient_quorum_queue": "true"},
         _PERMIT,
         refuses_transient_queues,
@@ -103,8 +103,8 @@ RULES = (
         "transient-queues-refused",
         lambda rabbit: not rabbit.durable,
         "amqp_durable_queues",
-        "refuses queues that are neither durable nor exclusive, as those of "
-        "notifications are by these options: none is stored",
+        "refuses queues that are neither durable nor exclusive, and these options make"
+        " notification queues like that: none is stored",
         {"amqp_durable_queues": "true"},
         _PERMIT,
         refuses_transient_queues,
@@ -115,8 +115,8 @@ RULES = (
         "option-without-effect",
         lambda rabbit: rabbit.options.rabbit_ha_queues,
         "rabbit_ha_queues",
-        "has no mirrored queues any more: rabbit_ha_queues has no effect, and no queue "
-        "has a copy on another node",
+        "no longer has mirrored queues: rabbit_ha_queues has no effect, and queues"
+        " have no copies on other nodes",
         {"rabbit_ha_queues": "false", "rabbit_quorum_queue": "true"},
     ),
     Rule(
@@ -125,8 +125,8 @@ RULES = (
         "option-without-effect",
         lambda rabbit: rabbit.options.enable_cancel_on_failover,
         "enable_cancel_on_failover",
-        "has no mirrored queues any more, so that none fails over to a mirror: "
-        "enable_cancel_on_failover has no effect",
+        "no longer has mirrored queues, so none fails over to a mirror:"
+        " enable_cancel_on_failover has no effect",
         {"enable_cancel_on_failover": "false"},
     ),
 )

@@ -28,10 +28,10 @@ def unread(
         if messages and not consumers:
             yield Finding(
                 "notifications-not-read",
-                f"{messages:,} notifications wait in {queue} (virtual host {vhost!r}), "
-                "and nobody reads it",
-                "start the service that reads them; where none does, set the "
-                "notification driver of its publishers to noop, and delete the queue",
+                f"{messages:,} notifications wait in {queue} (virtual host {vhost!r}),"
+                " which has no consumer",
+                "start the service that reads them; if there is none, set the"
+                " notification driver of the publishers to noop, and delete the queue",
             )
 
 
@@ -57,9 +57,9 @@ def alarmed(
         connection.collect()  # it does not answer a farewell, either
         yield Finding(
             "server-alarm",
-            "RabbitMQ takes no messages: it is short of memory or disk",
-            "see `rabbitmq-diagnostics alarms`, empty queues that nobody reads, or "
-            "give it more",
+            "RabbitMQ blocks publishers: it is low on memory or disk space",
+            "see `rabbitmq-diagnostics alarms`; empty queues that have no consumer, or"
+            " give it more",
         )
 
 
@@ -72,8 +72,8 @@ def of_one_cluster(names: Mapping[str, str]) -> Iterator[Finding]:
         named = ", ".join(f"{where} of {name}" for where, name in names.items())
         yield Finding(
             "clusters-differ",
-            f"the nodes of one URL are of different clusters: {named}",
-            "join them to one cluster, or correct the URL",
+            f"the URL names nodes of different clusters: {named}",
+            "join them into one cluster, or correct the URL",
         )
 
 

@@ -242,7 +242,7 @@ class Transport:
         except UnicodeError as error:
             # of a name with an empty part, or one that is too long
             name = ":".join(map(str, self.address(host)))
-            raise unreachable(name, "this is no name of a host") from error
+            raise unreachable(name, "this is not a valid host name") from error
 
     def takes_plain(self, host: urls.Host, timeout: float) -> bool:
         """Whether a server with which drivers speak TLS can be used without it.
@@ -334,7 +334,9 @@ class Transport:
 
         :raises EngineError: it does not tell
         """
-        raise engines.EngineError(f"nothing is known of {self.url.scheme}://")
+        raise engines.EngineError(
+            f"{self.url.scheme}:// is unknown, so nothing can be checked"
+        )
 
     def is_rpc(self, name: str) -> bool:
         """Whether a name of the inventory is one that RPC uses, whoever's it is."""
@@ -408,7 +410,7 @@ def tls_failed(server: str, reason: object) -> ConnectError:
     return ConnectError(
         "tls-failed",
         f"{server}: TLS failed: {reason}",
-        "check the ssl options of the driver, and whether this port speaks TLS",
+        "check the TLS options of the driver, and whether this port speaks TLS",
     )
 
 
@@ -416,6 +418,6 @@ def protocol_error(server: str, protocol: str, reason: object) -> ConnectError:
     """Something else answers."""
     return ConnectError(
         "protocol-error",
-        f"{server} does not answer as {protocol} does: {reason}",
-        "check that host and port are those of this transport's server",
+        f"{server} does not speak {protocol}: {reason}",
+        "check that host and port belong to the right server",
     )

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 SENTINEL = "zmq+sentinel"
 
 _ENDPOINT = (
-    "whether clients reach what servers tell: rpc_zmq_host (or the host's name) has to "
-    "be resolved, rpc_zmq_min_port to rpc_zmq_max_port to be open"
+    "whether clients can reach the addresses of servers: rpc_zmq_host (or the host's"
+    " name) must resolve, and rpc_zmq_min_port to rpc_zmq_max_port must be open"
 )
 
 
@@ -60,7 +60,7 @@ class Zmq(Transport):
     delivery = "direct"
     group = "oslo_messaging_zmq"
     besides = "matchmaker_redis"
-    no_notifications = "nothing stores a notification that is sent over ZeroMQ"
+    no_notifications = "ZeroMQ stores no notifications"
     has_vhosts = False
     package = "hybrid-messaging"
     tells_traffic = True
@@ -72,7 +72,7 @@ class Zmq(Transport):
         "fanout": _ENDPOINT,
         "large": "[oslo_messaging_zmq] max_message_size",
         "nobody": "[oslo_messaging_zmq] restart_timeout",
-        "killed": "a firewall that lets connections die in silence; idle_timeout",
+        "killed": "idle_timeout, and firewalls that drop connections silently",
         "rpc-restart": "Redis' log, and whether its memory is full",
     }
 
@@ -94,8 +94,8 @@ class Zmq(Transport):
         """See `Transport`."""
         if len(self.url.hosts) > 1 and self.url.scheme != SENTINEL:
             return (
-                "the zmq driver takes one Redis server; several that stand in for each "
-                f"other need Sentinels: {SENTINEL}://"
+                "the zmq driver takes a single Redis server; for several with"
+                f" failover, use Sentinels: {SENTINEL}://"
             )
         return ""
 
@@ -143,7 +143,9 @@ class Zmq(Transport):
             return Encryption("no keys", refused=True)
         if tls or all(is_loopback(host.host) for host in self.url.hosts):
             return Encryption("CURVE, keys from the password")
-        return Encryption("CURVE, keys from the password, which Redis gets without TLS")
+        return Encryption(
+            "CURVE, keys from the password, which is sent to Redis without TLS"
+        )
 
     def grace(self) -> float | None:
         """See `Transport`."""
@@ -218,16 +220,16 @@ class Zmq(Transport):
         if sentinels and info.get("connected_slaves") == 0:
             yield Finding(
                 "redis-without-replica",
-                "Sentinels watch over Redis, and its master has no replica at the "
-                "moment: none takes its place",
+                "Sentinels watch over Redis, but its master has no replica at the"
+                " moment, so nothing can take over",
                 "start the replicas, and see `INFO replication`",
             )
         policy = info.get("maxmemory_policy", "noeviction")
         if info.get("maxmemory") and policy != "noeviction":
             yield Finding(
                 "redis-evicts",
-                f"Redis forgets servers when its memory is full: maxmemory-policy is "
-                f"{policy}",
+                "Redis drops servers when its memory is full: maxmemory-policy is"
+                f" {policy}",
                 "set maxmemory-policy to noeviction",
             )
 
@@ -291,24 +293,27 @@ def _explained(hosts: Iterable[Any], error: Exception, encrypted: bool) -> Conne
     server = ", ".join(f"{host.hostname}:{host.port}" for host in hosts)
     reason = error.__cause__
     if not isinstance(reason, redis.RedisError):
-        return ConnectError("unreachable", str(error), "correct what it names")
+        return ConnectError(
+            "unreachable", str(error), ("correct the option that it names")
+        )
     if isinstance(reason, redis.exceptions.NoPermissionError):
         return ConnectError(
             "wrong-credentials",
             f"{server}: {reason}",
-            "give the user the rights that the documentation of the zmq driver lists",
+            "give the user the permissions that the documentation of the zmq driver"
+            " lists",
         )
     if isinstance(reason, redis.exceptions.ReadOnlyError):
         return ConnectError(
             "redis-replica",
-            f"{server} is a replica of another Redis, where nothing can be written",
-            f"name its master in the URL, or the Sentinels: {SENTINEL}://",
+            f"{server} is a replica of another Redis, and accepts no registrations",
+            f"name its master in the URL, or use Sentinels: {SENTINEL}://",
         )
     if isinstance(reason, redis.AuthenticationError):
         return ConnectError(
             "wrong-credentials",
             f"{server}: {reason}",
-            "correct user name and password of the URL",
+            "correct user name and password in the URL",
         )
     # Redis without TLS waits for more of what it takes for a long command
     silent = encrypted and isinstance(reason, redis.TimeoutError)

@@ -92,8 +92,8 @@ class Context:
         """
         if which.transport.engine is None:
             raise Skip(
-                f"{which.transport.title} at {which} was not started by "
-                "`hybrid-messaging up`, so that it is not known how to restart it"
+                f"{which.transport.title} at {which} was not started by"
+                " `hybrid-messaging up`, so this command cannot restart it"
             )
         deployment = Deployment(self._state_dir, self._progress)
         deployment.restart(which.transport.engine.name)

@@ -62,7 +62,7 @@ def _for_trial(url: urls.TransportURL, role: str, configured: bool) -> str:
     """A URL with the options that a run wants it to have."""
     if urls.destination(url).driver not in servers.SCHEMES:
         raise TransportError(
-            f"this release has no smoke checks for {url.scheme}://; it has for "
+            f"this release has no smoke checks for {url.scheme}://, only for "
             + ", ".join(f"{known}://" for known in servers.SCHEMES)
         )
     wanted = servers.get(url).trial_query(role, configured)
@@ -108,13 +108,13 @@ def _result(
     ]
     if unmet:
         states = ", ".join(f"{name}, which {_HAS[ended[name]]}" for name in unmet)
-        return Result(check.name, Status.SKIPPED, None, f"it needs {states}")
+        return Result(check.name, Status.SKIPPED, None, f"it requires {states}")
     if check.disruptive and not disruptive:
         return Result(
             check.name,
             Status.SKIPPED,
             None,
-            "it restarts a server that others may use: --disruptive allows that",
+            "it restarts a server that others may use: allow that with --disruptive",
         )
     start = time.monotonic()
     outcome = _bounded(
@@ -139,7 +139,7 @@ def _failed(
     bus = {"rpc": context.rpc, "notify": context.notify}[check.role]
     look_at = bus.transport.look_at.get(check.name, check.look_at)
     if error is None:
-        cause = f"no end within {check.deadline:g} s"
+        cause = f"it did not end within {check.deadline:g} s"
     elif isinstance(error, Failure):
         cause = str(error)
         found |= error.found
@@ -148,10 +148,10 @@ def _failed(
         cause = f"{type(error).__name__}: {error}"
     if not isinstance(error, (*_EXPECTED, type(None))):
         # what the table says to look at is not about this
-        look_at = "the traceback: this should not happen"
+        look_at = "the traceback: this is an internal error"
         found["traceback"] = traceback.format_exception(error)
     if lines := context.records.lines():
-        found["logged here"] = lines
+        found["logged in this process"] = lines
     engine = bus.transport.engine
     if engine is not None:
         found[f"log of {engine.name}"] = [engine.log]
@@ -213,6 +213,6 @@ def _clean_up(
         outcome = _bounded(duty, CLEAN_UP_TIMEOUT)
         if isinstance(outcome, BaseException):
             progress(
-                f"{what} could not be cleaned up ({urls.redact(str(outcome))}): remove "
-                f"what has {context.run.token} in its name"
+                f"{what} could not be removed ({urls.redact(str(outcome))}): remove"
+                f" everything that has {context.run.token} in its name"
             )

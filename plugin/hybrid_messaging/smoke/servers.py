@@ -45,7 +45,7 @@ class Process(WorkerProcess):
                     if found["event"] == "error":
                         raise Failure(f"{self}: {urls.redact(found['text'])}")
                     if found["event"] == "ended":
-                        raise Failure(f"{self} has ended: {self.log()}")
+                        raise Failure(f"{self} has ended; its output: {self.log()}")
                     if wanted <= found.items():
                         self._events.remove(found)
                         return found
@@ -88,7 +88,7 @@ class Servers:
             process.tell("serve", server=process.name)
         for process in idle:
             if process.wait("serving", deadline - time.monotonic()) is None:
-                raise Failure(f"{process} does not serve within {timeout:g} s")
+                raise Failure(f"{process} did not start to serve within {timeout:g} s")
             process.serving = True
         return servers
 

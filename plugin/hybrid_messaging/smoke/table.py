@@ -63,8 +63,8 @@ CHECKS = (
         "rpc",
         ("rpc-connect", "notify-connect"),
         "the listeners in the server's configuration: one without TLS is left open",
-        shows="servers that are used with TLS refuse connections without it; "
-        "skipped if neither transport uses TLS",
+        shows="servers that are used with TLS refuse connections without it; skipped"
+        " if neither transport uses TLS",
     ),
     Check(
         "servers",
@@ -72,7 +72,7 @@ CHECKS = (
         "rpc",
         ("rpc-connect",),
         deadline=45,
-        shows="server processes subscribe",
+        shows="server processes subscribe to a topic",
     ),
     Check(
         "call",
@@ -117,15 +117,15 @@ CHECKS = (
         "rpc",
         ("call",),
         "the releases of oslo.messaging on both ends",
-        shows="an exception that a server raises reaches the caller as the same "
-        "exception",
+        shows="an exception that a server raises reaches the caller as the same"
+        " exception",
     ),
     Check(
         "large",
         rpc.large,
         "rpc",
         ("call",),
-        "the server's limit on messages' size",
+        "the limit on the size of messages",
         shows="a payload of 1 MB arrives and returns unchanged",
     ),
     Check(
@@ -133,7 +133,7 @@ CHECKS = (
         rpc.long_call,
         "rpc",
         ("call",),
-        "whether heartbeats get through while a server is at work",
+        "whether heartbeats arrive while a server is working",
         shows="heartbeats keep a call alive that lasts longer than "
         "``call_monitor_timeout``",
     ),
@@ -156,7 +156,7 @@ CHECKS = (
         "notify",
         ("notify-connect",),
         "the broker's log, and its alarms (memory, disk)",
-        shows="a notification that nobody listens for is stored",
+        shows="a notification without a listener is stored",
     ),
     Check(
         "notify-restart",
@@ -186,8 +186,8 @@ CHECKS = (
         "the transport URLs of the services: `hybrid-messaging check`",
         # rabbitmqctl may have to be asked twice; see servers.rabbit
         deadline=100,
-        shows="no RPC is on the server of the notifications (`The proof of "
-        "separation`_)",
+        shows="no RPC is on the server of the notifications (`The proof of"
+        " separation`_)",
     ),
     Check(
         "rpc-restart",
@@ -196,8 +196,8 @@ CHECKS = (
         ("call",),
         deadline=180,
         disruptive=True,
-        shows="servers and clients recover by themselves after a restart of what "
-        "carries RPC, and how soon",
+        shows="servers and clients recover after a restart of the engine for RPC, and"
+        " how soon",
     ),
     # the last: it costs a server
     Check(

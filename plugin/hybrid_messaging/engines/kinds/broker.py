@@ -40,8 +40,8 @@ BUILD_FILE = resources.FILES / "broker.pom.xml"
 
 #: Why it is no other broker, as tried with the `amqp` driver.
 UNFIT = (
-    "not RabbitMQ 3.10, which makes no addresses for replies",
-    "not Qpid Broker-J 10.1, which makes no addresses for fanouts",
+    "not RabbitMQ 3.10, which has no addresses for replies",
+    "not Qpid Broker-J 10.1, which has no addresses for fanouts",
 )
 #: Addresses of the `amqp` driver, by what becomes of messages to them.
 RPC, NOTIFY = "openstack.org/om/rpc", "openstack.org/om/notify"

@@ -275,8 +275,8 @@ def _version(home: Path) -> str:
     assert found is not None
     if (int(found[2]), int(found[3])) < OLDEST:
         raise EngineError(
-            f"{home} is {TITLE} {found[1]}, which wants ZooKeeper or migrates from it: "
-            f"take {'.'.join(map(str, OLDEST))} or later"
+            f"{home} is {TITLE} {found[1]}, which depends on ZooKeeper or migrates"
+            f" from it: use {'.'.join(map(str, OLDEST))} or later"
         )
     return found[1]
 

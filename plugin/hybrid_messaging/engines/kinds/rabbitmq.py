@@ -70,8 +70,8 @@ class RabbitMQ(Kind):
         if version and version < OLDEST:
             lacking.append(
                 Missing(
-                    f"{TITLE} {_dotted(OLDEST)} or later (here is {_dotted(version)}, "
-                    "which lacks queues that oslo.messaging can ask for)",
+                    f"{TITLE} {_dotted(OLDEST)} or later (version {_dotted(version)}"
+                    " is installed, and lacks queue types that oslo.messaging may use)",
                     "https://www.rabbitmq.com/docs/download",
                 )
             )

@@ -162,15 +162,15 @@ def _version(program: str) -> tuple[int, int]:
             text=True,
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise EngineError(f"{program} does not run: {error}") from error
+        raise EngineError(f"cannot run {program}: {error}") from error
     found = _VERSION.search(told)
     if found is None:
-        raise EngineError(f"{program} is no {TITLE}: {told.strip()!r}")
+        raise EngineError(f"{program} is not {TITLE}: {told.strip()!r}")
     version = (int(found[2]), int(found[3]))
     if version < OLDEST:
         raise EngineError(
-            f"{program} is {TITLE} {found[1]}, which has no users with passwords and "
-            f"rights of their own: take {'.'.join(map(str, OLDEST))} or later"
+            f"{program} is {TITLE} {found[1]}, which has no access control lists: use"
+            f" {'.'.join(map(str, OLDEST))} or later"
         )
     return version
 
@@ -198,5 +198,5 @@ def _connected(engine: state.Engine) -> Iterator[redis.Redis]:
             yield client
     except redis.RedisError as error:
         raise EngineError(
-            f"{TITLE} at {engine.host}:{engine.port} fails: {error}"
+            f"{TITLE} at {engine.host}:{engine.port} reports an error: {error}"
         ) from error

@@ -91,9 +91,9 @@ class Router(Kind):
             options.edge_port or options.interior
         ):
             raise EngineError(
-                f"the router {choice} has no links to other routers: give one of "
-                f"{', '.join(router_program.NATIVE)}, or the path of one of these, "
-                "with --router"
+                f"the router {choice} cannot connect to other routers: choose one of"
+                f" {', '.join(router_program.NATIVE)}, or the path of one of these,"
+                " with --router"
             )
         shown = options.certificates
         command = router_program.command(
@@ -171,8 +171,8 @@ class Router(Kind):
                 if interior["connectionStatus"] == "SUCCESS":
                     return
             raise EngineError(
-                "the router at the edge cannot get into the one at "
-                f"{interior['host']}:{interior['port']}: {interior['connectionMsg']}"
+                "this edge router cannot connect to the interior router at"
+                f" {interior['host']}:{interior['port']}: {interior['connectionMsg']}"
             )
 
     def traffic(self, engine: state.Engine) -> Traffic:

@@ -37,7 +37,7 @@ def _connect(bus: Bus) -> Finding:
             name, port = transport.address(host)
             user = f"user {host.username}" if host.username else "anonymous user"
             products.append(
-                f"{answer or transport.title} at {name}:{port} takes {user}"
+                f"{answer or transport.title} at {name}:{port} accepts {user}"
             )
     if not products or any(error.code != "unreachable" for error in errors):
         cure = errors[0].cure

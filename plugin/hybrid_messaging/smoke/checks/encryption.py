@@ -24,8 +24,9 @@ def plain_refused(context: Context) -> Finding:
     ]
     if open_doors:
         raise Failure(
-            f"{' and '.join(dict.fromkeys(open_doors))} can be used without TLS, too"
+            "connections without TLS are accepted by"
+            f" {' and '.join(dict.fromkeys(open_doors))}"
         )
     servers = " and ".join(dict.fromkeys(map(str, encrypted)))
     told = f"{servers} refuse connections without TLS"
-    return Finding("; ".join([told, *(f"{bus} is used without it" for bus in plain)]))
+    return Finding("; ".join([told, *(f"{bus} does not use TLS" for bus in plain)]))

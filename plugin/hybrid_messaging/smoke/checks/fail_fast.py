@@ -36,7 +36,7 @@ def nobody(context: Context) -> Finding:
     )
     call.join()
     took = call.ended - call.begun
-    return _judge(call, took, grace, grace, "with nobody there, a call")
+    return _judge(call, took, grace, grace, "without a server, a call")
 
 
 def killed(context: Context) -> Finding:
@@ -60,7 +60,7 @@ def killed(context: Context) -> Finding:
     call.join()
     promise = None if grace is None else DEATH_KNOWN
     return _judge(
-        call, call.ended - died, grace, promise, "after its server's death, a call"
+        call, call.ended - died, grace, promise, "after the death of its server, a call"
     )
 
 
@@ -101,12 +101,16 @@ def _judge(
     call: _Call, took: float, grace: float | None, promise: float | None, what: str
 ) -> Finding:
     if call.error is None:
-        raise Failure("somebody answered a call that nobody could answer")
+        raise Failure(
+            "an unknown server answered a call that none should have answered"
+        )
     if not isinstance(call.error, _NO_ANSWER):
         raise call.error
     how = f"{what} failed after {took:.2f} s with {type(call.error).__name__}"
     if promise is None:
-        return Finding(f"{how}; this transport promises nothing better", promised=False)
+        return Finding(
+            f"{how}, which is all that this transport promises", promised=False
+        )
     if took > promise + TOLERANCE:
-        raise Failure(f"{how}, instead of within {promise:g} s: {call.error}")
+        raise Failure(f"{how} instead of within {promise:g} s: {call.error}")
     return Finding(how)

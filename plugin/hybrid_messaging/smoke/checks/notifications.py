@@ -50,9 +50,11 @@ def stored(context: Context) -> Finding:
         transport.cleanup()
     waiting = bus.waiting(run)
     if waiting == 0:
-        raise Failure(f"it was published, but {run.notify_queue} holds nothing")
+        raise Failure(f"it was published, but {run.notify_queue} is empty")
     if waiting is None:
-        return Finding("published; only its delivery will tell that it was stored")
+        return Finding(
+            "it was published; whether it was stored shows when it is delivered"
+        )
     plural = "s" if waiting > 1 else ""
     return Finding(f"{run.notify_queue} holds {waiting} notification{plural}")
 
@@ -60,7 +62,9 @@ def stored(context: Context) -> Finding:
 def restart(context: Context) -> Finding:
     """Restart the broker while it stores the notification."""
     context.restart(context.notify)
-    return Finding(f"{context.notify.transport.title} was restarted, and is back")
+    return Finding(
+        f"{context.notify.transport.title} was restarted, and is ready again"
+    )
 
 
 def delivered(context: Context) -> Finding:
@@ -70,20 +74,18 @@ def delivered(context: Context) -> Finding:
     listener.tell("listen")
     found = listener.wait("notified", CALL_TIMEOUT, type=run.topic)
     if found is None:
-        raise Failure(
-            f"no notification came within {CALL_TIMEOUT:g} s of listening for it"
-        )
+        raise Failure(f"no notification arrived within {CALL_TIMEOUT:g} s of listening")
     if found["payload"] != {"token": run.token}:
-        raise Failure(f"it came with another payload: {found['payload']}")
+        raise Failure(f"it arrived with another payload: {found['payload']}")
     if listener.wait("notified", 0, type=run.topic):
-        raise Failure("it came twice")
-    detail = "another process got it, once and as it was published"
+        raise Failure("it arrived twice")
+    detail = "another process received it once and unchanged"
     if context.notify.transport.drops_first and not listener.wait(
         "notified", 0, type=_first(context)
     ):
         detail += (
-            "; the one before it was dropped: oslo.messaging's driver loses the first "
-            "that waits for a listener"
+            "; the one before it was lost: oslo.messaging's driver drops the first"
+            " that waits for a listener"
         )
     return Finding(detail)
 

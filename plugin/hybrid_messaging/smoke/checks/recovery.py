@@ -27,8 +27,8 @@ def rpc_restart(context: Context) -> Finding:
     context.renew()
     found = _recovery(context, begin)
     return Finding(
-        f"{took:.1f} s after {context.rpc.transport.title} was back, all servers "
-        f"answered again, after {found:.1f} s to a new client"
+        f"{took:.1f} s after {context.rpc.transport.title} was ready again, all"
+        f" servers answered; a new client was answered after {found:.1f} s"
     )
 
 

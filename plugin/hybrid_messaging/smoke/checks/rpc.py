@@ -46,7 +46,7 @@ def directed(context: Context) -> Finding:
         answer = _echo(context, context.token(), server=name)
         if answer != name:
             raise Failure(f"a call to {name} was answered by {answer}")
-    return Finding(f"each of {len(names)} servers got its own call")
+    return Finding(f"each of {len(names)} servers received its own call")
 
 
 def round_robin(context: Context) -> Finding:
@@ -57,7 +57,7 @@ def round_robin(context: Context) -> Finding:
     )
     shares = ", ".join(f"{name}: {answers[name]}" for name in names)
     if not all(answers[name] for name in names):
-        raise Failure(f"not every server got a share of the calls: {shares}")
+        raise Failure(f"not every server received a share of the calls: {shares}")
     return Finding(f"{answers.total()} calls: {shares}")
 
 
@@ -67,8 +67,8 @@ def cast(context: Context) -> Finding:
     context.client().cast({}, "note", token=token)
     takers = _takers(context, token, 1)
     if len(takers) != 1:
-        raise Failure(f"{len(takers)} servers got a cast that was for one")
-    return Finding(f"{takers[0]} got it")
+        raise Failure(f"{len(takers)} servers received a cast that was for one")
+    return Finding(f"{takers[0]} received it")
 
 
 def fanout(context: Context) -> Finding:
@@ -77,10 +77,12 @@ def fanout(context: Context) -> Finding:
     context.client(fanout=True).cast({}, "note", token=token)
     takers = Counter(_takers(context, token, SERVERS))
     if len(takers) < SERVERS:
-        raise Failure(f"only {len(takers)} of {SERVERS} servers got a fanout")
+        raise Failure(f"only {len(takers)} of {SERVERS} servers received a fanout")
     if takers.total() > SERVERS:
-        raise Failure(f"{SERVERS} servers got {takers.total()} copies of one fanout")
-    return Finding(f"each of {SERVERS} servers got it once")
+        raise Failure(
+            f"{SERVERS} servers received {takers.total()} copies of one fanout"
+        )
+    return Finding(f"each of {SERVERS} servers received it once")
 
 
 def exception(context: Context) -> Finding:
@@ -90,20 +92,22 @@ def exception(context: Context) -> Finding:
         context.client().call({}, "fail", text=token)
     except SmokeError as error:
         if token not in str(error):
-            raise Failure(f"the exception came without its text: {error!r}") from error
-        return Finding(f"{SmokeError.__name__} came back as itself")
+            raise Failure(
+                f"the exception arrived without its text: {error!r}"
+            ) from error
+        return Finding(f"{SmokeError.__name__} arrived unchanged")
     except Exception as error:
         raise Failure(
-            f"a server's {SmokeError.__name__} came back as {type(error).__name__}: "
-            f"{error}"
+            f"{SmokeError.__name__} of a server arrived as {type(error).__name__}:"
+            f" {error}"
         ) from error
-    raise Failure("a server raised an exception, and the caller saw none")
+    raise Failure("a server raised an exception, but the caller received a result")
 
 
 def large(context: Context) -> Finding:
     """Send and get back a large payload."""
     _echo(context, context.token() * (LARGE // 16))
-    return Finding(f"{LARGE} bytes came back as they were sent")
+    return Finding(f"{LARGE} bytes returned unchanged")
 
 
 def long_call(context: Context) -> Finding:
@@ -128,7 +132,9 @@ def _echo(context: Context, data: str, **options: str) -> str:
     """
     answer = context.client(**options).call({}, "echo", data=data)
     if answer["data"] != data:
-        raise Failure(f"{answer['server']} answered with other data than it was sent")
+        raise Failure(
+            f"{answer['server']} answered with other data than it had received"
+        )
     return str(answer["server"])
 
 

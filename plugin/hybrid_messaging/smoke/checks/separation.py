@@ -18,7 +18,7 @@ def separation(context: Context) -> Finding:
     rpc, notify = context.rpc, context.notify
     shared = rpc.transport.servers & notify.transport.servers
     if shared and running and modes.get(running.mode).shared:
-        raise Skip(f"mode {running.mode} carries both over one server on purpose")
+        raise Skip(f"mode {running.mode} uses one server for both, as intended")
     call(context)  # RPC is under way now, or this fails
     on_rpc, why_rpc = _look(context, rpc)
     on_notify, why_notify = _look(context, notify)
@@ -31,7 +31,7 @@ def separation(context: Context) -> Finding:
     if shared:
         raise Failure(
             f"RPC and notifications share one server: {rpc} and {notify}",
-            "the transport URLs: give notifications a server of their own",
+            "the transport URLs: give notifications a separate server",
             found,
         )
     strangers = {
@@ -41,15 +41,15 @@ def separation(context: Context) -> Finding:
     }
     if strangers:
         raise Failure(
-            f"there is RPC on {notify}, which is for notifications: "
+            f"{notify}, which is for notifications, carries RPC: "
             + _few(sorted(strangers)),
             found=found,
         )
     if on_rpc and not any(run.topic in name for name in on_rpc.all()):
         raise Failure(
-            f"{rpc} does not know the addresses of this run's servers, to which it "
-            "should have carried the calls",
-            f"what {on_rpc.source} tells; is it the server that the URL leads to?",
+            f"{rpc} does not have the addresses of this run's servers, although it"
+            " should have carried their calls",
+            f"the output of {on_rpc.source}; is it the server that the URL names?",
             found,
         )
     proofs = [_proof(rpc, on_rpc, why_rpc), _proof(notify, on_notify, why_notify)]
@@ -68,12 +68,13 @@ def _proof(bus: Bus, inventory: Inventory | None, why: str) -> str:
     what = {"rpc": "RPC is", "notify": "no RPC is"}[bus.role]
     if inventory is None:
         return (
-            f"{what} on {bus}, but only by what the URLs say, which proves less: " + why
+            f"{what} on {bus}; this is concluded from the URLs only, which is weaker"
+            " evidence: " + why
         )
     if not inventory.complete:
         return (
-            f"{what} on {bus} as far as this run's own goes, by "
-            f"{inventory.source}, which proves less: of others nothing can be seen"
+            f"{what} of this run on {bus}, by {inventory.source}; that of others"
+            " cannot be seen, which is weaker evidence"
         )
     return f"{what} on {bus}, by {inventory.source}{inventory.note}"
 
