@@ -78,7 +78,10 @@ function systemctl {
     local action=$1 unit=${2:-} pid=$DEST/pids/${2:-none} command port
     called systemctl "$@"
     case $action in
-        restart)
+        restart | start)
+            if [[ $action == start && -e $pid ]]; then
+                return
+            fi
             systemctl stop "$unit"
             read -ra command <<<"$(iniget "$SYSTEMD_DIR/$unit" Service ExecStart)"
             if [[ $unit != *router* ]]; then
