@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rendered clusters for tests: all hosts on this machine, each with a loopback address.
+"""Rendered clusters for tests: all hosts on this machine, each with its address.
 
-What runs is what systemd would run: the commands and the environment of the rendered
-units. The two directories that all hosts call alike become those of one host.
+The address is one of the loopback interface, or the host is a network namespace. What
+runs is what systemd would run: the commands and the environment of the rendered units.
+The two directories that all hosts call alike become those of one host.
 """
 
 from __future__ import annotations
@@ -12,24 +13,30 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
+from tests.functional.namespaces import Network
 
 from hybrid_messaging.cluster import reading, rendering
-from hybrid_messaging.cluster.topology import Host, Topology
+from hybrid_messaging.cluster.topology import EDGE, INTERIOR, Host, Topology
 
 STOP_TIMEOUT = 60.0
+
+ROUTER = "router"
+#: Units by role, where they are called otherwise.
+_UNITS = {INTERIOR: ROUTER, EDGE: ROUTER}
 
 
 class Server:
     """A server of a host, as its unit describes it.
 
     :param unit: the text of the unit file
+    :param enter: what commands on its host begin with
     """
 
-    def __init__(self, unit: str, log: Path) -> None:
+    def __init__(self, unit: str, log: Path, enter: Sequence[str] = ()) -> None:
         lines = [line.partition("=") for line in unit.splitlines()]
         self._before = [value for name, _, value in lines if name == "ExecStartPre"]
         (self._command,) = (value for name, _, value in lines if name == "ExecStart")
@@ -37,6 +44,7 @@ class Server:
         words = (shlex.split(setting)[0].partition("=") for setting in settings)
         self.environment = {**os.environ, **{name: value for name, _, value in words}}
         self._log = log
+        self._enter = enter
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -44,7 +52,7 @@ class Server:
         with self._log.open("ab") as log:
             for command in (*self._before, self._command):
                 self._process = subprocess.Popen(
-                    shlex.split(command),
+                    [*self._enter, *shlex.split(command)],
                     env=self.environment,
                     cwd=self._log.parent,
                     stdin=subprocess.DEVNULL,
@@ -63,6 +71,20 @@ class Server:
         """End it in order."""
         self._end(signal.SIGTERM)
 
+    def pause(self) -> None:
+        """Keep it from running: its sockets stay, nobody answers."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """Its process, while it runs."""
+        assert self._process is not None
+        return self._process
+
     def log(self) -> str:
         """The end of what it said."""
         if not self._log.exists():
@@ -75,6 +97,8 @@ class Server:
             return
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(how)
+        # one that a test has paused is to end, too
+        process.send_signal(signal.SIGCONT)
         process.wait(STOP_TIMEOUT)
         for child in family:
             if child.is_running():
@@ -86,15 +110,18 @@ class Cluster:
 
     :param place: a directory of its own
     :param text: of the topology file
+    :param network: where the hosts are, if they are not on the loopback interface
     """
 
-    def __init__(self, place: Path, text: str) -> None:
+    def __init__(self, place: Path, text: str, network: Network | None = None) -> None:
         self._place = place
+        self._network = network
         self.file = place / "mq.yaml"
         self.file.write_text(text)
         self.directory = place / "mq"
         self.topology: Topology = reading.read(self.file)
         rendering.render(self.topology, self.directory)
+        #: by host and unit
         self.servers: dict[tuple[str, str], Server] = {}
         for host in self.topology.hosts:
             self._carry(host)
@@ -103,7 +130,7 @@ class Cluster:
         """Start the servers of a role, on all hosts or some."""
         for host in self.topology.having(role):
             if hosts is None or host.name in hosts:
-                self.servers[host.name, role].start()
+                self.servers[host.name, _UNITS.get(role, role)].start()
 
     def variables(self, zone: str) -> Mapping[str, str]:
         """The URLs of a zone, with the certificate of the rendered directory."""
@@ -138,6 +165,7 @@ class Cluster:
                     text = text.replace(before, after)
                 path.write_text(text)
         for unit in (mine / "etc" / "systemd").iterdir():
-            role = unit.stem.removeprefix("hybrid-messaging-")
-            log = mine / "state" / f"{role}.log"
-            self.servers[host.name, role] = Server(unit.read_text(), log)
+            name = unit.stem.removeprefix("hybrid-messaging-")
+            log = mine / "state" / f"{name}.log"
+            enter = self._network.enter(host.name) if self._network else ()
+            self.servers[host.name, name] = Server(unit.read_text(), log, enter)

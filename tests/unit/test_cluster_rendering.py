@@ -51,6 +51,7 @@ hosts:
     roles: [interior, redis, sentinel, rabbitmq, kafka]
   compute1: {address: 192.0.2.9, zone: west, roles: [edge]}
 """
+HOSTS = ("mq1", "mq2", "mq3", "compute1")
 #: The attributes of skupper-router's management schema that the template uses, by
 #: entity (python/skupper_router/management/skrouter.json, 3.5).
 ATTRIBUTES = {
@@ -149,13 +150,18 @@ def test_routers_are_told_only_what_their_schema_knows(
     tmp_path: Path, tls: bool
 ) -> None:
     directory = render(tmp_path, f"{TOPOLOGY}tls: {tls}\n")
-    for host in ("mq1", "mq2", "mq3", "compute1"):
+    for host in HOSTS:
         found = of(directory, host)
         assert {"router", "listener", "address", "policy", "log"} <= dict(found).keys()
         for entity, values in found:
             assert values.keys() <= ATTRIBUTES[entity]
             for name, allowed in VALUES.items():
                 assert values.get(name) in allowed | {None}
+        # the router refuses a name that another entity has, of whatever kind
+        names = [values["name"] for _, values in found if "name" in values]
+        assert len(set(names)) == len(names)
+        own = {name for name in names if name not in HOSTS}
+        assert all("_" in name for name in own), "a host may be called like this"
 
 
 def test_each_pair_of_interiors_has_one_link_with_the_cost_of_its_zones(
@@ -174,25 +180,27 @@ def test_routers_link_with_certificates_and_services_log_in_with_a_password(
 ) -> None:
     found = named(of(rendered, "mq1"), "listener")
     mechanisms = {
-        name: found[name]["saslMechanisms"] for name in found if name != "http"
+        name: values["saslMechanisms"] for name, values in found.items()
     }
     assert mechanisms == {
-        "services": "PLAIN",
-        "edges": "EXTERNAL",
-        "routers": "EXTERNAL",
+        "for_services": "PLAIN",
+        "for_edges": "EXTERNAL",
+        "for_routers": "EXTERNAL",
+        "for_http": "PLAIN",
     }
     profiles = named(of(rendered, "mq1"), "sslProfile")
-    assert "caCertFile" in profiles[found["routers"]["sslProfile"]]
+    assert "caCertFile" in profiles[found["for_routers"]["sslProfile"]]
     # with an authority, a listener wants a certificate of its clients
-    assert "caCertFile" not in profiles[found["services"]["sslProfile"]]
-    assert found["http"]["host"] == "127.0.0.1"
+    assert "caCertFile" not in profiles[found["for_services"]["sslProfile"]]
+    # or else it takes AMQP as well
+    assert found["for_http"]["websockets"] == "no"
 
 
 def test_an_edge_serves_its_own_host_and_has_two_uplinks(rendered: Path) -> None:
     found = of(rendered, "compute1")
     listeners = named(found, "listener")
-    assert set(listeners) == {"services", "http"}
-    assert {values["host"] for values in listeners.values()} == {"127.0.0.1"}
+    assert set(listeners) == {"for_services", "for_http"}
+    assert listeners["for_services"]["host"] == "127.0.0.1"
     uplinks = named(found, "connector")
     assert list(uplinks) == ["mq3", "mq1"]
     assert {values["role"] for values in uplinks.values()} == {"edge"}

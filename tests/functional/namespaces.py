@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts of a test in network namespaces, with addresses of their own and one switch.
+
+Each namespace is held by a process that ends with the test's, and goes with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+#: The station of a test that is no host: all hosts can be reached from there.
+SWITCH = "the switch"
+
+_PREFIX = 24
+#: Nobody has this link-layer address: what is sent there is lost, and nobody learns.
+_NOBODY = "02:00:00:00:00:00"
+
+
+def required() -> None:
+    """Skip a test where no namespaces can be made."""
+    for program in ("ip", "unshare", "nsenter"):
+        if shutil.which(program) is None:
+            pytest.skip(f"network namespaces need {program}")
+    made = subprocess.run(
+        ["unshare", "--net", "ip", "link", "add", "type", "bridge"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip(f"network namespaces cannot be made: {made.stderr.strip()}")
+
+
+class Network:
+    """Hosts and the switch between them.
+
+    :param addresses: IPv4 addresses in one network of 24 bits, by host
+    :param switch: the address of the switch in that network
+    """
+
+    def __init__(self, addresses: Mapping[str, str], switch: str) -> None:
+        self._addresses = dict(addresses)
+        self._ports = {host: f"port{n}" for n, host in enumerate(addresses)}
+        self._holders: dict[str, subprocess.Popen[str]] = {}
+        try:
+            self._hold(SWITCH)
+            self._ip(
+                SWITCH,
+                "link set lo up",
+                "link add switch type bridge",
+                f"addr add {switch}/{_PREFIX} dev switch",
+                "link set switch up",
+            )
+            for host, address in addresses.items():
+                pid, port = self._hold(host), self._ports[host]
+                self._ip(
+                    SWITCH,
+                    f"link add {port} type veth peer name eth0 netns {pid}",
+                    f"link set {port} master switch up",
+                )
+                self._ip(
+                    host,
+                    "link set lo up",
+                    f"addr add {address}/{_PREFIX} dev eth0",
+                    "link set eth0 up",
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def enter(self, host: str) -> list[str]:
+        """What a command begins with to run on a host."""
+        return ["nsenter", f"--net=/proc/{self._holders[host].pid}/ns/net"]
+
+    def vanish(self, host: str) -> None:
+        """Take a host from the network: nobody is told."""
+        self._ip(SWITCH, f"link set {self._ports[host]} down")
+
+    def back(self, host: str) -> None:
+        """Bring a host back that has vanished."""
+        self._ip(SWITCH, f"link set {self._ports[host]} up")
+
+    def cut(self, some: Iterable[str], others: Iterable[str]) -> None:
+        """Lose all that some hosts and others send to each other; nobody is told."""
+        self._between(
+            some, others, f"neigh replace {{}} lladdr {_NOBODY} nud permanent dev eth0"
+        )
+
+    def join(self, some: Iterable[str], others: Iterable[str]) -> None:
+        """Mend what `cut` has done."""
+        self._between(some, others, "neigh del {} dev eth0")
+
+    def close(self) -> None:
+        """End all of it; processes in it have to be ended before."""
+        for holder in self._holders.values():
+            holder.kill()
+            holder.communicate()
+
+    def _hold(self, host: str) -> int:
+        """Make a namespace, and return the process that holds it."""
+        holder = subprocess.Popen(
+            ["unshare", "--net", "cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        self._holders[host] = holder
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        # an answer says that the namespace is there
+        holder.stdin.write("\n")
+        assert holder.stdout.readline() == "\n"
+        return holder.pid
+
+    def _between(
+        self, some: Iterable[str], others: Iterable[str], command: str
+    ) -> None:
+        for one, other in itertools.product(some, others):
+            self._ip(one, command.format(self._addresses[other]))
+            self._ip(other, command.format(self._addresses[one]))
+
+    def _ip(self, host: str, *commands: str) -> None:
+        subprocess.run(
+            [*self.enter(host), "ip", "-batch", "-"],
+            input="\n".join(commands),
+            text=True,
+            check=True,
+        )
