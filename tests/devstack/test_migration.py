@@ -113,11 +113,15 @@ def test_the_end_looks_at_both_buses(host: Host) -> None:
     assert told["oslo_messaging_migrate"]["restart_timeout"] == "2"
 
 
-def test_no_password_is_in_a_trace(host: Host) -> None:
+@pytest.mark.parametrize(
+    "given", ["rabbit", f"{RABBIT}/".replace("secretrabbit", "p%40ss")]
+)
+def test_no_password_is_in_a_trace(host: Host, given: str) -> None:
     said = host.stack(
-        f"set -x\n{CONFIGURE_NOVA}\nget_transport_url >$DEST/url; set +x",
+        f"set -x\n{CONFIGURE_NOVA}\nget_transport_url >$DEST/url",
         RABBIT_PASSWORD="p@ss",
-        **MOVE,
+        HYBRID="qpid-hybrid",
+        HYBRID_MIGRATE_FROM=given,
     )
     assert quote("p%40ss") in (host.dest / "url").read_text()
     assert "+ iniset_rpc_backend" in said

@@ -367,6 +367,21 @@ def test_passwords_are_encoded_and_in_no_trace(host: Host) -> None:
     assert "p@ss" not in said and "p%40ss" not in said
 
 
+def test_urls_that_are_given_are_in_no_trace(host: Host) -> None:
+    said = host.stack(
+        """
+        set -x
+        iniset_rpc_backend nova $DEST/nova.conf
+        rpc_backend_add_vhost nova_cell1
+        get_transport_url nova_cell1 >$DEST/urls
+        """,
+        **EXTERNAL,
+    )
+    assert "+ rpc_backend_add_vhost" in said
+    assert "hush" in (host.dest / "urls").read_text()
+    assert "hush" not in said
+
+
 def test_urls_that_cannot_be_made_end_the_stack(host: Host) -> None:
     """DevStack asks in subshells, whose end it does not notice."""
     host.local_conf |= EXTERNAL | {"HYBRID_RPC_URL": "amqp:/router.example"}
