@@ -40,6 +40,9 @@ REQUIRED_COVERAGE = 85
 MARK = "HYBRID_MESSAGING_TEST_RUN"
 #: Seconds that processes get to end by themselves when their stage is over.
 PARTING = 5.0
+#: How often environments are looked at, with seconds between: for a moment, a process
+#: that executes another program shows only a part of its own.
+LOOKS, LOOK_PAUSE = 2, 0.05
 #: Seconds that a command which is ended as hanging gets to say where it was.
 TELLING = 60.0
 REAL_SERVICES = "tests/functional/real_services"
@@ -322,18 +325,31 @@ def end_marked(mark: str) -> list[str]:
     :returns: their command lines; processes that are about to end are not among
         them
     """
-    marked = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == mark:
-                marked.append(process)
-    _, alive = psutil.wait_procs(marked, timeout=PARTING)
-    names = []
-    for process in alive:
-        with contextlib.suppress(psutil.Error):
-            names.append(f"{process.pid} {' '.join(process.cmdline())}"[:200])
-            process.kill()
-    return names
+    psutil.wait_procs(marked(mark), timeout=PARTING)
+    names = {}
+    deadline = time.monotonic() + PARTING
+    # one of them may start another one in the meantime
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                line = " ".join(process.cmdline())
+                names[process.pid] = f"{process.pid} {line}"[:200]
+                process.kill()
+        psutil.wait_procs(left, timeout=PARTING)
+    return list(names.values())
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the processes that carry a mark."""
+    found = {}
+    for look in range(LOOKS):
+        if look:
+            time.sleep(LOOK_PAUSE)
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == mark:
+                    found[process.pid] = process
+    return list(found.values())
 
 
 @contextlib.contextmanager
@@ -482,6 +498,8 @@ def main() -> int:
     # a shell's background commands ignore Ctrl-C, and so would all that they
     # start; there are tests of what an interrupted command leaves
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # what ends it otherwise is to leave as little
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     COVERAGE.mkdir(parents=True, exist_ok=True)
     say(tested())

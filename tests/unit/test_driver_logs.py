@@ -107,9 +107,12 @@ def test_a_child_writes_its_own_lines(handler: Handler) -> None:
     assert logs.flush(PLENTY)
     child = os.fork()
     if child == 0:
-        LOG.warning("in the child")
-        written = logs.flush(PLENTY)
-        os._exit(0 if written and len(handler.records) == 2 else 1)
+        try:
+            LOG.warning("in the child")
+            written = logs.flush(PLENTY)
+            os._exit(0 if written and len(handler.records) == 2 else 1)
+        finally:
+            os._exit(255)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

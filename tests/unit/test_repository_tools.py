@@ -223,6 +223,27 @@ def test_what_a_stage_leaves_running_fails_it_and_is_ended(
     await_true(lambda: not psutil.pid_exists(pid))
 
 
+def test_a_process_that_executes_a_program_shows_its_mark_later(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Executing(psutil.Process):
+        is_shown = False
+
+        def environ(self) -> dict[str, str]:
+            shown, self.is_shown = self.is_shown, True
+            return super().environ() if shown else {}
+
+    left = subprocess.Popen(["sleep", "600"], env={**os.environ, runner.MARK: "ours"})
+    try:
+        await_true(lambda: psutil.Process(left.pid).name() == "sleep")
+        processes = [Executing(left.pid)]
+        monkeypatch.setattr(psutil, "process_iter", lambda: iter(processes))
+        assert runner.end_marked("ours") == [f"{left.pid} sleep 600"]
+    finally:
+        left.kill()
+        left.wait()
+
+
 def test_a_stage_that_hangs_is_ended(runner: ModuleType) -> None:
     add_stage(runner, "one", "import time; time.sleep(600)", limit=1)
     (problem,) = runner.run_stage("one", []).problems
@@ -354,7 +375,10 @@ def test_stages_run_beside_others(tmp_path: Path) -> None:
     assert "\ntwo: exited 3: " in done.stdout
 
 
-def test_an_interrupted_run_ends_what_is_beside_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_what_is_beside_it(
+    tmp_path: Path, how: signal.Signals
+) -> None:
     note = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
     stages = (
         "'one': stage('time.sleep(600)'), "
@@ -368,7 +392,7 @@ def test_an_interrupted_run_ends_what_is_beside_it(tmp_path: Path) -> None:
     )
     written = tmp_path / "pid"
     await_true(lambda: written.exists() and bool(written.read_text()))
-    runner.send_signal(signal.SIGINT)
+    runner.send_signal(how)
     assert runner.wait(60) != 0
     assert not psutil.pid_exists(int(written.read_text()))
 
