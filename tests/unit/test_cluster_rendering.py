@@ -179,9 +179,7 @@ def test_routers_link_with_certificates_and_services_log_in_with_a_password(
     rendered: Path,
 ) -> None:
     found = named(of(rendered, "mq1"), "listener")
-    mechanisms = {
-        name: values["saslMechanisms"] for name, values in found.items()
-    }
+    mechanisms = {name: values["saslMechanisms"] for name, values in found.items()}
     assert mechanisms == {
         "for_services": "PLAIN",
         "for_edges": "EXTERNAL",
@@ -319,6 +317,13 @@ def test_urls_of_rpc_name_the_nearest_routers(
     assert [host.host for host in url.hosts] == hosts
     assert url.query == {"ssl_ca_file": "/etc/hybrid-messaging/tls/ca.pem"}
     assert {host.username for host in url.hosts} == {"hybrid@hybrid-messaging"}
+
+
+def test_urls_ask_for_no_tls_where_servers_have_none(tmp_path: Path) -> None:
+    directory = render(tmp_path, f"{TOPOLOGY}tls: false\n")
+    files = [*directory.rglob("services.env")]
+    assert files
+    assert not [file for file in files if "ssl" in file.read_text()]
 
 
 def test_urls_of_notifications_name_all_nodes_nearest_first(rendered: Path) -> None:

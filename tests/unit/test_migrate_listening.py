@@ -176,8 +176,12 @@ def test_a_bus_that_is_away_follows(
     assert done[2:] == ["old stops", "new stops"]
 
 
+@pytest.mark.parametrize("ending", [BothListener.stop, BothListener.cleanup])
 def test_a_bus_that_comes_back_after_the_end_is_left_alone(
-    made: dict[str, Listener], done: list[str], monkeypatch: pytest.MonkeyPatch
+    made: dict[str, Listener],
+    done: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    ending: Callable[[BothListener], None],
 ) -> None:
     monkeypatch.setattr(listening, "OPENING", 0.05)
     back = threading.Event()
@@ -188,8 +192,7 @@ def test_a_bus_that_comes_back_after_the_end_is_left_alone(
 
     listener = both(made, old=open)
     listener.start(lambda batch: None)
-    listener.stop()
-    listener.cleanup()
+    ending(listener)
     back.set()
     until(lambda: "old ends" in done, "it is cleaned up")
     assert "old starts" not in done

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import time
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -101,6 +102,17 @@ def test_nobody_waits_for_a_look_and_none_is_made_twice(
     node.answers.set()
     assert known(queues, "q") is Presence.ABSENT
     assert node.looks == ["q"]
+
+
+def test_a_node_that_is_away_is_given_a_pause(
+    node: Node, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    clock = types.SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append)
+    monkeypatch.setattr(module, "time", clock)
+    node.failure = OSError("away")
+    assert queues.presence("q", 0) is Presence.UNKNOWN
+    until(lambda: pauses == [module.PAUSE], "it pauses")
 
 
 def test_what_was_found_is_used_until_the_next_answer(

@@ -33,6 +33,7 @@ class Bus:
         self.looks = 0
         self.offered: list[Request] = []
         self.insisted: list[Request] = []
+        self.insisted_at: list[float] = []
         #: called with each request that is offered
         self.on_offer: Callable[[Request], None] = lambda request: None
         self.failure: Exception | None = None
@@ -48,6 +49,7 @@ class Bus:
 
     def insist(self, request: Request) -> str:
         self.insisted.append(request)
+        self.insisted_at.append(time.monotonic())
         if self.failure is not None:
             raise self.failure
         return self.name
@@ -167,6 +169,8 @@ def test_a_target_that_is_gone_fails_its_callers_at_once(new: Bus, old: Bus) -> 
             sender.send(request())
         assert least <= time.monotonic() - began < most
     assert (len(new.insisted), old.offered, old.insisted) == (2, [], [])
+    # a service that asks again and again is slowed down
+    assert new.insisted_at[1] - new.insisted_at[0] >= PACE * 0.2
     # it is there again
     new.says = Presence.LISTENING
     assert sender.send(request()) == "new"
