@@ -122,24 +122,49 @@ def test_routers_that_are_away_and_edges_without_an_uplink_are_errors(
     assert wrong(found) == {(Severity.ERROR, "b"), (Severity.ERROR, "e")}
 
 
+class Management:
+    """Stands for that of a router."""
+
+    product, version = "skupper-router", "3.5.1"
+
+    def __init__(self, *where: Any) -> None:
+        pass
+
+    def __enter__(self) -> Management:
+        return self
+
+    def __exit__(self, *what: Any) -> None:
+        pass
+
+    def router(self) -> dict[str, Any]:
+        return {"id": "a"}
+
+    def nodes(self) -> list[str]:
+        return ["a", "b"]
+
+    def connections(self) -> list[dict[str, Any]]:
+        roles = {"b": "inter-router", "e": "edge"}
+        return [{"container": name, "role": role} for name, role in roles.items()]
+
+    def connectors(self) -> list[dict[str, Any]]:
+        states = {"b": "SUCCESS", "c": "CONNECTING"}
+        return [
+            {"name": name, "connectionStatus": state, "connectionMsg": f"{state}!"}
+            for name, state in states.items()
+        ]
+
+
+def test_what_a_router_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router_checks, "Management", Management)
+    assert router_checks._ask(ACCESS, TOPOLOGY.hosts[0]) == router(
+        "a", nodes=frozenset("ab"), broken={"c": "CONNECTING!"}
+    )
+
+
 def test_a_router_that_tells_no_nodes_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Embedded:
-        product, version = "hybrid-messaging", "1"
-
-        def __init__(self, *where: Any) -> None:
-            pass
-
-        def __enter__(self) -> Embedded:
-            return self
-
-        def __exit__(self, *what: Any) -> None:
-            pass
-
-        def router(self) -> dict[str, Any]:
-            return {"id": "a"}
-
+    class Embedded(Management):
         def nodes(self) -> list[str]:
             raise EngineError("does not list its nodes")
 
