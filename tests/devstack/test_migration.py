@@ -74,6 +74,15 @@ def test_what_services_use_is_neither_restarted_nor_emptied(host: Host) -> None:
     assert host.ini("nova.conf")["DEFAULT"]["transport_url"] == f"{new}"
 
 
+def test_an_engine_that_services_have_not_used_is_emptied(host: Host) -> None:
+    host.stack(
+        HYBRID="rabbit-kafka",
+        HYBRID_MIGRATE_FROM="qpid-kafka",
+        INSTALLED="rabbitmq-server",
+    )
+    assert "rabbitmqctl -q delete_vhost /" in host.calls()
+
+
 def test_the_way_back_is_to_rabbitmq(host: Host) -> None:
     host.stack()
     host.stack(CONFIGURE_NOVA, HYBRID="rabbit", HYBRID_MIGRATE_FROM="qpid-hybrid")
@@ -136,6 +145,11 @@ def test_no_password_is_in_a_trace(host: Host, given: str) -> None:
         ({"HYBRID_MIGRATE_FROM": "rabit"}, "rabit is no mode for DevStack: choose"),
         ({"HYBRID_MIGRATE_FROM": "external"}, "set it to the URL of the servers"),
         ({"HYBRID_MIGRATE_FROM": "kafka://u:hush@k:9092/"}, "is no URL of amqp://"),
+        ({"HYBRID_MIGRATE_FROM": "rabbit-kafka"}, "in the same exchanges"),
+        (
+            {"HYBRID": "rabbit-dual", "HYBRID_MIGRATE_FROM": "zmq-hybrid"},
+            "another mode",
+        ),
         ({"HYBRID_MIGRATE_FROM": "qpid"}, "leave HYBRID_MIGRATE_FROM out"),
         ({"HYBRID": "qpid"}, "leave HYBRID_MIGRATE_FROM out"),
         (
