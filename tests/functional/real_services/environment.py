@@ -166,6 +166,8 @@ def _build(python: str, root: Path, pins: Sequence[Path], report: Report) -> Non
 
     _pip(Environment(root), "install", "--no-deps", "--progress-bar", "off",
          *(f"--requirement={path}" for path in pins), watch=watch)  # fmt: skip
+    # what only this interpreter needs may be missing, and a service would say so
+    _pip(Environment(root), "check")
     report(f"built in {time.monotonic() - began:.0f} s")
 
 
