@@ -59,6 +59,8 @@ class Peer(Handler):
         self.outcomes: dict[Delivery, Outcome] = {}
         self.withdrawn: list[Delivery] = []
         self.attached: set[Link] = set()
+        #: links that the router has begun
+        self.invited: set[Link] = set()
         self.detached: dict[Link, str] = {}
         #: why the connection has ended, once it has
         self.ended: str | None = None
@@ -219,7 +221,7 @@ class Peer(Handler):
         self.ended = condition
 
     def on_link_open(self, link: Link) -> None:
-        self.attached.add(link)
+        (self.attached if link.local else self.invited).add(link)
 
     def on_link_close(self, link: Link, condition: str) -> None:
         self.detached[link] = condition

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import proton
 import pytest
 from tests.functional.peer import Peer
 from tests.functional.rpc import Rpc
@@ -14,8 +15,9 @@ from tests.functional.service import Service
 from tests.functional.waiting import until
 
 from hybrid_messaging.drivers import errors
-from hybrid_messaging.protocol.endpoint import ACCEPTED
-from hybrid_messaging.router import config, server
+from hybrid_messaging.protocol import draining
+from hybrid_messaging.protocol.endpoint import ACCEPTED, Link
+from hybrid_messaging.router import config, connection, server
 from hybrid_messaging.router.server import Router
 
 ANYCAST = "openstack.org/om/rpc/anycast/openstack/end"
@@ -72,6 +74,7 @@ def other(running: Running) -> Iterator[Peer]:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The moment for answers is longer than any test."""
     monkeypatch.setattr(server, "ANSWER_TIME", 10 * FAR)
+    monkeypatch.setattr(server, "MOVE_TIME", 10 * FAR)
 
 
 @pytest.fixture
@@ -201,4 +204,75 @@ def test_a_call_that_is_not_answered_in_time_has_lost_its_bus_not_its_server(
         with pytest.raises(errors.BusLost, match="shutting down"):
             call.result(FAR)
         service.gate.set()
+    running.wait()
+
+
+# -- peers that can move to another router ---------------------------------------
+
+
+@pytest.fixture
+def mover(running: Running) -> Iterator[Peer]:
+    """A peer that may know what the router's announcement means."""
+
+    def say(transport: proton.Transport, connection: proton.Connection) -> None:
+        connection.properties = {proton.symbol("product"): draining.PRODUCT}
+
+    with Peer(running.port, setup=say) as made:
+        yield made
+
+
+def _announcement(peer: Peer) -> Link:
+    peer.until(lambda: peer.invited, "the router announces its end", FAR)
+    (link,) = peer.invited
+    assert draining.announces(link)
+    return link
+
+
+def test_peers_that_move_are_served_as_ever_until_they_have(
+    patient: None, running: Running, mover: Peer, other: Peer
+) -> None:
+    receiver = other.receiver(ANYCAST, credit=5)
+    running.stop()
+    link = _announcement(mover)
+    with pytest.raises(OSError):
+        Peer(running.port)
+    link.pn.open()
+    mover.round_trip()
+    # links as well as messages
+    sender = mover.sender(ANYCAST)
+    delivery = mover.send(sender, "on")
+    other.accept(receiver)
+    assert mover.outcome(delivery, FAR) == ACCEPTED
+    assert not other.invited, "who does not know it is not told"
+    mover.close()
+    assert _ended(other).startswith(FORCED)
+    running.wait()
+
+
+@pytest.mark.parametrize("answer", ["stays", "silent"])
+def test_peers_that_do_not_move_are_not_waited_for(
+    patient: None,
+    running: Running,
+    mover: Peer,
+    answer: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if answer == "silent":
+        monkeypatch.setattr(connection, "ANNOUNCEMENT_TIMEOUT", 0.1)
+    running.stop()
+    link = _announcement(mover)
+    if answer == "stays":
+        link.close()
+    assert _ended(mover).startswith(FORCED)
+    running.wait()
+
+
+def test_a_router_that_is_stopped_twice_waits_for_nobody(
+    patient: None, running: Running, mover: Peer
+) -> None:
+    running.stop()
+    _announcement(mover).pn.open()
+    mover.round_trip()
+    running.stop()
+    assert _ended(mover).startswith(FORCED)
     running.wait()

@@ -7,6 +7,7 @@ values      what is wanted of a peer's bytes, and past the rest
 pieces      large messages on their way out, handed over in pieces
 reassembly  messages of which not everything has arrived
 desertion   how a router says that all listeners of an address have left
+draining    how a router says that it is about to end
 tls_domain  qpid-proton's TLS, with the versions that we speak
 proton_c    qpid-proton's C functions, called quickly
 """

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import time
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 import proton
 
 from hybrid_messaging.log_safety import SELDOM, quoted
-from hybrid_messaging.protocol import desertion
+from hybrid_messaging.protocol import desertion, draining
 from hybrid_messaging.protocol.endpoint import (
     ANONYMOUS_RELAY,
     MAX_MESSAGE,
@@ -45,6 +46,8 @@ LONGEST_NAMES = 8000
 CHANNEL_MAX = 1023
 #: Seconds that a peer has to take our good-bye.
 CLOSE_TIMEOUT = 2.0
+#: Seconds that a peer has to answer that it moves to another router.
+ANNOUNCEMENT_TIMEOUT = 2.0
 #: Why the router closes connections, and refuses links, when it ends.
 SHUTDOWN = ("amqp:connection:forced", "the router is shutting down")
 
@@ -102,6 +105,10 @@ class Connection(Handler):
         self._watching_output = False
         self.producers: set[Producer] = set()
         self.consumers: set[Consumer] = set()
+        #: the link that says that the router is about to end
+        self._announcement: Link | None = None
+        #: monotonic time until which the peer may answer that; infinity: it moves
+        self._moves_until = 0.0
 
     @cached_property
     def endpoint(self) -> Endpoint:
@@ -242,6 +249,18 @@ class Connection(Handler):
             consumer.queue for consumer in self.consumers
         )
 
+    def announce_end(self) -> None:
+        """Tell a peer that may know what it means that the router is about to end."""
+        if self._begun and self.properties.get("product") == draining.PRODUCT:
+            self._announcement = self.endpoint.sender(draining.ADDRESS)
+            self._moves_until = time.monotonic() + ANNOUNCEMENT_TIMEOUT
+            self.wake()
+
+    @property
+    def leaving(self) -> bool:
+        """The peer is moving to another router, and needs this one meanwhile."""
+        return not self._lost and time.monotonic() < self._moves_until
+
     def disown(self) -> None:
         """Tell the peer no more of what becomes of its messages."""
         producers, self.producers = self.producers, set()
@@ -322,6 +341,9 @@ class Connection(Handler):
 
         :raises Excessive: its names are too long to be kept
         """
+        if link is self._announcement:
+            self._moves_until = math.inf
+            return
         name, pn = link.name, link.pn
         # a damaged frame may lack any of them
         names = (name, pn.remote_source.address, pn.remote_target.address)
@@ -395,6 +417,8 @@ class Connection(Handler):
 
     def on_link_close(self, link: Link, condition: str) -> None:
         """Detach the link."""
+        if link is self._announcement:
+            self._moves_until = 0.0
         end = link.context
         if end in self.consumers:
             self.consumers.discard(end)

@@ -30,7 +30,10 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between looks at the connections' timers.
 TICK = 1.0
-#: Seconds that calls in flight have to be answered when the router is stopped.
+#: Seconds that peers have to move to another router when this one is stopped, if they
+#: can.
+MOVE_TIME = 15.0
+#: Seconds that calls in flight have to be answered after that.
 ANSWER_TIME = 2.0
 #: Connections that are accepted between two looks at all others.
 ACCEPTED_AT_ONCE = 16
@@ -76,6 +79,8 @@ class Router:
         self.closing = False
         #: why, once it has been stopped
         self._stopping = ""
+        #: it has been stopped twice
+        self._hurried = False
         self._poll = select.epoll()
         self._wakeup, self._signalled = socket.socketpair()
         for end in (self._wakeup, self._signalled):
@@ -108,14 +113,19 @@ class Router:
         while not self._stopping:
             self._turn(self._next_tick)
         LOG.info("%s: stopping", self._stopping)
+        self._stop_listening()
+        self._let_move()
         self._let_answer()
         self._end()
 
     def stop(self, reason: str = "stopped") -> None:
         """Have run() return soon; may be called from a signal handler or a thread.
 
+        Called again, it has run() wait for nothing more.
+
         :param reason: for the log
         """
+        self._hurried = bool(self._stopping)
         self._stopping = reason
         with contextlib.suppress(OSError):  # it is over already
             self._signalled.send(b"\0")
@@ -263,18 +273,37 @@ class Router:
         for descriptor in self._listeners:
             self._poll.unregister(descriptor)
 
-    def _let_answer(self) -> None:
-        """Take nothing new, and give what is under way a moment to end."""
-        self.closing = True
+    def _stop_listening(self) -> None:
         self._resume_accepting = None
         for listener in self._listeners.values():
             listener.socket.close()
         self._listeners.clear()
+
+    def _let_move(self) -> None:
+        """Serve peers as ever until those that can have moved to another router."""
+        for connection in list(self.connections.values()):
+            self._guard(connection, Connection.announce_end)
+        self._serve_while(lambda connection: connection.leaving, MOVE_TIME)
+
+    def _let_answer(self) -> None:
+        """Take nothing new, and give what is under way a moment to end."""
+        self.closing = True
         self.table.close()
+        self._serve_while(lambda connection: connection.busy, ANSWER_TIME)
+
+    def _serve_while(
+        self, needed: Callable[[Connection], bool], longest: float
+    ) -> None:
+        """Go on while a connection is needed.
+
+        :param longest: seconds
+        """
         self._flush()
-        deadline = time.monotonic() + ANSWER_TIME
-        while time.monotonic() < deadline and any(
-            connection.busy for connection in self.connections.values()
+        deadline = time.monotonic() + longest
+        while (
+            not self._hurried
+            and time.monotonic() < deadline
+            and any(map(needed, self.connections.values()))
         ):
             self._turn(deadline)
 
