@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,6 +59,43 @@ class Details:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Login:
+    """A user of an engine."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotatingDetails(Details):
+    """Of an engine that may have two users at a time.
+
+    :param next: a user whom the engine may know already, and services do not
+    :param former: the user of services that have not been configured anew
+    """
+
+    next: Login | None = None
+    former: Login | None = None
+
+    @property
+    def login(self) -> Login | None:
+        """The user of its URL; None: it lets in everybody."""
+        if self.username is None:
+            return None
+        return Login(username=self.username, password=self.password or "")
+
+    @property
+    def others(self) -> tuple[Login, ...]:
+        """The users besides that of its URL."""
+        return tuple(each for each in (self.next, self.former) if each is not None)
+
+    @property
+    def all(self) -> tuple[Login, ...]:
+        """All users."""
+        return (*([self.login] if self.login else []), *self.others)
+
+
+@dataclass(frozen=True, kw_only=True)
 class KafkaDetails(Details):
     """Of a Kafka.
 
@@ -74,7 +111,7 @@ class KafkaDetails(Details):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RabbitMQDetails(Details):
+class RabbitMQDetails(RotatingDetails):
     """Of a node of RabbitMQ; `cookie` is what Erlang nodes trust each other by."""
 
     management_port: int
@@ -85,15 +122,27 @@ class RabbitMQDetails(Details):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RouterDetails(Details):
+class RedisDetails(RotatingDetails):
+    """Of a Redis.
+
+    :param admin_password: of the user who may change users
+    """
+
+    admin_password: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterDetails(RotatingDetails):
     """Of a router.
 
     :param router: which program it is, as ``--router`` takes it
     :param id: unlike that of any other router
+    :param link_port: where other routers link to it; None: nowhere
     """
 
     router: str
     id: str
+    link_port: int | None = None
 
 
 _D = TypeVar("_D", bound=Details)
@@ -139,6 +188,27 @@ class State:
         """The engine with this name, if it has ever been started here."""
         return next((item for item in self.engines if item.name == name), None)
 
+    @classmethod
+    def of(
+        cls, mode: str, engines: Iterable[Engine], given: Mapping[str, str]
+    ) -> State:
+        """What runs, by its engines.
+
+        :param given: URLs of roles without an engine
+        """
+        found = tuple(engines)
+        urls = {**given}
+        for role in {role for item in found for role in item.roles}:
+            urls[role] = _joined([item.url for item in found if role in item.roles])
+        return cls(mode, urls["rpc"], urls["notify"], found)
+
+    def replace(self, engine: Engine) -> State:
+        """The same with another record of an engine."""
+        engines = (
+            engine if item.name == engine.name else item for item in self.engines
+        )
+        return self.of(self.mode, engines, self.given)
+
     @property
     def urls(self) -> dict[str, str]:
         """The URLs of both roles."""
@@ -151,9 +221,23 @@ class State:
         return {role: url for role, url in self.urls.items() if role not in served}
 
     @property
+    def nodes(self) -> int:
+        """How many routers it has."""
+        return sum(item.kind == "router" for item in self.engines)
+
+    @property
     def has_tls(self) -> bool:
         """Whether its engines speak TLS."""
         return any(item.ca_file for item in self.engines)
+
+
+def _joined(found: list[str]) -> str:
+    """The URL of several engines that carry the same."""
+    if len(found) == 1:
+        return found[0]
+    parsed = [urls.parse(url) for url in found]
+    hosts = tuple(host for url in parsed for host in url.hosts)
+    return str(dataclasses.replace(parsed[0], hosts=hosts))
 
 
 def default_state_dir() -> Path:
@@ -206,7 +290,7 @@ def load(state_dir: Path) -> State | None:
                     **{
                         **item,
                         "roles": tuple(item["roles"]),
-                        "details": DETAILS[item["kind"]](**item["details"]),
+                        "details": _details(item["kind"], item["details"]),
                     }
                 )
                 for item in data["engines"]
@@ -309,12 +393,19 @@ DETAILS: dict[str, type[Details]] = {
     "broker": Details,
     "kafka": KafkaDetails,
     "rabbitmq": RabbitMQDetails,
-    "redis": Details,
+    "redis": RedisDetails,
     "router": RouterDetails,
 }
 #: Those that may let in everybody.
 _OPEN = {"router"}
-_FIELDS = {"int": _PORT, "str": text(), "str | None": maybe(text())}
+_LOGIN = record({"username": text(), "password": text()})
+_FIELDS = {
+    "int": _PORT,
+    "int | None": maybe(_PORT),
+    "str": text(),
+    "str | None": maybe(text()),
+    "Login | None": maybe(_LOGIN),
+}
 #: Engines have directories of these names in the state directory.
 _NAME = text(re.compile(r"[a-z][a-z0-9-]{0,62}\Z"), "engine name")
 _ENGINE = {
@@ -335,10 +426,19 @@ _ENGINE = {
 
 def _engine(value: Any) -> None:
     record(_ENGINE)(value)
-    json_files.inside("details", _details(value["kind"]), value["details"])
+    json_files.inside("details", _shape_of(value["kind"]), value["details"])
 
 
-def _details(kind: str) -> Shape:
+def _details(kind: str, values: dict[str, Any]) -> Details:
+    """The details that have been read, which have their shape."""
+    found: dict[str, Any] = {
+        name: Login(**value) if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
+    return DETAILS[kind](**found)
+
+
+def _shape_of(kind: str) -> Shape:
     shapes = {
         item.name: _FIELDS[str(item.type)] for item in dataclasses.fields(DETAILS[kind])
     }

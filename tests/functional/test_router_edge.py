@@ -241,11 +241,11 @@ def test_with_tls(tmp_path: Path, name: str) -> None:
 def test_a_router_that_is_not_let_in_says_where_and_why(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    monkeypatch.setattr(router, "INTERIOR_TIMEOUT", 1.0)
+    monkeypatch.setattr(router, "LINK_TIMEOUT", 1.0)
     port = network.edge_port if why == "Authentication" else routers.free_port()
     options = _options(None, interior=(HOST, port), password="wrong")
     with (
         Node(tmp_path / "lost", options) as lost,
-        pytest.raises(EngineError, match=f"one at {HOST}:{port}: .*{why}"),
+        pytest.raises(EngineError, match=f"router at {HOST}:{port}: .*{why}"),
     ):
         ROUTER.set_up(lost.engine)

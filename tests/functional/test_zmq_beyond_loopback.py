@@ -148,7 +148,7 @@ def test_who_listens_in_reads_nothing(
             client = rpc.client(rpc.transport(**options))
             assert client.call({}, "echo", value="in confidence") == "in confidence"
     assert (b"in confidence" in seen) == bool(options)
-    own = DerivedKeys(PASSWORD, "").own.public.decode()
+    own = DerivedKeys(PASSWORD).own.public.decode()
     assert known.key == ("" if options else own)
 
 
@@ -189,12 +189,12 @@ def test_keys_are_there_before_anybody_calls(
     redis: Redis, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And before the process forks: its children need not derive them again."""
-    keys._derive.cache_clear()
+    keys.derive.cache_clear()
     transport = rpc.transport()
     monkeypatch.delattr(hashlib, "scrypt")
     rpc.server(transport=transport)
     assert rpc.client(transport).call({}, "name") == "one"
-    assert keys._derive.cache_info().misses == 1
+    assert keys.derive.cache_info().misses == 1
 
 
 def test_logs_show_no_secrets(
@@ -207,7 +207,7 @@ def test_logs_show_no_secrets(
         assert logs.flush(60)
     assert "Not connecting" in caplog.text
     assert PASSWORD not in caplog.text
-    assert DerivedKeys(PASSWORD, "").own.secret.decode() not in caplog.text
+    assert DerivedKeys(PASSWORD).own.secret.decode() not in caplog.text
 
 
 # -- strangers ---------------------------------------------------------------------
@@ -376,7 +376,7 @@ def test_who_does_not_have_the_secret_key_is_no_server(redis: Redis, rpc: Rpc) -
         lie = matchmaker.Record("one", names.endpoint(ANY, port), uuid.uuid4().hex)
         write(redis, rpc, lie)
         assert_refused(rpc.client(), "has no key")
-        own = DerivedKeys(PASSWORD, "").own.public.decode()
+        own = DerivedKeys(PASSWORD).own.public.decode()
         write(redis, rpc, lie._replace(key=own))
         assert_refused(rpc.client())
         assert not liar.poll(100)

@@ -264,8 +264,8 @@ def test_proxies_that_are_stopped_finish_what_is_under_way(
             done += 1
         return done
 
-    with ThreadPoolExecutor(4) as pool:
-        calling = [pool.submit(call_on) for _ in range(4)]
+    with ThreadPoolExecutor(20) as pool:
+        calling = [pool.submit(call_on) for _ in range(20)]
         try:
             for proxy in proxies:
                 proxy.stop()

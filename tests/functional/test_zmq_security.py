@@ -168,6 +168,29 @@ def test_servers_with_keys_do_not_warn_of_strangers(
     assert "Listening" not in caplog.text
 
 
+def test_a_host_gets_another_pair_while_it_is_called(
+    rpc: Rpc, here: Host, there: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the documentation says: all know both, services restart, one is removed."""
+    monkeypatch.setattr(key_directory, "FRESH", 0.0)
+    here.trust(there)
+    there.trust(here)
+    rpc.server(name="one", transport=on(there, rpc))
+    client = rpc.client(on(here, rpc))
+    assert client.call({}, "name") == "one"
+    new = Host(there.directory.with_name("there-2"))
+    new.trust(here, there)
+    for each in (here, there):
+        each.trust(new)
+    rpc.server(name="two", transport=on(new, rpc))
+    for server, known in (("one", here), ("one", new), ("two", here), ("two", there)):
+        caller = rpc.client(on(known, rpc), server=server)
+        assert caller.call({}, "name") == server
+    for each in (here, new):
+        (each.directory / there.made.public_path.name).unlink()
+    assert_refused(rpc.client(on(there, rpc), server="two"), "does not know our key")
+
+
 # -- those who do not -----------------------------------------------------------
 
 

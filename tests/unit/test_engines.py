@@ -484,14 +484,10 @@ def test_a_router_for_one_user_and_a_network(tmp_path: Path) -> None:
         assert b"hu/sh" not in path.read_bytes() or path.suffix == ".users"
 
 
-@pytest.mark.parametrize(
-    ("user", "password"), [("nova", "hush"), ("nova@", "hush"), ("nova@hybrid", None)]
-)
-def test_a_user_of_a_router_has_realm_and_password(
-    tmp_path: Path, user: str, password: str | None
-) -> None:
-    options = Options("embedded", username=user, password=password)
-    with pytest.raises(EngineError, match=r"needs a password and a realm"):
+@pytest.mark.parametrize("user", ["nova", "nova@", "@hybrid"])
+def test_a_user_of_a_router_has_a_realm(tmp_path: Path, user: str) -> None:
+    options = Options("embedded", username=user, password="hush")
+    with pytest.raises(EngineError, match=r"needs a realm \(name@realm\)"):
         ROUTER.prepare("router", tmp_path, take, None, options)
 
 

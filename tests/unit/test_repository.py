@@ -75,6 +75,7 @@ MAY_IMPORT = {
     "router": {"log_safety", "protocol", "tls"},
     "engines": {
         "attempts",
+        "drivers",
         "modes",
         "resources",
         "state",

@@ -10,7 +10,7 @@ from oslo_messaging.exceptions import ConfigurationError
 from hybrid_messaging.drivers.zmq.encryption import Encryption
 from hybrid_messaging.drivers.zmq.keys import DerivedKeys
 
-KEYS = DerivedKeys("secret", "")
+KEYS = DerivedKeys("secret")
 OWN = KEYS.own.public.decode()
 OTHER = zmq.curve_keypair()[0].decode()
 #: where others may listen in

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import amqp
@@ -132,7 +132,10 @@ def bring_up(
     """
     place = directory / scenario.mode
     deployment = Deployment(place, progress)
-    found = deployment.up(modes.get(scenario.mode), given, options, repair=True).state
+    mode = modes.get(scenario.mode)
+    if not any(item.kind == "router" for item in mode.engines):
+        options = replace(options, nodes=None)
+    found = deployment.up(mode, given, options, repair=True).state
     return Bus(
         scenario.url("rpc", found.rpc_url),
         scenario.url("notify", found.notify_url),

@@ -44,6 +44,7 @@ class BenchRun(Lister):
             " requires a URL for the other role as well",
         )
         options.add_router(parser)
+        options.add_nodes(parser)
         options.add_tls(parser)
         parser.add_argument(
             "--output",
@@ -183,7 +184,9 @@ def _setup(parsed_args: argparse.Namespace) -> Setup:
         parsed_args.parts,
         tuple(parsed_args.rate),
         given,
-        Options(router=parsed_args.router, tls=parsed_args.tls),
+        Options(
+            router=parsed_args.router, nodes=parsed_args.nodes, tls=parsed_args.tls
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_messaging import engines, state, urls, whole_file
-from hybrid_messaging.cli import options, types
+from hybrid_messaging.cli import options, progress, types
 from hybrid_messaging.cli.base import Command, ShowOne
 from hybrid_messaging.engines import kinds
 
@@ -193,6 +193,30 @@ class EngineCertificates(ShowOne):
             made.host,
             str(certificates.ends(directory)),
         )
+
+
+class EngineDrain(Command):
+    """End one engine that `up` has started, once its work is done.
+
+    The embedded router lets services with other hosts in their URL move there, and
+    answers calls that are under way. skrouterd and qdrouterd cannot do that: calls that
+    are under way through them fail, and services go on at another host at once. `up
+    --repair` starts the engine again.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("engine", metavar="ENGINE", help="an engine of `status`")
+        options.add_state_dir(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        from hybrid_messaging.engines.deployment import Deployment
+
+        tell = progress.printer(self.app)
+        name = parsed_args.engine
+        ended = Deployment(parsed_args.state_dir, tell).drain(name)
+        tell(f"{name} has ended" if ended else f"{name} is down already")
 
 
 def _add_kind(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,8 @@ from hybrid_messaging import modes, state
 from hybrid_messaging.cli import defaults, types
 
 NOTIFY_QUEUES = ("durable", "quorum")
+#: Routers that are all linked to each other: 15 links.
+MOST_NODES = 6
 
 _ROLES = {"rpc": "RPC", "notify": "notifications"}
 
@@ -104,6 +106,18 @@ def add_router(parser: argparse.ArgumentParser) -> None:
         " one and otherwise embedded (default: %(default)s, otherwise auto)",
     )
     offer(action, lambda: ("auto", "embedded", "skrouterd", "qdrouterd", "container"))
+
+
+def add_nodes(parser: argparse._ActionsContainer) -> None:
+    """Add ``--nodes``."""
+    parser.add_argument(
+        "--nodes",
+        type=types.within(1, MOST_NODES),
+        metavar="N",
+        help=f"how many routers carry RPC, 1 to {MOST_NODES}, each linked to all "
+        "others; from 2 on it takes skrouterd, qdrouterd or container, and all other "
+        "engines remain single ones (default: as many as there are, else 1)",
+    )
 
 
 def add_kafka(parser: argparse.ArgumentParser) -> None:

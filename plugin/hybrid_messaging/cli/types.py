@@ -76,6 +76,18 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def within(least: int, most: int) -> Callable[[str], int]:
+    """Whole numbers from one to another one."""
+
+    def number(text: str) -> int:
+        value = at_least(least)(text)
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{text} is more than {most}")
+        return value
+
+    return number
+
+
 def seconds(text: str) -> float:
     """A time in seconds, or none."""
     try:

@@ -43,6 +43,7 @@ class Up(Lister):
         options.add_state_dir(parser, "directory for the engines and their data")
         options.add_urls(parser, "use this server for {} instead of starting one")
         options.add_router(parser)
+        options.add_nodes(parser)
         options.add_kafka(parser)
         options.add_tls(parser)
         parser.add_argument(
@@ -66,6 +67,7 @@ class Up(Lister):
                 options.given_urls(parsed_args),
                 Options(
                     router=parsed_args.router,
+                    nodes=parsed_args.nodes,
                     kafka=parsed_args.kafka,
                     tls=parsed_args.tls,
                 ),
@@ -94,21 +96,16 @@ def _default_mode(found: state.State | None) -> str:
 def _addresses(
     found: state.State,
 ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for role, purpose, url in (
         ("rpc", "RPC", found.rpc_url),
         ("notify", "notifications", found.notify_url),
     ):
-        engine = next((item for item in found.engines if role in item.roles), None)
-        rows.append(
-            (
-                purpose,
-                urls.shown(url),
-                engine.name if engine else modes.NO_ENGINE,
-                engine.pid if engine else None,
-                engine.log if engine else None,
-            )
-        )
+        served = [item for item in found.engines if role in item.roles]
+        rows += [
+            (purpose, urls.shown(url), engine.name, engine.pid, engine.log)
+            for engine in served
+        ] or [(purpose, urls.shown(url), modes.NO_ENGINE, None, None)]
     return ("carries", "url", "engine", "pid", "log"), rows
 
 

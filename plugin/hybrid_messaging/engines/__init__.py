@@ -2,7 +2,8 @@
 """Engines: the servers behind the transports.
 
 `kinds` has one module for each kind, and `deployment` starts and ends them together,
-if what is `wanted` goes with what is there. `supervisor` and `processes` are about
+if what is `wanted` goes with what is there; `credentials` gives them other users.
+`supervisor` and `processes` are about
 their processes, `log_writer` about what these print, `ports`, `templates` and
 `certificates` about what they are given. Kinds need `java` and `maven`, `container`,
 `router_program` and `router_users`, `kafka_admin`, `rabbitmq_management` with
@@ -84,6 +85,11 @@ class Options:
     edge_port: int | None = None
     #: (host, port): where the router in the middle lets in this one, at its edge
     interior: tuple[str, int] | None = None
+    #: how many routers carry RPC, each linked to all others
+    nodes: int | None = None
+    #: names and ports of other routers that this one links itself to, on `host`; empty
+    #: where others link themselves to it; None: it has no links
+    links: Mapping[str, int] | None = None
     #: directory of an unpacked Kafka release
     kafka: str | None = None
     #: where clients find the engine, if `host` stands for every address

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from hybrid_messaging.engines import (
     Options,
     Progress,
     certificates,
+    credentials,
     kinds,
     ports,
 )
@@ -137,14 +138,94 @@ class Deployment:
         """
         with self._locked():
             found = state.load(self._directory)
-            engine = found.engine(name) if found else None
-            if found is None or engine is None:
-                raise EngineError(f"{self._directory} has no engine {name}")
+            engine = self._engine(found, name)
+            assert found is not None
             self._supervisor.stop([engine])
             target = Placement(engine.name, engine.kind, engine.roles)
             return self._start(
                 Wanted(modes.get(found.mode), found.given, Options()), [target], found
             )
+
+    def users(self, names: Sequence[str] = ()) -> list[credentials.User]:
+        """The users of engines that can have two of them.
+
+        :param names: of engines in the state; none: all that can
+        :raises EngineError: there is no such engine
+        """
+        return [
+            user
+            for engine in self._rotating(state.load(self._directory), names)
+            for user in credentials.users(engine)
+        ]
+
+    def rotate(self, names: Sequence[str], dry_run: bool = False) -> None:
+        """Give engines a new user; the former one stays valid until `retire`.
+
+        :param names: as for `users`
+        :param dry_run: only say what would be done
+        :raises EngineError: an engine is not up, or refuses
+        """
+        with self._locked():
+            engines = self._rotating(state.load(self._directory), names)
+            self._require_up(engines)
+            for engine in engines:
+                former = engine.details_as(state.RotatingDetails).former
+                if former is not None:
+                    self._progress(
+                        f"{engine.name}: left alone, as {former.username} has not been "
+                        "retired yet"
+                    )
+                elif dry_run:
+                    self._progress(
+                        f"{engine.name}: would get a user besides "
+                        f"{engine.details.username}"
+                    )
+                else:
+                    credentials.rotate(engine, self._save)
+                    self._progress(
+                        f"{engine.name}: has a new user; {engine.details.username} "
+                        "remains valid"
+                    )
+
+    def retire(
+        self, names: Sequence[str], force: bool = False, dry_run: bool = False
+    ) -> None:
+        """Remove the former users of engines.
+
+        :param names: as for `users`
+        :param force: although clients use them
+        :param dry_run: only say what would be done
+        :raises EngineError: an engine is not up, or refuses; or clients use a former
+            user, and nothing has been done
+        """
+        with self._locked():
+            engines = self._rotating(state.load(self._directory), names)
+            self._require_up(engines)
+            if not force:
+                credentials.require_unused(engines)
+            for engine in engines:
+                former = engine.details_as(state.RotatingDetails).former
+                if former is None:
+                    self._progress(f"{engine.name}: has no former user")
+                elif dry_run:
+                    self._progress(f"{engine.name}: would lose {former.username}")
+                else:
+                    credentials.retire(engine, self._save)
+                    self._progress(f"{engine.name}: {former.username} is retired")
+
+    def drain(self, name: str) -> bool:
+        """End one engine in order; `up` with `repair` starts it again.
+
+        :param name: the engine's name in the state
+        :returns: False if it was down
+        :raises EngineError: there is no such engine
+        """
+        with self._locked():
+            engine = self._engine(state.load(self._directory), name)
+            if self.health(engine) == DOWN:
+                return False
+            self._supervisor.stop([engine])
+            return True
 
     def reports(self) -> list[Report] | None:
         """Look at every engine; None if nothing is up here.
@@ -189,10 +270,7 @@ class Deployment:
                 former[item.name] for item in targets if item.name in former
             )
             with ports.Ports() as free:
-                launches = {
-                    item.name: self._prepare(item, free, former.get(item.name), options)
-                    for item in targets
-                }
+                launches = self._prepare_all(targets, free, former, options)
             for item in targets:
                 planned[item.name] = self._record(item, launches[item.name], options)
             current = save()
@@ -221,16 +299,41 @@ class Deployment:
             )
         return current
 
-    def _prepare(
+    def _prepare_all(
         self,
-        item: Placement,
+        targets: Sequence[Placement],
         free: ports.Ports,
-        former: state.Engine | None,
+        former: Mapping[str, state.Engine],
         options: Options,
-    ) -> Launch:
-        directory = self._supervisor.make_directory(item.name)
-        kind = kinds.get(item.kind)
-        return kind.prepare(item.name, directory, free.take, former, options)
+    ) -> dict[str, Launch]:
+        launches: dict[str, Launch] = {}
+        # where other routers link to each
+        links = {
+            item.name: details.link_port
+            for item in former.values()
+            if isinstance(details := item.details, state.RouterDetails)
+        }
+        links |= {item.name: None for item in targets if item.kind == "router"}
+        for item in targets:
+            chosen = options
+            if item.name in links and len(links) > 1:
+                # of each two, the latter makes the link
+                before = {
+                    name: port
+                    for name, port in sorted(links.items())
+                    if name < item.name and port is not None
+                }
+                chosen = replace(options, links=before)
+            launch = launches[item.name] = kinds.get(item.kind).prepare(
+                item.name,
+                self._supervisor.make_directory(item.name),
+                free.take,
+                former.get(item.name),
+                chosen,
+            )
+            if isinstance(launch.details, state.RouterDetails):
+                links[item.name] = launch.details.link_port
+        return launches
 
     def _record(
         self, item: Placement, launch: Launch, options: Options
@@ -259,6 +362,47 @@ class Deployment:
         state.refuse_foreign_inside(self._directory / _TLS)
         made = certificates.ensure(self._directory / _TLS, [options.host])
         return replace(options, certificates=made)
+
+    def _engine(self, found: state.State | None, name: str) -> state.Engine:
+        engine = found.engine(name) if found else None
+        if engine is None:
+            raise EngineError(f"{self._directory} has no engine {name}")
+        return engine
+
+    def _rotating(
+        self, found: state.State | None, names: Sequence[str]
+    ) -> list[state.Engine]:
+        """Engines that can have two users."""
+        known = {item.name: item for item in found.engines} if found else {}
+        if unknown := [name for name in names if name not in known]:
+            raise EngineError(
+                f"{self._directory} has no engine {', '.join(unknown)}; it has "
+                f"{', '.join(known) or 'none'}"
+            )
+        wanted = [known[name] for name in names or known]
+        unfit = {
+            item.name: why for item in wanted if (why := credentials.objection(item))
+        }
+        if unfit and (names or len(unfit) == len(wanted)):
+            reasons = "; ".join(f"{name}: {why}" for name, why in unfit.items())
+            raise EngineError(f"no credentials to rotate: {reasons}")
+        if not wanted:
+            raise EngineError(f"nothing is up in {self._directory}")
+        return [item for item in wanted if item.name not in unfit]
+
+    def _require_up(self, engines: Iterable[state.Engine]) -> None:
+        for engine in engines:
+            if (now := self.health(engine)) != UP:
+                raise EngineError(
+                    f"{engine.name} is {now}: run `hybrid-messaging up --repair`, and "
+                    "try again"
+                )
+
+    def _save(self, engine: state.Engine) -> None:
+        """Write down what has become of an engine."""
+        found = state.load(self._directory)
+        assert found is not None
+        state.save(self._directory, found.replace(engine))
 
     def _half_dead(self, previous: state.State, found: Mapping[str, str]) -> str:
         parts = ", ".join(
@@ -291,8 +435,4 @@ class Deployment:
 
 
 def _state(wanted: Wanted, by_name: Mapping[str, state.Engine]) -> state.State:
-    roles = {role: item.url for item in by_name.values() for role in item.roles}
-    roles |= wanted.given
-    return state.State(
-        wanted.mode.name, roles["rpc"], roles["notify"], tuple(by_name.values())
-    )
+    return state.State.of(wanted.mode.name, by_name.values(), wanted.given)

@@ -39,6 +39,13 @@ class Exchange(TypedDict):
     durable: bool
 
 
+class Connection(TypedDict):
+    """What is read of a connection; there is more."""
+
+    name: str
+    user: str
+
+
 def add_vhost(engine: state.Engine, vhost: str) -> str:
     """Create a virtual host, or accept the one that is there.
 
@@ -62,6 +69,39 @@ def add_vhost(engine: state.Engine, vhost: str) -> str:
         vhost,
         urls.tls("rabbit", engine.ca_file),
     )
+
+
+def add_user(engine: state.Engine, login: state.Login) -> None:
+    """Create a user with the rights of ours, or give the one that is there those.
+
+    :raises EngineError: if the node refuses
+    """
+    name = urllib.parse.quote(login.username, safe="")
+    body = {"password": login.password, "tags": "administrator"}
+    request(engine, "PUT", f"users/{name}", body)
+    ours = urllib.parse.quote(engine.details.username or "", safe="")
+    for each in request(engine, "GET", f"users/{ours}/permissions"):
+        path = urllib.parse.quote(each["vhost"], safe="")
+        rights = {right: each[right] for right in ("configure", "write", "read")}
+        request(engine, "PUT", f"permissions/{path}/{name}", rights)
+
+
+def remove_user(engine: state.Engine, username: str) -> None:
+    """Remove a user, if it is there, and end its connections.
+
+    :raises EngineError: if the node refuses
+    """
+    if username in (each["name"] for each in request(engine, "GET", "users")):
+        request(engine, "DELETE", f"users/{urllib.parse.quote(username, safe='')}")
+
+
+def connections(engine: state.Engine) -> list[Connection]:
+    """List all connections of clients.
+
+    :raises EngineError: if the node does not answer
+    """
+    found: list[Connection] = request(engine, "GET", "connections")
+    return found
 
 
 def queues(engine: state.Engine) -> list[Queue]:

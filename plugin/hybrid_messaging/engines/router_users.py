@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from hybrid_messaging import whole_file
+from hybrid_messaging import state, whole_file
 from hybrid_messaging.engines import (
     EngineError,
     Missing,
@@ -20,6 +21,8 @@ from hybrid_messaging.engines import (
 
 _NAME = "router-sasl"
 _SASLPASSWD = "saslpasswd2"
+#: What saslpasswd2 does with a user.
+_MAKE, _REMOVE = "-c", "-d"
 _TIMEOUT = 30.0
 
 
@@ -33,27 +36,71 @@ def missing(choice: str) -> list[Missing]:
     return [Missing(_SASLPASSWD, _install())]
 
 
-def write(choice: str, directory: Path, username: str, password: str | None) -> str:
-    """Make the one user of a router, with the Cyrus SASL that the router has.
+def write(choice: str, directory: Path, logins: Iterable[state.Login]) -> str:
+    """Make the users of a router, and none besides.
 
     :param choice: as `router_program` has it
-    :param username: ``name@realm``
+    :param logins: their names have a realm: ``name@realm``
     :returns: the name of the SASL configuration in `directory`
-    :raises EngineError: that is no user, or cannot be made
+    :raises EngineError: one is no user, or cannot be made
     """
-    name, at, realm = username.partition("@")
-    if not (name and at and realm and password):
+    with _replaced(directory) as users:
+        users.unlink(missing_ok=True)
+        for login in logins:
+            _change(choice, directory, users, login, _MAKE)
+    whole_file.write(
+        directory / f"{_NAME}.conf",
+        templates.render("router-sasl.conf", users=_file(directory)),
+    )
+    return _NAME
+
+
+def add(choice: str, directory: Path, login: state.Login) -> None:
+    """Make a user, or change its password; a router that runs lets it in at once.
+
+    :raises EngineError: it is no user, or cannot be made
+    """
+    with _replaced(directory) as users:
+        _change(choice, directory, users, login, _MAKE)
+
+
+def remove(choice: str, directory: Path, login: state.Login) -> None:
+    """Remove a user, if it is there; a router that runs lets it in no more.
+
+    :raises EngineError: that cannot be done
+    """
+    with _replaced(directory) as users:
+        _change(choice, directory, users, login, _REMOVE)
+
+
+@contextlib.contextmanager
+def _replaced(directory: Path) -> Iterator[Path]:
+    """A copy of the users' file, which takes its place.
+
+    A router may read it at any moment, and we may be ended at any moment.
+    """
+    users = _file(directory)
+    changed = users.with_suffix(".new")
+    if users.exists():
+        shutil.copy2(users, changed)
+    yield changed
+    changed.replace(users)
+
+
+def _change(
+    choice: str, directory: Path, users: Path, login: state.Login, how: str
+) -> None:
+    name, at, realm = login.username.partition("@")
+    if not (name and at and realm):
         raise EngineError(
-            "a router's user needs a password and a realm (name@realm), so that it"
-            " does not depend on the name of the host"
+            "a router's user needs a realm (name@realm), so that it does not depend on"
+            " the name of the host"
         )
-    users = directory / f"{_NAME}.users"
-    users.unlink(missing_ok=True)
     program = _program(choice, directory)
     try:
         subprocess.run(
-            [*program, "-c", "-p", "-f", users, "-u", realm, name],
-            input=password,
+            [*program, how, "-p", "-f", users, "-u", realm, name],
+            input=login.password,
             capture_output=True,
             text=True,
             check=True,
@@ -64,10 +111,10 @@ def write(choice: str, directory: Path, username: str, password: str | None) -> 
     except (OSError, subprocess.SubprocessError) as error:
         reason = getattr(error, "stderr", None) or error
         raise EngineError(f"{program[0]} cannot write {users}: {reason}") from error
-    whole_file.write(
-        directory / f"{_NAME}.conf", templates.render("router-sasl.conf", users=users)
-    )
-    return _NAME
+
+
+def _file(directory: Path) -> Path:
+    return directory / f"{_NAME}.users"
 
 
 def _program(choice: str, directory: Path) -> Sequence[str]:

@@ -28,7 +28,10 @@ class Wanted:
         """The same, with the URLs that were given to a deployment of the mode."""
         if found is None or found.mode != self.mode.name:
             return self
-        return replace(self, given={**found.given, **self.given})
+        options = self.options
+        if options.nodes is None and found.nodes > 1:
+            options = replace(options, nodes=found.nodes)
+        return replace(self, given={**found.given, **self.given}, options=options)
 
     def check(self) -> None:
         """See that its URLs can carry what the mode is about.
@@ -48,15 +51,29 @@ class Wanted:
                     f"mode {self.mode.name} starts nothing: give --rpc-url and "
                     "--notify-url"
                 )
+        if self._nodes > 1 and not any(map(_is_router, self.placements)):
+            raise EngineError(
+                f"--nodes is about routers, and mode {self.mode.name} starts none here"
+            )
+
+    @property
+    def _nodes(self) -> int:
+        return self.options.nodes or 1
 
     @property
     def placements(self) -> list[Placement]:
         """The engines to run, each for the roles that have no URL."""
         return [
-            replace(item, roles=roles)
+            replace(item, name=name, roles=roles)
             for item in self.mode.engines
+            for name in self._names(item)
             if (roles := tuple(role for role in item.roles if role not in self.given))
         ]
+
+    def _names(self, item: Placement) -> list[str]:
+        if self._nodes == 1 or not _is_router(item):
+            return [item.name]
+        return [f"{item.name}-{number}" for number in range(1, self._nodes + 1)]
 
     def conflict(self, found: state.State, running: bool) -> str:
         """What a deployment has that is not wanted, or ''.
@@ -69,9 +86,15 @@ class Wanted:
             return f"mode {found.mode}"
         if any(self.given.get(role, url) != url for role, url in found.urls.items()):
             return "other URLs"
+        if found.nodes and self._nodes != found.nodes:
+            return f"{found.nodes} router{'s' if found.nodes > 1 else ''}"
         for item in found.engines:
             details = vars(item.details)
             for name, wanted in vars(self.options).items():
                 if wanted is not None and details.get(name, wanted) != wanted:
                     return f"{name} {details[name]}"
         return ""
+
+
+def _is_router(item: Placement) -> bool:
+    return item.kind == "router"

@@ -142,13 +142,20 @@ class Directory:
 
     :param open_matchmaker: makes the matchmaker, in the thread that uses it
     :param options: the [oslo_messaging_zmq] group
+    :param heed: called every second with what reads words of the matchmaker
     """
 
     #: servers are reached straight
     proxied = False
 
-    def __init__(self, open_matchmaker: Callable[[], Matchmaker], options: Any) -> None:
+    def __init__(
+        self,
+        open_matchmaker: Callable[[], Matchmaker],
+        options: Any,
+        heed: Callable[[Callable[[str], str]], None] = lambda read: None,
+    ) -> None:
         self._options = options
+        self._heed = heed
         self._matchmaker = open_matchmaker()
         self._listings: dict[str, Listing] = {}
         #: why the matchmaker could not be asked, if that failed the last time
@@ -163,7 +170,7 @@ class Directory:
         self._epoch: str | None = None
         self._followers: tuple[Callable[[], None], ...] = ()
         #: monotonic times of what is done next
-        self._watch_at = self._renew_at = 0.0
+        self._watch_at = self._renew_at = self._heed_at = 0.0
         #: whether the matchmaker has refused what was to be written the last time
         self._refused = False
         self._wake = Waiter()
@@ -280,6 +287,7 @@ class Directory:
         while not closing:
             closing = self._closing  # what was left to do until then is done once more
             try:
+                self._read_words()  # before anybody connects
                 self._write()
                 self._read()
                 self._watch()
@@ -334,6 +342,12 @@ class Directory:
             written, self._written = self._written, []
         for waiter in (*written, *(each for them in asked.values() for each in them)):
             waiter.wake()
+
+    def _read_words(self) -> None:
+        now = time.monotonic()
+        if now >= self._heed_at:
+            self._heed(self._matchmaker.word)
+            self._heed_at = now + WATCH_INTERVAL * 0.8
 
     def _write(self) -> None:
         with self._lock:

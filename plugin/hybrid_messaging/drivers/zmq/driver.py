@@ -92,7 +92,7 @@ class ZmqDriver(oslo.BaseDriver):
         if not password:
             return Encryption(None, plaintext=plaintext)
         encryption = Encryption(
-            DerivedKeys(password, self._url.virtual_host),
+            DerivedKeys(password),
             everywhere=found.tls and not plaintext,
             plaintext=plaintext,
         )
@@ -103,8 +103,11 @@ class ZmqDriver(oslo.BaseDriver):
 
     def _get_directory(self) -> Directory:
         if self._directory is None:
-            self._directory = Directory(self._open_matchmaker, self._options)
+            self._directory = self._make_directory()
         return self._directory
+
+    def _make_directory(self) -> Directory:
+        return Directory(self._open_matchmaker, self._options, self._encryption.heed)
 
     def _get_client(self) -> Client:
         if self._client is None:
@@ -264,8 +267,7 @@ class ZmqDriver(oslo.BaseDriver):
         if self._is_static:
             raise ConfigurationError(f"{self._url.transport}: {_NO_STATIC_PROXY}")
         forks.notice()
-        directory = Directory(self._open_matchmaker, self._options)
-        return Proxy(self._options, self._encryption, directory)
+        return Proxy(self._options, self._encryption, self._make_directory())
 
     def proxies(self) -> list[Report]:
         """What the proxies tell of themselves that the matchmaker knows.

@@ -8,10 +8,12 @@ or Redis is spoken to with TLS.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from oslo_messaging.exceptions import ConfigurationError
 
 from hybrid_messaging.drivers.zmq import names
-from hybrid_messaging.drivers.zmq.keys import Keys, Pair
+from hybrid_messaging.drivers.zmq.keys import TRUST, DerivedKeys, Keys, Pair
 
 _GIVE_KEYS = (
     "give Redis a password and put it into transport_url, so that all processes derive"
@@ -52,6 +54,15 @@ class Encryption:
         """
         if self.keys is not None and self.wanted(address):
             _ = self.keys.own
+
+    def heed(self, read: Callable[[str], str]) -> None:
+        """Learn whose keys are to be trusted besides our own, if we use derived ones.
+
+        :param read: returns what the matchmaker has under a name
+        """
+        keys = self.keys
+        if isinstance(keys, DerivedKeys) and keys.derived:
+            keys.heed(read(TRUST + keys.own.public.decode()))
 
     def listening(self, address: str) -> Keys | None:
         """With which keys a server listens on an address; None: in plain text.

@@ -4,12 +4,17 @@
 All processes of a deployment log in to Redis with the same password. Whoever knows
 it can be a server, so it may as well decide who is one of us: a pair of keys that is
 derived from it is the same in all of them, and nothing has to be distributed.
+
+While the password is being replaced, processes with the former one and with the new one
+have to talk to each other. Redis then has a word for each, that the key of the other is
+to be trusted; only who knows the password of those whom it is for can have written it.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import hmac
 import re
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,8 +29,11 @@ _KEY = re.compile(rb"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 #: tenth of a second. Whoever records a handshake can try passwords at this price.
 _N, _R, _P = 2**15, 8, 1
 _MEMORY = 128 * _N * _R * 2  # OpenSSL wants a little more than it needs
-#: The salt; the virtual host follows, for deployments that share a Redis.
-_SALT = "hybrid-messaging zmq:// CURVE key pair 1\0"
+_SALT = b"hybrid-messaging zmq:// CURVE key pair 1\0"
+#: What a word of trust is about, so that it cannot be taken for anything else.
+_TRUST = b"hybrid-messaging zmq:// trust 1\0"
+#: What the name of a word of trust begins with in Redis; a public key follows.
+TRUST = "hybrid-messaging:zmq:trust:"
 
 
 @dataclass(frozen=True)
@@ -62,28 +70,41 @@ class DerivedKeys:
     It is derived when it is first needed, and once for all children of a process.
 
     :param password: what all of them know
-    :param vhost: the virtual host of their transport URL
     """
 
-    def __init__(self, password: str, vhost: str | None) -> None:
+    def __init__(self, password: str) -> None:
         self._password = password
-        self._vhost = vhost or ""
+        #: it has been needed
+        self.derived = False
+        #: the key of those whose password is another one for the moment
+        self._other: bytes | None = None
 
     @property
     def own(self) -> Pair:
         """See `Keys.own`."""
-        return _derive(self._password, self._vhost)
+        pair = derive(self._password)
+        self.derived = True
+        return pair
 
     def knows(self, public: bytes) -> bool:
         """See `Keys.knows`."""
-        return public == self.own.public
+        return public in (self.own.public, self._other)
+
+    def heed(self, word: str) -> None:
+        """Trust whom Redis' word of trust names, and nobody whom it does not.
+
+        :param word: as `trust` makes it; anybody may have written it
+        """
+        other = word.partition(" ")[0].encode()
+        genuine = hmac.compare_digest(word.encode(), _word(self.own, other).encode())
+        self._other = other if genuine else None
 
     def objection(self, public: str) -> str:
         """See `Keys.objection`."""
         return (
             f"its public key {public} is not the one that this process derives from"
-            " the password of Redis and the virtual host: its transport URL differs,"
-            " or did when it started, or only one of the two has [oslo_messaging_zmq]"
+            " the password of Redis: its transport URL has another password, or did"
+            " when it started, or only one of the two has [oslo_messaging_zmq]"
             " zmq_key_directory set"
         )
 
@@ -92,13 +113,35 @@ class DerivedKeys:
         return "it refuses our key, although both keys are the same: see its log"
 
 
+def trust(one: str, other: str) -> dict[str, str]:
+    """The words with which processes with two passwords trust each other.
+
+    :param one, other: passwords of Redis
+    :returns: by their names in Redis
+    """
+    pairs = derive(one), derive(other)
+    return {
+        TRUST + own.public.decode(): _word(own, others.public)
+        for own, others in (pairs, pairs[::-1])
+    }
+
+
+def _word(own: Pair, other: bytes) -> str:
+    mark = hmac.digest(own.secret, _TRUST + other, "sha256").hex()
+    return f"{other.decode()} {mark}"
+
+
 @functools.lru_cache(maxsize=16)
-def _derive(password: str, vhost: str) -> Pair:
+def derive(password: str) -> Pair:
+    """Derive the pair of keys that a password stands for; it takes a moment.
+
+    :raises ConfigurationError: this system cannot
+    """
     require_curve()
     try:
         found = hashlib.scrypt(
             password.encode(),
-            salt=f"{_SALT}{vhost}".encode(),
+            salt=_SALT,
             n=_N,
             r=_R,
             p=_P,

@@ -64,6 +64,8 @@ _STEP = 1.0
 _LONGEST_HOST, _KEY = 255, 40
 #: Characters of the longest record: JSON takes up to twice as many as an address.
 _LONGEST_RECORD = 2 * wire.LONGEST_ADDRESS + 1024
+#: Characters of a word that is read; the rest is passed over.
+_LONGEST_WORD = 255
 #: A record as JSON: three or four strings. Anything else, however deep, is not parsed.
 _STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _RECORD = re.compile(rf"\[{_STRING}(?:, ?{_STRING}){{2,3}}\]", re.DOTALL)
@@ -164,6 +166,9 @@ class Matchmaker(Protocol):
 
     def news(self, topics: Sequence[str]) -> News:
         """Return what tells whether to read them again."""
+
+    def word(self, name: str) -> str:
+        """Return the beginning of what is written under a name, '' if nothing is."""
 
     def topics(self) -> list[str]:
         """Return every topic that has been served of late."""
@@ -587,6 +592,10 @@ class RedisMatchmaker:
         versions = dict(zip(topics, asked.versions, strict=True))
         return News(self._epoch(asked.word, asked.connects), versions)
 
+    def word(self, name: str) -> str:
+        (word,) = self._try(self._pipe().getrange(name, 0, _LONGEST_WORD))
+        return word if isinstance(word, str) else ""
+
     def info(self) -> Mapping[str, Any]:
         """What Redis tells of itself (https://redis.io/docs/latest/commands/info/).
 
@@ -796,6 +805,9 @@ class StaticMatchmaker:
             return str(self._path.stat().st_mtime_ns)
         except OSError as error:
             raise MatchmakerAway(f"{self}: {error}") from error
+
+    def word(self, name: str) -> str:
+        return ""
 
     def topics(self) -> list[str]:
         return sorted(self._read())

@@ -83,8 +83,8 @@ OPTIONS = [
         help="Directory with CURVE keys: this host's pair, made by `hybrid-messaging"
         " zmq-keys DIRECTORY`, and the public keys of all hosts that may talk to it."
         " All traffic is encrypted with these keys. Empty: all processes derive the"
-        " same pair from the password of Redis in the transport URL and its virtual"
-        " host, and encrypt what leaves the host.",
+        " same pair from the password of Redis in the transport URL, and encrypt what"
+        " leaves the host.",
     ),
     cfg.BoolOpt(
         "plaintext_beyond_loopback",

@@ -99,6 +99,35 @@ class Kind(abc.ABC):
         """
 
 
+class RotatingKind(Kind):
+    """A kind whose engines may have two users at a time, and change them as they run.
+
+    So services can be given another user one by one. What has been done already may be
+    done again.
+    """
+
+    @abc.abstractmethod
+    def admit(self, engine: state.Engine, login: state.Login) -> None:
+        """Let in a further user, with the rights of the present one.
+
+        :raises EngineError: it cannot be done
+        """
+
+    @abc.abstractmethod
+    def dismiss(self, engine: state.Engine, login: state.Login) -> None:
+        """Let in a user no more, and end what connections the engine can end.
+
+        :raises EngineError: it cannot be done
+        """
+
+    @abc.abstractmethod
+    def users(self, engine: state.Engine) -> list[str]:
+        """The user of each connection of a client.
+
+        :raises EngineError: it does not tell
+        """
+
+
 class Login(TypedDict):
     """Who may use an engine: fields of its details."""
 
@@ -106,16 +135,42 @@ class Login(TypedDict):
     password: str
 
 
-def login(options: Options, before: state.Details | None) -> Login:
+class Logins(Login):
+    """The same, of an engine that may have two users at a time."""
+
+    next: state.Login | None
+    former: state.Login | None
+
+
+def login(
+    options: Options, before: state.Details | None, username: str = USERNAME
+) -> Login:
     """Decide who may use an engine: whom the user names, or as before, or one of ours.
 
     :param before: details of its former run
+    :param username: of ours
     """
     former = before or state.Details()
     return {
-        "username": options.username or former.username or USERNAME,
-        "password": options.password or former.password or secrets.token_urlsafe(24),
+        "username": options.username or former.username or username,
+        "password": options.password or former.password or new_password(),
     }
+
+
+def logins(
+    options: Options, before: state.RotatingDetails | None, username: str = USERNAME
+) -> Logins:
+    """Decide the same, with others who may use it as before."""
+    return {
+        **login(options, before, username),
+        "next": before.next if before else None,
+        "former": before.former if before else None,
+    }
+
+
+def new_password() -> str:
+    """Make a password that needs no quoting anywhere."""
+    return secrets.token_urlsafe(24)
 
 
 def is_available(kind: str) -> bool:

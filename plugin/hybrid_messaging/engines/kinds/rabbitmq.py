@@ -27,7 +27,7 @@ from hybrid_messaging.engines import (
     rabbitmq_management,
     templates,
 )
-from hybrid_messaging.engines.kinds import Kind, login
+from hybrid_messaging.engines.kinds import RotatingKind, logins
 
 TITLE = "RabbitMQ"
 #: The first with streams, which oslo.messaging's driver can ask for
@@ -47,7 +47,7 @@ _LIBRARY = re.compile(r"rabbit-(\d+\.\d+\.\d+)")
 _FOREIGN_VARIABLES = ("RABBITMQ_", "ERL_", "NOTIFY_SOCKET")
 
 
-class RabbitMQ(Kind):
+class RabbitMQ(RotatingKind):
     """A node of RabbitMQ, with its management."""
 
     title = TITLE
@@ -103,7 +103,7 @@ class RabbitMQ(Kind):
             epmd_port=take_port(before.epmd_port if before else None),
             cookie=before.cookie if before else secrets.token_hex(16),
             node=f"{name}@localhost",
-            **login(options, before),
+            **logins(options, before),
         )
         whole_file.write(
             directory / "rabbitmq.conf",
@@ -144,6 +144,20 @@ class RabbitMQ(Kind):
         except EngineError:
             return False
         return ports.answers(engine.host, engine.port)
+
+    def set_up(self, engine: state.Engine) -> None:
+        """Let in all who may come, should the node have lost its data."""
+        for login in engine.details_as(state.RabbitMQDetails).others:
+            self.admit(engine, login)
+
+    def admit(self, engine: state.Engine, login: state.Login) -> None:
+        rabbitmq_management.add_user(engine, login)
+
+    def dismiss(self, engine: state.Engine, login: state.Login) -> None:
+        rabbitmq_management.remove_user(engine, login.username)
+
+    def users(self, engine: state.Engine) -> list[str]:
+        return [each["user"] for each in rabbitmq_management.connections(engine)]
 
     def traffic(self, engine: state.Engine) -> Traffic:
         overview = rabbitmq_management.request(engine, "GET", "overview")

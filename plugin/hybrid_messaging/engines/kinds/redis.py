@@ -11,8 +11,8 @@ import hashlib
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import redis
@@ -30,7 +30,7 @@ from hybrid_messaging.engines import (
     Traffic,
     templates,
 )
-from hybrid_messaging.engines.kinds import Kind, login
+from hybrid_messaging.engines.kinds import RotatingKind, logins, new_password
 
 TITLE = "Redis"
 
@@ -40,9 +40,13 @@ PROGRAM, FORK = "redis-server", "valkey-server"
 OLDEST = (6, 0)
 #: What a service does there, and what `traffic` asks.
 RIGHTS = "+@sortedset +@string +@keyspace +@connection +time -@dangerous +info"
+#: What is done with users; nothing else.
+ADMIN, ADMIN_RIGHTS = "hybrid-admin", "-@all +acl +client +set +del +ping"
 #: Some hundred thousand records.
 MEMORY_LIMIT = "64mb"
 
+#: The keys that services may use.
+_KEYS = "hybrid-messaging:*"
 #: What the keys of topics begin with (`hybrid_messaging.drivers.zmq.matchmaker`).
 SERVERS = "hybrid-messaging:zmq:servers:"
 
@@ -54,7 +58,7 @@ _VERSION_TIMEOUT = 30.0
 _TIMEOUT = 2.0
 
 
-class Redis(Kind):
+class Redis(RotatingKind):
     """A Redis that is a matchmaker."""
 
     title = TITLE
@@ -84,7 +88,11 @@ class Redis(Kind):
             (lacking,) = self.missing(options)
             raise EngineError(f"{TITLE} is not installed here: {lacking.install}")
         port = options.port or take_port(previous.port if previous else None)
-        user = login(options, previous.details if previous else None)
+        before = previous.details_as(state.RedisDetails) if previous else None
+        details = state.RedisDetails(
+            admin_password=before.admin_password if before else new_password(),
+            **logins(options, before),
+        )
         config = directory / _CONFIG
         certificates = options.certificates
         whole_file.write(
@@ -95,9 +103,14 @@ class Redis(Kind):
                 port=port,
                 certificates=certificates and certificates.seen_from(directory),
                 keeps_title=_version(program) >= _KEEPS_TITLE,
-                username=user["username"],
-                password_hash=hashlib.sha256(user["password"].encode()).hexdigest(),
-                rights=RIGHTS,
+                users=[
+                    (each.username, _hash(each.password), RIGHTS)
+                    for each in details.all
+                ],
+                admin=ADMIN,
+                # an engine of another supervisor has the user that it was given
+                admin_hash=None if options.username else _hash(details.admin_password),
+                admin_rights=ADMIN_RIGHTS,
                 memory_limit=MEMORY_LIMIT,
             ),
         )
@@ -107,8 +120,14 @@ class Redis(Kind):
         return Launch(
             command=(program, str(config)),
             port=port,
-            url=urls.build("zmq", [(options.host, port)], **user, query=query),
-            details=state.Details(**user),
+            url=urls.build(
+                "zmq",
+                [(options.host, port)],
+                details.username,
+                details.password,
+                query=query,
+            ),
+            details=details,
         )
 
     def is_ready(self, engine: state.Engine) -> bool:
@@ -118,6 +137,35 @@ class Redis(Kind):
                 return bool(client.ping())
         except EngineError:
             return False
+
+    def set_up(self, engine: state.Engine) -> None:
+        """Have services with different passwords trust each other."""
+        for other in engine.details_as(state.RedisDetails).others:
+            _write_trust(engine, other)
+
+    def admit(self, engine: state.Engine, login: state.Login) -> None:
+        with _administered(engine) as client:
+            client.acl_setuser(
+                login.username,
+                enabled=True,
+                reset=True,
+                hashed_passwords=[f"+{_hash(login.password)}"],
+                keys=[_KEYS],
+                commands=RIGHTS.split(),
+            )
+        _write_trust(engine, login)
+
+    def dismiss(self, engine: state.Engine, login: state.Login) -> None:
+        with _administered(engine) as client:
+            for name in _trust(engine, login):
+                client.delete(name)
+            # ends its connections, too
+            client.acl_deluser(login.username)
+
+    def users(self, engine: state.Engine) -> list[str]:
+        with _administered(engine) as client:
+            found = [str(each["user"]) for each in client.client_list()]
+        return [user for user in found if user != ADMIN]
 
     def traffic(self, engine: state.Engine) -> Traffic:
         """Ask it for its counters; destinations are topics served."""
@@ -141,6 +189,36 @@ def topics(engine: state.Engine) -> list[str]:
     with _connected(engine) as client:
         keys = list(client.scan_iter(match=f"{SERVERS}*", count=1000))
     return sorted(key.removeprefix(SERVERS) for key in keys)
+
+
+def _hash(password: str) -> str:
+    """How the configuration has a password."""
+    return hashlib.sha256(password.encode()).hexdigest()
+
+
+def _trust(engine: state.Engine, other: state.Login) -> Mapping[str, str]:
+    """The words with which services trust the keys of another password."""
+    from oslo_messaging.exceptions import ConfigurationError
+
+    from hybrid_messaging.drivers.zmq import keys
+
+    try:
+        return keys.trust(engine.details.password or "", other.password)
+    except ConfigurationError:
+        return {}  # no service can derive keys on this system
+
+
+def _write_trust(engine: state.Engine, other: state.Login) -> None:
+    with _administered(engine) as client:
+        for name, word in _trust(engine, other).items():
+            client.set(name, word)
+
+
+def _administered(engine: state.Engine) -> AbstractContextManager[redis.Redis]:
+    details = engine.details_as(state.RedisDetails)
+    return _connected(
+        engine, state.Login(username=ADMIN, password=details.admin_password)
+    )
 
 
 def _program() -> str | None:
@@ -176,13 +254,18 @@ def _version(program: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _connected(engine: state.Engine) -> Iterator[redis.Redis]:
-    """A client, whose exceptions are turned into ours."""
+def _connected(
+    engine: state.Engine, login: state.Login | None = None
+) -> Iterator[redis.Redis]:
+    """A client, whose exceptions are turned into ours.
+
+    :param login: None: that of services
+    """
     client = redis.Redis(
         host=engine.host,
         port=engine.port,
-        username=engine.details.username,
-        password=engine.details.password,
+        username=login.username if login else engine.details.username,
+        password=login.password if login else engine.details.password,
         ssl=engine.ca_file is not None,
         ssl_ca_certs=engine.ca_file,
         ssl_check_hostname=True,

@@ -7,6 +7,7 @@ may also be in a container image.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import ipaddress
 import secrets
@@ -27,7 +28,7 @@ from hybrid_messaging.engines import (
     router_users,
     templates,
 )
-from hybrid_messaging.engines.kinds import Kind
+from hybrid_messaging.engines.kinds import RotatingKind, logins
 
 if TYPE_CHECKING:
     from hybrid_messaging.engines.amqp_management import Management
@@ -47,21 +48,22 @@ ADDRESSES = (
 )
 #: Who may use a router with TLS; the realm belongs to the name.
 USERNAME = "hybrid@hybrid-messaging"
-IDLE_TIMEOUT = 16
+#: Seconds of silence after which a client is gone, and a link between routers.
+IDLE_TIMEOUT, LINK_IDLE_TIMEOUT = 16, 4
 WORKER_THREADS = 2
-#: Seconds that a router at the edge has to get into the one in the middle; it tries
-#: every few seconds.
-INTERIOR_TIMEOUT = 30.0
+#: Seconds that a router has to get into others; it tries every few seconds.
+LINK_TIMEOUT = 30.0
 
-_INTERIOR_POLL = 0.2
+_LINK_POLL = 0.2
 
 
-class Router(Kind):
+class Router(RotatingKind):
     """A router, of which `router_program` has the programs."""
 
     title = "AMQP 1.0 router"
     start_timeout = 60.0
-    stop_timeout = 10.0
+    # ours waits for clients that move to another router, and for answers
+    stop_timeout = 25.0
     credentials = ""
     sources: ClassVar = {
         router_program.CONTAINER: functools.partial(
@@ -88,7 +90,7 @@ class Router(Kind):
         before = previous.details_as(state.RouterDetails) if previous else None
         choice = options.router or (before and before.router) or self.describe(options)
         if choice == router_program.EMBEDDED and (
-            options.edge_port or options.interior
+            options.edge_port or options.interior or options.links is not None
         ):
             raise EngineError(
                 f"the router {choice} cannot connect to other routers: choose one of"
@@ -99,35 +101,36 @@ class Router(Kind):
         command = router_program.command(
             choice, directory, (shown.authority, shown.host) if shown else ()
         )
-        username, password = options.username, options.password
-        if options.certificates and not username:
-            username = USERNAME
-            password = (before and before.password) or secrets.token_urlsafe(24)
         port = options.port or take_port(previous.port if previous else None)
-        # unlike every other router's, so that `is_ready` knows it
-        router_id = f"hybrid-messaging-{secrets.token_hex(4)}"
+        details = _details(choice, options, before)
+        if options.links is not None:
+            link_port = take_port(before.link_port if before else None)
+            details = dataclasses.replace(details, link_port=link_port)
         config = directory / "router.conf"
         password_file = directory / "router.password"
         password_file.unlink(missing_ok=True)
-        if options.interior and username:
-            whole_file.write(password_file, password or "")
+        if options.interior and details.login:
+            whole_file.write(password_file, details.login.password)
         whole_file.write(
             config,
             templates.render(
                 "router.conf",
                 mode=_mode(options),
-                id=router_id,
+                id=details.id,
                 host=options.host,
                 port=port,
                 edge_port=options.edge_port,
+                link_port=details.link_port,
+                links=options.links or {},
+                link_idle_timeout=LINK_IDLE_TIMEOUT,
                 interior=options.interior,
                 interior_is_named=options.interior
                 and not _is_address(options.interior[0]),
-                username=username,
+                username=details.username,
                 password_file=password_file,
                 directory=directory,
-                sasl=router_users.write(choice, directory, username, password)
-                if username
+                sasl=router_users.write(choice, directory, details.all)
+                if details.all
                 else None,
                 certificates=options.certificates,
                 worker_threads=WORKER_THREADS,
@@ -141,13 +144,11 @@ class Router(Kind):
             url=urls.build(
                 "amqp",
                 [(options.host, port)],
-                username,
-                password,
+                details.username,
+                details.password,
                 query=urls.tls("amqp", options.ca_file),
             ),
-            details=state.RouterDetails(
-                router=choice, id=router_id, username=username, password=password
-            ),
+            details=details,
         )
 
     def is_ready(self, engine: state.Engine) -> bool:
@@ -159,21 +160,40 @@ class Router(Kind):
         return found["id"] == engine.details_as(state.RouterDetails).id
 
     def set_up(self, engine: state.Engine) -> None:
-        """Get a router at the edge into the one in the middle.
+        """Wait for the links that the router makes to others.
 
         Addresses come and go with users.
         """
         with management(engine) as asked:
-            if asked.router()["mode"] != "edge":
+            if asked.router()["mode"] == "standalone":
                 return
-            for _ in attempts(INTERIOR_TIMEOUT, _INTERIOR_POLL):
-                (interior,) = asked.connectors()
-                if interior["connectionStatus"] == "SUCCESS":
+            for _ in attempts(LINK_TIMEOUT, _LINK_POLL):
+                missing = [
+                    each
+                    for each in asked.connectors()
+                    if each["connectionStatus"] != "SUCCESS"
+                ]
+                if not missing:
                     return
             raise EngineError(
-                "this edge router cannot connect to the interior router at"
-                f" {interior['host']}:{interior['port']}: {interior['connectionMsg']}"
+                f"{engine.name} cannot connect to the router at"
+                f" {missing[0]['host']}:{missing[0]['port']}:"
+                f" {missing[0]['connectionMsg']}"
             )
+
+    def admit(self, engine: state.Engine, login: state.Login) -> None:
+        router_users.add(*_where(engine), login)
+
+    def dismiss(self, engine: state.Engine, login: state.Login) -> None:
+        router_users.remove(*_where(engine), login)
+
+    def users(self, engine: state.Engine) -> list[str]:
+        with management(engine) as asked:
+            found = [each["user"] for each in asked.connections()]
+        # the one that asks is no client
+        if engine.details.username in found:
+            found.remove(engine.details.username)
+        return found
 
     def traffic(self, engine: state.Engine) -> Traffic:
         with management(engine) as asked:
@@ -198,10 +218,28 @@ def management(engine: state.Engine) -> Management:
     return Management.of(engine)
 
 
+def _where(engine: state.Engine) -> tuple[str, Path]:
+    """Which router it is, and where its files are: beside its log."""
+    return engine.details_as(state.RouterDetails).router, Path(engine.log).parent
+
+
+def _details(
+    choice: str, options: Options, before: state.RouterDetails | None
+) -> state.RouterDetails:
+    # unlike every other router's, so that `is_ready` knows it
+    found = state.RouterDetails(
+        router=choice, id=f"hybrid-messaging-{secrets.token_hex(4)}"
+    )
+    if options.username or options.certificates:
+        return dataclasses.replace(found, **logins(options, before, USERNAME))
+    return found
+
+
 def _mode(options: Options) -> str:
     if options.interior:
         return "edge"
-    return "interior" if options.edge_port else "standalone"
+    linked = options.edge_port or options.links is not None
+    return "interior" if linked else "standalone"
 
 
 def _is_address(host: str) -> bool:
