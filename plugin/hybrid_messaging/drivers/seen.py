@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 
 class Seen:
@@ -17,18 +17,11 @@ class Seen:
 
     :param capacity: ids to remember; the oldest is forgotten first
     :param seconds: how long to remember an id, from its first appearance
-    :param clock: returns monotonic seconds
     """
 
-    def __init__(
-        self,
-        capacity: int,
-        seconds: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, capacity: int, seconds: float) -> None:
         self._capacity = capacity
         self._seconds = seconds
-        self._clock = clock
         self._lock = threading.Lock()
         #: when each id first appeared, the oldest first
         self._since: OrderedDict[int, float] = OrderedDict()
@@ -37,7 +30,7 @@ class Seen:
         """Remember an id; return whether it was unknown or forgotten."""
         key = hash((type(id), id))  # "a" and b"a" have the same hash
         with self._lock:
-            now = self._clock()
+            now = time.monotonic()
             self._forget(now - self._seconds)
             if key in self._since:
                 return False
