@@ -101,10 +101,12 @@ def test_callers_whose_time_is_up_read_what_has_come(
 
 @contextlib.contextmanager
 def served(
-    connection: Connection, duties: Callable[[float], float] = lambda now: math.inf
+    connection: Connection,
+    duties: Callable[[float], float] = lambda now: math.inf,
+    sock: socket.socket | None = None,
 ) -> Iterator[threading.Thread]:
     """The bus' own thread reads, until the connection ends."""
-    connection.connect(dialled(connection))
+    connection.connect(sock or dialled(connection))
 
     def serve() -> None:
         with contextlib.suppress(ConnectionFailed):
@@ -204,3 +206,55 @@ def test_the_thread_of_the_bus_hears_of_an_end_that_a_caller_has_read(
         connection._end_soon()  # as a caller does that reads the peer's good-bye
         thread.join(5)
         assert not thread.is_alive()
+
+
+def test_what_has_arrived_is_unread_until_it_is_read(
+    server: socket.socket, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bool] = []
+    moment = time.monotonic()
+    monkeypatch.setattr(
+        # also while it is being read, where nothing is left to see
+        connection.endpoint,
+        "receive",
+        lambda _: heard.append(connection.unread(time.monotonic())),
+    )
+    assert not connection.unread(moment)
+    connection.connect(dialled(connection))
+    assert not connection.unread(time.monotonic())
+    peer, _ = server.accept()
+    with peer:
+        peer.sendall(b"AMQP")
+        assert connection._socket is not None
+        select.select([connection._socket], [], [], 60)
+        assert connection.unread(time.monotonic())
+        assert connection.read_while(lambda: True, moment, lambda: None)
+    assert heard == [True]
+    assert not connection.unread(time.monotonic())
+    connection.retire()
+    assert not connection.unread(time.monotonic())
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_peer_counts_as_silent_only_where_nothing_has_arrived(
+    server: socket.socket,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    arrived: bool,
+) -> None:
+    """However late the thread is: another one may have been a moment late before."""
+    said: list[str] = []
+    monkeypatch.setattr(connection.endpoint, "receive", lambda _: said.append("read"))
+    monkeypatch.setattr(connection.endpoint, "tick", lambda now: said.append("tick"))
+    connection._due = time.monotonic()
+    sock = dialled(connection)
+    peer, _ = server.accept()
+    with peer:
+        if arrived:
+            peer.sendall(b"a sign of life")
+            select.select([sock], [], [], 60)
+        with served(connection, sock=sock):
+            deadline = time.monotonic() + 60
+            while "tick" not in said and time.monotonic() < deadline:
+                time.sleep(0.01)
+    assert said[0] == ("read" if arrived else "tick")

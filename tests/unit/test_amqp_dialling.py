@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import os
@@ -15,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.unit import silence
 
 from hybrid_messaging.drivers.amqp import dialling
 from hybrid_messaging.drivers.amqp.dialling import Dialling
@@ -52,24 +52,8 @@ def away() -> Host:
 
 @pytest.fixture
 def vanished() -> Iterator[Host]:
-    """Where packets to it get no answer, as its queue of connections is full."""
-    with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        selector = stack.enter_context(selectors.DefaultSelector())
-        for _ in range(10):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                sock.connect(listening.getsockname())
-            selector.register(sock, selectors.EVENT_WRITE)
-            if not selector.select(0.1):
-                break
-            selector.unregister(sock)
-        else:
-            pytest.skip("a full queue of connections does not keep others out here")
-        yield at(listening)
+    with silence.vanished() as port:
+        yield Host("127.0.0.1", port, None, None)
 
 
 def dial(round: Dialling) -> Host:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from hybrid_messaging.drivers.amqp.outgoing import (
     State,
 )
 from hybrid_messaging.drivers.amqp.route import Route
-from hybrid_messaging.drivers.amqp.waiting import GRACE, HELD_UP, Waiting
+from hybrid_messaging.drivers.amqp.waiting import GRACE, HEARING, HELD_UP, Waiting
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import ACCEPTED
@@ -41,6 +42,8 @@ class Scene:
     ) -> None:
         self.now = time.monotonic()
         self.waits = 0
+        #: what has arrived by then has not been read
+        self.unread_until = -math.inf
         self._does = does
         clock = SimpleNamespace(monotonic=lambda: self.now)
         monkeypatch.setattr(waiting_module, "time", clock)
@@ -110,7 +113,12 @@ class Scene:
 
         turns: Any = SimpleNamespace(begin=lambda: None, end=lambda: None)
         waiting = Waiting(
-            lambda: None, CombiningLock(lambda: None), self.outbox, turns, read
+            lambda: None,
+            CombiningLock(lambda: None),
+            self.outbox,
+            turns,
+            read,
+            lambda moment: moment < self.unread_until,
         )
         waiting._submit = lambda outgoing: None  # type: ignore[method-assign]
         return waiting.send(call, timeout)
@@ -188,6 +196,36 @@ def test_a_process_that_was_stopped_reads_before_it_gives_up(
     call = scene.settles_first()
     began = scene.now
     assert scene.wait(call) == "body"
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_reply_that_has_arrived_and_is_not_read_yet_counts(
+    monkeypatch: pytest.MonkeyPatch, settled: bool
+) -> None:
+    """The thread gets up in time, and the one that reads a moment later."""
+
+    def gets_up(wait: int) -> None:
+        scene.unread_until = scene.now + 3600
+        if wait == 5:
+            scene.reply(call)
+
+    scene = Scene(monkeypatch, gets_up)
+    scene.replied()
+    call = scene.settles_first() if settled else scene.sent()
+    assert scene.wait(call, timeout=GRACE / 2) == "body"
+
+
+def test_a_reader_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(wait: int) -> None:
+        scene.unread_until = scene.now + 3600
+
+    scene = Scene(monkeypatch, hangs)
+    scene.replied()
+    call = scene.settles_first()
+    began = scene.now
+    with pytest.raises(MessagingTimeout, match="no reply"):
+        scene.wait(call, GRACE / 2)
+    assert HEARING <= scene.now - began < GRACE + HEARING
 
 
 def test_no_call_waits_for_longer_than_its_time(

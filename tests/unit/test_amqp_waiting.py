@@ -48,6 +48,7 @@ def call_that_comes_back_late(credit: int, drained: bool) -> Exception | None:
         outbox,
         SimpleNamespace(begin=lambda: None, end=lambda: None),  # type: ignore[arg-type]
         lambda waits, until: True,
+        lambda moment: False,
     )
     waiting._submit = lambda outgoing: None  # type: ignore[method-assign]
     with pytest.raises(errors.DeliveryError) as caught:

@@ -70,6 +70,9 @@ class Carrier:
     def pause(self, message: Message, until: float) -> None:
         message.waiter.wait(until - time.monotonic())
 
+    def hear(self, message: Message, moment: float) -> None:
+        pass
+
     def give_up(self, message: Message, error: Exception) -> None:
         raise AssertionError("it is not given up")
 

@@ -14,11 +14,13 @@ errors      why a message did not get through: what callers catch
 timeouts    the times that callers give, checked
 patience    how long callers wait for a target that nobody listens on
 presence    whether somebody listens on a target
+tls_files   what is wrong with files that options for TLS name
 listeners   what oslo.messaging's servers get from a driver
 seen        the ids of messages that came in lately
 turns       which thread reads a socket
 combining   a lock whose holder does the work of others, too
 waiter      one thread waits, another wakes it
+reentry     refuses what signal handlers and finalizers send from within a driver
 forks       gives up in a child process what is its parent's
 logs        log lines, written by a thread of their own
 """

@@ -99,6 +99,10 @@ class MessageRefused(DeliveryError, MessageDeliveryFailure):
     """The bus, the server or the driver has refused the message."""
 
 
+class Reentered(MessageRefused):
+    """A signal handler or a finalizer has interrupted the driver, and uses it."""
+
+
 #: by cause: what it is for a call, and for everything else
 _KINDS: dict[type[DeliveryError], tuple[type[DeliveryError], type[DeliveryError]]] = {
     TargetUnreachable: (CallUnreachable, CastUnreachable),

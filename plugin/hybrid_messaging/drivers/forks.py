@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from hybrid_messaging.drivers import reentry
 
 
 class Forked(Protocol):
@@ -21,6 +23,17 @@ class Forked(Protocol):
         """Give them up; called in the child, where only the forking thread lives."""
 
 
+class Closable(Protocol):
+    """What has a descriptor."""
+
+    def close(self) -> None:
+        """Give it back, and say nothing to a peer."""
+
+
+_C = TypeVar("_C", bound=Closable)
+
+#: see `close_in_child`
+_descriptors: weakref.WeakSet[Closable] = weakref.WeakSet()
 #: see `keep`
 _inherited: list[object] = []
 _forked: weakref.WeakSet[Forked] = weakref.WeakSet()
@@ -41,6 +54,15 @@ def keep(*things: object) -> None:
     _inherited.extend(things)
 
 
+def close_in_child(thing: _C) -> _C:
+    """Close a socket or a selector in a child, whatever the parent does with it.
+
+    :returns: the same
+    """
+    _descriptors.add(thing)
+    return thing
+
+
 def notice() -> None:
     """Call all drivers' `after_fork` if this process is a child and they were not.
 
@@ -53,7 +75,16 @@ def notice() -> None:
 
 
 def _after_fork() -> None:
+    reentry.after_fork()
+    _tell_drivers()
+
+
+@reentry.works
+def _tell_drivers() -> None:
     global _process
+    for thing in list(_descriptors):
+        thing.close()
+    _descriptors.clear()
     for driver in list(_forked):
         driver.after_fork()
     _process = os.getpid()

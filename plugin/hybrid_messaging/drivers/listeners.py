@@ -7,7 +7,7 @@ import queue
 from collections.abc import Callable
 from typing import Protocol
 
-from hybrid_messaging.drivers import oslo
+from hybrid_messaging.drivers import oslo, reentry
 
 #: Takes a message on its way to the service; raises RuntimeError if that has ended.
 HandOver = Callable[[oslo.RpcIncomingMessage], None]
@@ -53,6 +53,7 @@ class RpcListener(oslo.Listener):
         super().__init__(1, None)
         self._inbox = open_inbox(self._hand_over)
 
+    @reentry.changes
     def start(
         self, on_incoming_callback: Callable[[list[oslo.RpcIncomingMessage]], None]
     ) -> None:
@@ -63,12 +64,14 @@ class RpcListener(oslo.Listener):
         callback = self.on_incoming_callback
         if callback is None:
             raise RuntimeError("the listener is stopped")
-        callback([incoming])
+        reentry.outside(callback, [incoming])
 
+    @reentry.changes
     def stop(self) -> None:
         self._inbox.stop()
         super().stop()
 
+    @reentry.changes
     def cleanup(self) -> None:
         self._inbox.cleanup()
 
@@ -101,10 +104,12 @@ class PollingListener(oslo.PollStyleListener):
         except queue.Empty:
             return None
 
+    @reentry.changes
     def stop(self) -> None:
         self._inbox.stop()
         self._stopped = True
         self._messages.put(None)  # wakes a thread that waits in poll()
 
+    @reentry.changes
     def cleanup(self) -> None:
         self._inbox.cleanup()

@@ -190,12 +190,16 @@ class Turns:
         with self._lock:
             self._state = State.WATCHED
 
-    def finish(self) -> None:
-        """Wait until no caller reads any more; none will from now on."""
+    def finish(self, led_here: bool = False) -> None:
+        """Wait until no caller reads any more; none will from now on.
+
+        :param led_here: the caller is this thread, which a signal handler interrupts:
+            it cannot be waited for
+        """
         with self._lock:
             led = self._state in (State.SHARED, State.LED)
             self._state = State.ENDING if led else State.ENDED
-        if led:
+        if led and not led_here:
             self._wake_leader()
             self._left.wait(None)
 

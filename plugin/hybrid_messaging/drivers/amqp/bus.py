@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from oslo_messaging.exceptions import ConfigurationError
 
-from hybrid_messaging.drivers import forks, logs
+from hybrid_messaging.drivers import forks, logs, reentry
 from hybrid_messaging.drivers.amqp import failures, hosts
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS, Addressing, objection
 from hybrid_messaging.drivers.amqp.connection import Connection
@@ -102,7 +102,12 @@ class Bus:
         self.outbox = Outbox(self._name, options, self.duties)
         self.subscriptions = Subscriptions(self.start, self.lock)
         self.waiting = Waiting(
-            self.start, self.lock, self.outbox, self.turns, self._read_while
+            self.start,
+            self.lock,
+            self.outbox,
+            self.turns,
+            self._read_while,
+            self._unread,
         )
 
     # -- any thread ----------------------------------------------------------
@@ -151,16 +156,16 @@ class Bus:
         self.turns.call()
         self._pace.stop()
         self.duties.catch_up()
-        if self._thread is not None:
+        # a signal handler may have interrupted a caller, which that thread waits for
+        if self._thread is not None and not reentry.reads_here():
             self._thread.join(FAREWELL + 1)
 
     def after_fork(self) -> None:
-        """In a child: this bus is the parent's; only its descriptors are closed."""
+        """In a child: this bus is the parent's; its descriptors are closed here."""
         self._closing = True
         self._thread = None
         self.lock.renew()
         if self._connection is not None:
-            self._connection.close_after_fork()
             forks.keep(self._connection)
             self._connection = None
         self.subscriptions.lost()
@@ -193,8 +198,13 @@ class Bus:
             return False
         return connection.read_while(waits, until, self.duties.catch_up)
 
+    def _unread(self, moment: float) -> bool:
+        connection = self._connection
+        return connection is not None and connection.unread(moment)
+
     # -- the bus' own thread ---------------------------------------------------
 
+    @reentry.works
     def _run(self) -> None:
         while not self._closing:
             dialling = Dialling(
@@ -229,6 +239,7 @@ class Bus:
         with self.lock:
             self.outbox.connecting()
         try:
+            self._terms.check()
             host, sock = dialling.dial()
             connection = Connection(
                 self,

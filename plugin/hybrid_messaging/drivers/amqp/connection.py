@@ -19,7 +19,7 @@ from typing import Any
 
 import proton
 
-from hybrid_messaging.drivers import logs
+from hybrid_messaging.drivers import forks, logs, reentry
 from hybrid_messaging.drivers.amqp import failures, security
 from hybrid_messaging.drivers.amqp.direct import CHUNK, Direct
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
@@ -78,8 +78,14 @@ class Connection:
         self._stopped, self._went_on = 0.0, -math.inf
         # when something was last read
         self._heard = math.inf
+        # when all that had arrived was last read, and whether something is being read
+        self._emptied, self._reading = -math.inf, False
+        # since when duties wait for that
+        self._held_up_since: float | None = None
         # wakes serve()
         self._wake_read, self._wake_write = socket.socketpair()
+        forks.close_in_child(self._wake_read)
+        forks.close_in_child(self._wake_write)
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
 
@@ -129,7 +135,7 @@ class Connection:
         assert self._socket is not None
         opened_by = time.monotonic() + self._timeout
         with selectors.DefaultSelector() as selector:
-            self._selector = selector
+            self._selector = forks.close_in_child(selector)
             selector.register(self._socket, selectors.EVENT_READ)
             self._watched = selectors.EVENT_READ
             selector.register(self._wake_read, selectors.EVENT_READ)
@@ -154,11 +160,17 @@ class Connection:
         self, now: float, opened_by: float, duties: Callable[[float], float]
     ) -> None:
         late = now - self._due
+        # what has come meanwhile is read before the peer is taken for silent
         if self._due and late > STOPPED and now - self._went_on > STOPPED:
-            # what has come meanwhile is read before the peer is taken for silent
             self._stopped, self._went_on = late, now
             self._due = now + STOPPED / 4
             return
+        if self._due and self.unread(self._due):
+            self._held_up_since = self._held_up_since or now
+            if now - self._held_up_since < HEARING:
+                self._due = now + QUIET
+                return
+        self._held_up_since = None
         self._due = min(self.endpoint.tick(now) or math.inf, duties(now))
         if not self.endpoint.opened:
             if now >= opened_by:
@@ -224,7 +236,9 @@ class Connection:
             while waits() and not self._closing:
                 # At least once: what has come since anybody read may end the wait.
                 pause = min(max(0.0, until - time.monotonic()), LONGEST_WAIT)
-                if self._poll.poll(math.ceil(pause * 1000)) and not self._closing:
+                milliseconds = math.ceil(pause * 1000)
+                ready = reentry.reading(self._poll.poll, milliseconds)
+                if ready and not self._closing:
                     self._read()
                 deliver()
                 if not pause:
@@ -237,10 +251,22 @@ class Connection:
 
     def _read(self) -> bool:
         """Read a chunk; return whether there was one."""
+        began = time.monotonic()
+        self._reading = True
+        try:
+            size = self._read_chunk()
+        finally:
+            self._reading = False
+        if size < CHUNK:
+            self._emptied = began
+        return size > 0
+
+    def _read_chunk(self) -> int:
+        """Returns its size, in bytes."""
         try:
             data = self._direct.receive()
         except (BlockingIOError, InterruptedError):
-            return False
+            return 0
         except OSError as error:
             self._failure = self._failure or failures.CLOSED
             LOG.debug("%s: %s", self.host, error)
@@ -264,7 +290,7 @@ class Connection:
                 self._end_soon()
             if self.endpoint.closed:
                 self._end_soon()
-        return bool(data)
+        return len(data)
 
     def _accepts(self) -> bool:
         """Whether the peer is who it should be, or has not shown yet who it is."""
@@ -332,6 +358,16 @@ class Connection:
 
     # -- in any thread, with the lock held or not ------------------------
 
+    def unread(self, moment: float) -> bool:
+        """Whether something may have arrived by a moment that has not been read.
+
+        :param moment: monotonic time
+        """
+        if self._socket is None or self._closing or self._emptied >= moment:
+            return False
+        # in this order: what is not there any more may be just being read
+        return self._direct.has_arrived() or self._reading
+
     def wake(self) -> None:
         """Make serve() return from waiting on the socket."""
         with contextlib.suppress(OSError):
@@ -350,12 +386,6 @@ class Connection:
         """Let go of the sockets and of the endpoint, after retire()."""
         self._close_sockets()
         self.endpoint.abandon()
-
-    def close_after_fork(self) -> None:
-        """In a child: give back the descriptors, leave the peer and locks alone."""
-        if self._selector is not None:
-            self._selector.close()
-        self._close_sockets()
 
     def _shut(self) -> None:
         """Send and receive nothing more."""

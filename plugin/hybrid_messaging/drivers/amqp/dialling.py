@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from hybrid_messaging.drivers import forks
 from hybrid_messaging.drivers.amqp import failures
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.hosts import Host
@@ -30,6 +31,10 @@ class _Place(NamedTuple):
     host: Host
     family: socket.AddressFamily
     address: Any
+
+
+def _socket(place: _Place) -> socket.socket:
+    return forks.close_in_child(socket.socket(place.family, socket.SOCK_STREAM))
 
 
 class Dialling:
@@ -96,7 +101,7 @@ class Dialling:
                 each.close()
 
     def _dial(self, place: _Place) -> socket.socket:
-        sock = socket.socket(place.family, socket.SOCK_STREAM)
+        sock = _socket(place)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(self._timeout)
@@ -154,7 +159,7 @@ class _Race:
     ) -> None:
         self._timeout = timeout
         self._failed = failed
-        self._selector = selectors.DefaultSelector()
+        self._selector = forks.close_in_child(selectors.DefaultSelector())
         #: the places, and the monotonic times by which they have to answer
         self._runners: dict[socket.socket, tuple[_Place, float]] = {}
 
@@ -164,7 +169,7 @@ class _Race:
     def enter(self, place: _Place) -> None:
         """Begin to connect to a place."""
         try:
-            sock = socket.socket(place.family, socket.SOCK_STREAM)
+            sock = _socket(place)
         except OSError as error:
             self._failed(place.host, error)
             return

@@ -28,6 +28,7 @@ for _function in (_send, _receive):
         ctypes.c_int,
     )
 _AT_ONCE = int(socket.MSG_DONTWAIT)
+_PEEK = _AT_ONCE | int(socket.MSG_PEEK)
 _AT_ONCE_WITHOUT_SIGNAL = _AT_ONCE | int(getattr(socket, "MSG_NOSIGNAL", 0))
 
 
@@ -37,12 +38,14 @@ class Direct:
     It is not to be closed while one of them is running in another thread.
     """
 
-    __slots__ = ("_chunk", "_chunk_at", "_fileno")
+    __slots__ = ("_chunk", "_chunk_at", "_fileno", "_peeked", "_peeked_at")
 
     def __init__(self, sock: socket.socket) -> None:
         self._fileno = sock.fileno  # -1 when it is closed
         self._chunk: Any = ctypes.create_string_buffer(CHUNK)
         self._chunk_at = ctypes.addressof(self._chunk)
+        self._peeked: Any = ctypes.create_string_buffer(1)
+        self._peeked_at = ctypes.addressof(self._peeked)
 
     def send(self, data: bytes) -> int:
         """Send; return how many of the bytes have been taken.
@@ -67,6 +70,10 @@ class Direct:
             _fail()
         data: bytes = self._chunk[:count]
         return data
+
+    def has_arrived(self) -> bool:
+        """Whether something has arrived that nobody has received."""
+        return bool(_receive(self._fileno(), self._peeked_at, 1, _PEEK) > 0)
 
 
 def _fail() -> None:

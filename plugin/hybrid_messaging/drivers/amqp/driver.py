@@ -9,13 +9,20 @@ Several hosts are alternatives, tried in turn. Every option of
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from oslo_messaging.target import Target
 
-from hybrid_messaging.drivers import bodies, errors, forks, logs, oslo, timeouts
+from hybrid_messaging.drivers import (
+    bodies,
+    errors,
+    forks,
+    logs,
+    oslo,
+    reentry,
+    timeouts,
+)
 from hybrid_messaging.drivers.amqp import options as amqp_options
 from hybrid_messaging.drivers.amqp.addressing import Addressing, refusal
 from hybrid_messaging.drivers.amqp.bus import Bus, Side
@@ -62,25 +69,24 @@ class AmqpDriver(oslo.BaseDriver):
                 ", ".join(sorted(unknown)),
                 ", ".join(sorted(amqp_options.KINDS)),
             )
-        self._lock = threading.Lock()
-        self._buses: dict[Side, Bus] = {}
+        self._buses = self._new_buses()
         forks.register(self)
 
-    def _bus(self, side: Side) -> Bus:
-        """The bus of this process: a child of a fork gets one of its own.
+    def _new_buses(self) -> dict[Side, Bus]:
+        """Both sides, which connect when they are first needed.
 
-        What a service sends does not queue behind what it receives: each side
-        has a connection, made when it is first needed.
+        What a service sends does not queue behind what it receives.
         """
+        sides: tuple[Side, ...] = ("sending", "listening")
+        return {
+            side: Bus(side, self._options, self._url, self._default_exchange)
+            for side in sides
+        }
+
+    def _bus(self, side: Side) -> Bus:
+        """The bus of this process: a child of a fork gets one of its own."""
         forks.notice()
-        bus = self._buses.get(side)
-        if bus is None:
-            with self._lock:
-                bus = self._buses.get(side)
-                if bus is None:
-                    bus = Bus(side, self._options, self._url, self._default_exchange)
-                    self._buses[side] = bus
-        return bus
+        return self._buses[side]
 
     def require_features(self, requeue: bool = False) -> None:
         """Requeueing is supported: a message is released to the bus."""
@@ -96,6 +102,7 @@ class AmqpDriver(oslo.BaseDriver):
         retry: int | None = None,
         transport_options: Any = None,
     ) -> Any:
+        reentry.refuse_to_send()
         kind = "rpc-call" if wait_for_reply else "rpc-cast"
         name = "RPC fanout" if target.fanout else kind.replace("rpc-", "RPC ")
         _check(name, target)
@@ -146,6 +153,7 @@ class AmqpDriver(oslo.BaseDriver):
         version: float,
         retry: int | None = None,
     ) -> None:
+        reentry.refuse_to_send()
         _check("Notification", target)
         notification = Message(
             ("notify", target.exchange, target.topic),
@@ -161,6 +169,7 @@ class AmqpDriver(oslo.BaseDriver):
             Outgoing(notification), self._options.default_notify_timeout
         )
 
+    @reentry.changes
     def listen(
         self, target: Target, batch_size: int, batch_timeout: float | None
     ) -> oslo.Listener:
@@ -177,6 +186,7 @@ class AmqpDriver(oslo.BaseDriver):
             self._opens(Request, addresses, self._options.rpc_server_credit)
         )
 
+    @reentry.changes
     def listen_for_notifications(
         self,
         targets_and_priorities: list[tuple[Target, str]],
@@ -228,17 +238,16 @@ class AmqpDriver(oslo.BaseDriver):
         )
         return lambda hand_over: Inbox(desk, kind, addresses, capacity, hand_over)
 
+    @reentry.changes
     def cleanup(self) -> None:
         forks.notice()
-        with self._lock:
-            buses, self._buses = self._buses, {}
+        buses, self._buses = self._buses, self._new_buses()
         for bus in buses.values():
             bus.close()
 
     def after_fork(self) -> None:
         """In a child: leave to the parent what is the parent's."""
-        self._lock = threading.Lock()
-        buses, self._buses = self._buses, {}
+        buses, self._buses = self._buses, self._new_buses()
         for bus in buses.values():
             bus.after_fork()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from hybrid_messaging.drivers import bodies, errors, logs, oslo
+from hybrid_messaging.drivers import bodies, errors, logs, oslo, reentry
 from hybrid_messaging.drivers.amqp.addressing import Addressing
 from hybrid_messaging.drivers.amqp.answers import Answers, OnEnd
 from hybrid_messaging.drivers.amqp.duties import Duties
@@ -352,6 +352,7 @@ class Inbox:
         """Messages that would be lost if the process were killed now."""
         return sum(incoming.confirmed for incoming in tuple(self._waiting))
 
+    @reentry.works
     def leave(self, function: Callable[..., None], *arguments: Any) -> None:
         """Have something done with the bus' lock held."""
         self._desk.lock.leave(function, *arguments)

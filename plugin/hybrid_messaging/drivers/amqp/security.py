@@ -8,13 +8,13 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import proton
 from oslo_messaging.exceptions import ConfigurationError
 
 from hybrid_messaging import tls
+from hybrid_messaging.drivers import forks, tls_files
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.protocol import tls_domain
 
@@ -43,6 +43,14 @@ class Security:
         self._verified: dict[str, set[str]] = {}
         #: one that was shown and not known, by the name that it should have
         self._unknown: dict[str, str] = {}
+
+    def check(self) -> None:
+        """See that the files which the options name can be used.
+
+        :raises ConfigurationError: one cannot
+        """
+        if wants_tls(self._options):
+            _domain(self._options)
 
     def setup(
         self, host: Host, transport: proton.Transport, connection: proton.Connection
@@ -75,20 +83,22 @@ class Security:
         """Have a host show its certificate; nothing else is said to it.
 
         :param dial: connects to it
-        :raises ConfigurationError: a file that an option names cannot be used
         :raises OSError: the certificate is not the host's, or cannot be had
         """
         if not wants_tls(self._options):
             return
-        _domain(self._options)  # says which option is wrong, as Python's TLS does not
         name = self.name(host)
         verified = self._verified.setdefault(name, set())
         context = client_context(self._options)
         for _ in range(_ATTEMPTS):
             with (
                 dial() as plain,
-                context.wrap_socket(plain, server_hostname=name) as shown,
+                context.wrap_socket(
+                    plain, server_hostname=name, do_handshake_on_connect=False
+                ) as shown,
             ):
+                forks.close_in_child(shown)
+                shown.do_handshake()
                 certificate = shown.getpeercert(binary_form=True)
             verified.add(hashlib.sha256(certificate or b"").hexdigest())
             if self._unknown.get(name) in (None, *verified):
@@ -179,7 +189,7 @@ def _domain(options: Any) -> proton.SSLDomain:
         proton.SSLDomain.MODE_CLIENT, tls.since(options.ssl_version)
     )
     authorities = options.ssl_ca_file or _system_authorities()
-    _readable("ssl_ca_file", authorities)
+    tls_files.check_authorities("[oslo_messaging_amqp] ssl_ca_file", authorities)
     try:
         domain.set_trusted_ca_db(authorities)
     except proton.SSLException as error:
@@ -188,8 +198,13 @@ def _domain(options: Any) -> proton.SSLDomain:
         ) from error
     if options.ssl_cert_file:
         key = options.ssl_key_file or options.ssl_cert_file
-        _readable("ssl_cert_file", options.ssl_cert_file)
-        _readable("ssl_key_file", key)
+        tls_files.check_pair(
+            "[oslo_messaging_amqp] ssl_cert_file",
+            options.ssl_cert_file,
+            "[oslo_messaging_amqp] ssl_key_file",
+            options.ssl_key_file,
+            options.ssl_key_password or "",
+        )
         try:
             domain.set_credentials(
                 options.ssl_cert_file, key, options.ssl_key_password or None
@@ -197,8 +212,7 @@ def _domain(options: Any) -> proton.SSLDomain:
         except proton.SSLException as error:
             raise ConfigurationError(
                 f"[oslo_messaging_amqp] ssl_cert_file {options.ssl_cert_file},"
-                f" ssl_key_file {key}: {error}; check that they belong together, and"
-                " that ssl_key_password is right"
+                f" ssl_key_file {key}: {error}"
             ) from error
     return domain
 
@@ -206,18 +220,6 @@ def _domain(options: Any) -> proton.SSLDomain:
 def _system_authorities() -> str:
     paths = ssl.get_default_verify_paths()
     return paths.cafile or paths.capath or paths.openssl_cafile
-
-
-def _readable(option: str, name: str) -> None:
-    try:
-        if Path(name).is_dir():
-            return
-        with Path(name).open("rb"):
-            pass
-    except OSError as error:
-        raise ConfigurationError(
-            f"[oslo_messaging_amqp] {option} {name}: {error.strerror}"
-        ) from error
 
 
 def _sasl(

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from oslo_messaging.exceptions import ConfigurationError
 
-from hybrid_messaging.drivers import logs
+from hybrid_messaging.drivers import logs, reentry
 from hybrid_messaging.drivers.amqp.addressing import Addressing
 from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.failures import UnfitPeer
@@ -352,7 +352,7 @@ class Subscriptions:
             if self._line is not None:
                 subscription.up(self._line)
                 self._line.flush()
-        subscription.ready.wait(SUBSCRIBE_TIMEOUT)
+        reentry.outside(subscription.ready.wait, SUBSCRIBE_TIMEOUT)
         if self._unfit is not None:
             self.remove(subscription)
             raise ConfigurationError(str(self._unfit))
@@ -372,7 +372,7 @@ class Subscriptions:
     def remove(self, subscription: Subscription) -> None:
         """Detach a subscription for good, as soon as the peer has stopped sending."""
         if subscription.draining:
-            subscription.ended.wait(DRAIN_TIMEOUT)
+            reentry.outside(subscription.ended.wait, DRAIN_TIMEOUT)
         with self._lock:
             if subscription in self._subscriptions:
                 self._subscriptions.remove(subscription)

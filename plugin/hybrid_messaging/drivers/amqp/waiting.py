@@ -13,7 +13,7 @@ from typing import Any
 
 from oslo_messaging import exceptions
 
-from hybrid_messaging.drivers import errors
+from hybrid_messaging.drivers import errors, reentry
 from hybrid_messaging.drivers.amqp.outbox import Outbox
 from hybrid_messaging.drivers.amqp.outgoing import Outgoing, State
 from hybrid_messaging.drivers.amqp.route import SETTLING
@@ -29,6 +29,9 @@ LONGEST_LOOK = 2.0
 GRACE = 1.0
 #: A thread that gets up so many seconds late was held up, and so may be what reads.
 HELD_UP = 0.25
+#: Seconds for which a message that is overdue waits for what has arrived to be read,
+#: and between two looks whether it is.
+HEARING, HEARING_LOOK = 2.0, 0.01
 
 
 class Waiting:
@@ -40,6 +43,8 @@ class Waiting:
     :param turns: who reads
     :param read: reads in the calling thread while something holds, until a moment;
         returns False if the thread is to wait for what others read
+    :param unread: whether something may have arrived by a monotonic time that nobody
+        has read
     """
 
     def __init__(
@@ -49,13 +54,16 @@ class Waiting:
         outbox: Outbox,
         turns: Turns,
         read: Callable[[Callable[[], bool], float], bool],
+        unread: Callable[[float], bool],
     ) -> None:
         self._start = start
         self.lock = lock
         self.outbox = outbox
         self._turns = turns
         self._read = read
+        self._unread = unread
 
+    @reentry.works
     def send(
         self, outgoing: Outgoing, timeout: float, monitor: float | None = None
     ) -> Any:
@@ -85,6 +93,14 @@ class Waiting:
             return
         try:
             self.outbox.submit(outgoing)
+        except errors.Reentered:
+            outgoing.finish(
+                errors.BusLost(
+                    f"{outgoing.message.name} to {self.outbox.where(outgoing)}: a"
+                    " signal handler has interrupted the driver and has failed; the"
+                    " message may be under way, and a server may act on it"
+                )
+            )
         except Exception as error:
             outgoing.finish(error)
 
@@ -98,10 +114,24 @@ class Waiting:
         if not self._read(waits, until):
             self.pause(outgoing, until - time.monotonic())
 
+    def hear(
+        self, outgoing: Outgoing, waits: Callable[[], bool], moment: float
+    ) -> None:
+        """Wait until all is read that arrived by a moment, or there is news.
+
+        This process, or its eventlet hub, may have been stopped meanwhile.
+
+        :param waits: whether there are none yet
+        :param moment: monotonic time
+        """
+        limit = time.monotonic() + HEARING
+        while waits() and self._unread(moment) and (now := time.monotonic()) < limit:
+            self.sleep(outgoing, waits, now + HEARING_LOOK)
+
     def pause(self, outgoing: Outgoing, seconds: float) -> None:
         """Wait for news of a message that others read."""
         self._turns.follow()
-        outgoing.waiter.wait(seconds)
+        reentry.outside(outgoing.waiter.wait, seconds)
 
 
 class _Wait:
@@ -139,6 +169,7 @@ class _Wait:
             elif outgoing.state is State.REPLIED:
                 self._await_reply()
             elif outgoing.state is not State.DONE:
+                self._waiting.hear(outgoing, outgoing.waits, until)
                 with self._lock:
                     self._watch()
 
@@ -175,7 +206,9 @@ class _Wait:
         since = time.monotonic()
         while outgoing.waits_for_reply():
             until = min(since + GRACE, self._deadline)
-            self._waiting.sleep(outgoing, outgoing.waits_for_reply, until)
+            waits = outgoing.waits_for_reply
+            self._waiting.sleep(outgoing, waits, until)
+            self._waiting.hear(outgoing, waits, until)
             now = time.monotonic()
             with self._lock:
                 if not outgoing.waits_for_reply():

@@ -15,7 +15,7 @@ from oslo_messaging.exceptions import ConfigurationError, MessageDeliveryFailure
 from oslo_messaging.target import Target
 from oslo_messaging.transport import TransportHost, TransportURL
 
-from hybrid_messaging.drivers import errors, oslo
+from hybrid_messaging.drivers import errors, oslo, reentry
 from hybrid_messaging.drivers.migrate.queues import Queues
 from hybrid_messaging.drivers.presence import Presence
 
@@ -62,7 +62,8 @@ class Request:
 
     def send(self, driver: Any, retry: int | None) -> Any:
         """Send it with a driver, and return the reply to a call."""
-        return driver.send(
+        return reentry.outside(
+            driver.send,
             self.target,
             self.context,
             self.message,

@@ -22,7 +22,7 @@ from oslo_messaging.exceptions import ConfigurationError
 from oslo_messaging.target import Target
 from oslo_messaging.transport import TransportURL
 
-from hybrid_messaging.drivers import forks, logs, oslo
+from hybrid_messaging.drivers import forks, logs, oslo, reentry
 from hybrid_messaging.drivers.migrate import options as migrate_options
 from hybrid_messaging.drivers.migrate.buses import Bus, Request, open_bus
 from hybrid_messaging.drivers.migrate.listening import BothListener, Half
@@ -82,6 +82,7 @@ class MigrateDriver(oslo.BaseDriver):
         retry: int | None = None,
         transport_options: Any = None,
     ) -> Any:
+        reentry.refuse_to_send()
         forks.notice()
         request = Request(
             target,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from amqp.exceptions import NotFound
 
-from hybrid_messaging.drivers import logs, oslo
+from hybrid_messaging.drivers import logs, oslo, reentry
 from hybrid_messaging.drivers.presence import Presence
 
 LOG = logs.get(__name__)
@@ -109,6 +109,7 @@ class Queues:
                 time.sleep(PAUSE)
         _close(connection)
 
+    @reentry.works
     def _note(self, name: str, found: _Found) -> None:
         with self._lock:
             self._found.pop(name, None)

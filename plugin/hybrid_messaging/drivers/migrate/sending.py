@@ -13,7 +13,7 @@ from typing import Any
 
 from oslo_messaging.exceptions import MessagingException
 
-from hybrid_messaging.drivers import errors, logs
+from hybrid_messaging.drivers import errors, logs, reentry
 from hybrid_messaging.drivers.migrate.buses import Bus, NotTaken, Request
 from hybrid_messaging.drivers.migrate.courses import Course, Stage, Way
 from hybrid_messaging.drivers.patience import Patience
@@ -54,6 +54,7 @@ class Sender:
 
     # -- calls and casts -----------------------------------------------------
 
+    @reentry.works
     def send(self, request: Request) -> Any:
         """Send a call or a cast over one bus, and return the reply to a call.
 
@@ -70,7 +71,7 @@ class Sender:
                 return self._attempt(course, request)
             if not self._may_wait(course, request):
                 return self._give_up(course, request)
-            time.sleep(pause)
+            reentry.outside(time.sleep, pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _attempt(self, course: Course, request: Request) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 import zmq
 
 from hybrid_messaging import log_safety
-from hybrid_messaging.drivers import errors, logs
+from hybrid_messaging.drivers import errors, logs, reentry
 from hybrid_messaging.drivers.zmq import names, wire
 from hybrid_messaging.drivers.zmq.directory import Directory
 from hybrid_messaging.drivers.zmq.encryption import Encryption
@@ -47,6 +47,8 @@ class Client:
     :param options: the [oslo_messaging_zmq] group
     :param encryption: decides which servers may be connected to, and how
     :param on_news: called when it has changed who can be reached
+    :param on_gone: called with the addresses of listeners that have stopped, or whose
+        process cannot be connected to; with the socket's lock held
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class Client:
         encryption: Encryption,
         directory: Directory | ProxiedDirectory,
         on_news: Callable[[], None] = lambda: None,
+        on_gone: Callable[[Iterable[bytes]], None] = lambda addresses: None,
     ) -> None:
         self._options = options
         self._encryption = encryption
         self.directory = directory
         self._on_news = on_news
+        self._on_gone = on_gone
         self.routes = Routes(options, directory, self.connect)
         #: listeners that had no room for fanouts
         self.missed = Missed()
@@ -102,6 +106,7 @@ class Client:
         way = FanningOut(self, message, self.routes.get(topic, None))
         self._while_sending(message, way.run)
 
+    @reentry.works
     def _while_sending(self, message: Message, run: Callable[[], None]) -> bytes | None:
         self._check_size(message)
         self._sending.add(message)
@@ -130,6 +135,14 @@ class Client:
         :param until: monotonic time at which to look up anyway
         """
         self._socket.wait(message, until)
+
+    def hear(self, message: Message, moment: float) -> None:
+        """Wait until all is read that arrived by a moment, or something is said.
+
+        :param moment: monotonic time
+        """
+        addresses = [each.peer.address for each in list(message.held.values())]
+        self._socket.hear(message, addresses, moment)
 
     def pause(self, message: Message, until: float) -> None:
         """Wait for news of connections, or of the matchmaker.
@@ -282,6 +295,7 @@ class Client:
         peer = self._by_routing_id.get(routing_id)
         if answer.kind == wire.GONE and peer is not None:
             self.routes.gone(peer, answer.body)
+            self._on_gone([answer.body])
             return
         message = self._out.get(answer.id)
         if message is None or peer is None:
@@ -386,6 +400,7 @@ class Client:
             self._by_routing_id[routing_id] = peer
             return
         peer.failed(f"{peer.endpoint}: {failure}")
+        self._on_gone(self.routes.addresses(peer))
         self._tell_all()
 
     def _on_event(self, event: Event) -> None:

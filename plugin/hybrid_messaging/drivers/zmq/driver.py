@@ -23,7 +23,7 @@ import zmq
 from oslo_messaging.exceptions import ConfigurationError, InvalidTarget
 from oslo_messaging.target import Target
 
-from hybrid_messaging.drivers import bodies, errors, forks, oslo, timeouts
+from hybrid_messaging.drivers import bodies, errors, forks, oslo, reentry, timeouts
 from hybrid_messaging.drivers.listeners import HandOver, RpcListener
 from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.drivers.zmq import matchmaker, wire
@@ -110,13 +110,16 @@ class ZmqDriver(oslo.BaseDriver):
         return Directory(self._open_matchmaker, self._options, self._encryption.heed)
 
     def _get_client(self) -> Client:
-        if self._client is None:
-            with self._lock:
-                if self._client is None:
-                    self._client = self._make_client()
-        return self._client
+        return self._client or self._make_client()
 
+    @reentry.works
     def _make_client(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                self._client = self._open_client()
+            return self._client
+
+    def _open_client(self) -> Client:
         directory = self._get_directory()
         try:
             return Client(
@@ -130,13 +133,12 @@ class ZmqDriver(oslo.BaseDriver):
             ) from error
 
     def _get_server(self) -> Server:
-        if self._server is None:
-            with self._lock:
-                if self._server is None:
-                    self._server = Server(
-                        self._options, self._encryption, self._get_directory()
-                    )
-        return self._server
+        with self._lock:
+            if self._server is None:
+                self._server = Server(
+                    self._options, self._encryption, self._get_directory()
+                )
+            return self._server
 
     def _topic(self, target: Target) -> str:
         """The name of a target's topic in the directory.
@@ -168,6 +170,7 @@ class ZmqDriver(oslo.BaseDriver):
         retry: int | None = None,
         transport_options: Any = None,
     ) -> Any:
+        reentry.refuse_to_send()
         forks.notice()
         timeout = timeouts.of_message(timeout, self._options.default_send_timeout)
         monitor = timeouts.of_monitor(call_monitor_timeout)
@@ -233,6 +236,7 @@ class ZmqDriver(oslo.BaseDriver):
     ) -> None:
         raise NotImplementedError(_NO_NOTIFICATIONS)
 
+    @reentry.changes
     def listen(
         self, target: Target, batch_size: int, batch_timeout: float | None
     ) -> oslo.Listener:
@@ -282,6 +286,7 @@ class ZmqDriver(oslo.BaseDriver):
         finally:
             client.close()
 
+    @reentry.changes
     def cleanup(self) -> None:
         forks.notice()
         with self._lock:

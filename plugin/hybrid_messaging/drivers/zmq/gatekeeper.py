@@ -17,7 +17,7 @@ import zmq
 from zmq.utils import z85
 
 from hybrid_messaging import log_safety
-from hybrid_messaging.drivers import logs
+from hybrid_messaging.drivers import logs, reentry
 from hybrid_messaging.drivers.zmq import libzmq
 from hybrid_messaging.drivers.zmq.keys import Keys
 
@@ -61,6 +61,7 @@ class Gatekeeper:
         os.close(self._ends)
         self._socket.close()
 
+    @reentry.works
     def _serve(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket.getsockopt(zmq.FD), selectors.EVENT_READ)

@@ -20,10 +20,11 @@ from __future__ import annotations
 import functools
 import json
 import re
+import socket
+import ssl
 import time
 import uuid
-import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -33,11 +34,16 @@ import redis
 from oslo_messaging.exceptions import ConfigurationError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+)
 
 from hybrid_messaging import log_safety, tls
-from hybrid_messaging.drivers import logs
+from hybrid_messaging.drivers import forks, logs, tls_files
 from hybrid_messaging.drivers.zmq import names, wire
+from hybrid_messaging.drivers.zmq import options as zmq_options
 
 LOG = logs.get(__name__)
 logs.adopt("redis")
@@ -206,33 +212,103 @@ def make(url: Any, options: Any, redis_options: Any) -> Matchmaker:
             " zmq+static"
         )
     ca_file = options.zmq_redis_ca_file or redis_options.ssl_ca_file
+    _check_files(options, redis_options)
     return RedisMatchmaker(url, kind == "sentinel", redis_options, ca_file)
 
 
-class _Remembers:
-    """Remembers a pool's connections, which redis-py's pools do not tell."""
+def _check_files(options: Any, redis_options: Any) -> None:
+    """:raises ConfigurationError: a file that an option for TLS names cannot be used"""
+    group = zmq_options.REDIS_GROUP.name
+    if options.zmq_redis_ca_file:
+        option = f"[{zmq_options.GROUP.name}] zmq_redis_ca_file"
+        tls_files.check_authorities(option, options.zmq_redis_ca_file)
+    elif redis_options.ssl_ca_file:
+        tls_files.check_authorities(f"[{group}] ssl_ca_file", redis_options.ssl_ca_file)
+    if redis_options.ssl_cert_file:
+        tls_files.check_pair(
+            f"[{group}] ssl_cert_file",
+            redis_options.ssl_cert_file,
+            f"[{group}] ssl_key_file",
+            redis_options.ssl_key_file,
+        )
+    elif redis_options.ssl_key_file:
+        raise ConfigurationError(
+            f"[{group}] ssl_key_file {redis_options.ssl_key_file}: there is no"
+            " ssl_cert_file that it belongs to"
+        )
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.made: weakref.WeakSet[Any] = weakref.WeakSet()
-        #: how many times one of them has connected
-        self.connects = 0
-        super().__init__(*arguments, **options)
+
+class _Connection(redis.Connection):
+    """A connection whose socket a child of a fork closes, from its beginning on.
+
+    :param context: makes what TLS is to be like; None: without TLS
+    """
+
+    def __init__(
+        self, *, context: Callable[[], ssl.SSLContext] | None = None, **options: Any
+    ) -> None:
+        self._context = context
+        super().__init__(**options)
+
+    def _connect(self) -> socket.socket:
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        failure = OSError(f"{self.host} has no address")
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                forks.close_in_child(sock)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                sock.settimeout(self.socket_connect_timeout)
+                sock.connect(address)
+                sock = self._secured(sock)
+                sock.settimeout(self.socket_timeout)
+                return sock
+            except OSError as error:
+                failure = error
+                sock.close()
+            except BaseException:
+                sock.close()
+                raise
+        raise failure
+
+    def _secured(self, sock: socket.socket) -> socket.socket:
+        if self._context is None:
+            return sock
+        secured = self._context().wrap_socket(
+            sock, server_hostname=self.host, do_handshake_on_connect=False
+        )
+        try:
+            forks.close_in_child(secured).do_handshake()
+        except BaseException:
+            secured.close()
+            raise
+        return secured
+
+
+class _ManagedConnection(SentinelManagedConnection, _Connection):
+    """One to the master that Sentinels name."""
+
+
+class _Counts:
+    """Counts how many times a pool's connections have connected."""
+
+    connects = 0
 
     def make_connection(self) -> Any:
         connection = super().make_connection()  # type: ignore[misc]
         connection.register_connect_callback(self._connected)
-        self.made.add(connection)
         return connection
 
     def _connected(self, connection: object) -> None:
         self.connects += 1
 
 
-class _Pool(_Remembers, redis.ConnectionPool):
+class _Pool(_Counts, redis.ConnectionPool):
     pass
 
 
-class _SentinelPool(_Remembers, SentinelConnectionPool):
+class _SentinelPool(_Counts, SentinelConnectionPool):
     pass
 
 
@@ -315,8 +391,11 @@ class RedisMatchmaker:
             "decode_responses": True,
             "encoding_errors": "replace",
         }
-        self._tls = _tls(options, ca_file)
-        self.tls = bool(self._tls)
+        self.tls = wants_tls(options, ca_file)
+        if self.tls:
+            self._common["context"] = functools.partial(
+                _client_context, ca_file, options.ssl_cert_file, options.ssl_key_file
+            )
         account = url.hosts[0] if url.hosts else None
         self.password = (account and account.password) or None
         self._login = {
@@ -349,25 +428,31 @@ class RedisMatchmaker:
     def _redis(self) -> redis.Redis:
         if self._client is None:
             if self._sentinel:
-                tls = {"ssl": True, **self._tls} if self._tls else {}
-                sentinels = Sentinel(
-                    self._hosts,
-                    sentinel_kwargs=self._common | self._sentinel_login | tls,
-                )
+                sentinels = Sentinel([])
+                # what it makes for itself takes connections of no other class
+                sentinels.sentinels = [
+                    self._client_of(host, self._sentinel_login) for host in self._hosts
+                ]
                 self._client = sentinels.master_for(
                     self._group,
                     connection_pool_class=_SentinelPool,
+                    connection_class=_ManagedConnection,
                     **self._common,
                     **self._login,
-                    **tls,
                 )
             else:
-                host, port = self._hosts[0]
-                kind = redis.SSLConnection if self._tls else redis.Connection
-                how = {"host": host, "port": port, "connection_class": kind}
-                pool = _Pool(**how, **self._common, **self._login, **self._tls)
-                self._client = redis.Redis(connection_pool=pool)
+                self._client = self._client_of(self._hosts[0], self._login)
         return self._client
+
+    def _client_of(self, host: tuple[str, int], login: dict[str, Any]) -> redis.Redis:
+        name, port = host
+        how: dict[str, Any] = {
+            "host": name,
+            "port": port,
+            "connection_class": _Connection,
+        }
+        pool = _Pool(**how, **self._common, **login)
+        return redis.Redis(connection_pool=pool)
 
     def _pipe(self) -> Any:
         return self._redis().pipeline(transaction=False)
@@ -624,12 +709,8 @@ class RedisMatchmaker:
             client.connection_pool.disconnect()
 
     def after_fork(self) -> None:
-        # not through the pool, whose lock somebody may have held
-        if self._client is not None:
-            pool: Any = self._client.connection_pool
-            for connection in list(pool.made):
-                connection.disconnect()
-            self._client = None
+        forks.keep(self._client)  # somebody may have held a lock of its pool
+        self._client = None
 
 
 def _servers(name: str) -> str:
@@ -708,16 +789,18 @@ def wants_tls(options: Any, ca_file: str) -> bool:
     return bool(options.ssl or ca_file or options.ssl_cert_file)
 
 
-def _tls(options: Any, ca_file: str) -> dict[str, Any]:
-    if not wants_tls(options, ca_file):
-        return {}
-    return {
-        "ssl_check_hostname": True,
-        "ssl_min_version": tls.OLDEST,
-        "ssl_ca_certs": ca_file or None,
-        "ssl_certfile": options.ssl_cert_file or None,
-        "ssl_keyfile": options.ssl_key_file or None,
-    }
+def _client_context(
+    ca_file: str, certificate_file: str, key_file: str
+) -> ssl.SSLContext:
+    """What TLS with Redis is like; the files may have changed since the last time.
+
+    :raises OSError: one of them cannot be used
+    """
+    context = tls.client(ca_file)
+    if certificate_file:
+        # without any password, OpenSSL would ask for one on the terminal
+        context.load_cert_chain(certificate_file, key_file or certificate_file, "")
+    return context
 
 
 #: The epoch of what nobody but people writes.

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from hybrid_messaging.drivers import reentry
+
 #: Names that are looked up at once.
 THREADS = 4
 #: Seconds after which addresses are looked up again, and after which a name is that
@@ -120,6 +122,7 @@ class Names:
                 ).start()
         return waiting
 
+    @reentry.works
     def _run(self) -> None:
         while True:
             with self._lock:

@@ -11,7 +11,7 @@ from typing import Protocol
 from oslo_messaging import exceptions
 
 from hybrid_messaging import log_safety
-from hybrid_messaging.drivers import errors, logs
+from hybrid_messaging.drivers import errors, logs, reentry
 from hybrid_messaging.drivers.zmq.directory import Directory
 from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
 from hybrid_messaging.drivers.zmq.peer import SETTLING, Candidate, Peer, sort
@@ -48,6 +48,8 @@ class Carrier(Protocol):
     def sleep(self, message: Message, until: float) -> None: ...
 
     def pause(self, message: Message, until: float) -> None: ...
+
+    def hear(self, message: Message, moment: float) -> None: ...
 
     def give_up(self, message: Message, error: Exception) -> None: ...
 
@@ -151,6 +153,8 @@ class Sending(_Way):
             if message.monitor_until is not None:
                 until = min(until, message.monitor_until)
             self._client.sleep(message, until)
+            if message.waits():
+                self._client.hear(message, until)
             if message.waits():
                 self._check_time()
 
@@ -331,7 +335,7 @@ class FanningOut(_Way):
             client.connect(each.peer for each in pending)
             client.pause(message, min(now + SILENCE, message.deadline))
             if len(pending) > 1:
-                time.sleep(GATHERING)
+                reentry.outside(time.sleep, GATHERING)
         client.missed.note(self._route.topic, missed)
         return unreached + pending
 
@@ -341,5 +345,6 @@ class FanningOut(_Way):
         until = min(message.deadline, time.monotonic() + SETTLING)
         while message.waits() and time.monotonic() < until:
             self._client.sleep(message, until)
+        self._client.hear(message, until)
         for each in list(message.held.values()):
             each.peer.silent = True

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import zmq
 
 from hybrid_messaging import log_safety
-from hybrid_messaging.drivers import bodies, logs
+from hybrid_messaging.drivers import bodies, logs, reentry
 from hybrid_messaging.drivers.zmq import names, wire
 from hybrid_messaging.drivers.zmq import options as zmq_options
 from hybrid_messaging.drivers.zmq.backlog import Backlog, Entry, Key, State
@@ -186,6 +186,7 @@ class Server:
             self._socket.do(self._tell_gone, address)
             self._directory.unregister([(listener.topic, record)])
 
+    @reentry.works
     def begin(self, entry: Entry) -> bool:
         """A service wants to begin a request; whether it may."""
         room = self.backlog.begin(entry)
@@ -193,6 +194,7 @@ class Server:
             self._tell_room(room)
         return room is not None
 
+    @reentry.works
     def end(self, entry: Entry, state: State) -> None:
         """A request waits no longer."""
         self._tell_room(self.backlog.end(entry, state) or [])
@@ -209,6 +211,7 @@ class Server:
         """What to say of one that is."""
         return zmq_options.too_large(what, len(body), self._largest)
 
+    @reentry.works
     def answer(
         self, routing_id: bytes, kind: bytes, id: int, body: bytes = b""
     ) -> None:

@@ -13,11 +13,14 @@ for a while waits by itself (`hybrid_messaging.drivers.turns`).
 from __future__ import annotations
 
 import _socket
+import array
 import contextlib
+import fcntl
 import math
 import os
 import select
 import selectors
+import termios
 import threading
 import time
 import uuid
@@ -28,7 +31,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from hybrid_messaging.drivers import forks, logs
+from hybrid_messaging.drivers import forks, logs, reentry
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.turns import CALLERS_READ, REST, Turns
 from hybrid_messaging.drivers.waiter import Waiter
@@ -47,6 +50,11 @@ _BATCH = 64
 _NEVER = 24 * 3600
 #: Seconds between two attempts of the socket's own thread after one that has failed.
 _PAUSE = 1.0
+#: Seconds for which a message that is overdue waits for what has arrived to be read,
+#: and between two looks whether it is.
+HEARING, _HEARING_LOOK = 2.0, 0.01
+#: A thread that gets up so many seconds late was stopped, with ZeroMQ's.
+_LATE = 0.05
 
 _EVENTS = (
     zmq.Event.CONNECTED
@@ -194,7 +202,35 @@ class Socket:
     def pause(self, message: Message, until: float) -> None:
         """Wait in the calling thread to be woken for a message, while others read."""
         self._turns.follow()
-        message.waiter.wait(until - time.monotonic())
+        reentry.outside(message.waiter.wait, until - time.monotonic())
+
+    def hear(self, message: Message, addresses: list[str], moment: float) -> None:
+        """Wait until all is read that arrived by a moment, or there is news.
+
+        This process, or its eventlet hub, may have been stopped meanwhile.
+
+        :param addresses: those that an answer may come from
+        :param moment: monotonic time
+        """
+        began = time.monotonic()
+        looks = 2 if began > moment + _LATE else 0
+        while message.waits() and time.monotonic() < began + HEARING:
+            if self._has_arrived(addresses):
+                looks = 2  # ZeroMQ takes a moment between reading and telling
+            elif not looks:
+                break
+            looks -= 1
+            self.pause(message, time.monotonic() + _HEARING_LOOK)
+            self.do(_nothing)
+
+    def _has_arrived(self, addresses: list[str]) -> bool:
+        """Whether something has arrived that ZeroMQ has not read yet."""
+        for address in addresses:
+            descriptor = self._connections.get(address)
+            # what is not our connection any more does no harm: nobody waits for long
+            if descriptor is not None and _unread(descriptor):
+                return True
+        return self._untaken
 
     def _read_while(self, message: Message, until: float) -> None:
         try:
@@ -207,8 +243,10 @@ class Socket:
                 pause = until - time.monotonic()
                 if pause <= 0:
                     break
-                for descriptor, _ in self._wait_leading(math.ceil(pause * 1000)):
-                    self._on_ready(descriptor)
+                milliseconds = math.ceil(pause * 1000)
+                for descriptor, _ in reentry.reading(self._wait_leading, milliseconds):
+                    if not self._closing:
+                        self._on_ready(descriptor)
         finally:
             self._awaited = None
             self._turns.leave()
@@ -225,7 +263,8 @@ class Socket:
         self.run(self._end)
         if threading.current_thread() is not self._thread:
             self._thread.join()
-        self._turns.finish()
+        reads_here = self._awaited and self._leader == threading.get_ident()
+        self._turns.finish(led_here=bool(reads_here))
         if self._monitor is not None:
             libzmq.uninterrupted(self._socket.disable_monitor)
             self._monitor.close(linger=0)
@@ -423,6 +462,7 @@ class Socket:
     def _wake_leader(self) -> None:
         _signal(self._nudges)
 
+    @reentry.works
     def _serve(self) -> None:
         wait = _waiting_for(*self._descriptors, self._wakes)
         while not self._closing:
@@ -446,6 +486,16 @@ class Socket:
 
 def _nothing() -> None:
     pass
+
+
+def _unread(descriptor: int) -> bool:
+    """Whether the socket with this descriptor has received what nobody has read."""
+    count = array.array("i", [0])
+    try:
+        fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    except OSError:
+        return False
+    return count[0] > 0
 
 
 def _waiting_for(*descriptors: int) -> _Wait:
