@@ -18,6 +18,7 @@ from typing import Any
 import oslo_messaging
 import pytest
 import zmq
+from oslo_messaging import Target
 from oslo_messaging.exceptions import ConfigurationError
 from tests.functional.commands import run
 from tests.functional.matchmakers import Redis
@@ -28,6 +29,7 @@ from tests.functional.worker import ROOT, Worker
 from tests.functional.zmq_proxies import Proxy
 
 from hybrid_messaging.drivers import errors
+from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.drivers.zmq import directory, matchmaker, wire
 from hybrid_messaging.drivers.zmq import proxy as zmq_proxy
 
@@ -228,6 +230,29 @@ def test_killed_servers_fail_their_calls(rpc: Rpc, make_proxy: MakeProxy) -> Non
     assert "may have acted on it" in str(lost[0])
     rpc.server(name="other")
     until(lambda: works(client), "another server is called")
+
+
+def test_servers_that_are_gone_are_gone_behind_a_proxy(
+    rpc: Rpc, make_proxy: MakeProxy
+) -> None:
+    """Nobody calls them; Redis would know of the killed one for another minute."""
+    make_proxy()
+    driver: Any = rpc.default._driver
+
+    def presence(server: str) -> Presence:
+        found: Presence = driver.presence(Target(topic=rpc.topic, server=server))
+        return found
+
+    stopped = rpc.server(name="stopped")
+    with Worker(rpc.url, rpc.topic, "killed") as killed:
+        for name in ("stopped", "killed"):
+            assert rpc.client(server=name).call({}, "name") == name
+            assert presence(name) is Presence.LISTENING
+        killed.kill()
+        stopped.stop()
+        for name in ("stopped", "killed"):
+            until(lambda name=name: presence(name) is Presence.GONE, f"{name} is gone")
+    assert presence("never seen") is Presence.ABSENT
 
 
 def test_a_silent_proxy_is_noticed(rpc: Rpc, make_proxy: MakeProxy) -> None:

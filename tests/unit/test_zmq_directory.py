@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from hybrid_messaging.drivers.zmq.matchmaker import (
     Reading,
     Record,
 )
+from hybrid_messaging.drivers.zmq.proxies import ProxiedDirectory
 
 OLD = Record("old", "tcp://127.0.0.1:1", "a")
 NEW = Record("new", "tcp://127.0.0.1:2", "b")
@@ -52,8 +54,46 @@ def test_since_when_servers_are_away() -> None:
     assert same.absent_since("never seen") == 5
     back = listing("one", 40, same, OLD, NEW)
     assert listing("one", 50, back, NEW).absent_since("old") == 50
-    # what was before a loss of memory says nothing
-    assert listing("two", 60, back).absent_since("never seen") == 60
+
+
+def test_who_has_left_has_left_whatever_matchmaker_is_asked() -> None:
+    before = listing("one", 5, None, OLD, NEW)
+    gone = listing("one", 20, before, NEW)
+    for elsewhere in (listing("two", 30, gone, NEW), listing("two", 30, gone)):
+        assert elsewhere.has_left("old") and not elsewhere.has_left("new")
+        assert elsewhere.absent_since("old") == 20
+        assert elsewhere.absent_since("never seen") == 5
+    # one that is not found there in time has left, too
+    forgotten = listing("two", 30 + BELIEVED, listing("two", 30, gone))
+    assert forgotten.absent_since("new") == 30 + BELIEVED
+    # and one that is there again is
+    assert not listing("two", 31, gone, OLD).has_left("old")
+
+
+class Topics:
+    """A directory that says what the test says."""
+
+    failure = None
+
+    def __init__(self, **listings: Listing) -> None:
+        self.known = listings.get
+
+
+def test_what_is_known_of_servers_is_known_behind_proxies() -> None:
+    proxy = Record("proxy", "tcp://127.0.0.1:3", "c")
+    servers = listing("one", 20, listing("one", 5, None, OLD, NEW), NEW)
+    topics: Any = Topics(topic=servers, proxy=listing("one", 7, None, proxy))
+    found = ProxiedDirectory(topics).known("topic")
+    assert found is not None
+    assert found.records == (NEW._replace(endpoint=proxy.endpoint),)
+    assert found.since == 7
+    for name in ("old", "never seen", "new"):
+        assert found.has_left(name) == servers.has_left(name)
+        assert found.absent_since(name) == servers.absent_since(name)
+    assert found.served
+    topics.known = {"topic": servers, "proxy": listing("one", 7, None)}.get
+    without = ProxiedDirectory(topics).known("topic")
+    assert without is not None and without.records == () and without.served
 
 
 def test_of_too_many_departures_the_first_are_forgotten(

@@ -30,6 +30,11 @@ class Known:
     """A directory that says what the test says."""
 
     proxied = False
+    #: a message fails for want of proxies
+    lacks_proxies = False
+
+    def away(self, connected: list[bool]) -> bool:
+        return self.lacks_proxies
 
     def __init__(self) -> None:
         self.listings: dict[str, Listing] = {}
@@ -39,8 +44,8 @@ class Known:
     def ask(self, topic: str, waiter: Waiter) -> None:
         self.asked.append(topic)
 
-    def says(self, version: str, *records: Record) -> None:
-        reading = Reading(version, records, "epoch")
+    def says(self, version: str, *records: Record, epoch: str = "one") -> None:
+        reading = Reading(version, records, epoch)
         former = self.listings.get("topic")
         self.listings["topic"] = Listing(reading, time.monotonic(), former)
 
@@ -184,7 +189,8 @@ def test_missing_targets_are_watched_up_to_a_bound(
     assert watched == {"y", "z"}
 
 
-def test_a_matchmaker_that_was_away_makes_all_wait_again(world: World) -> None:
+def test_a_matchmaker_that_was_away_is_given_time_and_no_more(world: World) -> None:
+    """Servers register again, and who was gone before has not just gone."""
     world.directory.says("1")
     route = world.route()
     world.routes.missing(route, 0.0)
@@ -193,7 +199,37 @@ def test_a_matchmaker_that_was_away_makes_all_wait_again(world: World) -> None:
     assert until(world, route, 100.0) == 30
     world.directory.failure = None
     world.routes.tend()
-    assert until(world, route, time.monotonic()) > time.monotonic() + 29
+    now = time.monotonic()
+    assert now + 1 < until(world, route, now) <= now + zmq_routes.REGISTERING
+    later = now + zmq_routes.REGISTERING
+    assert until(world, route, later) <= later
+
+
+def test_who_is_gone_stays_gone_behind_a_new_connection(world: World) -> None:
+    """The matchmaker may be another one, which does not know all yet."""
+    world.directory.says("1", record("a"))
+    world.route("a")
+    world.directory.says("2")
+    assert presence(world, "a") is Presence.GONE
+    world.directory.says("3", epoch="two")
+    assert presence(world, "a") is Presence.GONE
+    now = time.monotonic()
+    for server in ("a", "never seen"):
+        route = world.route(server)
+        assert now + 1 < until(world, route, now) or server == "a"
+        assert until(world, route, now + 40) <= now + 40
+
+
+def test_without_patience_nobody_is_given_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OPTIONS, "restart_timeout", 0)
+    impatient = World()
+    impatient.directory.says("1")
+    impatient.route()
+    impatient.directory.says("1", epoch="two")
+    now = time.monotonic()
+    assert until(impatient, impatient.route(), now) <= time.monotonic()
 
 
 def test_a_listing_that_was_dropped_is_asked_for_again(world: World) -> None:
@@ -278,13 +314,6 @@ def test_of_many_dead_servers_only_the_first_is_waited_for(world: World) -> None
     assert until(world, world.route("dead"), now) > now + 20
     later = now + 3600  # the topic has been known all the time
     assert until(world, world.route("dead too"), later) < later
-    # it may have come while nobody could see that
-    world.directory.failure = MatchmakerAway("away")
-    world.routes.tend()
-    world.directory.failure = None
-    world.routes.tend()
-    now = time.monotonic()
-    assert until(world, world.route("dead three"), now) > now + 20
 
 
 def presence(world: World, server: str | None = None) -> Presence:
@@ -321,6 +350,14 @@ def test_presence_of_one_whose_process_knows_of_no_such_listener(
     world.directory.says("2", record("a"), record("b"))
     assert presence(world, "a") is Presence.LISTENING
     assert presence(world) is Presence.LISTENING
+
+
+def test_presence_without_proxies_is_unknown(world: World) -> None:
+    world.directory.says("1", record("a"))
+    world.route()
+    world.directory.says("2")
+    world.directory.lacks_proxies = True
+    assert presence(world) is Presence.UNKNOWN
 
 
 def test_presence_while_a_connection_is_made(

@@ -60,6 +60,8 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._missing: dict[Hashable, _Absence] = {}
+        #: monotonic time until which nobody counts as gone
+        self._doubtful_until = -math.inf
         self._thread = _Thread()
 
     def missing(self, target: Hashable, moment: float) -> None:
@@ -81,7 +83,7 @@ class Patience:
         # nobody knows since when a new one is missing: the next request is not to wait
         # for what this one does not wait for
         absence = self._absence(target, moment - self._seconds if goes_on else moment)
-        until = absence.since + self._seconds
+        until = max(absence.since + self._seconds, self._doubtful_until)
         if is_call:
             # what fails after this call has begun does not hold it up any longer
             return max(until, min(absence.failed, began) + PACE)
@@ -126,6 +128,13 @@ class Patience:
     def found(self, target: Hashable) -> None:
         """Note that somebody listens on a target."""
         self._missing.pop(target, None)
+
+    def doubt(self, until: float) -> None:
+        """Note that who has come back may not be seen yet.
+
+        :param until: monotonic time until which targets are waited for that are gone
+        """
+        self._doubtful_until = max(self._doubtful_until, until)
 
     def forget(self) -> None:
         """Note that the bus was lost: what was seen there says nothing any more."""

@@ -8,6 +8,7 @@ the matchmaker is away, what was found before remains.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import random
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hybrid_messaging import log_safety
-from hybrid_messaging.drivers import logs
+from hybrid_messaging.drivers import logs, reentry
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq.matchmaker import (
     Entry,
@@ -95,8 +96,17 @@ class Listing:
         #: have left since then
         self._begun = since
         self._left: dict[str, float] = {}
-        if former is not None and former.epoch == reading.epoch:
+        if former is not None:
             self._follow(former)
+
+    def through(self, records: tuple[Record, ...], since: float) -> Listing:
+        """Return the same with other records, by which the servers are reached.
+
+        :param since: monotonic time at which the matchmaker was asked for them
+        """
+        found = copy.copy(self)
+        found.records, found.since = records, since
+        return found
 
     def _follow(self, former: Listing) -> None:
         self._begun, self._left = former._begun, former._left
@@ -239,7 +249,7 @@ class Directory:
                 return
             self._written.append(waiter)
         self._begin()
-        if not waiter.wait(PATIENCE):
+        if not reentry.outside(waiter.wait, PATIENCE):
             LOG.warning("%s: no answer; trying again", self._matchmaker)
 
     def close(self) -> None:
@@ -281,6 +291,7 @@ class Directory:
 
     # -- its own thread ------------------------------------------------------
 
+    @reentry.works
     def _run(self) -> None:
         logs.own_thread()
         closing = False

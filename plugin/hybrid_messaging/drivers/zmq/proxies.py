@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.drivers.zmq.directory import Directory, Listing
-from hybrid_messaging.drivers.zmq.matchmaker import MatchmakerAway, Reading
+from hybrid_messaging.drivers.zmq.matchmaker import MatchmakerAway
 
 #: The topic of proxies; those of others have slashes.
 PROXIES = "proxy"
@@ -80,11 +80,7 @@ class ProxiedDirectory:
                 for server in servers.records
                 for proxy in proxies.records[:MOST_PROXIES]
             )
-            combined = Listing(
-                Reading(servers.version, records, servers.epoch),
-                min(proxies.since, servers.since),
-                None,
-            )
+            combined = servers.through(records, min(proxies.since, servers.since))
             found = self._combined[servers] = proxies, combined
         return found[1]
 

@@ -21,7 +21,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -42,7 +42,7 @@ from hybrid_messaging.drivers.zmq.message import Fanout, Message, State
 from hybrid_messaging.drivers.zmq.peer import SETTLING, Candidate, Peer, sort
 from hybrid_messaging.drivers.zmq.proxies import PROXIES, SPREAD
 from hybrid_messaging.drivers.zmq.routes import Route
-from hybrid_messaging.drivers.zmq.server import Server
+from hybrid_messaging.drivers.zmq.server import MOST_CLIENTS, Server
 
 LOG = logs.get(__name__)
 
@@ -56,6 +56,9 @@ _SEARCHED = MOST_IN_VAIN
 #: Requests that their servers had no room for, and may have yet; of more than these,
 #: the first is forgotten. Its client asks again by itself.
 _MOST_REFUSED = 10_000
+#: Listeners whose clients are remembered, to be told when one is gone; the one that was
+#: first called is forgotten first.
+_MOST_CALLED = 10_000
 #: Seconds that what is under way may take when the proxy is stopped.
 DRAIN = 10.0
 #: Seconds without a request after which all clients know that it is being stopped, and
@@ -146,7 +149,7 @@ class Forward(_Passing):
         self, proxy: Proxy, routing_id: bytes, request: wire.Request, route: Route
     ) -> None:
         super().__init__(proxy, routing_id, request, route)
-        self._address = request.address
+        self.address = request.address
         #: the server that has it
         self.peer: Peer | None = None
 
@@ -192,7 +195,7 @@ class Forward(_Passing):
 
     def _candidate(self) -> Candidate | None:
         for candidate in self.route.candidates:
-            if candidate.address == self._address:
+            if candidate.address == self.address:
                 return candidate
         return None
 
@@ -387,7 +390,7 @@ class Proxy:
         #: told when there is news for requests that wait for a server
         self.news = Waiter()
         self.directory = directory
-        self.client = Client(options, encryption, directory, self.news.wake)
+        self.client = Client(options, encryption, directory, self.news.wake, self._gone)
         self._server = Server(
             options, encryption, directory, self._take, self._withdraw
         )
@@ -396,6 +399,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._counts = collections.Counter(dict.fromkeys(_COUNTED.values(), 0))
         self._loads: dict[Peer, _Load] = {}
+        #: routing ids of the clients of each listener, by its address
+        self._callers: dict[bytes, set[bytes]] = {}
         self._passing: dict[Key, Forward | Spread] = {}
         #: requests for which their servers had no room
         self._refused: dict[Key, Forward] = {}
@@ -521,7 +526,24 @@ class Proxy:
                 load.refused.add(forward.key, forward.size)
                 return False
             load.size += forward.size
+            self._note_caller(forward)
         return True
+
+    def _note_caller(self, forward: Forward) -> None:
+        callers = self._callers.setdefault(forward.address, set())
+        callers.add(forward.key[0])
+        if len(callers) > MOST_CLIENTS:
+            callers.pop()
+        if len(self._callers) > _MOST_CALLED:
+            del self._callers[next(iter(self._callers))]
+
+    def _gone(self, addresses: Iterable[bytes]) -> None:
+        """Tell the clients of listeners that these are gone, as they would do."""
+        for address in addresses:
+            with self._lock:
+                callers = self._callers.pop(address, set())
+            for routing_id in callers:
+                self._server.answer(routing_id, wire.GONE, 0, address)
 
     def _let_go(self, forward: Forward) -> None:
         """A server is done with a request."""

@@ -25,6 +25,8 @@ LOOK_INTERVAL = 0.2
 CONNECT_INTERVAL = 1.0
 #: Seconds between two looks at what the directory has learnt, at least.
 TEND_INTERVAL = 0.1
+#: Seconds that servers may take to register with a matchmaker that is back.
+REGISTERING = 5.0
 #: Targets without listeners that are watched, so that it is known when one comes.
 WATCHED = 1000
 
@@ -120,8 +122,6 @@ class Routes:
         self._patience = Patience(options.restart_timeout)
         #: whether the matchmaker was away when last looked at
         self._blind = False
-        #: monotonic time at which it was there again
-        self._sighted_at = 0.0
         self._tend_at = 0.0
 
     def get(self, topic: str, server: str | None) -> Route:
@@ -154,6 +154,8 @@ class Routes:
                 # nobody has sent there for long: what is known is used meanwhile
                 self.look(route, now, Waiter())
             return False
+        if before is not None and before.epoch != listing.epoch:
+            self._doubt(listing.since)
         # a server that cannot reach the matchmaker is there while it is connected
         orphaned = any(not each.listens for each in route.orphans)
         if listing is before and not orphaned:
@@ -229,6 +231,8 @@ class Routes:
             return Presence.LISTENING
         if any(candidate.is_new(now) for candidate in route.candidates):
             return Presence.UNKNOWN
+        if self._directory.away([each.peer.up for each in route.candidates]):
+            return Presence.UNKNOWN
         if route.candidates or listing.has_left(route.server):
             return Presence.GONE
         return Presence.ABSENT
@@ -254,8 +258,7 @@ class Routes:
         if route.server is None or route.candidates or route.listing is None:
             return now
         # of many dead servers of a topic, the first one asked is waited for
-        away_since = max(route.listing.absent_since(route.server), self._sighted_at)
-        return min(now, away_since)
+        return min(now, route.listing.absent_since(route.server))
 
     def failed(self, route: Route, message: Message) -> None:
         """Note that a message has failed since nobody listens."""
@@ -282,7 +285,7 @@ class Routes:
         if now < self._tend_at:
             return False
         self._tend_at = now + TEND_INTERVAL
-        self._forget_if_blind()
+        self._doubt_if_blind()
         watched, news = 0, False
         routes = sorted(list(self._routes.values()), key=lambda each: -each.used)
         for route in routes:
@@ -303,15 +306,22 @@ class Routes:
                 self.missing(route, now)
         return news
 
-    def _forget_if_blind(self) -> None:
+    def _doubt_if_blind(self) -> None:
         """Servers that come while the matchmaker is away are told of only later."""
         if self._directory.failure is not None:
             self._blind = True
         elif self._blind:
             self._blind = False
-            self._sighted_at = time.monotonic()
-            with self._lock:
-                self._patience.forget()
+            self._doubt(time.monotonic())
+
+    def _doubt(self, since: float) -> None:
+        """A matchmaker is back, or may be another one: servers register again.
+
+        :param since: monotonic time
+        """
+        grace = min(REGISTERING, self._options.restart_timeout)
+        with self._lock:
+            self._patience.doubt(since + grace)
 
     def gone(self, peer: Peer, address: bytes) -> None:
         """A process has said that nobody listens any more on one of its addresses."""
@@ -319,6 +329,15 @@ class Routes:
             for candidate in route.candidates:
                 if candidate.peer is peer and candidate.address == address:
                     candidate.nobody()
+
+    def addresses(self, peer: Peer) -> set[bytes]:
+        """The addresses of a peer's listeners."""
+        return {
+            candidate.address
+            for route in list(self._routes.values())
+            for candidate in route.candidates
+            if candidate.peer is peer
+        }
 
     def is_outdated(self, peer: Peer) -> bool:
         """Whether none of a peer's listeners is there: its place is another's."""
