@@ -288,6 +288,10 @@ def test_queues_of_former_days(
         durable.queue_declare()
         assert check(path).code == 0
         text = path.read_text()
+        path.write_text(text.replace("queues = true", "queues = false"))
+        [problem, _] = check(path, "-f", "json").rows[0]["problems"]
+        assert "info exists on RabbitMQ" in problem["message"]
+        assert "and is durable: " in problem["message"]
         path.write_text(text.replace("[DEFAULT]", "[DEFAULT]\ncontrol_exchange = mine"))
         [problem] = check(path, "-f", "json").rows[0]["problems"]
         assert problem["message"].startswith("exchange mine exists")
@@ -321,9 +325,17 @@ def test_notifications_that_nobody_reads(
         assert check(path).code == 0
         kombu.Producer(channel).publish("late", routing_key=queue.name)
         until(lambda: queue.queue_declare(passive=True)[1] == 1, "it is stored")
-        [problem] = check(path, "-f", "json").rows[0]["problems"]
-        assert problem["code"] == "notifications-not-read"
-        assert problem["message"].startswith("1 notifications wait in notificatio")
+        result = check(path, "-f", "json")
+        assert result.code == 0, "a new cloud is no problem"
+        notes = {note["code"]: note for note in result.rows[0]["notes"]}
+        message = notes["notifications-waiting"]["message"]
+        assert message.startswith("1 notifications wait in notifications.error")
+        for _ in range(999):
+            kombu.Producer(channel).publish("late", routing_key=queue.name)
+        until(lambda: queue.queue_declare(passive=True)[1] == 1000, "all are stored")
+        assert problems(check(path, "-f", "json")) == [
+            ("warning", "notifications-not-read")
+        ]
         with kombu.Consumer(channel, [queue], callbacks=[lambda *_: None]):
             assert check(path).code == 0
         queue.delete()
@@ -625,6 +637,26 @@ def test_redis_and_its_replica(
     assert found[:2] == [({"redis-evicts"}, []), ({"redis-replica"}, [])]
     codes, [unseen] = found[2]
     assert codes == set() and "replicas and memory of Redis: " in unseen
+
+
+def test_a_sentinel_that_is_alone(
+    check: Check, config: Callable[..., Path], tmp_path: Path
+) -> None:
+    group = "oslo-messaging-zeromq"
+    with contextlib.ExitStack() as stack:
+        master = matchmakers.Redis(tmp_path).start()
+        stack.callback(master.stop)
+        watch = f"sentinel monitor {group} 127.0.0.1 {master.port} 2"
+        sentinel = matchmakers.Sentinel(tmp_path, watch).start()
+        stack.callback(sentinel.stop)
+        path = config(sentinel.url(), "rabbit://127.0.0.1:1/")
+        [row] = check(path, "-f", "json").rows
+    found = {item["code"]: item["message"] for item in row["problems"]}
+    for code in ("redis-without-replica", "sentinels-few", "sentinels-without-quorum"):
+        assert code in found
+    assert "NOQUORUM 1 usable Sentinels" in found["sentinels-without-quorum"]
+    assert [note["code"] for note in row["notes"]] == ["redis-writes-alone"]
+    assert row["unseen"] == []
 
 
 # -- what is neither ---------------------------------------------------------

@@ -132,12 +132,21 @@ def test_routers_say_whether_they_know_each_other(
         def nodes(self) -> list[str]:
             return list(self.said)
 
+        def connections(self) -> list[dict[str, str]]:
+            return [
+                {"role": "edge", "container": "uplink"},
+                {"role": "normal", "container": "a service"},
+            ]
+
     monkeypatch.setattr(amqp_management, "Management", Management)
     monkeypatch.setattr(Amqp, "connect", lambda *arguments: "skupper-router")
     url = urls.parse("amqp://a,b,c/")
     transport = servers.get(url, options.of(options.defaults(), url))
     insight = transport.inspect(url.hosts, Look(1))
-    said = [(one.code, one.message) for one in insight.findings]
+    there = {name for name, said in nodes.items() if said is not None}
+    said_by_edges = {"uplink"} if "edge" in nodes.values() else set()
+    assert insight.network == there | said_by_edges
+    said = [(one.code, one.message) for one in insight.problems]
     assert len(said) == len(expected)
     for (code, message), (name, other) in zip(said, expected, strict=True):
         assert code == "routers-apart"

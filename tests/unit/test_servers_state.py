@@ -11,6 +11,7 @@ import http.server
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hybrid_messaging import urls
-from hybrid_messaging.servers import certificates, kafka_state, rabbit_state
+from hybrid_messaging.drivers.zmq.matchmaker import Sentinels
+from hybrid_messaging.servers import (
+    backlog,
+    certificates,
+    kafka_state,
+    rabbit_state,
+    zmq,
+)
+from hybrid_messaging.servers.backlog import Backlog
 from hybrid_messaging.servers.insight import Insight, Look
 from hybrid_messaging.servers.rabbit_management import Access, Management
 from hybrid_messaging.servers.zmq import Zmq
@@ -156,6 +165,16 @@ def quorum(members: str, online: str) -> Answers:
             ["feature-deprecated"],
             "transient_nonexcl_queues: Not for long.",
         ),
+        (
+            {
+                "deprecated-features/used": [
+                    {"name": "f", "desc": "", "doc_url": "https://x"},
+                ]
+            },
+            3,
+            ["feature-deprecated"],
+            "for long: f: https://x",
+        ),
     ],
 )
 def test_management(
@@ -163,9 +182,9 @@ def test_management(
 ) -> None:
     node.answers |= answers
     insight = look_at(node, named)
-    assert [finding.code for finding in insight.findings] == codes
+    assert [problem.code for problem in insight.problems] == codes
     assert insight.unseen == []
-    assert said in "".join(finding.message for finding in insight.findings)
+    assert said in "".join(problem.message for problem in insight.problems)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +202,7 @@ def test_management(
 def test_management_that_does_not_tell(node: Node, answer: Any, reason: str) -> None:
     node.answers["nodes"] = answer
     insight = look_at(node)
-    assert insight.findings == []
+    assert insight.problems == []
     assert any(
         line.startswith(f"nodes at {node.address}: {reason}") for line in insight.unseen
     )
@@ -249,7 +268,7 @@ def make(tmp_path: Path) -> Make:
 def test_certificates_in_files(make: Make, days: list[float], codes: list[str]) -> None:
     path = make(*days)
     found = list(certificates.of_files([str(path), "/nonexistent"], 30))
-    assert [finding.code for finding in found] == codes
+    assert [problem.code for problem in found] == codes
     if codes == ["certificate-ends"]:
         assert "in 29 days" in found[0].message and str(path) in found[0].message
 
@@ -275,13 +294,22 @@ def test_only_regular_files_are_read_and_not_without_end(
 
 # -- Redis and Kafka ---------------------------------------------------------
 
+#: What a master of Redis tells that has a replica, and writes to it.
+ONE = {"connected_slaves": 1, "min_slaves_good_slaves": 1}
+NO_QUORUM = "NOQUORUM 1 usable Sentinels"
+
 
 @pytest.mark.parametrize(
     ("url", "info", "expected"),
     [
         ("zmq://h/", {"connected_slaves": 0}, []),
-        ("zmq+sentinel://h/", {"connected_slaves": 1, "maxmemory": 0}, []),
-        ("zmq+sentinel://h/", {"connected_slaves": 0}, ["redis-without-replica"]),
+        ("zmq+sentinel://h/", {**ONE, "maxmemory": 0}, []),
+        ("zmq+sentinel://h/", {"connected_slaves": 1}, ["redis-writes-alone"]),
+        (
+            "zmq+sentinel://h/",
+            {"connected_slaves": 0},
+            ["redis-without-replica", "redis-writes-alone"],
+        ),
         ("zmq://h/", {"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, []),
         ("zmq://h/", {"maxmemory": 9, "maxmemory_policy": "noeviction"}, []),
         (
@@ -294,7 +322,22 @@ def test_only_regular_files_are_read_and_not_without_end(
 )
 def test_redis(url: str, info: dict[str, Any], expected: list[str]) -> None:
     found = Zmq(urls.parse(url))._judged(info)
-    assert [finding.code for finding in found] == expected
+    assert [problem.code for problem in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([], []),
+        ([("m:1", 3, 2, "")] * 2, []),
+        ([("m:1", 3, 2, ""), ("n:1", 3, 2, "")], ["sentinels-apart"]),
+        ([("m:1", 3, 2, NO_QUORUM)] * 2, ["sentinels-without-quorum"]),
+        ([("m:1", 2, 2, "")], ["sentinels-few"]),
+    ],
+)
+def test_sentinels(told: list[tuple[str, int, int, str]], expected: list[str]) -> None:
+    found = zmq._agreed([Sentinels(*each) for each in told])
+    assert [problem.code for problem in found] == expected
 
 
 def topic(*partitions: tuple[int, int]) -> Any:
@@ -328,8 +371,49 @@ def test_kafka(brokers: int, partitions: list[tuple[int, int]], said: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        (
+            Backlog("q", 1),
+            "notifications-waiting",
+            "1 notifications wait in q, an",
+        ),
+        (Backlog("q", 999), "notifications-waiting", ""),
+        (Backlog("q", 1000), "notifications-not-read", "1,000 notifications"),
+        (Backlog("q", 99, more=9), "notifications-waiting", "q, 9 more within 2 s, an"),
+        (Backlog("q", 100, more=0), "notifications-waiting", "in q, and"),
+        (Backlog("q", 100, more=1), "notifications-not-read", "1 more within"),
+        (Backlog("q", 9, age=3599), "notifications-waiting", "for 60 minutes"),
+        (Backlog("q", 9, age=3600), "notifications-not-read", "in q, for 60 minutes"),
+    ],
+)
+def test_what_nobody_reads(found: Backlog, code: str, said: str) -> None:
+    problem = found.problem()
+    assert problem.code == code
+    assert said in problem.message
+
+
+def test_a_queue_is_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [{"a": (3, 0), "b": (0, 0), "c": (9, 1)}, {"a": (5, 0)}]
+    slept: list[float] = []
+
+    def declare(queue: str, passive: bool) -> tuple[str, int, int]:
+        assert passive
+        return queue, *looks[len(slept)][queue]
+
+    channel = SimpleNamespace(queue_declare=declare)
+    connection: Any = SimpleNamespace(channel=lambda: channel)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    [problem] = rabbit_state.unread(connection, ["a", "b", "c"], "/")
+    assert slept == [backlog.MOMENT]
+    assert problem.message.startswith("5 notifications wait in a (virtual host '/'), 2")
+    assert list(rabbit_state.unread(connection, [], "/")) == []
+    assert len(slept) == 1
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(-1, "0 seconds"), (90, "90 seconds"), (150, "2 minutes"), (9e5, "10 days")],
 )
 def test_how_long_notifications_have_waited(seconds: float, text: str) -> None:
-    assert kafka_state._shown(seconds) == text
+    assert backlog.shown(seconds) == text

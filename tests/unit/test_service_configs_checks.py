@@ -261,8 +261,24 @@ def test_listeners_take_no_notification_from_each_other(
             {"nova": "zmq://r/", "cinder": "rabbit://b/"},
             {"cinder": "but RPC of nova goes to ZeroMQ, matched by Redis on r:6379"},
         ),
-        # cells
-        ({"nova": "amqp://r/", "nova_cell1": "amqp://s/", "cinder": "amqp://s/"}, {}),
+        # servers are named together by another service
+        ({"nova": "rabbit://a,b", "heat": "rabbit://c,d", "zun": "rabbit://b,c"}, {}),
+        # cells may differ from Nova's API, and Nova's API from all others
+        ({"nova": "amqp://r/", "nova_cell1": "amqp://s/", "heat": "amqp://r/"}, {}),
+        (
+            {
+                "nova": "amqp://r/",
+                "nova_cell1": "amqp://s/",
+                "heat": "amqp://s/",
+                "zun": "amqp://s/",
+            },
+            {},
+        ),
+        # but who is alone in a cell is no part of it
+        (
+            {"cinder": "amqp://s/", "nova": "amqp://r/", "nova_cell1": "amqp://s/"},
+            {"cinder": "router or broker on s:5672, and that of nova to AMQP 1.0"},
+        ),
         # no RPC, and none that is set
         ({"nova": "amqp://r/", "keystone": "rabbit://b/", "cinder": ""}, {}),
     ],
@@ -286,10 +302,45 @@ def test_rpc_of_one_deployment_goes_one_way(
             if problem.code == "rpc-elsewhere"
         }
         assert set(problems) == set(found)
+        assert not any(report.notes for report in reports)
         for service, problem in problems.items():
             assert problem.severity is severity
             assert found[service] in problem.message
             assert problem.where == f"{tmp_path / service}.conf, line 2"
+
+
+def test_routers_of_one_cluster_may_be_linked(tmp_path: Path) -> None:
+    """As `cluster render` has them: by zone, and at the edge on a host's loopback."""
+    account = "services%40hybrid:hush@"
+    urls = {
+        "cinder": f"amqp://{account}a,{account}b/",
+        "heat": f"amqp://{account}c,{account}d/",
+        "manila": f"amqp://{account}b/",
+        "nova": f"amqp://{account}127.0.0.1/",
+        "neutron": "amqp://services%40hybrid:other@e/",
+        "zun": f"rabbit://{account}a/",
+    }
+    paths = [tmp_path / f"{name}.conf" for name in urls]
+    for path in paths:
+        path.write_text(files(rpc=urls[path.stem]))
+    reports = {
+        report.service: report
+        for report in checks.check(
+            [[path] for path in paths],
+            lambda _: WITH_KAFKA,
+            None,
+            errors=["rpc-elsewhere"],
+        )
+    }
+    noted = {
+        name: [note.code for note in report.notes] for name, report in reports.items()
+    }
+    assert noted.pop("heat") == noted.pop("nova") == ["rpc-elsewhere"]
+    assert not any(noted.values())
+    [note] = reports["heat"].notes
+    assert "on c:5672" in note.message and "whether they are linked" in note.message
+    for name, report in reports.items():
+        assert ("rpc-elsewhere" in codes(report)) == (name in ("neutron", "zun"))
 
 
 def test_ceilometer_has_to_listen_where_notifications_go(tmp_path: Path) -> None:

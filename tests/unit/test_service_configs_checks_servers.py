@@ -16,7 +16,7 @@ from tests.unit.test_service_configs_checks import DRIVERS, WITH_KAFKA, codes, f
 from hybrid_messaging import servers as known
 from hybrid_messaging import urls
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS
-from hybrid_messaging.servers.insight import Finding, Insight, Look
+from hybrid_messaging.servers.insight import Insight, Look, ServerProblem
 from hybrid_messaging.servers.kafka import Kafka
 from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.servers.transport import ConnectError, Transport
@@ -111,6 +111,26 @@ def unreachable(code: str = "unreachable") -> ConnectError:
 
 
 # -- servers -----------------------------------------------------------------
+
+
+def test_what_only_another_machine_can_ask(tmp_path: Path, servers: Servers) -> None:
+    path = tmp_path / "cinder.conf"
+    tls = "ssl=1&ssl_ca_file=/its/ca.pem&ssl_cert_file=/its/own.pem"
+    for rpc, notify, connected, unseen in (
+        ("amqp://127.0.0.1,r/", "rabbit://b/", ["r", "b"], "127.0.0.1:5672: it is c1 "),
+        ("amqp://r/", f"rabbit://b/?{tls}", ["r"], "c1: /its/ca.pem, /its/own.pem"),
+        ("zmq+static:///?zmq_static_file=/its/s", "rabbit://b/", ["b"], "c1: /its/s"),
+    ):
+        servers.connected.clear()
+        path.write_text(files(rpc=rpc, notify=notify))
+        [report] = checks.check(
+            [[path]], lambda _: DRIVERS, asking(60), machines=["c1"]
+        )
+        assert report.host == "c1"
+        assert servers.connected == connected
+        [line] = report.unseen
+        assert unseen in line
+        assert "unreachable" not in codes(report)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +229,7 @@ def test_servers_with_tls_are_tried_without_it(
 
 def test_the_state_of_servers(tmp_path: Path, servers: Servers) -> None:
     servers.insight = Insight(
-        [Finding("server-alarm", "no room", "make some")], ["what nobody tells"]
+        [ServerProblem("server-alarm", "no room", "make some")], ["what nobody tells"]
     )
     report = check(tmp_path, files())
     [problem] = report.problems
@@ -228,7 +248,7 @@ def test_the_state_of_servers(tmp_path: Path, servers: Servers) -> None:
 
 
 def test_queues_of_former_days(tmp_path: Path, servers: Servers) -> None:
-    servers.differing = {"notifications.info": "durable"}
+    servers.differing = {"queue notifications.info": "durable"}
     report = check(tmp_path, files())
     assert codes(report) == ["not-durable-on-server"]
     assert report.problems[0].severity is Severity.ERROR
@@ -260,15 +280,34 @@ def test_an_exchange_that_quorum_queues_cannot_use(
     assert codes(check(tmp_path, text)) == expected
 
 
-def test_queues_matter_only_where_durable_ones_are_to_be_used(
+def test_queues_matter_only_where_rabbitmq_can_be_used(
     tmp_path: Path, servers: Servers
 ) -> None:
-    servers.differing = {"notifications.info": "durable"}
-    check(tmp_path, files().replace("= true", "= false"))
+    servers.differing = {"queue notifications.info": "durable"}
     check(tmp_path, files(rpc="rabbit://r/", notify="amqp://b/"))
     servers.answers["b"] = unreachable()
     check(tmp_path, files())
     assert servers.declared == []
+
+
+def test_durable_queues_that_are_not_asked_for(
+    tmp_path: Path, servers: Servers
+) -> None:
+    servers.differing = {"queue notifications.info": "durable"}
+    report = check(tmp_path, files().replace("= true", "= false"))
+    assert codes(report) == ["not-durable-on-server", "notifications-not-durable"]
+    assert "and is durable: " in report.problems[0].message
+    assert "amqp_durable_queues = true" in report.problems[0].cure
+
+
+def test_a_rabbitmq_that_goes_meanwhile(
+    tmp_path: Path, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def declared_otherwise(*_: object) -> dict[str, str]:
+        raise unreachable()
+
+    monkeypatch.setattr(Rabbit, "declared_otherwise", declared_otherwise)
+    assert codes(check(tmp_path, files())) == []
 
 
 def test_topics_that_take_less_than_services_send(

@@ -14,7 +14,7 @@ from hybrid_messaging.service_configs.codes import CODES
 PACKAGE = Path(hybrid_messaging.__file__).parent
 
 #: What makes a problem, by its name where it is called; the first argument is the code.
-_MAKERS = {"found", "problem", "ConnectError", "Finding"}
+_MAKERS = {"found", "problem", "ConnectError", "ServerProblem"}
 
 
 def used() -> Iterator[str]:
@@ -26,9 +26,10 @@ def used() -> Iterator[str]:
                     isinstance(node, ast.Call)
                     and isinstance(node.func, ast.Name)
                     and node.func.id in _MAKERS
-                    and isinstance(node.args[0], ast.Constant)
                 ):
-                    yield node.args[0].value
+                    for part in ast.walk(node.args[0]):
+                        if isinstance(part, ast.Constant):
+                            yield part.value
     yield from (rule.code for rule in rabbit_releases.RULES)
 
 

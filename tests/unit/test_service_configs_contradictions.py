@@ -13,6 +13,7 @@ from oslo_messaging._drivers import amqpdriver, common, impl_rabbit
 from tests.unit.test_service_configs_checks import WITH_KAFKA, codes, files
 
 from hybrid_messaging.servers import options
+from hybrid_messaging.servers.insight import Insight
 from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.servers.transport import ConnectError, Transport
 from hybrid_messaging.service_configs import checks
@@ -135,6 +136,21 @@ def test_requests_that_wait_without_end(
     text = text.replace("driver =", "retry = 3\ndriver =")
     assert codes(check(tmp_path, text, timeout=1)) == ["unreachable"]
     assert "waits-without-end" not in codes(check(tmp_path, files()))
+
+
+def test_requests_that_would_wait_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Transport, "connect", lambda *_: "")
+    monkeypatch.setattr(Transport, "inspect", lambda *_: Insight())
+    monkeypatch.setattr(Rabbit, "declared_otherwise", lambda *_: {})
+    text = files()
+    report = check(tmp_path, text, timeout=1)
+    assert [note.code for note in report.notes] == ["waits-without-end"]
+    assert "waits-without-end" not in codes(report)
+    text = text.replace("driver =", "retry = 3\ndriver =")
+    assert check(tmp_path, text, timeout=1).notes == []
+    assert check(tmp_path, files(notify="kafka://k/"), timeout=1).notes == []
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,17 @@ def test_files_of_elsewhere_are_not_this_machines(tmp_path: Path, make: Make) ->
     assert of(tmp_path, "copies/etc/nova/nova.conf") == sys.executable
 
 
+@pytest.mark.usefixtures("asked")
+def test_our_own_python_may_be_another_one(tmp_path: Path) -> None:
+    def is_guess(name: str, python: Path | None = None) -> bool:
+        return Environments(python, root=tmp_path).of([tmp_path / name]).is_guess
+
+    assert is_guess("nova.conf")
+    assert not is_guess("nova.conf", Path("/its"))
+    # as if `pip` were a service
+    assert not is_guess("pip.conf")
+
+
 def test_each_interpreter_is_asked_once(
     tmp_path: Path, make: Make, asked: list[tuple[Path, object]]
 ) -> None:

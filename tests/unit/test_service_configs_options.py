@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 from pathlib import Path
@@ -57,6 +58,21 @@ def judged(
 
 
 RABBIT = "[oslo_messaging_rabbit]\n"
+
+
+def test_what_another_release_may_see_otherwise(tmp_path: Path) -> None:
+    """Where nobody has said which Python the service has."""
+    path = tmp_path / "cinder.conf"
+    path.write_text(f"{RABBIT}heartbeat_in_pthread = 1\nrabbit_use_ssl = 1\nnever = 1")
+    for environment, removed in ((own(), "option-removed"), (OLD, "option-deprecated")):
+        guess = dataclasses.replace(environment, is_guess=True)
+        [report] = checks.check([[path]], lambda _, guess=guess: guess, None)
+        notes = {note.code: note for note in report.notes}
+        assert removed in notes and "option-unknown" not in notes
+        assert environment.release in notes[removed].cure
+        assert "with --python" in notes[removed].cure
+        unknown = [each.code for each in report.problems if each.code in OPTIONS]
+        assert unknown == ["option-unknown"]
 
 
 @pytest.mark.parametrize(

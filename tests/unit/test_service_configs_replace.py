@@ -314,7 +314,7 @@ def somebody_else() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("mode", "directory_mode", "reason"),
     [
-        (0o644, 0o777, "belongs to another user"),
+        (0o644, 0o777, "cannot be written by this user"),
         (0o666, 0o755, "no permission to write in its directory"),
         (0o666, 0o777, "another user or group"),
     ],

@@ -15,7 +15,7 @@ from hybrid_messaging.engines import EngineError
 from hybrid_messaging.servers.transport import TransportError
 from hybrid_messaging.smoke import records, runner
 from hybrid_messaging.smoke.context import Context
-from hybrid_messaging.smoke.outcome import Failure, Finding, Result, Skip, Status
+from hybrid_messaging.smoke.outcome import Failure, Result, Skip, Status, Success
 from hybrid_messaging.smoke.table import Check
 
 RPC = "amqp://127.0.0.1:1/"
@@ -28,15 +28,15 @@ def setup(directory: Path, rpc: str = RPC, disruptive: bool = False) -> runner.S
     )
 
 
-def fine(context: Context) -> Finding:
-    return Finding("as it should be", {"queues": ["one"]})
+def fine(context: Context) -> Success:
+    return Success("as it should be", {"queues": ["one"]})
 
 
-def wrong(context: Context) -> Finding:
+def wrong(context: Context) -> Success:
     raise Failure("it is wrong", found={"queues": []})
 
 
-def impossible(context: Context) -> Finding:
+def impossible(context: Context) -> Success:
     raise Skip("not here")
 
 
@@ -57,8 +57,8 @@ def test_a_finding_is_a_passed_check(tmp_path: Path) -> None:
 
 
 def test_what_is_not_promised_is_information(tmp_path: Path) -> None:
-    def slow(context: Context) -> Finding:
-        return Finding("took its time", promised=False)
+    def slow(context: Context) -> Success:
+        return Success("took its time", promised=False)
 
     assert only(tmp_path, Check("one", slow, "rpc")).status is Status.INFO
 
@@ -70,7 +70,7 @@ def test_a_failure_tells_cause_and_what_to_look_at(tmp_path: Path) -> None:
 
 
 def test_a_failure_knows_better_than_the_table(tmp_path: Path) -> None:
-    def knowing(context: Context) -> Finding:
+    def knowing(context: Context) -> Success:
         raise Failure("it is wrong", "the moon")
 
     result = only(tmp_path, Check("one", knowing, "rpc", look_at="the log"))
@@ -101,7 +101,7 @@ def test_a_check_that_cannot_be_made_is_skipped_with_the_reason(tmp_path: Path) 
 
 
 def test_what_a_bus_raises_is_the_cause(tmp_path: Path) -> None:
-    def broken(context: Context) -> Finding:
+    def broken(context: Context) -> Success:
         raise EngineError("no answer from amqp://user:secret@host/")
 
     result = only(tmp_path, Check("one", broken, "rpc", look_at="the log"))
@@ -111,7 +111,7 @@ def test_what_a_bus_raises_is_the_cause(tmp_path: Path) -> None:
 
 
 def test_our_own_mistake_comes_with_its_traceback(tmp_path: Path) -> None:
-    def mistaken(context: Context) -> Finding:
+    def mistaken(context: Context) -> Success:
         raise LookupError("nothing")
 
     result = only(tmp_path, Check("one", mistaken, "rpc"))
@@ -122,9 +122,9 @@ def test_our_own_mistake_comes_with_its_traceback(tmp_path: Path) -> None:
 def test_a_check_that_hangs_fails_at_its_deadline(tmp_path: Path) -> None:
     release = threading.Event()
 
-    def hanging(context: Context) -> Finding:
+    def hanging(context: Context) -> Success:
         release.wait(60)
-        return Finding("too late")
+        return Success("too late")
 
     checks = (Check("one", hanging, "rpc", deadline=0.1), Check("two", fine, "rpc"))
     hung, next_one = make(tmp_path, *checks)
@@ -155,7 +155,7 @@ def test_a_disruptive_check_has_to_be_allowed(tmp_path: Path) -> None:
 
 
 def test_what_was_logged_is_evidence(tmp_path: Path) -> None:
-    def noisy(context: Context) -> Finding:
+    def noisy(context: Context) -> Success:
         for _ in range(3):
             logging.getLogger("oslo_messaging.x").error("no way to %s", NOTIFY)
         raise Failure("it is wrong")
@@ -231,10 +231,10 @@ class TestFinishing:
     ) -> None:
         release, ended = threading.Event(), threading.Event()
 
-        def restart(context: Context) -> Finding:
+        def restart(context: Context) -> Success:
             release.wait(0.2 if disruptive else 60)
             ended.set()
-            return Finding("restarted")
+            return Success("restarted")
 
         check = Check("one", restart, "rpc", disruptive=disruptive)
         with pytest.raises(KeyboardInterrupt):

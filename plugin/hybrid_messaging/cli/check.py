@@ -144,15 +144,14 @@ class Check(Lister):
             ),
             parsed_args.config_dir,
             ["rpc-elsewhere"] if parsed_args.same_rpc else [],
+            hosts,
         )
-        for report, host in zip(self._reports, hosts, strict=False):
-            report.host = host
         self._exit_code = self._decided(parsed_args)
         for_scripts = parsed_args.formatter in ("json", "yaml")
         columns = (
             *(("host",) if many else ()),
             *_COLUMNS,
-            *(("unseen",) if for_scripts else ()),
+            *(("notes", "unseen") if for_scripts else ()),
         )
         return columns, [
             (
@@ -162,7 +161,11 @@ class Check(Lister):
                 _Transport(report.rpc),
                 _Notifications((report.notify, report.drivers, report.topics)),
                 _Problems(report.problems),
-                *((list(report.unseen),) if for_scripts else ()),
+                *(
+                    (_Problems(report.notes), list(report.unseen))
+                    if for_scripts
+                    else ()
+                ),
             )
             for report in self._reports
         ]
@@ -188,6 +191,8 @@ class Check(Lister):
                 for problem in report.problems:
                     self.app.stdout.write(f"{report.service}: {problem}\n")
         if for_people:
+            for line in summary.notes(self._reports):
+                self.app.stdout.write(f"{line}\n")
             for line in dict.fromkeys(
                 each for report in self._reports for each in report.unseen
             ):

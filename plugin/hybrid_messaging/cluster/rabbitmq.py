@@ -12,10 +12,11 @@ from hybrid_messaging.cluster.credentials import Credentials
 from hybrid_messaging.cluster.topology import RABBITMQ, Host, Topology
 from hybrid_messaging.cluster.tree import File
 from hybrid_messaging.engines import templates
+from hybrid_messaging.engines.kinds.rabbitmq import REFUSES_TRANSIENT_QUEUES
 
-#: From here on RabbitMQ refuses queues that are neither durable nor exclusive, and has
-#: no other way to deal with partitions than to let the minority wait.
-REFUSES_TRANSIENT_QUEUES = (4, 3)
+#: From here on RabbitMQ has no other way to deal with partitions than to let the
+#: minority wait.
+_HANDLES_NO_PARTITIONS = (4, 3)
 #: Of the host's memory, and of its disk.
 MEMORY_LIMIT, DISK_RESERVE = 0.4, "2GB"
 
@@ -36,7 +37,7 @@ def files(
     topology: Topology, host: Host, secrets: Credentials
 ) -> Iterator[File | units.Unit]:
     """What the RabbitMQ of a host needs."""
-    refuses = topology.rabbitmq_release >= REFUSES_TRANSIENT_QUEUES
+    release = topology.rabbitmq_release
     text = templates.render(
         "cluster-rabbitmq.conf",
         host=host,
@@ -45,8 +46,8 @@ def files(
         ports=topology.ports,
         tls=topology.tls,
         directory=topology.directory,
-        handles_partitions=not refuses,
-        refuses_transient_queues=refuses,
+        handles_partitions=release < _HANDLES_NO_PARTITIONS,
+        refuses_transient_queues=release >= REFUSES_TRANSIENT_QUEUES,
         memory_limit=MEMORY_LIMIT,
         disk_reserve=DISK_RESERVE,
     )

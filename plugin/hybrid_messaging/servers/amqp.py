@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hybrid_messaging import urls
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS
 from hybrid_messaging.engines import EngineError
-from hybrid_messaging.servers.insight import Finding, Insight, Look
+from hybrid_messaging.servers.insight import Insight, Look, ServerProblem
 from hybrid_messaging.servers.transport import (
     RESTART_TIMEOUT,
     TIMEOUT,
@@ -80,10 +80,9 @@ class Amqp(Transport):
     def _inspect(
         self, hosts: Sequence[urls.Host], look: Look, insight: Insight
     ) -> None:
-        """See `Transport`; interior routers say which others they reach.
+        """See `Transport`; routers say which others they reach.
 
-        Routers at the edge do not. A broker is not asked: it may make a queue of the
-        name of the management.
+        A broker is not asked: it may make a queue of the name of the management.
         """
         known: dict[str, tuple[str, set[str]]] = {}
         for host in hosts if self._are_routers(hosts, look.timeout) else ():
@@ -92,14 +91,16 @@ class Amqp(Transport):
                 self._management(host, look.timeout) as router,
             ):
                 own = router.router()
+                others = _linked(router, own["mode"])
+                insight.network |= {own["id"], *others}
+                # those at the edge do not know whom their uplinks know
                 if own["mode"] != "edge":
-                    others = router.nodes() if own["mode"] == "interior" else ()
-                    known[str(urls.Host(*self.address(host)))] = (
+                    known[self.shown(host)] = (
                         own["id"],
                         {own["id"], *others},
                     )
-        insight.findings += [
-            Finding(
+        insight.problems += [
+            ServerProblem(
                 "routers-apart",
                 f"the routers {one} and {other} are not connected to each other:"
                 " services on one do not find those on the other",
@@ -111,9 +112,7 @@ class Amqp(Transport):
         ]
 
     def _are_routers(self, hosts: Sequence[urls.Host], timeout: float) -> bool:
-        """Whether these are several, and routers."""
-        if len(hosts) < 2:
-            return False
+        """Whether these are routers."""
         try:
             return all(self.connect(host, timeout) in ROUTERS for host in hosts)
         except ConnectError:  # it is gone by now
@@ -202,3 +201,13 @@ class Amqp(Transport):
             for row in management.queues():
                 if names.notify_queue in row["name"]:
                     management.remove(row["name"])
+
+
+def _linked(router: Management, mode: str) -> set[str]:
+    """The ids of the routers that one can reach, as far as it knows."""
+    if mode == "interior":
+        return set(router.nodes())
+    if mode == "edge":
+        links = (link for link in router.connections() if link["role"] == "edge")
+        return {link["container"] for link in links}
+    return set()

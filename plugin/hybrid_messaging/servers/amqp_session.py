@@ -41,7 +41,7 @@ def greet(amqp: Transport, host: urls.Host, timeout: float) -> str:
     :raises ConnectError: it did not work
     """
     name, port = amqp.address(host)
-    server, vhost = f"{name}:{port}", amqp.url.vhost
+    server, vhost = amqp.shown(host), amqp.url.vhost
     known = Host(name, port, host.username, host.password)
     terms = security.Security(amqp.options, vhost)
     try:

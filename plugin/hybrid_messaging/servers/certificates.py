@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 
 from cryptography import x509
 
-from hybrid_messaging.servers.insight import Finding
+from hybrid_messaging import urls
+from hybrid_messaging.servers.insight import ServerProblem
 
 #: A file with more is a system's collection, and not the deployment's own authority.
 _OWN = 5
@@ -24,7 +25,7 @@ _DAY = datetime.timedelta(days=1)
 
 def of_server(
     name: str, port: int, timeout: float, days: float, client: tuple[str, str]
-) -> Iterator[Finding]:
+) -> Iterator[ServerProblem]:
     """What is wrong with the certificate of a server, which nobody verifies here.
 
     :param client: files with a certificate of ours and its key, or ''
@@ -44,10 +45,11 @@ def of_server(
     with contextlib.suppress(ValueError):
         if shown:
             found = x509.load_der_x509_certificate(shown)
-            yield from _judged(f"the certificate of {name}:{port}", found, days)
+            server = urls.Host(name, port)
+            yield from _judged(f"the certificate of {server}", found, days)
 
 
-def of_files(paths: Iterable[str], days: float) -> Iterator[Finding]:
+def of_files(paths: Iterable[str], days: float) -> Iterator[ServerProblem]:
     """What is wrong with certificates in files that a driver is given."""
     for path in paths:
         found: list[x509.Certificate] = []
@@ -71,17 +73,17 @@ def _content(path: str) -> bytes:
         return file.read(_LARGEST)
 
 
-def _judged(what: str, found: x509.Certificate, days: float) -> Iterator[Finding]:
+def _judged(what: str, found: x509.Certificate, days: float) -> Iterator[ServerProblem]:
     end = found.not_valid_after_utc
     left = (end - datetime.datetime.now(datetime.timezone.utc)) / _DAY
     if left < 0:
-        yield Finding(
+        yield ServerProblem(
             "certificate-ended",
             f"{what} expired at {end:%Y-%m-%d %H:%M} UTC",
             "replace it",
         )
     elif left < days:
-        yield Finding(
+        yield ServerProblem(
             "certificate-ends",
             f"{what} expires on {end:%Y-%m-%d}, in {left:.0f} days",
             "renew it before that day, then restart or reload the programs that use it",

@@ -23,10 +23,10 @@ class Look(NamedTuple):
     queues: Sequence[str] = ()
 
 
-class Finding(NamedTuple):
+class ServerProblem(NamedTuple):
     """Something that is wrong with a server.
 
-    :param code: a row of the table of problems
+    :param code: a row of the table of problems, which knows how bad it is
     """
 
     code: str
@@ -36,7 +36,12 @@ class Finding(NamedTuple):
 
 @dataclass
 class Insight:
-    """What was found, and what could not be looked at."""
+    """What was found, and what could not be looked at.
 
-    findings: list[Finding] = field(default_factory=list)
+    :param network: what the servers call themselves and those that they are linked
+        with; servers are one bus if they have any of these names in common
+    """
+
+    problems: list[ServerProblem] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
+    network: set[str] = field(default_factory=set)

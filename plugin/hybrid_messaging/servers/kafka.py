@@ -166,8 +166,8 @@ class Kafka(Transport):
 
             settings = self.settings(hosts)
             found = _admin(settings).list_topics(timeout=look.timeout)
-            insight.findings += kafka_state.replicated(found, look.queues)
-            insight.findings += kafka_state.unread(
+            insight.problems += kafka_state.replicated(found, look.queues)
+            insight.problems += kafka_state.unread(
                 settings, found, look.queues, look.timeout
             )
         except ImportError as error:
@@ -208,7 +208,7 @@ class Kafka(Transport):
             from confluent_kafka import KafkaException, Producer
         except ImportError:
             return ""
-        server = ":".join(map(str, self.address(host)))
+        server = self.shown(host)
         failures: list[str] = []
         settings = {
             **self.settings([host]),
@@ -231,8 +231,8 @@ class Kafka(Transport):
             except ConnectError as error:
                 raise ConnectError(
                     "unreachable",
-                    f"{server} redirects its clients to {broker.host}:{broker.port}:"
-                    f" {error}",
+                    f"{server} redirects its clients to"
+                    f" {urls.Host(broker.host, broker.port)}: {error}",
                     "correct advertised.listeners in the broker's configuration",
                 ) from error
         return "Kafka"
@@ -253,9 +253,9 @@ class Kafka(Transport):
                 answer = sock.recv(8, socket.MSG_WAITALL)
             except OSError as error:
                 reason = error.strerror or str(error)
-                raise unreachable(f"{name}:{port}", reason) from error
+                raise unreachable(self.shown(host), reason) from error
         if answer[4:] != struct.pack(">i", number):
-            raise protocol_error(f"{name}:{port}", "Kafka", "it does not answer")
+            raise protocol_error(self.shown(host), "Kafka", "it does not answer")
         return "Kafka"
 
     def prepare(self, names: Names) -> None:

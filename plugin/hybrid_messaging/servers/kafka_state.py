@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from hybrid_messaging.servers.insight import Finding
+from hybrid_messaging.servers.backlog import Backlog
+from hybrid_messaging.servers.insight import ServerProblem
 
 #: Groups of consumers that are asked how far they have come.
 _GROUPS = 200
@@ -25,7 +26,7 @@ class _Readers(NamedTuple):
     read: dict[tuple[str, int], int]
 
 
-def replicated(metadata: Any, topics: Iterable[str]) -> Iterator[Finding]:
+def replicated(metadata: Any, topics: Iterable[str]) -> Iterator[ServerProblem]:
     """Whether topics have copies.
 
     :param metadata: what `list_topics` has returned
@@ -37,13 +38,13 @@ def replicated(metadata: Any, topics: Iterable[str]) -> Iterator[Finding]:
         partitions = metadata.topics[name].partitions.values()
         away = sum(len(each.isrs) < len(each.replicas) for each in partitions)
         if away:
-            yield Finding(
+            yield ServerProblem(
                 "topic-not-replicated",
                 f"topic {name} lacks replicas of {away} partitions at the moment",
                 "start the brokers that are down",
             )
         elif brokers > 1 and any(len(each.replicas) == 1 for each in partitions):
-            yield Finding(
+            yield ServerProblem(
                 "topic-not-replicated",
                 f"topic {name} has a single replica on {brokers} brokers: without that"
                 " broker, notifications cannot be sent",
@@ -54,7 +55,7 @@ def replicated(metadata: Any, topics: Iterable[str]) -> Iterator[Finding]:
 
 def unread(
     settings: Mapping[str, Any], metadata: Any, topics: Iterable[str], timeout: float
-) -> Iterator[Finding]:
+) -> Iterator[ServerProblem]:
     """Whether notifications wait in topics that nobody reads.
 
     :param settings: of a client
@@ -75,14 +76,8 @@ def unread(
             starts = [(topic, each) for each in partitions]
             waiting, oldest = _waiting(consumer, starts, readers.read, timeout)
             if waiting:
-                age = f", for {_shown(time.time() - oldest)}" if oldest else ""
-                yield Finding(
-                    "notifications-not-read",
-                    f"{waiting:,} notifications wait in topic {topic}{age}, and no"
-                    " consumer reads them",
-                    "start the service that reads them; if there is none, set the"
-                    " notification driver of the publishers to noop",
-                )
+                age = time.time() - oldest if oldest else None
+                yield Backlog(f"topic {topic}", waiting, age=age).problem()
     finally:
         consumer.close()
 
@@ -139,10 +134,3 @@ def _waiting(
         if kind != TIMESTAMP_NOT_AVAILABLE:
             oldest = min(oldest or sent / 1000, sent / 1000)
     return waiting, oldest
-
-
-def _shown(seconds: float) -> str:
-    for length, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} seconds"

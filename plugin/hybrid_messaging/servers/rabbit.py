@@ -138,8 +138,8 @@ class Rabbit(Transport):
         :param timeout: seconds for each step
         :raises ConnectError: there is none
         """
-        name, port = self.address(host)
-        server = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+        name, _ = self.address(host)
+        server = self.shown(host)
         vhost = self.url.vhost or "/"
         connection = amqp.Connection(
             host=server,
@@ -214,7 +214,8 @@ class Rabbit(Transport):
             for queue in queues
         ]
         found = {
-            name: _difference(connection, declare) for name, declare in declarations
+            name: _difference(connection, declare, self.durable)
+            for name, declare in declarations
         }
         return {name: argument for name, argument in found.items() if argument}
 
@@ -235,26 +236,27 @@ class Rabbit(Transport):
                 with self.connection(host, look.timeout) as connection:
                     name = connection.server_properties.get("cluster_name")
                     if isinstance(name, str):
-                        clusters[":".join(map(str, self.address(host)))] = name
+                        clusters[self.shown(host)] = name
                     if number == 0:  # it tells what all others would
-                        insight.findings += rabbit_state.unread(
+                        insight.problems += rabbit_state.unread(
                             connection, look.queues, vhost
                         )
-                        insight.findings += rabbit_state.alarmed(
+                        insight.problems += rabbit_state.alarmed(
                             connection, look.timeout, insight
                         )
             except ConnectError as error:
                 insight.unseen.append(str(error))
-        insight.findings += rabbit_state.of_one_cluster(clusters)
+        insight.network |= set(clusters.values())
+        insight.problems += rabbit_state.of_one_cluster(clusters)
         self._look_at_management(hosts[0], look, insight)
 
     def _look_at_management(
         self, host: urls.Host, look: Look, insight: Insight
     ) -> None:
-        name, port = self.address(host)
+        name, _ = self.address(host)
         if look.management is None:
             insight.unseen.append(
-                f"policies, nodes and replicas of {name}:{port}, which only its"
+                f"policies, nodes and replicas of {self.shown(host)}, which only its"
                 " management reports: add --rabbitmq-management"
             )
             return
@@ -410,12 +412,14 @@ def _tls(options: Any, name: str) -> dict[str, Any] | bool:
     return parameters or True
 
 
-def _difference(connection: amqp.Connection, declare: Callable[..., Any]) -> str:
+def _difference(
+    connection: amqp.Connection, declare: Callable[..., Any], durable: bool
+) -> str:
     """What differs if something is declared that exists, or ''."""
     try:
         channel = connection.channel()
         declare(channel, passive=True)
-        declare(channel, durable=True)
+        declare(channel, durable=durable)
         channel.close()
     except amqp.PreconditionFailed as error:
         told = _INEQUIVALENT.search(str(error))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from hybrid_messaging.engines import rabbitmq_http
-from hybrid_messaging.servers.insight import Finding, Insight, Look
+from hybrid_messaging.servers.insight import Insight, Look, ServerProblem
 
 #: Bytes of an answer that are read at the most.
 _LARGEST = 10_000_000
@@ -64,10 +64,10 @@ class Management:
             self._part(what, part, insight)
 
     def _part(
-        self, what: str, part: Callable[[], Iterator[Finding]], insight: Insight
+        self, what: str, part: Callable[[], Iterator[ServerProblem]], insight: Insight
     ) -> None:
         try:
-            insight.findings += part()
+            insight.problems += part()
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason: object = error
             if isinstance(error, urllib.error.HTTPError):
@@ -93,40 +93,40 @@ class Management:
                     return None
                 raise
 
-    def _nodes(self) -> Iterator[Finding]:
+    def _nodes(self) -> Iterator[ServerProblem]:
         nodes = self._get("nodes") or []
         running = [node for node in nodes if node["running"]]
         for node in nodes:
             name = node["name"]
             if not node["running"]:
-                yield Finding(
+                yield ServerProblem(
                     "node-away",
                     f"node {name} of the RabbitMQ cluster is down",
                     "start it, or remove it from the cluster",
                 )
             for alarm, what in (("mem_alarm", "memory"), ("disk_free_alarm", "disk")):
                 if node.get(alarm):
-                    yield Finding(
+                    yield ServerProblem(
                         "server-alarm",
                         f"RabbitMQ blocks publishers: {name} is low on {what}",
                         f"give {name} more {what}, or empty queues that have no"
                         " consumer",
                     )
             if node.get("partitions"):
-                yield Finding(
+                yield ServerProblem(
                     "cluster-partitioned",
                     f"node {name} is partitioned from {', '.join(node['partitions'])}",
                     "restart the nodes of the smaller partition",
                 )
         if len(running) > 1 and self._named == 1:
-            yield Finding(
+            yield ServerProblem(
                 "nodes-not-named",
                 f"the URL names one of {len(running)} nodes of the RabbitMQ cluster:"
                 " if that node is down, services cannot connect",
                 "name all nodes in the URL, unless the address stands for all of them",
             )
 
-    def _queues(self) -> Iterator[Finding]:
+    def _queues(self) -> Iterator[ServerProblem]:
         nodes = sum(bool(node["running"]) for node in self._get("nodes") or [])
         for name in self._look.queues:
             queue = self._get(f"queues/{self._vhost}/{quote(name, safe='')}")
@@ -137,7 +137,7 @@ class Management:
             dropping = [key for key in _DROPPING if key in policy]
             if dropping:
                 which = queue.get("policy") or queue.get("operator_policy")
-                yield Finding(
+                yield ServerProblem(
                     "policy-drops-messages",
                     f"policy {which} discards notifications in {name}: "
                     + ", ".join(f"{key} is {policy[key]}" for key in dropping),
@@ -146,17 +146,25 @@ class Management:
             if queue.get("type") == "quorum":
                 yield from _replicated(name, queue, nodes)
 
-    def _deprecated(self) -> Iterator[Finding]:
+    def _deprecated(self) -> Iterator[ServerProblem]:
         for feature in self._get("deprecated-features/used") or []:
-            yield Finding(
+            yield ServerProblem(
                 "feature-deprecated",
                 "RabbitMQ is used in a way that a later release will not allow:"
-                f" {feature['name']}: {feature.get('desc', '').strip()}",
+                f" {feature['name']}{_explained(feature)}",
                 "change the options that cause it before you upgrade RabbitMQ",
             )
 
 
-def _replicated(name: str, queue: Mapping[str, Any], nodes: int) -> Iterator[Finding]:
+def _explained(feature: Mapping[str, str]) -> str:
+    """What RabbitMQ says of a feature; 4.3 says no more than where to read of it."""
+    said = feature.get("desc", "").strip() or feature.get("doc_url", "")
+    return f": {said}" if said else ""
+
+
+def _replicated(
+    name: str, queue: Mapping[str, Any], nodes: int
+) -> Iterator[ServerProblem]:
     """Whether a quorum queue has the copies that it should.
 
     :param nodes: how many run
@@ -164,19 +172,19 @@ def _replicated(name: str, queue: Mapping[str, Any], nodes: int) -> Iterator[Fin
     members, online = queue["members"], queue["online"]
     away = sorted(set(members) - set(online))
     if len(online) * 2 <= len(members):
-        yield Finding(
+        yield ServerProblem(
             "queue-without-quorum",
             f"{name} accepts no messages: {', '.join(away)} are down",
             "start these nodes",
         )
     elif away:
-        yield Finding(
+        yield ServerProblem(
             "queue-not-replicated",
             f"{name} lacks its replicas on {', '.join(away)} at the moment",
             "start these nodes",
         )
     elif len(members) < min(nodes, 3):
-        yield Finding(
+        yield ServerProblem(
             "queue-not-replicated",
             f"{name} has {len(members)} replicas on {nodes} nodes",
             "run rabbitmq-queues grow on each node that lacks one",

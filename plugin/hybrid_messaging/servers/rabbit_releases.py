@@ -11,6 +11,7 @@ from typing import NamedTuple
 import amqp
 
 from hybrid_messaging import urls
+from hybrid_messaging.engines.kinds.rabbitmq import REFUSES_TRANSIENT_QUEUES
 from hybrid_messaging.servers.rabbit import Rabbit
 
 #: Milliseconds until RabbitMQ deletes a queue that was only tried.
@@ -84,7 +85,7 @@ def refuses_transient_queues(connection: amqp.Connection) -> bool:
 #: (`rabbit_qos_prefetch_count`) is one of each consumer.
 RULES = (
     Rule(
-        (4, 3),
+        REFUSES_TRANSIENT_QUEUES,
         True,
         "transient-queues-refused",
         lambda rabbit: (
@@ -98,7 +99,7 @@ RULES = (
         refuses_transient_queues,
     ),
     Rule(
-        (4, 3),
+        REFUSES_TRANSIENT_QUEUES,
         False,
         "transient-queues-refused",
         lambda rabbit: not rabbit.durable,

@@ -6,38 +6,48 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import amqp
 
-from hybrid_messaging.servers.insight import Finding, Insight
+from hybrid_messaging.servers.backlog import MOMENT, Backlog
+from hybrid_messaging.servers.insight import Insight, ServerProblem
 
 
 def unread(
     connection: amqp.Connection, queues: Sequence[str], vhost: str
-) -> Iterator[Finding]:
-    """Queues in which notifications wait for nobody."""
+) -> Iterator[ServerProblem]:
+    """Queues in which notifications wait for nobody.
+
+    RabbitMQ does not tell for how long: whether more come shows a second look.
+    """
+    before = _unread(connection, queues)
+    if before:
+        time.sleep(MOMENT)
+    for queue, waiting in _unread(connection, before).items():
+        more = max(0, waiting - before[queue])
+        yield Backlog(f"{queue} (virtual host {vhost!r})", waiting, more).problem()
+
+
+def _unread(connection: amqp.Connection, queues: Iterable[str]) -> dict[str, int]:
+    """How many messages wait in queues that have some, and no consumer."""
+    found: dict[str, int] = {}
     for queue in queues:
         try:
-            _, messages, consumers = connection.channel().queue_declare(
+            _, waiting, consumers = connection.channel().queue_declare(
                 queue, passive=True
             )
         except (amqp.NotFound, amqp.AccessRefused, amqp.ResourceLocked):
             continue
-        if messages and not consumers:
-            yield Finding(
-                "notifications-not-read",
-                f"{messages:,} notifications wait in {queue} (virtual host {vhost!r}),"
-                " which has no consumer",
-                "start the service that reads them; if there is none, set the"
-                " notification driver of the publishers to noop, and delete the queue",
-            )
+        if waiting and not consumers:
+            found[queue] = waiting
+    return found
 
 
 def alarmed(
     connection: amqp.Connection, timeout: float, insight: Insight
-) -> Iterator[Finding]:
+) -> Iterator[ServerProblem]:
     """Whether publishers are blocked, which RabbitMQ tells them when they publish.
 
     What is published has nowhere to go, and RabbitMQ drops it
@@ -55,7 +65,7 @@ def alarmed(
         insight.unseen.append(f"alarms of memory and disk: {error}")
     if any(said):
         connection.collect()  # it does not answer a farewell, either
-        yield Finding(
+        yield ServerProblem(
             "server-alarm",
             "RabbitMQ blocks publishers: it is low on memory or disk space",
             "see `rabbitmq-diagnostics alarms`; empty queues that have no consumer, or"
@@ -63,14 +73,14 @@ def alarmed(
         )
 
 
-def of_one_cluster(names: Mapping[str, str]) -> Iterator[Finding]:
+def of_one_cluster(names: Mapping[str, str]) -> Iterator[ServerProblem]:
     """Whether nodes belong together.
 
     :param names: what they say their cluster is called, by their addresses
     """
     if len(set(names.values())) > 1:
         named = ", ".join(f"{where} of {name}" for where, name in names.items())
-        yield Finding(
+        yield ServerProblem(
             "clusters-differ",
             f"the URL names nodes of different clusters: {named}",
             "join them into one cluster, or correct the URL",

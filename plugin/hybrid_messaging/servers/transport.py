@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType, SimpleNamespace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from hybrid_messaging import engines, state, urls
 from hybrid_messaging.engines import kinds
@@ -41,6 +41,20 @@ class ConnectError(Exception):
         super().__init__(message)
         self.code = code
         self.cure = cure
+
+
+class Server(NamedTuple):
+    """One server of a transport.
+
+    :param title: what people call such servers
+    """
+
+    title: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.title} on {urls.Host(self.host, self.port)}"
 
 
 @dataclass(frozen=True)
@@ -153,10 +167,10 @@ class Transport:
         return self.url.hosts or (urls.Host("localhost"),)
 
     @property
-    def servers(self) -> frozenset[tuple[str, str, int]]:
-        """The (title, host, port) of each server."""
+    def servers(self) -> frozenset[Server]:
+        """Each server."""
         return frozenset(
-            (self.title, host.host.lower() or "localhost", host.port or self.port)
+            Server(self.title, host.host.lower() or "localhost", host.port or self.port)
             for host in self.hosts
         )
 
@@ -179,6 +193,10 @@ class Transport:
     def address(self, host: urls.Host) -> tuple[str, int]:
         """Name and port of a server, with the defaults of the driver."""
         return host.host or "localhost", host.port or self.port
+
+    def shown(self, host: urls.Host) -> str:
+        """Name and port of a server, as in a URL."""
+        return str(urls.Host(*self.address(host)))
 
     @property
     def durable(self) -> bool | None:
@@ -229,6 +247,12 @@ class Transport:
         named = (getattr(self.options, name, None) for name in self._ca_files)
         return next(filter(None, named), "")
 
+    @property
+    def files(self) -> list[str]:
+        """What the driver reads to connect; it takes the options."""
+        names = (*self._ca_files, *self._own_files) if self.encrypted else ()
+        return [path for name in names if (path := getattr(self.options, name, None))]
+
     def connect(self, host: urls.Host, timeout: float) -> str:
         """Connect, authenticate, open the virtual host, and disconnect.
 
@@ -241,8 +265,9 @@ class Transport:
             return self._connect(host, timeout)
         except UnicodeError as error:
             # of a name with an empty part, or one that is too long
-            name = ":".join(map(str, self.address(host)))
-            raise unreachable(name, "this is not a valid host name") from error
+            raise unreachable(
+                self.shown(host), "this is not a valid host name"
+            ) from error
 
     def takes_plain(self, host: urls.Host, timeout: float) -> bool:
         """Whether a server with which drivers speak TLS can be used without it.
@@ -367,15 +392,15 @@ class Transport:
 
         own = tuple(getattr(self.options, name, None) or "" for name in self._own_files)
         files = filter(None, (self.ca_file, own[0]))
-        insight.findings += certificates.of_files(files, look.days)
+        insight.problems += certificates.of_files(files, look.days)
         for host in hosts:
             name, port = self.address(host)
             try:
-                insight.findings += certificates.of_server(
+                insight.problems += certificates.of_server(
                     name, port, look.timeout, look.days, (own[0], own[1])
                 )
             except (OSError, ConnectError) as error:
-                insight.unseen.append(f"the certificate of {name}:{port}: {error}")
+                insight.unseen.append(f"the certificate of {self.shown(host)}: {error}")
 
     def _greet(self, host: urls.Host, timeout: float) -> str:
         """Find out whether a server talks to us, without having to log in."""
@@ -393,7 +418,8 @@ def connected(name: str, port: int, timeout: float) -> socket.socket:
     try:
         return socket.create_connection((name, port), timeout)
     except OSError as error:
-        raise unreachable(f"{name}:{port}", error.strerror or str(error)) from error
+        server = str(urls.Host(name, port))
+        raise unreachable(server, error.strerror or str(error)) from error
 
 
 def unreachable(server: str, reason: object) -> ConnectError:

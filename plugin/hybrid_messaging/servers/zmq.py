@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from hybrid_messaging import log_safety, urls
 from hybrid_messaging.drivers.zmq.names import is_loopback, parse
 from hybrid_messaging.engines import HOST, EngineError
-from hybrid_messaging.servers.insight import Finding, Insight, Look
+from hybrid_messaging.servers.insight import Insight, Look, ServerProblem
 from hybrid_messaging.servers.transport import (
     CLIENT,
     RESTART_TIMEOUT,
@@ -29,7 +29,7 @@ from hybrid_messaging.servers.transport import (
 # the matchmaker brings oslo.messaging and the client of Redis along, which take
 # longer than most commands
 if TYPE_CHECKING:
-    from hybrid_messaging.drivers.zmq.matchmaker import Matchmaker, Record
+    from hybrid_messaging.drivers.zmq.matchmaker import Matchmaker, Record, Sentinels
 
 #: The scheme of URLs that name Sentinels, which know where Redis is.
 SENTINEL = "zmq+sentinel"
@@ -38,6 +38,10 @@ _ENDPOINT = (
     "whether clients can reach the addresses of servers: rpc_zmq_host (or the host's"
     " name) must resolve, and rpc_zmq_min_port to rpc_zmq_max_port must be open"
 )
+
+
+#: Sentinels of which one may be lost.
+_ENOUGH = 3
 
 
 class Encryption(NamedTuple):
@@ -126,6 +130,12 @@ class Zmq(Transport):
         )
 
     @property
+    def _is_static(self) -> bool:
+        """Whether a file stands in for Redis."""
+        kind = self.url.scheme.partition("+")[2]
+        return (kind or self.options.rpc_zmq_matchmaker) == "static"
+
+    @property
     def encryption(self) -> Encryption:
         """How messages are encrypted; it takes the options."""
         options = self.options
@@ -133,7 +143,7 @@ class Zmq(Transport):
             return Encryption(f"CURVE, keys in {options.zmq_key_directory}")
         if options.plaintext_beyond_loopback:
             return Encryption("plain text", waived=True)
-        if "static" in (self.url.scheme.partition("+")[2], options.rpc_zmq_matchmaker):
+        if self._is_static:
             return Encryption("plain text, on the loopback interface only")
         password = bool(self.url.hosts and self.url.hosts[0].password)
         tls = self.encrypted
@@ -146,6 +156,12 @@ class Zmq(Transport):
         return Encryption(
             "CURVE, keys from the password, which is sent to Redis without TLS"
         )
+
+    @property
+    def files(self) -> list[str]:
+        """See `Transport`."""
+        own = [self.options.zmq_static_file] if self._is_static else []
+        return [*super().files, *own]
 
     def grace(self) -> float | None:
         """See `Transport`."""
@@ -210,23 +226,34 @@ class Zmq(Transport):
         try:
             with self.matchmaker(hosts, look.timeout) as found:
                 if isinstance(found, matchmaker.RedisMatchmaker):
-                    insight.findings += self._judged(found.info())
+                    info = found.info()
+                    insight.problems += self._judged(info)
+                    insight.problems += _agreed(found.sentinels())
+                    if "run_id" in info:
+                        insight.network.add(str(info["run_id"]))
         except ConnectError as error:
             insight.unseen.append(f"replicas and memory of Redis: {error}")
 
-    def _judged(self, info: Mapping[str, Any]) -> Iterator[Finding]:
+    def _judged(self, info: Mapping[str, Any]) -> Iterator[ServerProblem]:
         """What is wrong with a Redis by what it tells of itself."""
         sentinels = self.url.scheme == SENTINEL
         if sentinels and info.get("connected_slaves") == 0:
-            yield Finding(
+            yield ServerProblem(
                 "redis-without-replica",
                 "Sentinels watch over Redis, but its master has no replica at the"
                 " moment, so nothing can take over",
                 "start the replicas, and see `INFO replication`",
             )
+        if sentinels and not info.get("min_slaves_good_slaves"):
+            yield ServerProblem(
+                "redis-writes-alone",
+                "a master that has lost its replicas goes on taking registrations, "
+                "which nobody sees once another one has taken its place",
+                "set min-replicas-to-write to 1 in all of them",
+            )
         policy = info.get("maxmemory_policy", "noeviction")
         if info.get("maxmemory") and policy != "noeviction":
-            yield Finding(
+            yield ServerProblem(
                 "redis-evicts",
                 "Redis drops servers when its memory is full: maxmemory-policy is"
                 f" {policy}",
@@ -272,6 +299,32 @@ class Zmq(Transport):
             raise EngineError(str(error)) from error
 
 
+def _agreed(sentinels: Sequence[Sentinels]) -> Iterator[ServerProblem]:
+    """Whether Sentinels can replace a master, by what those tell that answer."""
+    masters = {each.master for each in sentinels}
+    if len(masters) > 1:
+        yield ServerProblem(
+            "sentinels-apart",
+            f"Sentinels name different masters of Redis: {', '.join(sorted(masters))}",
+            "have all of them watch over one (SENTINEL MONITOR), and see their logs",
+        )
+    for lacks in sorted({each.lacks for each in sentinels if each.lacks}):
+        yield ServerProblem(
+            "sentinels-without-quorum",
+            f"Sentinels could not replace the master of Redis: {lacks}",
+            "start the others, or lower the quorum: SENTINEL SET … quorum",
+        )
+    number = max((each.number for each in sentinels), default=_ENOUGH)
+    if number < _ENOUGH:
+        quorum = max(each.quorum for each in sentinels)
+        yield ServerProblem(
+            "sentinels-few",
+            f"Sentinels that watch over Redis: {number}, of whom {quorum} have to "
+            "agree that the master is lost, and most have to be there to replace it",
+            "run three, each on another host",
+        )
+
+
 def _topic(vhost: str | None, names: Names) -> str:
     from hybrid_messaging.drivers.zmq import matchmaker
 
@@ -290,7 +343,7 @@ def _explained(hosts: Iterable[Any], error: Exception, encrypted: bool) -> Conne
     import redis
     from redis.sentinel import MasterNotFoundError
 
-    server = ", ".join(f"{host.hostname}:{host.port}" for host in hosts)
+    server = ", ".join(str(urls.Host(host.hostname, host.port)) for host in hosts)
     reason = error.__cause__
     if not isinstance(reason, redis.RedisError):
         return ConnectError(

@@ -27,7 +27,7 @@ class Code(NamedTuple):
     source: str
 
 
-_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
+_ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
 _URL = "oslo.messaging, ``TransportURL.parse``"
 _SERVER = "the server's answer"
@@ -192,7 +192,7 @@ CODES = {
     "not-durable-on-server": Code(
         _ERROR,
         "an exchange or queue on RabbitMQ is not durable, or not a quorum queue as"
-        " configured",
+        " configured; or it is durable, but not configured to be",
         "stop the services, then delete it",
         f"{_RABBIT}: 406 ``PRECONDITION_FAILED``",
     ),
@@ -223,7 +223,8 @@ CODES = {
     ),
     "notifications-not-read": Code(
         _WARNING,
-        "notifications wait in a queue that has no consumer",
+        "notifications pile up in a queue that has no consumer: 1,000 wait, or at least"
+        " 100 and more arrive, or (Kafka) the oldest waits for more than an hour",
         "start the consumer, or stop publishing",
         _SERVER,
     ),
@@ -239,16 +240,23 @@ CODES = {
         "give its RPC the transport of notifications",
         "the service's code",
     ),
+    "notifications-waiting": Code(
+        _NOTE,
+        "a few notifications wait in a queue that nobody reads, as in a new cloud",
+        "start the consumer, or publish none",
+        _SERVER,
+    ),
     "option-deprecated": Code(
         _WARNING,
-        "an option is deprecated in the service's release of oslo.messaging",
+        "an option is deprecated in the service's release of oslo.messaging; a note if"
+        " the service's Python is unknown",
         "use the option that is named, or remove it",
         _OPTIONS,
     ),
     "option-removed": Code(
         _WARNING,
         "the service's release of oslo.messaging no longer has an option, which has no"
-        " effect",
+        " effect; a note if the service's Python is unknown",
         "remove it, or use its replacement",
         _HISTORY,
     ),
@@ -380,6 +388,12 @@ CODES = {
         "start the replicas",
         "Redis, ``INFO replication``",
     ),
+    "redis-writes-alone": Code(
+        _NOTE,
+        "ZeroMQ: Sentinels, and a master that is cut off from them takes registrations",
+        "set ``min-replicas-to-write`` to 1",
+        "Redis, ``INFO replication``",
+    ),
     "registration-expires": Code(
         _ERROR,
         "ZeroMQ: registrations expire before servers renew them",
@@ -396,9 +410,28 @@ CODES = {
     "rpc-elsewhere": Code(
         _WARNING,
         "RPC of one service goes to other servers than RPC of most services; an error"
-        " with ``--same-rpc``",
+        " with ``--same-rpc``; a note if only the routers can report whether they are"
+        " linked, and were not asked",
         "give all of them the same transport with ``configure``",
         "the other services' files",
+    ),
+    "sentinels-apart": Code(
+        _ERROR,
+        "ZeroMQ: Sentinels name different masters, and servers register on one of them",
+        "have all of them watch over one",
+        "``SENTINEL MASTER``",
+    ),
+    "sentinels-few": Code(
+        _WARNING,
+        "ZeroMQ: fewer than three Sentinels: if one is lost, none replaces the master",
+        "run three, each on another host",
+        "``SENTINEL MASTER``",
+    ),
+    "sentinels-without-quorum": Code(
+        _WARNING,
+        "ZeroMQ: too few Sentinels are there to replace the master of Redis",
+        "start the others, or lower the quorum",
+        "``SENTINEL CKQUORUM``",
     ),
     "server-alarm": Code(
         _ERROR,
@@ -501,7 +534,7 @@ CODES = {
     "waits-without-end": Code(
         _WARNING,
         "no server for notifications can be used, and requests that publish one wait"
-        " for ever",
+        " for ever; a note as long as one can be used",
         "start it, or set ``[oslo_messaging_notifications] retry``",
         f"{_RABBIT}, ``ensure``",
     ),

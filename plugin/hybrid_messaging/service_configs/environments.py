@@ -7,10 +7,12 @@ each container one, DevStack all services one.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from hybrid_messaging import path_walk
@@ -48,10 +50,13 @@ class Environments:
         :raises InterpreterError: its interpreter cannot be asked
         """
         environment = None if self._python else self._find(files[0])
-        if environment is None:
-            python = self._python or Path(sys.executable)
-        else:
+        is_guess = False
+        if environment is not None:
             python = environment / "bin/python"
+        elif self._python is not None:
+            python = self._python
+        else:
+            python, is_guess = Path(sys.executable), not _is_here(files[0])
         if python not in self._known:
             self._tell(f"asking {python} what services can import")
             try:
@@ -59,7 +64,7 @@ class Environments:
             except OSError as error:  # it has just been changed
                 raise InterpreterError(f"cannot run {python}: {error}") from error
             self._known[python] = interpreter.ask(python, user)
-        return self._known[python]
+        return dataclasses.replace(self._known[python], is_guess=is_guess)
 
     def _find(self, file: Path) -> Path | None:
         """The virtual environment of the service that reads a file of this machine."""
@@ -73,6 +78,15 @@ class Environments:
             candidates += sorted(own.glob(f"{name}-[0-9]*"), key=_age, reverse=True)
             candidates += [self._root / place for place in _SHARED]
         return next((each for each in candidates if _is_usable(each)), None)
+
+
+def _is_here(file: Path) -> bool:
+    """Whether the service that reads a file is installed beside this program."""
+    try:
+        metadata.distribution(identify(file).name)
+    except (metadata.PackageNotFoundError, ValueError):
+        return False
+    return True
 
 
 def _age(directory: Path) -> float:

@@ -94,6 +94,7 @@ class Environment:
     :param release: that of oslo.messaging, '' if there is none
     :param options: by section and name, those of oslo.messaging and of our drivers;
         empty if the environment cannot tell
+    :param is_guess: nobody knows that it is the service's
     """
 
     transport: Mapping[str, str]
@@ -102,6 +103,7 @@ class Environment:
     options: Mapping[str, Mapping[str, Known]] = field(
         default_factory=lambda: MappingProxyType({})
     )
+    is_guess: bool = False
 
 
 def ask(python: Path, user: os.stat_result | None = None) -> Environment:

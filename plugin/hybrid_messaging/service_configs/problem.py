@@ -14,6 +14,8 @@ class Severity(str, Enum):
     ERROR = "error"
     #: it works, but not as hybrid messaging is meant to
     WARNING = "warning"
+    #: nothing is wrong now; something to know, or to look at elsewhere
+    NOTE = "note"
 
 
 @dataclass(frozen=True)

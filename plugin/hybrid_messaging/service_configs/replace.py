@@ -211,18 +211,27 @@ def _original(target: _Target) -> str:
 def _prepare(target: _Target, data: bytes, cleanup: contextlib.ExitStack) -> str:
     """Write the new file beside the old one, with its owner, mode and attributes."""
     directory, name, (path, _, status) = target
-    if not status.st_mode & 0o222 or not os.access(
+    if not status.st_mode & 0o222:
+        raise ServiceConfigError(
+            path,
+            f"is read-only (mode {status.st_mode & 0o7777:o}); make it writable (chmod "
+            "u+w)",
+        )
+    if not os.access(
         name,
         os.W_OK,
         dir_fd=directory.handle,
         effective_ids=True,
         follow_symlinks=False,
     ):
-        raise ServiceConfigError(
-            path,
-            f"is read-only (mode {status.st_mode & 4095:o}) or belongs to another"
-            " user; make it writable (chmod u+w) or run this as root",
-        )
+        try:
+            os.close(directory.open(name, os.O_WRONLY | os.O_NOFOLLOW))
+        except PermissionError as error:
+            raise ServiceConfigError(
+                path,
+                f"cannot be written by this user (mode {status.st_mode & 0o7777:o}); "
+                "run this as root, or as its owner",
+            ) from error
     _sweep(target)
     new = f".{name}.{_NEW}.{secrets.token_hex(4)}"
     handle = directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hybrid_messaging import urls
+from hybrid_messaging.drivers.zmq.names import is_loopback
 from hybrid_messaging.servers import rabbit_releases
 from hybrid_messaging.servers.insight import Insight, Look
 from hybrid_messaging.servers.rabbit import Rabbit
@@ -77,6 +78,14 @@ class Servers:
             self._plain[key] = transport.takes_plain(host, self.timeout)
         return self._plain[key]
 
+    def differing(
+        self, rabbit: Rabbit, host: urls.Host, exchange: str, queues: list[str]
+    ) -> dict[str, str]:
+        """Which of an exchange and queues a RabbitMQ has otherwise; see `Rabbit`."""
+        with suppress(ConnectError):  # it is gone by now
+            return rabbit.declared_otherwise(host, exchange, queues, self.timeout)
+        return {}
+
     def broken(
         self, rabbit: Rabbit, host: urls.Host, said: str, rpc: bool
     ) -> list[rabbit_releases.Rule]:
@@ -108,6 +117,7 @@ class Route:
     :param encryption: how messages are encrypted; None for others than zmq://
     :param answers: of its servers, as far as they were asked
     :param insight: into the state of those that can be used
+    :param left: what can be asked from the machine of the service only
     """
 
     role: str
@@ -122,6 +132,7 @@ class Route:
     encryption: str | None = None
     answers: list[tuple[urls.Host, Answer]] = field(default_factory=list)
     insight: Insight = field(default_factory=Insight)
+    left: list[str] = field(default_factory=list)
 
     @property
     def objection(self) -> str:
@@ -143,6 +154,11 @@ class Route:
         return [answer for _, answer in self.answers if not isinstance(answer, str)]
 
     @property
+    def asked(self) -> list[urls.Host]:
+        """The servers that were asked."""
+        return [host for host, _ in self.answers]
+
+    @property
     def reached(self) -> bool:
         """Whether servers were asked, and all of them can be used."""
         return bool(self.answers) and not self.failures
@@ -155,12 +171,14 @@ class Routes:
     :param rpc: None for a service without RPC
     :param environment: what the service's Python can import
     :param servers: None if none is to be asked
+    :param machine: the other one that the service runs on, '' if it is this one
     """
 
     rpc: Route | None
     notify: Route
     environment: Environment
     servers: Servers | None = None
+    machine: str = ""
 
     def __iter__(self) -> Iterator[Route]:
         if self.rpc is not None:
@@ -169,22 +187,29 @@ class Routes:
 
 
 def of(
-    config: ServiceConfig, environment: Environment, servers: Servers | None
+    config: ServiceConfig,
+    environment: Environment,
+    servers: Servers | None,
+    machine: str = "",
 ) -> Routes:
-    """Read off the transports of a service, and connect to their servers."""
+    """Read off the transports of a service, and connect to their servers.
+
+    :param machine: the other one that the service runs on, '' if it is this one
+    """
     rpc = None
     if config.service.rpc:
-        rpc = _route(config, RPC, "DEFAULT", config.rpc_url, servers)
+        rpc = _route(config, RPC, "DEFAULT", config.rpc_url)
     own = config.conf[NOTIFICATIONS].transport_url
-    notify = _route(
-        config, NOTIFY, NOTIFICATIONS if own else "DEFAULT", config.notify_url, servers
-    )
-    return Routes(rpc, notify, environment, servers)
+    section = NOTIFICATIONS if own else "DEFAULT"
+    notify = _route(config, NOTIFY, section, config.notify_url)
+    found = Routes(rpc, notify, environment, servers, machine)
+    if servers is not None:
+        for route in found:
+            _ask(config, route, servers, machine)
+    return found
 
 
-def _route(
-    config: ServiceConfig, role: str, section: str, text: str, servers: Servers | None
-) -> Route:
+def _route(config: ServiceConfig, role: str, section: str, text: str) -> Route:
     option = (section, "transport_url")
     route = Route(role, option, config.where(*option), text)
     if config.is_unknown(*option):
@@ -195,17 +220,46 @@ def _route(
         route.error = str(error)
         return route
     route.durable = known.durable
+    route.engine, route.delivery = known.known_as("")
     if isinstance(known, Zmq) and role == RPC:
         route.encryption = known.encryption.text
-    if servers is not None and route.usable and _is_used(config, route):
-        route.answers = [(host, servers.connect(known, host)) for host in known.hosts]
-    usable = [host for host, answer in route.answers if isinstance(answer, str)]
-    if servers is not None and usable:
-        queues = _queues(config) if role == NOTIFY else []
-        route.insight = servers.inspect(known, usable, queues)
-    products = [answer for _, answer in route.answers if isinstance(answer, str)]
-    route.engine, route.delivery = known.known_as(next(iter(products), ""))
     return route
+
+
+def _ask(config: ServiceConfig, route: Route, servers: Servers, machine: str) -> None:
+    """Connect to the servers of a route, and look at those that can be used."""
+    known = route.usable
+    if known is None or not _is_used(config, route):
+        return
+    hosts, left = _from_here(known, machine)
+    route.answers = [(host, servers.connect(known, host)) for host in hosts]
+    products = [
+        (host, answer) for host, answer in route.answers if isinstance(answer, str)
+    ]
+    if products:
+        queues = _queues(config) if route.role == NOTIFY else []
+        usable = [host for host, _ in products]
+        route.insight = servers.inspect(known, usable, queues)
+        route.engine, route.delivery = known.known_as(products[0][1])
+    route.left = left
+
+
+def _from_here(known: Transport, machine: str) -> tuple[Sequence[urls.Host], list[str]]:
+    """The servers that can be asked from this machine as from that of the service.
+
+    :returns: and what cannot be looked at
+    """
+    if not machine:
+        return known.hosts, []
+    if known.files:
+        return (), [
+            f"{known}: what the driver reads to connect is a file of {machine}: "
+            f"{', '.join(known.files)}"
+        ]
+    own = [host for host in known.hosts if is_loopback(host.host or "localhost")]
+    return [host for host in known.hosts if host not in own], [
+        f"{known.shown(host)}: it is {machine} itself" for host in own
+    ]
 
 
 def _queues(config: ServiceConfig) -> list[str]:

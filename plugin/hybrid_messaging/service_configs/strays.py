@@ -11,6 +11,7 @@ from typing import NamedTuple
 from oslo_utils import strutils
 
 from hybrid_messaging import servers, urls
+from hybrid_messaging.servers.transport import Server
 from hybrid_messaging.service_configs.document import Document
 from hybrid_messaging.service_configs.errors import ServiceConfigError
 from hybrid_messaging.service_configs.reading import ServiceConfig
@@ -45,7 +46,7 @@ class Bus(NamedTuple):
     vhost: str
 
     def __str__(self) -> str:
-        return f"{self.engine} on {self.host}:{self.port}, virtual host {self.vhost!r}"
+        return f"{Server(*self[:3])}, virtual host {self.vhost!r}"
 
 
 def buses(text: str) -> frozenset[Bus]:

@@ -48,6 +48,19 @@ def lines(reports: Iterable[Report]) -> Iterator[str]:
             yield f"    cure: {cure}"
 
 
+def notes(reports: Iterable[Report]) -> Iterator[str]:
+    """What is no problem now, each once, with the services that it is about."""
+    cures: dict[str, dict[str, dict[str, None]]] = {}
+    for report in reports:
+        for note in report.notes:
+            messages = cures.setdefault(note.cure, {})
+            messages.setdefault(note.message, {})[report.service] = None
+    for cure, messages in cures.items():
+        for message, services in messages.items():
+            yield f"note: {_some(services)}: {message}"
+        yield f"  cure: {cure}"
+
+
 def _add(group: _Group, report: Report, problem: Problem) -> None:
     group.hosts[report.host] = None
     group.services[report.service] = None

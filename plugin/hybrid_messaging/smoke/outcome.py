@@ -23,7 +23,7 @@ class Status(str, Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Success:
     """What a check has found to be right.
 
     :param detail: one sentence

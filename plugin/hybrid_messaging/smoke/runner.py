@@ -18,7 +18,7 @@ from hybrid_messaging import servers, urls
 from hybrid_messaging.engines import EngineError
 from hybrid_messaging.servers.transport import TransportError
 from hybrid_messaging.smoke.context import Context
-from hybrid_messaging.smoke.outcome import Failure, Finding, Result, Skip, Status
+from hybrid_messaging.smoke.outcome import Failure, Result, Skip, Status, Success
 from hybrid_messaging.smoke.records import Records
 from hybrid_messaging.smoke.run import Run
 from hybrid_messaging.smoke.table import Check
@@ -124,7 +124,7 @@ def _result(
         finish=check.disruptive,
     )
     seconds = round(time.monotonic() - start, 3)
-    if isinstance(outcome, Finding):
+    if isinstance(outcome, Success):
         status = Status.PASSED if outcome.promised else Status.INFO
         return Result(check.name, status, seconds, outcome.detail, found=outcome.found)
     if isinstance(outcome, Skip):
@@ -170,16 +170,16 @@ _HAS = {
 
 
 def _bounded(
-    function: Callable[[], Finding | None] | Callable[[], None],
+    function: Callable[[], Success | None] | Callable[[], None],
     timeout: float,
     finish: bool = False,
-) -> Finding | BaseException | None:
+) -> Success | BaseException | None:
     """Run a function in a thread that is given up when its time is over.
 
     :param finish: wait for it even if we are told to end
     :returns: its result, or its exception; None if it is not over
     """
-    outcome: list[Finding | BaseException | None] = []
+    outcome: list[Success | BaseException | None] = []
 
     def work() -> None:
         try:

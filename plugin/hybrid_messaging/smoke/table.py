@@ -16,7 +16,7 @@ from hybrid_messaging.smoke.checks import (
     separation,
 )
 from hybrid_messaging.smoke.context import Context
-from hybrid_messaging.smoke.outcome import Finding
+from hybrid_messaging.smoke.outcome import Success
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Check:
     """
 
     name: str
-    function: Callable[[Context], Finding]
+    function: Callable[[Context], Success]
     role: str
     needs: tuple[str, ...] = ()
     look_at: str = "the log of the server that carries it"

@@ -91,6 +91,8 @@ _CROWDED = "has more members than are read at once; remove those that are not se
 _TOO_MANY = "has too many servers; those after the first %d to expire are ignored"
 #: Topics of which it is remembered what was wrong with them.
 _MOST_DAMAGED = 1000
+#: How Sentinel begins to say that it could not replace a master.
+_NO_QUORUM = "NOQUORUM"
 #: What stands for bytes that are no UTF-8.
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -139,6 +141,19 @@ class News(NamedTuple):
     epoch: str
     #: change if servers have come or gone, by topic
     versions: Mapping[str, str]
+
+
+class Sentinels(NamedTuple):
+    """What a Sentinel tells."""
+
+    #: host:port
+    master: str
+    #: Sentinels that watch over it
+    number: int
+    #: how many of them have to take it for lost
+    quorum: int
+    #: why they could not replace it now, or ''
+    lacks: str
 
 
 class Matchmaker(Protocol):
@@ -688,6 +703,30 @@ class RedisMatchmaker:
         """
         [told] = self._check(self._try(self._pipe().info()))
         return dict(told)
+
+    def sentinels(self) -> list[Sentinels]:
+        """What each Sentinel that answers tells of the others and of the master."""
+        found = []
+        manager = getattr(self._redis().connection_pool, "sentinel_manager", None)
+        for client in manager.sentinels if manager else ():
+            try:
+                told = client.sentinel_master(self._group)
+                try:
+                    client.execute_command("SENTINEL CKQUORUM", self._group)
+                    lacks = ""
+                except redis.ResponseError as error:
+                    lacks = log_safety.line(str(error))
+                found.append(
+                    Sentinels(
+                        f"{told['ip']}:{told['port']}",
+                        int(told["num-other-sentinels"]) + 1,
+                        int(told["quorum"]),
+                        lacks if lacks.startswith(_NO_QUORUM) else "",
+                    )
+                )
+            except (redis.RedisError, OSError, KeyError, TypeError, ValueError):
+                continue
+        return found
 
     def topics(self) -> list[str]:
         try:

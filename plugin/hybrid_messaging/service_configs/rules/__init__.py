@@ -16,10 +16,12 @@ from hybrid_messaging.service_configs.problem import Problem
 from hybrid_messaging.service_configs.reading import ServiceConfig
 from hybrid_messaging.service_configs.routes import Routes
 from hybrid_messaging.service_configs.rules import (
+    common_bus,
     contradictions,
     deployment,
     files,
     kafka,
+    members,
     notifications,
     options,
     rabbit,
@@ -73,9 +75,9 @@ RULES: Sequence[Rule] = (
     strays.unchanged,
 )
 
-OF_ALL: Sequence[deployment.Rule] = (
+OF_ALL: Sequence[members.Rule] = (
     deployment.listening_apart,
     deployment.declared_alike,
-    deployment.together,
+    common_bus.together,
     deployment.cells_mapped,
 )

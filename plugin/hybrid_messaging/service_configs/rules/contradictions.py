@@ -14,7 +14,7 @@ from hybrid_messaging.servers.kafka import SECURITY, Kafka
 from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.servers.transport import ConnectError
 from hybrid_messaging.service_configs.codes import found
-from hybrid_messaging.service_configs.problem import Problem
+from hybrid_messaging.service_configs.problem import Problem, Severity
 from hybrid_messaging.service_configs.reading import ServiceConfig
 from hybrid_messaging.service_configs.routes import RPC, Routes
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
@@ -190,17 +190,32 @@ def waiting_ends(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     """Requests that notify do not wait for servers that are away."""
     notify = routes.notify
     retry = config.conf[NOTIFICATIONS].retry
-    away = notify.answers and all(
+    publishes = config.service.notifies and config.publishes
+    if not isinstance(notify.transport, Rabbit) or not publishes or retry >= 0:
+        return
+    cure = (
+        f"set [{NOTIFICATIONS}] retry, for example to 3; notifications are then lost"
+        " instead"
+    )
+    where = config.where(NOTIFICATIONS, "retry")
+    away = all(
         isinstance(answer, ConnectError) and answer.code == "unreachable"
         for _, answer in notify.answers
     )
-    publishes = config.service.notifies and config.publishes
-    if isinstance(notify.transport, Rabbit) and away and publishes and retry < 0:
+    if notify.answers and away:
         yield found(
             "waits-without-end",
             f"no server for notifications can be used, and retry is {retry}: API"
             " requests that publish a notification wait for ever",
-            f"set [{NOTIFICATIONS}] retry, for example to 3; notifications are then"
-            " lost instead",
-            config.where(NOTIFICATIONS, "retry"),
+            cure,
+            where,
+        )
+    elif notify.answers:
+        yield found(
+            "waits-without-end",
+            f"retry is {retry}: whenever no server for notifications can be used, API"
+            " requests that publish a notification wait until one can",
+            cure,
+            where,
+            Severity.NOTE,
         )

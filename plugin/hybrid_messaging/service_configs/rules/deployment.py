@@ -3,32 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hybrid_messaging.servers.kafka import Kafka
 from hybrid_messaging.servers.rabbit import Rabbit
-from hybrid_messaging.service_configs import cells, strays
-from hybrid_messaging.service_configs.catalogue import CELLS
+from hybrid_messaging.service_configs import cells
 from hybrid_messaging.service_configs.codes import found
 from hybrid_messaging.service_configs.problem import Problem
 from hybrid_messaging.service_configs.reading import ServiceConfig
-from hybrid_messaging.service_configs.routes import Routes
+from hybrid_messaging.service_configs.rules.members import Member
 from hybrid_messaging.service_configs.rules.notifications import queues
 from hybrid_messaging.service_configs.settings import DURABLE
-
-
-class Member(NamedTuple):
-    """One of the services; `problems` are those of its own, and take further ones."""
-
-    config: ServiceConfig
-    routes: Routes
-    problems: list[Problem]
-
-
-Rule = Callable[[Sequence[Member]], None]
-"""Judges all services, and adds to their problems."""
 
 
 def listening_apart(members: Sequence[Member]) -> None:
@@ -87,62 +74,6 @@ def _kind(rabbit: Rabbit) -> str:
     if rabbit.options.rabbit_quorum_queue:
         return "a quorum queue"
     return "durable" if rabbit.durable else "not durable"
-
-
-def together(members: Sequence[Member]) -> None:
-    """RPC of all services goes to the servers that it goes to for most.
-
-    Nova's files may be those of its cells, which differ.
-    """
-    option = ("DEFAULT", "transport_url")
-    set_ones = [
-        (member, member.routes.rpc.transport.servers)
-        for member in members
-        if member.routes.rpc
-        and member.routes.rpc.transport
-        and member.config.is_set(*option)
-        # theirs stays with the notifications
-        and not strays.is_on(member.config)
-    ]
-    used: dict[str, frozenset[tuple[str, str, int]]] = {}
-    for member, theirs in set_ones:
-        user = _user(member.config)
-        used[user] = used.get(user, frozenset()) | theirs
-    with_most = max(
-        used.values(),
-        key=lambda mine: sum(not mine.isdisjoint(other) for other in used.values()),
-        default=frozenset(),
-    )
-    others = dict.fromkeys(
-        member.config.service.name
-        for member, _ in set_ones
-        if not used[_user(member.config)].isdisjoint(with_most)
-    )
-    for member, theirs in set_ones:
-        if used[_user(member.config)].isdisjoint(with_most):
-            where, there = map(_named, (theirs, with_most))
-            member.problems.append(
-                found(
-                    "rpc-elsewhere",
-                    f"RPC goes to {where}, but RPC of {', '.join(others)} goes to"
-                    f" {there}",
-                    "give all services that call each other the same transport with "
-                    "`configure`",
-                    member.config.where(*option),
-                )
-            )
-
-
-def _user(config: ServiceConfig) -> str:
-    """Whose RPC it is: of files that go one way, or of a service with cells."""
-    service = config.service
-    return service.name if CELLS in service.files else config.documents[0].path
-
-
-def _named(servers: Iterable[tuple[str, str, int]]) -> str:
-    return " and ".join(
-        f"{engine} on {host}:{port}" for engine, host, port in sorted(servers)
-    )
 
 
 def cells_mapped(members: Sequence[Member]) -> None:

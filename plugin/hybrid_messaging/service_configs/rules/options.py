@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import re
@@ -13,7 +14,7 @@ from hybrid_messaging.servers import options as ours
 from hybrid_messaging.service_configs import retired
 from hybrid_messaging.service_configs.codes import found
 from hybrid_messaging.service_configs.interpreter import Environment, Known
-from hybrid_messaging.service_configs.problem import Problem
+from hybrid_messaging.service_configs.problem import Problem, Severity
 from hybrid_messaging.service_configs.reading import ServiceConfig
 from hybrid_messaging.service_configs.routes import Routes
 
@@ -24,6 +25,8 @@ _UNLISTED = {
     ("oslo_messaging_notifications", "routing_config"),
 }
 _UNLISTED_SECTIONS = {"oslo_messaging_metrics", "oslo_messaging_tracing"}
+#: What another release than the one that was looked at may see otherwise.
+_BY_RELEASE = ("option-deprecated", "option-removed")
 #: How alike names have to be for one to be a slip of the pen. In DEFAULT, most are of
 #: the service, and some of these are alike (`rpc_response_max_timeout`).
 _ALIKE, _ALIKE_IN_DEFAULT = 0.8, 0.93
@@ -39,12 +42,21 @@ def effective(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     for document in (*config.beneath, *config.documents):
         for option in document.options:
             section = option.section
-            yield from _Setting(
+            for problem in _Setting(
                 environment,
                 section if section == _SHARED else section.lower(),
                 option.key,
                 f"{document.path}, line {option.start + 1}",
-            ).judged()
+            ).judged():
+                if environment.is_guess and problem.code in _BY_RELEASE:
+                    yield dataclasses.replace(
+                        problem,
+                        severity=Severity.NOTE,
+                        cure="name the service's Python with --python: this program's "
+                        f"was looked at, with oslo.messaging {environment.release}",
+                    )
+                else:
+                    yield problem
 
 
 @dataclass(frozen=True)

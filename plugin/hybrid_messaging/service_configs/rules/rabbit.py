@@ -40,33 +40,41 @@ def _exchange(config: ServiceConfig) -> str:
 
 
 def without_leftovers(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
-    """No queue of former days stops durable notifications.
+    """No queue of former days stops notifications.
 
     oslo.messaging then sends none at all: the declaration fails with 406,
     and the publisher tries again for ever.
     """
     rabbit, servers = routes.notify.transport, routes.servers
-    if not isinstance(rabbit, Rabbit) or not rabbit.durable:
+    if not isinstance(rabbit, Rabbit):
         return
     if servers is None or not routes.notify.reached:
         return
-    differing = rabbit.declared_otherwise(
-        rabbit.hosts[0], _exchange(config), queues(config), servers.timeout
+    differing = servers.differing(
+        rabbit, routes.notify.asked[0], _exchange(config), queues(config)
     )
     quorum = rabbit.options.rabbit_quorum_queue
     for name, argument in differing.items():
         there = f"{name} exists on RabbitMQ (virtual host {rabbit.url.vhost or '/'!r})"
         if argument in ("durable", "x-queue-type"):
-            wanted = "a quorum queue" if quorum else "durable"
-            if argument == "x-queue-type" and not quorum:
-                wanted = "a classic queue"
+            if argument == "durable" and not rabbit.durable:
+                state = "durable"
+            elif quorum and name.startswith("queue "):
+                state = "not a quorum queue"
+            elif argument == "durable":
+                state = "not durable"
+            else:
+                state = "not a classic queue"
             yield found(
                 "not-durable-on-server",
-                f"{there} and is not {wanted}: notifications cannot be sent to it as"
+                f"{there} and is {state}: notifications cannot be sent to it as"
                 " configured",
                 "stop the services, then delete it, or restart RabbitMQ, which"
                 " discards everything that is not durable; or use a separate virtual"
-                " host",
+                " host"
+                if rabbit.durable
+                else config.setting(rabbit.group, DURABLE, "true")
+                + ", or stop the services, empty it and delete it",
                 routes.notify.where,
             )
         else:
@@ -92,9 +100,7 @@ def quorum_has_exchange(config: ServiceConfig, routes: Routes) -> Iterator[Probl
         return
     if not isinstance(rabbit, Rabbit) or not rabbit.options.rabbit_quorum_queue:
         return
-    differing = rabbit.declared_otherwise(
-        rabbit.hosts[0], _exchange(config), [], servers.timeout
-    )
+    differing = servers.differing(rabbit, rpc.asked[0], _exchange(config), [])
     for name, argument in differing.items():
         if argument != "durable":
             continue

@@ -20,8 +20,8 @@ def encrypted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
             if isinstance(answer, str) and routes.servers.takes_plain(known, host):
                 yield found(
                     "plain-accepted",
-                    f"{':'.join(map(str, known.address(host)))} is used with TLS, but"
-                    " also accepts connections without",
+                    f"{known.shown(host)} is used with TLS, but also accepts"
+                    " connections without",
                     "close its listener without TLS, or have it require TLS",
                     route.where,
                 )
@@ -31,10 +31,10 @@ def sound(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     """What servers tell of their state is as it should be."""
     said: set[str] = set()
     for route in routes:
-        for finding in route.insight.findings:
-            if finding.message not in said:
-                yield found(*finding, route.where)
-            said.add(finding.message)
+        for problem in route.insight.problems:
+            if problem.message not in said:
+                yield found(*problem, route.where)
+            said.add(problem.message)
 
 
 def reached(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:

@@ -76,6 +76,7 @@ def _differences(
         here, there = buses(text), buses(theirs)
         if here == there or (cells and {x[:3] for x in here} == {x[:3] for x in there}):
             continue
+        go = "goes" if role == "RPC" else "go"
         severity, doubt = Severity.ERROR, ""
         if not layer.certain:
             severity = Severity.WARNING
@@ -85,7 +86,7 @@ def _differences(
             doubt = "; this may be the address of the same server for guests"
         yield found(
             "overridden",
-            f"{role} of programs that read this file as well as {main} go to"
+            f"{role} of programs that read this file as well as {main} {go} to"
             f" {named(there)} instead of {named(here)}{doubt}",
             "configure this file as well, or remove the option from it",
             other.where(*option),

@@ -74,10 +74,9 @@ def apart(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         return
     common = rpc.transport.servers & notify.transport.servers
     if common and not strays.is_on(config):
-        engine, host, port = min(common)
         yield found(
             "shared-backend",
-            f"RPC and notifications share one server: {engine} on {host}:{port}",
+            f"RPC and notifications share one server: {min(common)}",
             "give each a separate transport with `configure`",
             notify.where,
         )

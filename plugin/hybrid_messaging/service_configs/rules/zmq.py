@@ -73,7 +73,7 @@ def encrypted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
 def resolved(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     """What clients are told is a name that is known, here at least."""
     known = routes.rpc and routes.rpc.usable
-    if not isinstance(known, Zmq) or routes.servers is None:
+    if not isinstance(known, Zmq) or routes.servers is None or routes.machine:
         return
     told = zmq.host(known.options)
     try:

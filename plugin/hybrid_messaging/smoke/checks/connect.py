@@ -9,20 +9,20 @@ from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.servers.transport import TIMEOUT, ConnectError
 from hybrid_messaging.smoke.bus import Bus
 from hybrid_messaging.smoke.context import Context
-from hybrid_messaging.smoke.outcome import Failure, Finding
+from hybrid_messaging.smoke.outcome import Failure, Success
 
 
-def rpc(context: Context) -> Finding:
+def rpc(context: Context) -> Success:
     """Connect to what carries RPC."""
     return _connect(context.rpc)
 
 
-def notifications(context: Context) -> Finding:
+def notifications(context: Context) -> Success:
     """Connect to what carries notifications."""
     return _connect(context.notify)
 
 
-def _connect(bus: Bus) -> Finding:
+def _connect(bus: Bus) -> Success:
     """Connect to every server; one that is down is made up for by another."""
     products, errors = [], []
     transport = bus.transport
@@ -44,7 +44,7 @@ def _connect(bus: Bus) -> Finding:
         if transport.engine is not None:
             cure = f"`hybrid-messaging status`; {cure}"
         raise Failure("; ".join(map(str, errors)), cure)
-    return Finding("; but ".join([*products, *map(str, errors)]))
+    return Success("; but ".join([*products, *map(str, errors)]))
 
 
 def _accepted(rabbit: Rabbit, host: urls.Host, said: str, rpc: bool) -> None:

@@ -11,7 +11,7 @@ from oslo_messaging.exceptions import MessageDeliveryFailure, MessagingTimeout
 
 from hybrid_messaging.smoke.checks.rpc import START_TIMEOUT
 from hybrid_messaging.smoke.context import CALL_TIMEOUT, Context
-from hybrid_messaging.smoke.outcome import Failure, Finding
+from hybrid_messaging.smoke.outcome import Failure, Success
 from hybrid_messaging.smoke.run import SERVERS
 
 #: Seconds that a call waits where the transport promises nothing.
@@ -24,7 +24,7 @@ TOLERANCE = 1.0
 _NO_ANSWER = (MessageDeliveryFailure, MessagingTimeout)
 
 
-def nobody(context: Context) -> Finding:
+def nobody(context: Context) -> Success:
     """Call a topic that no server listens on."""
     grace = context.rpc.transport.grace()
     call = _Call(
@@ -39,7 +39,7 @@ def nobody(context: Context) -> Finding:
     return _judge(call, took, grace, grace, "without a server, a call")
 
 
-def killed(context: Context) -> Finding:
+def killed(context: Context) -> Success:
     """Kill a server while it works on a call."""
     grace = context.rpc.transport.grace()
     victim = context.servers.get(SERVERS, START_TIMEOUT)[-1]
@@ -99,7 +99,7 @@ def _timeout(grace: float | None) -> float:
 
 def _judge(
     call: _Call, took: float, grace: float | None, promise: float | None, what: str
-) -> Finding:
+) -> Success:
     if call.error is None:
         raise Failure(
             "an unknown server answered a call that none should have answered"
@@ -108,9 +108,9 @@ def _judge(
         raise call.error
     how = f"{what} failed after {took:.2f} s with {type(call.error).__name__}"
     if promise is None:
-        return Finding(
+        return Success(
             f"{how}, which is all that this transport promises", promised=False
         )
     if took > promise + TOLERANCE:
         raise Failure(f"{how} instead of within {promise:g} s: {call.error}")
-    return Finding(how)
+    return Success(how)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import oslo_messaging
 
 from hybrid_messaging.smoke.context import CALL_TIMEOUT, Context
-from hybrid_messaging.smoke.outcome import Failure, Finding
+from hybrid_messaging.smoke.outcome import Failure, Success
 
 #: Attempts to publish again, where the broker is not there at once.
 RETRY = 2
@@ -16,7 +16,7 @@ PUBLISHING = {"messaging", "messagingv2", "routing"}
 _SECTION = "oslo_messaging_notifications"
 
 
-def stored(context: Context) -> Finding:
+def stored(context: Context) -> Success:
     """Publish a notification that nobody listens for."""
     run = context.run
     drivers = context.conf[_SECTION].driver
@@ -52,22 +52,22 @@ def stored(context: Context) -> Finding:
     if waiting == 0:
         raise Failure(f"it was published, but {run.notify_queue} is empty")
     if waiting is None:
-        return Finding(
+        return Success(
             "it was published; whether it was stored shows when it is delivered"
         )
     plural = "s" if waiting > 1 else ""
-    return Finding(f"{run.notify_queue} holds {waiting} notification{plural}")
+    return Success(f"{run.notify_queue} holds {waiting} notification{plural}")
 
 
-def restart(context: Context) -> Finding:
+def restart(context: Context) -> Success:
     """Restart the broker while it stores the notification."""
     context.restart(context.notify)
-    return Finding(
+    return Success(
         f"{context.notify.transport.title} was restarted, and is ready again"
     )
 
 
-def delivered(context: Context) -> Finding:
+def delivered(context: Context) -> Success:
     """Listen for the notification, in another process."""
     run = context.run
     listener = context.servers.any()
@@ -87,7 +87,7 @@ def delivered(context: Context) -> Finding:
             "; the one before it was lost: oslo.messaging's driver drops the first"
             " that waits for a listener"
         )
-    return Finding(detail)
+    return Success(detail)
 
 
 def _first(context: Context) -> str:

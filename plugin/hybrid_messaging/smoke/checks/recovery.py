@@ -8,7 +8,7 @@ import time
 from hybrid_messaging.attempts import attempts
 from hybrid_messaging.smoke.checks.rpc import directed, fanout
 from hybrid_messaging.smoke.context import Context
-from hybrid_messaging.smoke.outcome import Failure, Finding
+from hybrid_messaging.smoke.outcome import Failure, Success
 
 #: Seconds that servers and clients may take to come back.
 RECOVERY_TIMEOUT = 45.0
@@ -16,7 +16,7 @@ RECOVERY_TIMEOUT = 45.0
 PAUSE = 0.1
 
 
-def rpc_restart(context: Context) -> Finding:
+def rpc_restart(context: Context) -> Success:
     """Restart what carries RPC under the servers and the clients."""
     directed(context)
     context.restart(context.rpc)
@@ -26,7 +26,7 @@ def rpc_restart(context: Context) -> Finding:
     # who has known the servers before may do without what was restarted
     context.renew()
     found = _recovery(context, begin)
-    return Finding(
+    return Success(
         f"{took:.1f} s after {context.rpc.transport.title} was ready again, all"
         f" servers answered; a new client was answered after {found:.1f} s"
     )

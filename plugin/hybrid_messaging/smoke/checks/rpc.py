@@ -8,7 +8,7 @@ from collections import Counter
 
 from hybrid_messaging.smoke.context import CALL_TIMEOUT, Context
 from hybrid_messaging.smoke.endpoint import SmokeError
-from hybrid_messaging.smoke.outcome import Failure, Finding
+from hybrid_messaging.smoke.outcome import Failure, Success
 from hybrid_messaging.smoke.run import SERVERS
 from hybrid_messaging.smoke.servers import Process
 
@@ -28,28 +28,28 @@ LARGE = 1024 * 1024
 LONG, MONITOR = 2.4, 2
 
 
-def servers(context: Context) -> Finding:
+def servers(context: Context) -> Success:
     """Start the server processes."""
-    return Finding(f"{len(_servers(context))} server processes serve")
+    return Success(f"{len(_servers(context))} server processes serve")
 
 
-def call(context: Context) -> Finding:
+def call(context: Context) -> Success:
     """Call any server."""
     answer = _echo(context, context.token())
-    return Finding(f"{answer} answered")
+    return Success(f"{answer} answered")
 
 
-def directed(context: Context) -> Finding:
+def directed(context: Context) -> Success:
     """Call each server by its name."""
     names = [process.name for process in _servers(context)]
     for name in names:
         answer = _echo(context, context.token(), server=name)
         if answer != name:
             raise Failure(f"a call to {name} was answered by {answer}")
-    return Finding(f"each of {len(names)} servers received its own call")
+    return Success(f"each of {len(names)} servers received its own call")
 
 
-def round_robin(context: Context) -> Finding:
+def round_robin(context: Context) -> Success:
     """See that calls to the topic are shared out over its servers."""
     names = [process.name for process in _servers(context)]
     answers = Counter(
@@ -58,20 +58,20 @@ def round_robin(context: Context) -> Finding:
     shares = ", ".join(f"{name}: {answers[name]}" for name in names)
     if not all(answers[name] for name in names):
         raise Failure(f"not every server received a share of the calls: {shares}")
-    return Finding(f"{answers.total()} calls: {shares}")
+    return Success(f"{answers.total()} calls: {shares}")
 
 
-def cast(context: Context) -> Finding:
+def cast(context: Context) -> Success:
     """Cast to any server: one of them gets it."""
     token = context.token()
     context.client().cast({}, "note", token=token)
     takers = _takers(context, token, 1)
     if len(takers) != 1:
         raise Failure(f"{len(takers)} servers received a cast that was for one")
-    return Finding(f"{takers[0]} received it")
+    return Success(f"{takers[0]} received it")
 
 
-def fanout(context: Context) -> Finding:
+def fanout(context: Context) -> Success:
     """Cast to all servers: each of them gets it, once."""
     token = context.token()
     context.client(fanout=True).cast({}, "note", token=token)
@@ -82,10 +82,10 @@ def fanout(context: Context) -> Finding:
         raise Failure(
             f"{SERVERS} servers received {takers.total()} copies of one fanout"
         )
-    return Finding(f"each of {SERVERS} servers received it once")
+    return Success(f"each of {SERVERS} servers received it once")
 
 
-def exception(context: Context) -> Finding:
+def exception(context: Context) -> Success:
     """Have a server raise an exception, and catch it here."""
     token = context.token()
     try:
@@ -95,7 +95,7 @@ def exception(context: Context) -> Finding:
             raise Failure(
                 f"the exception arrived without its text: {error!r}"
             ) from error
-        return Finding(f"{SmokeError.__name__} arrived unchanged")
+        return Success(f"{SmokeError.__name__} arrived unchanged")
     except Exception as error:
         raise Failure(
             f"{SmokeError.__name__} of a server arrived as {type(error).__name__}:"
@@ -104,19 +104,19 @@ def exception(context: Context) -> Finding:
     raise Failure("a server raised an exception, but the caller received a result")
 
 
-def large(context: Context) -> Finding:
+def large(context: Context) -> Success:
     """Send and get back a large payload."""
     _echo(context, context.token() * (LARGE // 16))
-    return Finding(f"{LARGE} bytes returned unchanged")
+    return Success(f"{LARGE} bytes returned unchanged")
 
 
-def long_call(context: Context) -> Finding:
+def long_call(context: Context) -> Success:
     """Call for longer than the server may be silent: its heartbeats keep it up."""
     client = context.client(timeout=LONG + CALL_TIMEOUT, call_monitor_timeout=MONITOR)
     begin = time.monotonic()
     client.call({}, "work", token=context.token(), seconds=LONG)
     took = time.monotonic() - begin
-    return Finding(
+    return Success(
         f"a call of {took:.1f} s was kept alive past {MONITOR} s by heartbeats"
     )
 

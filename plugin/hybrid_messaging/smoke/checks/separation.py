@@ -9,10 +9,10 @@ from hybrid_messaging.servers.transport import Inventory
 from hybrid_messaging.smoke.bus import Bus
 from hybrid_messaging.smoke.checks.rpc import call
 from hybrid_messaging.smoke.context import Context
-from hybrid_messaging.smoke.outcome import Failure, Finding, Skip
+from hybrid_messaging.smoke.outcome import Failure, Skip, Success
 
 
-def separation(context: Context) -> Finding:
+def separation(context: Context) -> Success:
     """List what is on both servers, and see that no RPC is where notifications are."""
     run, running = context.run, context.running
     rpc, notify = context.rpc, context.notify
@@ -53,7 +53,7 @@ def separation(context: Context) -> Finding:
             found,
         )
     proofs = [_proof(rpc, on_rpc, why_rpc), _proof(notify, on_notify, why_notify)]
-    return Finding("; ".join(proofs), found)
+    return Success("; ".join(proofs), found)
 
 
 def _look(context: Context, bus: Bus) -> tuple[Inventory | None, str]:
