@@ -329,7 +329,7 @@ def test_notifications_that_nobody_reads(
         assert result.code == 0, "a new cloud is no problem"
         notes = {note["code"]: note for note in result.rows[0]["notes"]}
         message = notes["notifications-waiting"]["message"]
-        assert message.startswith("1 notifications wait in notifications.error")
+        assert message.startswith("1 notification waits in notifications.error")
         for _ in range(999):
             kombu.Producer(channel).publish("late", routing_key=queue.name)
         until(lambda: queue.queue_declare(passive=True)[1] == 1000, "all are stored")

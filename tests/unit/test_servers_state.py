@@ -173,7 +173,7 @@ def quorum(members: str, online: str) -> Answers:
             },
             3,
             ["feature-deprecated"],
-            "for long: f: https://x",
+            "not allow: f: https://x",
         ),
     ],
 )
@@ -376,12 +376,16 @@ def test_kafka(brokers: int, partitions: list[tuple[int, int]], said: str) -> No
         (
             Backlog("q", 1),
             "notifications-waiting",
-            "1 notifications wait in q, an",
+            "1 notification waits in q, wh",
         ),
         (Backlog("q", 999), "notifications-waiting", ""),
         (Backlog("q", 1000), "notifications-not-read", "1,000 notifications"),
-        (Backlog("q", 99, more=9), "notifications-waiting", "q, 9 more within 2 s, an"),
-        (Backlog("q", 100, more=0), "notifications-waiting", "in q, and"),
+        (Backlog("q", 99, more=9), "notifications-waiting", "q, 9 more within 2 s, wh"),
+        (
+            Backlog("q", 100, more=0),
+            "notifications-waiting",
+            "in q, which has no consumer",
+        ),
         (Backlog("q", 100, more=1), "notifications-not-read", "1 more within"),
         (Backlog("q", 9, age=3599), "notifications-waiting", "for 60 minutes"),
         (Backlog("q", 9, age=3600), "notifications-not-read", "in q, for 60 minutes"),

@@ -277,7 +277,7 @@ def test_listeners_take_no_notification_from_each_other(
         # but who is alone in a cell is no part of it
         (
             {"cinder": "amqp://s/", "nova": "amqp://r/", "nova_cell1": "amqp://s/"},
-            {"cinder": "router or broker on s:5672, and that of nova to AMQP 1.0"},
+            {"cinder": "router or broker on s:5672, but RPC of nova goes to AMQP"},
         ),
         # no RPC, and none that is set
         ({"nova": "amqp://r/", "keystone": "rabbit://b/", "cinder": ""}, {}),

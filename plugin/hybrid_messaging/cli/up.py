@@ -18,7 +18,7 @@ from hybrid_messaging.engines import Options
 # {state_dir} is the option, where it is needed
 _NEXT_COMMANDS = (
     ("configure{state_dir} FILE…", "let services use these addresses"),
-    ("show what each service will really use", "see what each service will really use"),
+    ("check FILE…", "show what each service will really use"),
     ("smoke{state_dir}", "prove that both transports work"),
     ("status{state_dir}", "show what runs and how many messages pass through"),
     ("down{state_dir}", "stop the engines and remove everything"),

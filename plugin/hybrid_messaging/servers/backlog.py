@@ -40,13 +40,14 @@ class Backlog:
         large = self.waiting >= (_MANY_IF_MORE_COME if self.more else _MANY)
         old = self.age is not None and self.age >= _LONG
         age = "" if self.age is None else f", for {shown(self.age)}"
+        wait = " waits" if self.waiting == 1 else "s wait"
         more = f", {self.more:,} more within {MOMENT:g} s" if self.more else ""
         return ServerProblem(
             "notifications-not-read" if large or old else "notifications-waiting",
-            f"{self.waiting:,} notifications wait in {self.where}{age}{more}, but "
-            "it has no consumer",
-            "start the service that reads them; where none does, set the "
-            "notification driver of its publishers to noop, and delete what waits",
+            f"{self.waiting:,} notification{wait} in {self.where}{age}{more}, which has"
+            " no consumer",
+            "start the service that reads them; if there is none, set the notification"
+            " driver of the publishers to noop, and delete what waits",
         )
 
 
