@@ -28,6 +28,7 @@ from hybrid_messaging.service_configs.catalogue import SERVICES
 from hybrid_messaging.service_configs.deployment_tools import rendered, tools
 from hybrid_messaging.service_configs.deployment_tools.parts import complete
 from hybrid_messaging.service_configs.document import Document
+from hybrid_messaging.service_configs.reading import load
 from hybrid_messaging.service_configs.transports import TransportError, Transports
 
 PASSWORD = "a/b@c:d%41 {{x}}'\"\\#?&="
@@ -226,6 +227,31 @@ def test_openstack_helm(transports: Transports) -> None:
             assert read(rpc) == asked(rpc_of(chart, transports))
     listening = conf["ceilometer"]["notification"]["messaging_urls"]
     assert [read(url) for url in listening["values"]] == [notify]
+
+
+def oslo_conf(sections: dict[str, dict[str, Any]]) -> str:
+    """What helm-toolkit.utils.to_oslo_conf makes of values, which charts render."""
+    lines = []
+    for section, values in sections.items():
+        lines.append(f"[{section}]")
+        for key, value in values.items():
+            several = value["values"] if isinstance(value, dict) else [value]
+            lines += [f"{key} = {each}" for each in several]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def test_what_charts_make_of_values(transports: Transports, tmp_path: Path) -> None:
+    (text,) = settings("openstack-helm", transports).values()
+    for chart, sections in yaml.safe_load(text)["conf"].items():
+        path = tmp_path / f"{chart}.conf"
+        path.write_text(oslo_conf(sections))
+        config = load([path])
+        assert read(config.notify_url) == asked(transports.notify)
+        if "DEFAULT" in sections:
+            assert read(config.rpc_url) == asked(rpc_of(chart, transports))
+        if chart == "ceilometer":
+            [url] = config.own_option("notification", "messaging_urls", multi=True)
+            assert read(url) == asked(transports.notify)
 
 
 def test_puppet(transports: Transports) -> None:

@@ -85,6 +85,17 @@ def test_fragments_that_override_are_told_apart(tmp_path: Path) -> None:
     assert overriding(main, identify(main)) == {fragment: True}
 
 
+def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    for name, target in (("nova", "gone"), ("cinder", "cinder.conf")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.conf").symlink_to(target)
+    found = discover(tmp_path)
+    assert [path.name for path in found] == ["cinder.conf", "nova.conf"]
+    for path in found:
+        with pytest.raises(ServiceConfigError):
+            read(path)
+
+
 def test_nothing_found_is_said(tmp_path: Path) -> None:
     with pytest.raises(ServiceConfigError, match="no OpenStack service"):
         discover(tmp_path)

@@ -73,7 +73,7 @@ def discover(root: Path) -> list[Path]:
         for service in SERVICES
         for directory in _directories(root, service.name)
         for pattern in service.files
-        for path in sorted(directory.glob(pattern)) or _instead_of(directory, pattern)
+        for path in _called(directory, pattern) or _instead_of(directory, pattern)
         if _takes_part(service, pattern, path)
     ]
     if not found:
@@ -91,6 +91,13 @@ def together(paths: Iterable[Path]) -> list[list[Path]]:
         fragment = path.parent.name.endswith(".conf.d")
         groups.setdefault(path.parent if fragment else path, []).append(path)
     return list(groups.values())
+
+
+def _called(directory: Path, pattern: str) -> list[Path]:
+    """The files of a name, symbolic links among them that lead nowhere."""
+    return sorted(
+        map(directory.joinpath, fnmatch.filter(os.listdir(directory), pattern))
+    )
 
 
 def _instead_of(directory: Path, name: str) -> list[Path]:
