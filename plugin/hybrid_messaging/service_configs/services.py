@@ -96,7 +96,7 @@ def together(paths: Iterable[Path]) -> list[list[Path]]:
 def _called(directory: Path, pattern: str) -> list[Path]:
     """The files of a name, symbolic links among them that lead nowhere."""
     return sorted(
-        map(directory.joinpath, fnmatch.filter(os.listdir(directory), pattern))
+        path for path in directory.iterdir() if fnmatch.fnmatch(path.name, pattern)
     )
 
 
