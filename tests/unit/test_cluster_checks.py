@@ -19,10 +19,12 @@ from hybrid_messaging.cluster import (
     ClusterError,
     certificate_checks,
     checking,
+    clock_checks,
     kafka_checks,
     rabbitmq_checks,
     reading,
     redis_checks,
+    rendering,
     router_checks,
 )
 from hybrid_messaging.cluster.credentials import Credentials
@@ -30,7 +32,7 @@ from hybrid_messaging.cluster.findings import Access, Finding, Severity
 from hybrid_messaging.cluster.rabbitmq_checks import Node
 from hybrid_messaging.cluster.router_checks import Router
 from hybrid_messaging.cluster.topology import EDGE, Host, Topology
-from hybrid_messaging.engines import EngineError
+from hybrid_messaging.engines import EngineError, certificates
 
 ROLES = ("interior", "redis", "sentinel", "rabbitmq", "kafka")
 NAMES = ("a", "b", "c")
@@ -38,7 +40,7 @@ HOSTS = tuple(Host(name, f"192.0.2.{n}", "z", ROLES) for n, name in enumerate(NA
 TOPOLOGY = Topology(
     "one", (*HOSTS, Host("e", "192.0.2.9", "z", (EDGE,))), {"z": ()}, rpc="amqp"
 )
-ACCESS = Access(TOPOLOGY, Credentials().numbering(NAMES), None, 1.0)
+ACCESS = Access(TOPOLOGY, Credentials().numbering(NAMES), Path("mq"), None, 1.0)
 
 
 def judged(
@@ -112,6 +114,13 @@ def test_another_router_at_an_address_is_an_error(
     )
     assert (Severity.ERROR, "a") in wrong(found)
     assert "192.0.2.0 is the router 'x'" in text(found)
+
+
+def test_an_edge_with_one_uplink_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = routers(b=router("b", edges=frozenset()))
+    found = judged(router_checks, monkeypatch, answers)
+    assert wrong(found) == {(Severity.WARNING, "e")}
+    assert "has no uplink to b" in text(found)
 
 
 def test_routers_that_are_away_and_edges_without_an_uplink_are_errors(
@@ -205,6 +214,7 @@ def sentinel(
         ({"b": MASTER}, {""}, "a, b each take themselves for the master"),
         ({"c": {**REPLICA, "master_link_status": "down"}}, {"c"}, "without a conn"),
         ({"a": {**MASTER, "slave1": {"state": "sync"}}}, {"a"}, "1 of 2 replicas"),
+        ({"a": {**MASTER, "slave1": {"state": "online", "lag": 9}}}, {"a"}, "1 of 2"),
         ({"c": {**REPLICA, "redis_version": "8.0"}}, {""}, "c has 8.0: finish"),
     ],
 )
@@ -394,6 +404,87 @@ def test_certificates_that_end_are_told_in_time(
     monkeypatch.setattr(certificate_checks, "_end", lambda access, place: end)
     found = list(certificate_checks.check(ACCESS, map))
     assert {one.severity for one in found} == ({severity} if severity else set())
+
+
+def test_the_certificates_of_all_ports_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    old, new = (now + datetime.timedelta(days=days) for days in (10, 100))
+
+    def end(access: Access, place: Any) -> datetime.datetime | None:
+        late = ("router-links", "router-edge", "rabbitmq-management")
+        return old if place.host.name == "b" and place.purpose in late else new
+
+    monkeypatch.setattr(certificate_checks, "_end", end)
+    found = list(certificate_checks.check(ACCESS, map))
+    assert wrong(found) == {(Severity.WARNING, "b")}
+    assert {one.role: one.message.partition(" ends")[0] for one in found} == {
+        "interior": "the certificate of router-edge, router-links",
+        "rabbitmq": "the certificate of rabbitmq-management",
+    }
+
+
+def test_of_an_edge_the_rendered_certificate_is_looked_at(tmp_path: Path) -> None:
+    (edge,) = TOPOLOGY.having(EDGE)
+    authority = certificates.new_authority()
+    path = tmp_path / rendering.certificate(edge)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(authority.issue(["e"]))
+    access = replace(
+        ACCESS, directory=tmp_path, topology=replace(TOPOLOGY, hosts=(edge,))
+    )
+    assert list(certificate_checks.check(access, map)) == []
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(certificates, "MARGIN", datetime.timedelta(days=100_000))
+        found = list(certificate_checks.check(access, map))
+    assert wrong(found) == {(Severity.WARNING, "e")}
+
+
+@pytest.mark.parametrize(
+    ("ahead", "said"),
+    [
+        ({"a": 3600.0, "b": 3600.5, "c": 3599.0}, []),
+        ({"a": 0.0, "b": 0.0, "c": 7.0}, ["c: its clock is 7 s ahead of"]),
+        ({"a": 0.0, "b": -60.0, "c": None}, ["a: its clock is 60 s ahead of"]),
+        (dict.fromkeys(NAMES), []),
+    ],
+)
+def test_clocks_that_differ_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+    ahead: dict[str, float | None],
+    said: list[str],
+) -> None:
+    monkeypatch.setattr(
+        clock_checks, "_ahead", lambda access, host, role: ahead[host.name]
+    )
+    found = list(clock_checks.check(ACCESS, map))
+    assert {severity for severity, _ in wrong(found)} <= {Severity.WARNING}
+    assert [
+        f"{one.host}: {one.message}"[: len(start)]
+        for one, start in zip(found, said, strict=True)
+    ] == said
+
+
+def test_the_time_at_a_server_is_known_by_its_answer() -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(200)
+            self.send_header("Date", "Sun, 06 Nov 1994 08:49:37 GMT")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = Host("a", "127.0.0.1", "z", ("rabbitmq",))
+        ports = {"rabbitmq-management": server.server_port}
+        topology = Topology("one", (host,), {"z": ()}, ports=ports)
+        access = replace(ACCESS, topology=topology)
+        assert rabbitmq_checks.time_of(access, host) == 784111777
+        server.shutdown()
+    assert rabbitmq_checks.time_of(access, host) is None
 
 
 def test_what_was_not_rendered_cannot_be_checked(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which certificates servers show, and when these end."""
+"""Which certificates servers show, and when these end.
+
+The router of an edge listens for its own host alone: of its certificate, the rendered
+copy is looked at.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,10 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from hybrid_messaging.cluster import rendering
 from hybrid_messaging.cluster.findings import Access, Finding, error, warning
 from hybrid_messaging.cluster.topology import (
+    EDGE,
     INTERIOR,
     KAFKA,
     RABBITMQ,
@@ -20,13 +26,13 @@ from hybrid_messaging.cluster.topology import (
 )
 from hybrid_messaging.engines import certificates
 
-#: The port with TLS from its first byte, by role.
+#: The ports with TLS from their first byte, by role.
 _PORTS = {
-    INTERIOR: "router",
-    REDIS: "redis",
-    SENTINEL: "sentinel",
-    RABBITMQ: "rabbitmq",
-    KAFKA: "kafka",
+    INTERIOR: ("router", "router-edge", "router-links"),
+    REDIS: ("redis",),
+    SENTINEL: ("sentinel",),
+    RABBITMQ: ("rabbitmq", "rabbitmq-management", "rabbitmq-distribution"),
+    KAFKA: ("kafka", "kafka-controller"),
 }
 
 
@@ -35,6 +41,8 @@ class Shown(NamedTuple):
 
     role: str
     host: Host
+    #: what the port is for
+    purpose: str
 
 
 def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Finding]:
@@ -42,24 +50,46 @@ def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Findin
 
     :param each: `map`, or one that does it all at once
     """
+    topology = access.topology
     places = [
-        Shown(role, host) for role in _PORTS for host in access.topology.having(role)
+        Shown(role, host, purpose)
+        for role, purposes in _PORTS.items()
+        for host in topology.having(role)
+        for purpose in purposes
     ]
-    ends = each(lambda place: _end(access, place), places)
-    for place, end in zip(places, ends, strict=True):
-        if end is None:
-            continue
-        left = end - datetime.datetime.now(datetime.timezone.utc)
-        when = f"{end:%Y-%m-%d %H:%M} UTC"
-        cure = "render again, carry it there, and restart the server"
-        if left < datetime.timedelta(0):
-            yield error(
-                place.role, place.host, f"its certificate ended at {when}: {cure}"
-            )
-        elif left < certificates.MARGIN:
-            yield warning(
-                place.role, place.host, f"its certificate ends at {when}: {cure}"
-            )
+    # by role and host, the certificates that end at a time
+    found: dict[tuple[str, Host, datetime.datetime], list[str]] = {}
+    for place, end in zip(
+        places, each(lambda place: _end(access, place), places), strict=True
+    ):
+        if end is not None:
+            found.setdefault((place.role, place.host, end), []).append(place.purpose)
+    for edge in topology.having(EDGE):
+        if (end := _rendered(access, edge)) is not None:
+            found[EDGE, edge, end] = ["router"]
+    for (role, host, end), purposes in found.items():
+        yield from _judge(role, host, end, ", ".join(purposes))
+
+
+def _judge(
+    role: str, host: Host, end: datetime.datetime, where: str
+) -> Iterator[Finding]:
+    left = end - datetime.datetime.now(datetime.timezone.utc)
+    when = f"{end:%Y-%m-%d %H:%M} UTC"
+    cure = "render again, carry it there, and restart the server"
+    if left < datetime.timedelta(0):
+        yield error(role, host, f"the certificate of {where} ended at {when}: {cure}")
+    elif left < certificates.MARGIN:
+        yield warning(role, host, f"the certificate of {where} ends at {when}: {cure}")
+
+
+def _rendered(access: Access, host: Host) -> datetime.datetime | None:
+    """When the certificate ends that was rendered for a host; None if there is none."""
+    try:
+        pem = (access.directory / rendering.certificate(host)).read_bytes()
+    except OSError:
+        return None
+    return _ends(pem)
 
 
 def _end(access: Access, place: Shown) -> datetime.datetime | None:
@@ -68,7 +98,7 @@ def _end(access: Access, place: Shown) -> datetime.datetime | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    where = (place.host.address, access.topology.ports[_PORTS[place.role]])
+    where = (place.host.address, access.topology.ports[place.purpose])
     try:
         with (
             socket.create_connection(where, access.timeout) as plain,
@@ -79,5 +109,9 @@ def _end(access: Access, place: Shown) -> datetime.datetime | None:
         return None
     if shown is None:
         return None
-    found = certificates.parsed(ssl.DER_cert_to_PEM_cert(shown).encode())
+    return _ends(ssl.DER_cert_to_PEM_cert(shown).encode())
+
+
+def _ends(pem: bytes) -> datetime.datetime | None:
+    found = certificates.parsed(pem)
     return None if found is None else found.not_valid_after_utc

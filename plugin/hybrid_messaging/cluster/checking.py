@@ -14,6 +14,7 @@ from typing import Any
 from hybrid_messaging.cluster import (
     ClusterError,
     certificate_checks,
+    clock_checks,
     credentials,
     kafka_checks,
     rabbitmq_checks,
@@ -64,9 +65,8 @@ def check(topology: Topology, directory: Path, timeout: float) -> list[Finding]:
         raise ClusterError(
             f"{authority} is missing: render the cluster, which makes it, or restore it"
         )
-    access = Access(
-        topology, secrets, str(authority) if topology.tls else None, timeout
-    )
+    ca_file = str(authority) if topology.tls else None
+    access = Access(topology, secrets, directory, ca_file, timeout)
     findings: list[Finding] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for role, look in CHECKS.items():
@@ -74,4 +74,5 @@ def check(topology: Topology, directory: Path, timeout: float) -> list[Finding]:
                 findings += look(access, pool.map)
         if topology.tls:
             findings += certificate_checks.check(access, pool.map)
+        findings += clock_checks.check(access, pool.map)
     return findings

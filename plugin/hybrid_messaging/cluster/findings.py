@@ -7,6 +7,7 @@ import enum
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hybrid_messaging.cluster.credentials import Credentials
 from hybrid_messaging.cluster.topology import Host, Topology
@@ -39,12 +40,14 @@ class Finding:
 class Access:
     """What it takes to ask the servers of a cluster.
 
+    :param directory: where it was rendered
     :param ca_file: the certificate to trust; None without TLS
     :param timeout: seconds that a server may take to connect or to answer
     """
 
     topology: Topology
     secrets: Credentials = field(repr=False)
+    directory: Path
     ca_file: str | None
     timeout: float
 

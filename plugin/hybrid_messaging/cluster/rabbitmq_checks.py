@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import email.utils
 import http.client
 import json
 import urllib.request
@@ -133,10 +134,18 @@ def _some(names: list[str]) -> str:
     return f"queues {shown}" + (f" and {more} more" if more > 0 else "")
 
 
+def time_of(access: Access, host: Host) -> float | None:
+    """The time at a node, in seconds since 1970; None if it does not answer."""
+    try:
+        with _open(access, f"{_address(access, host)}/api/overview") as answer:
+            said = answer.headers["Date"]
+            return email.utils.parsedate_to_datetime(said).timestamp()
+    except (OSError, http.client.HTTPException, ValueError, TypeError):
+        return None
+
+
 def _ask(access: Access, host: Host) -> Node | str:
-    port = access.topology.ports["rabbitmq-management"]
-    scheme = "https" if access.ca_file else "http"
-    address = f"{scheme}://{urls.Host(host.address, port)}"
+    address = _address(access, host)
     try:
         overview, nodes, queues = (
             _get(access, f"{address}/api/{path}")
@@ -158,12 +167,23 @@ def _ask(access: Access, host: Host) -> Node | str:
         return f"{address} is no management of RabbitMQ ({failure!r} is missing)"
 
 
+def _address(access: Access, host: Host) -> str:
+    scheme = "https" if access.ca_file else "http"
+    port = access.topology.ports["rabbitmq-management"]
+    return f"{scheme}://{urls.Host(host.address, port)}"
+
+
 def _get(access: Access, url: str) -> Any:
+    with _open(access, url) as answer:
+        return json.loads(answer.read(_LARGEST))
+
+
+def _open(access: Access, url: str) -> http.client.HTTPResponse:
     login = f"{credentials.MONITOR}:{access.secrets.rabbitmq_monitor}"
     request = urllib.request.Request(  # noqa: S310
         url,
         headers={"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"},
     )
     opener = rabbitmq_http.opener(access.ca_file)
-    with opener.open(request, timeout=access.timeout) as answer:
-        return json.loads(answer.read(_LARGEST))
+    answer: http.client.HTTPResponse = opener.open(request, timeout=access.timeout)
+    return answer

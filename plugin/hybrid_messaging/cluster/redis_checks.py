@@ -20,7 +20,7 @@ from hybrid_messaging.cluster.findings import (
     unequal_versions,
     warning,
 )
-from hybrid_messaging.cluster.redis import GROUP, quorum
+from hybrid_messaging.cluster.redis import GROUP, LAG, quorum
 from hybrid_messaging.cluster.topology import REDIS, SENTINEL, Host
 
 
@@ -113,6 +113,16 @@ def check_sentinels(
         )
 
 
+def time_of(access: Access, host: Host) -> float | None:
+    """The time at a Redis, in seconds since 1970; None if it does not answer."""
+    try:
+        with _redis(access, host) as client:
+            seconds, microseconds = client.time()
+    except redis.RedisError:
+        return None
+    return float(seconds + microseconds / 1e6)
+
+
 def _judge_master(host: Host, info: dict[str, Any], wanted: int) -> Iterator[Finding]:
     in_sync = sum(
         1
@@ -120,6 +130,8 @@ def _judge_master(host: Host, info: dict[str, Any], wanted: int) -> Iterator[Fin
         if name.startswith("slave")
         and isinstance(replica, dict)
         and replica.get("state") == "online"
+        # one that has vanished is online for a minute
+        and int(replica.get("lag", 0)) <= LAG
     )
     if in_sync < wanted:
         none = in_sync == 0
@@ -149,14 +161,12 @@ def _judge_replica(host: Host, info: dict[str, Any]) -> Finding:
 
 
 def _ask(access: Access, host: Host) -> dict[str, Any] | str:
-    port = access.topology.ports["redis"]
     try:
-        with _client(
-            access, host, port, credentials.SERVICE, access.secrets.redis
-        ) as client:
+        with _redis(access, host) as client:
             return dict(client.info())
     except redis.RedisError as failure:
-        return f"{urls.Host(host.address, port)} fails: {failure}"
+        where = urls.Host(host.address, access.topology.ports["redis"])
+        return f"{where} fails: {failure}"
 
 
 def _ask_sentinel(access: Access, host: Host) -> dict[str, Any] | str:
@@ -166,6 +176,11 @@ def _ask_sentinel(access: Access, host: Host) -> dict[str, Any] | str:
             return dict(client.sentinel_master(GROUP))
     except redis.RedisError as failure:
         return f"{urls.Host(host.address, port)} fails: {failure}"
+
+
+def _redis(access: Access, host: Host) -> redis.Redis:
+    port, password = access.topology.ports["redis"], access.secrets.redis
+    return _client(access, host, port, credentials.SERVICE, password)
 
 
 def _client(

@@ -76,6 +76,11 @@ def names(host: Host) -> list[str]:
     return [host.name, host.address, "localhost", "127.0.0.1", "::1"]
 
 
+def certificate(host: Host) -> PurePosixPath:
+    """Where the certificate of a host is in the rendered directory, with its key."""
+    return PurePosixPath("hosts") / host.name / _HOST
+
+
 def render(
     topology: Topology, directory: Path, write: bool = True
 ) -> tuple[list[tree.Change], Credentials]:
@@ -130,8 +135,9 @@ def _files(
         for file in _host_files(topology, host, secrets):
             yield File(folder / file.path, file.data, file.private)
         if authority is not None:
-            pem = _host_certificate(directory / folder / _HOST, authority, host)
-            yield File(folder / _HOST, pem, opaque=True)
+            path = certificate(host)
+            pem = _host_certificate(directory / path, authority, host)
+            yield File(path, pem, opaque=True)
             yield File(
                 folder / "tls" / certificates.AUTHORITY, ca, private=False, opaque=True
             )

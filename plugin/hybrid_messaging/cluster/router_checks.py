@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from hybrid_messaging.cluster import credentials
+from hybrid_messaging.cluster import credentials, mesh
 from hybrid_messaging.cluster.findings import (
     Access,
     Finding,
@@ -52,18 +52,32 @@ def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Findin
     yield from unequal_versions(
         INTERIOR, {host.name: said.version for host, said in found.items()}
     )
-    seen = frozenset[str]().union(*(said.edges for said in found.values()))
     for edge in access.topology.having(EDGE) if found else ():
-        yield (
-            ok(EDGE, edge, "is connected to an interior router")
-            if edge.name in seen
-            else error(
-                EDGE,
-                edge,
-                "is connected to no interior router: its services reach those of "
-                "their own host only; look at the log of its router",
-            )
+        yield _judge_edge(access, edge, found)
+
+
+def _judge_edge(access: Access, edge: Host, found: Mapping[Host, Router]) -> Finding:
+    uplinks = mesh.uplinks(access.topology, edge)
+    lacking = [
+        host.name
+        for host in uplinks
+        if host not in found or edge.name not in found[host].edges
+    ]
+    if not any(edge.name in said.edges for said in found.values()):
+        return error(
+            EDGE,
+            edge,
+            "is connected to no interior router: its services reach those of their own "
+            "host only; look at the log of its router",
         )
+    if lacking:
+        return warning(
+            EDGE,
+            edge,
+            f"has no uplink to {', '.join(lacking)}: if it loses the other one, its "
+            "services reach those of their own host only",
+        )
+    return ok(EDGE, edge, f"is connected to {', '.join(host.name for host in uplinks)}")
 
 
 def _ask(access: Access, host: Host) -> Router | str:
