@@ -8,21 +8,29 @@ The two directories that all hosts call alike become those of one host.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
+import pytest
 from tests.functional.namespaces import Network
 
 from hybrid_messaging.cluster import reading, rendering
 from hybrid_messaging.cluster.topology import EDGE, INTERIOR, Host, Topology
 
 STOP_TIMEOUT = 60.0
+#: Nodes of RabbitMQ and Kafka take half a minute of two busy processors.
+LARGE = pytest.mark.skipif(
+    not os.environ.get("HYBRID_TEST_CLUSTERS"),
+    reason="takes long: set HYBRID_TEST_CLUSTERS to 1",
+)
 
 ROUTER = "router"
 #: Units by role, where they are called otherwise.
@@ -135,19 +143,41 @@ class Cluster:
     def variables(self, zone: str) -> Mapping[str, str]:
         """The URLs of a zone, with the certificate of the rendered directory."""
         rendered = self.directory / "zones" / zone
-        lines = (rendered / rendering.SERVICES).read_text().splitlines()
-        words = (shlex.split(line)[0].partition("=") for line in lines)
-        return {
-            name: url.replace(
-                "%2Fetc%2Fhybrid-messaging%2Ftls", str(rendered).replace("/", "%2F")
-            )
-            for name, _, url in words
-        }
+        return self._variables(rendered, rendered)
+
+    def variables_of(self, host: str) -> Mapping[str, str]:
+        """The URLs of a host, with its certificate."""
+        carried = self._place / host / "etc"
+        return self._variables(carried, carried / "tls")
+
+    def check(self, enter: Sequence[str] = ()) -> list[dict[str, str]]:
+        """What `cluster check` finds.
+
+        :param enter: what a command begins with where all hosts can be reached
+        """
+        command = [Path(sys.executable).with_name("hybrid-messaging"), "cluster"]
+        done = subprocess.run(
+            [*enter, *command, "check", "-f", "json", self.file, self.directory],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode in (0, 1, 3), done.stderr
+        return list(json.loads(done.stdout))
 
     def end(self) -> None:
         """Kill whatever still runs."""
         for server in self.servers.values():
             server.kill()
+
+    def _variables(self, folder: Path, trusted: Path) -> Mapping[str, str]:
+        text = (folder / rendering.SERVICES).read_text()
+        before = f"{self.topology.directory}/tls".replace("/", "%2F")
+        words = (shlex.split(line)[0].partition("=") for line in text.splitlines())
+        return {
+            name: url.replace(before, str(trusted).replace("/", "%2F"))
+            for name, _, url in words
+        }
 
     def _carry(self, host: Host) -> None:
         """Put the rendered directory of a host where its servers look for it."""

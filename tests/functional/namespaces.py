@@ -6,10 +6,14 @@ Each namespace is held by a process that ends with the test's, and goes with it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -96,10 +100,24 @@ class Network:
         self._between(some, others, "neigh del {} dev eth0")
 
     def close(self) -> None:
-        """End all of it; processes in it have to be ended before."""
-        for holder in self._holders.values():
-            holder.kill()
+        """End all of it, with the processes that servers have left there."""
+        for host, holder in self._holders.items():
+            for pid in self._inside(host):
+                # it may have ended by itself
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             holder.communicate()
+
+    def _inside(self, host: str) -> list[int]:
+        """The processes in a namespace."""
+        processes = Path("/proc")
+        wanted = (processes / str(self._holders[host].pid) / "ns/net").stat().st_ino
+        found = []
+        for process in processes.glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "ns/net").stat().st_ino == wanted:
+                    found.append(int(process.name))
+        return found
 
     def _hold(self, host: str) -> int:
         """Make a namespace, and return the process that holds it."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 from tests.functional import kafka
-from tests.functional.clusters import Cluster
+from tests.functional.clusters import LARGE, Cluster
 from tests.functional.commands import run
 from tests.functional.routers import free_port
 from tests.functional.waiting import until
@@ -27,11 +26,6 @@ from hybrid_messaging.engines.kinds.kafka import JAVA, VERSION
 
 TIMEOUT = 60.0
 HOSTS = ("mq1", "mq2", "mq3")
-#: Nodes of RabbitMQ and Kafka take half a minute of two busy processors.
-LARGE = pytest.mark.skipif(
-    not os.environ.get("HYBRID_TEST_CLUSTERS"),
-    reason="takes long: set HYBRID_TEST_CLUSTERS to 1",
-)
 
 
 @contextlib.contextmanager

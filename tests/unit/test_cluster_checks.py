@@ -67,7 +67,8 @@ def text(found: list[Finding]) -> str:
 
 
 def router(name: str, **differently: Any) -> Router:
-    usual = Router(name, "skupper-router 3.5.1", frozenset(NAMES), frozenset("e"), {})
+    nodes = frozenset(NAMES)
+    usual = Router(name, "skupper-router 3.5.1", nodes, frozenset("e"), nodes, {})
     return usual._replace(**differently)
 
 
@@ -88,22 +89,29 @@ def test_routers_that_do_not_know_each_other_are_an_error_that_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = routers(
-        a=router("a", nodes=frozenset("ab"), broken={"c": "refused"}),
-        c=router("c", nodes=frozenset("c")),
+        a=router(
+            "a", nodes=frozenset("ab"), linked=frozenset("b"), said={"c": "refused"}
+        ),
+        c=router("c", nodes=frozenset("c"), linked=frozenset("ab")),
     )
     found = judged(router_checks, monkeypatch, answers)
     assert wrong(found) == {(Severity.ERROR, "a"), (Severity.ERROR, "c")}
     assert "does not know c, though they run" in text(found)
-    assert "(c: refused)" in text(found)
+    assert "look at its links: there is none to c (refused)" in text(found)
 
 
 def test_a_link_that_lacks_is_a_warning_if_there_is_another_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answers = routers(a=router("a", broken={"c": "refused"}))
+    answers = routers(
+        # what connectors have said last matters no more once there is a link
+        a=router("a", linked=frozenset("b"), said={"b": "refused", "c": "refused"}),
+        c=router("c", linked=frozenset("b")),
+    )
     found = judged(router_checks, monkeypatch, answers)
-    assert wrong(found) == {(Severity.WARNING, "a")}
-    assert "c (refused); messages take another way" in text(found)
+    assert wrong(found) == {(Severity.WARNING, "a"), (Severity.WARNING, "c")}
+    assert "has no link to c (refused); messages take another way" in text(found)
+    assert "has no link to a; messages take another way" in text(found)
 
 
 def test_another_router_at_an_address_is_an_error(

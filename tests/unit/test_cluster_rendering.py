@@ -546,20 +546,38 @@ def test_the_sample_can_be_rendered(tmp_path: Path) -> None:
     rendering.render(reading.read(sample), tmp_path / "mq")
 
 
+def test_the_inventory_has_what_the_playbook_asks_for(tmp_path: Path) -> None:
+    directory = render(tmp_path, f"{TOPOLOGY}user: mq\nstate: /srv/mq\n")
+    (group,) = yaml.safe_load((directory / "inventory.yaml").read_text()).values()
+    assert group["hosts"]["mq2"] == {"ansible_host": "192.0.2.2"}
+    assert group["vars"]["hybrid_messaging_user"] == "mq"
+    assert group["vars"]["hybrid_messaging_state"] == "/srv/mq"
+    playbook = (resources.FILES / "samples" / "cluster-playbook.yaml").read_text()
+    asked = set(re.findall(r"\bhybrid_messaging_\w+", playbook))
+    assert asked == group["vars"].keys()
+    # what hosts have is removed from them by these names
+    units = {
+        path.stem.removeprefix("hybrid-messaging-")
+        for path in directory.glob("hosts/*/systemd/*.service")
+    }
+    folders = {path.name for path in directory.glob("hosts/*/*") if path.is_dir()}
+    servers = set(group["vars"]["hybrid_messaging_servers"])
+    assert units | folders - {"tls", "systemd"} <= servers
+
+
 def test_the_playbook_carries_a_host_to_where_its_servers_look(rendered: Path) -> None:
     sample = resources.FILES / "samples" / "cluster-playbook.yaml"
     (play,) = yaml.safe_load(sample.read_text())
     tasks = {task["name"]: task for task in play["tasks"]}
     copied = next(task for name, task in tasks.items() if name.startswith("Config"))
     copied = copied["ansible.builtin.copy"]
-    assert copied["dest"].startswith(f"{Topology.directory}/")
+    assert copied["dest"].startswith("{{ directory }}/")
     user = tasks["A user for the servers"]["ansible.builtin.user"]
-    assert user["name"] == Topology.user
     assert user["group"] == copied["group"]
     # root sources a file of the one, and servers write to the other only
     assert tasks["Directories"]["loop"] == [
-        {"path": Topology.directory, "owner": "root"},
-        {"path": Topology.state, "owner": Topology.user},
+        {"path": "{{ directory }}", "owner": "root"},
+        {"path": "{{ hybrid_messaging_state }}", "owner": "{{ user }}"},
     ]
     folders = tasks["Directories of the configuration"]["ansible.builtin.file"]
     urls_ = tasks["URLs of services, which root sources"]["ansible.builtin.copy"]

@@ -52,7 +52,7 @@ def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Findin
 
 
 def _ahead(access: Access, host: Host, role: str) -> float | None:
-    """Seconds by which the clock of a host is ahead of ours; None if it says nothing."""
+    """Seconds by which a clock is ahead of ours; None if nothing is said."""
     began = time.time()
     said = _CLOCKS[role](access, host)
     return None if said is None else said - (began + time.time()) / 2

@@ -8,6 +8,7 @@
 ``hosts/NAME/services.env``     the transport URLs for services of this host
 ``zones/NAME/``                 the same URLs for services of any other host in a zone,
                                 and the certificate to trust
+``inventory.yaml``              the hosts, for Ansible
 ==============================  ======================================================
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from hybrid_messaging.cluster import (
     ClusterError,
     credentials,
+    inventory,
     kafka,
     proxies,
     rabbitmq,
@@ -56,6 +58,8 @@ ROLES: dict[str, Files] = {
     KAFKA: kafka.files,
     ZMQ_PROXY: proxies.files,
 }
+#: What hosts can run: the names of units, and of folders with what these need.
+SERVERS = ("router", "redis", "sentinel", "rabbitmq", "kafka", "zmq-proxy")
 AUTHORITY = PurePosixPath("authority")
 SERVICES = "services.env"
 
@@ -141,6 +145,7 @@ def _files(
             yield File(
                 folder / "tls" / certificates.AUTHORITY, ca, private=False, opaque=True
             )
+    yield inventory.file(topology, SERVERS)
     for zone in topology.zones:
         folder = PurePosixPath("zones") / zone
         yield _services(topology, folder, secrets, zone)

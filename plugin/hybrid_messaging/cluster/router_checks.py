@@ -15,9 +15,9 @@ from hybrid_messaging.cluster.findings import (
     unequal_versions,
     warning,
 )
-from hybrid_messaging.cluster.topology import EDGE, INTERIOR, Host
+from hybrid_messaging.cluster.topology import EDGE, INTERIOR, Host, Topology
 from hybrid_messaging.engines import EngineError
-from hybrid_messaging.engines.amqp_management import Management
+from hybrid_messaging.engines.amqp_management import Connection, Management
 
 
 class Router(NamedTuple):
@@ -29,8 +29,10 @@ class Router(NamedTuple):
     nodes: frozenset[str]
     #: ids of the routers at its edge
     edges: frozenset[str]
-    #: by host, what is wrong with a link that it makes
-    broken: Mapping[str, str]
+    #: ids of the routers that it has a connection with, whichever of both made it
+    linked: frozenset[str]
+    #: by host, what the router said last of a connection that it makes
+    said: Mapping[str, str]
 
 
 def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Finding]:
@@ -45,7 +47,7 @@ def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Findin
     found = {host: said for host, said in answers.items() if isinstance(said, Router)}
     for host, said in answers.items():
         yield from (
-            _judge(host, said, found)
+            _judge(access.topology, host, said, found)
             if isinstance(said, Router)
             else [error(INTERIOR, host, f"{said}: start its router")]
         )
@@ -61,7 +63,7 @@ def _judge_edge(access: Access, edge: Host, found: Mapping[Host, Router]) -> Fin
     lacking = [
         host.name
         for host in uplinks
-        if host not in found or edge.name not in found[host].edges
+        if host in found and edge.name not in found[host].edges
     ]
     if not any(edge.name in said.edges for said in found.values()):
         return error(
@@ -91,19 +93,16 @@ def _ask(access: Access, host: Host) -> Router | str:
             access.timeout,
         ) as asked:
             own = str(asked.router()["id"])
+            connections = asked.connections()
             return Router(
                 own,
                 f"{asked.product} {asked.version}".strip(),
                 frozenset({own, *asked.nodes()}),
-                frozenset(
-                    str(row["container"])
-                    for row in asked.connections()
-                    if row["role"] == "edge"
-                ),
+                _containers(connections, "edge"),
+                _containers(connections, "inter-router"),
                 {
                     str(row["name"]): str(row["connectionMsg"])
                     for row in asked.connectors()
-                    if row["connectionStatus"] != "SUCCESS"
                 },
             )
     except (EngineError, KeyError, IndexError) as failure:
@@ -114,7 +113,15 @@ def _ask(access: Access, host: Host) -> Router | str:
         )
 
 
-def _judge(host: Host, said: Router, found: Mapping[Host, Router]) -> Iterator[Finding]:
+def _containers(connections: Iterable[Connection], role: str) -> frozenset[str]:
+    return frozenset(
+        str(row["container"]) for row in connections if row["role"] == role
+    )
+
+
+def _judge(
+    topology: Topology, host: Host, said: Router, found: Mapping[Host, Router]
+) -> Iterator[Finding]:
     if said.id != host.name:
         yield error(
             INTERIOR,
@@ -123,18 +130,29 @@ def _judge(host: Host, said: Router, found: Mapping[Host, Router]) -> Iterator[F
             "there, and restart it",
         )
     strangers = [other.name for other, its in found.items() if its.id not in said.nodes]
+    # not what connectors say: one that tries a host that has vanished says SUCCESS
+    lacking = {
+        other.name
+        for pair in mesh.pairs(topology)
+        if host in pair
+        for other in pair
+        if other != host and other.name not in said.linked
+    }
+    links = ", ".join(
+        f"{name} ({said.said[name]})" if said.said.get(name) else name
+        for name in sorted(lacking)
+    )
     if strangers:
         yield error(
             INTERIOR,
             host,
             f"does not know {', '.join(strangers)}, though they run: services of the "
             "one and of the other do not find each other; look at its links"
-            + "".join(f" ({name}: {why})" for name, why in said.broken.items()),
+            + (f": there is none to {links}" if links else ""),
         )
-    elif said.broken:
-        names = ", ".join(f"{name} ({why})" for name, why in said.broken.items())
+    elif links:
         yield warning(
-            INTERIOR, host, f"has no link to {names}; messages take another way"
+            INTERIOR, host, f"has no link to {links}; messages take another way"
         )
     else:
         yield ok(INTERIOR, host, f"{said.version}, knows {len(said.nodes) - 1} others")

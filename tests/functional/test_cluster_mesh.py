@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rendered routers on hosts of their own, while routers, hosts and links fail.
+
+Stations send all kinds of messages all the time, and their ledgers say what became of
+each. A test prints what a fault cost. Its limits are far from that, and below what a
+service that waits for the wrong thing would need.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from tests.functional import namespaces
+from tests.functional.clusters import ROUTER, Cluster
+from tests.functional.ledgers import TIMEOUT, Ledgers, Stations
+from tests.functional.namespaces import SWITCH, Network
+from tests.functional.routers import native_program
+from tests.functional.station import FANOUT
+from tests.functional.station import TIMEOUT as CALL_TIMEOUT
+from tests.functional.waiting import until
+
+from hybrid_messaging.cluster import transports
+from hybrid_messaging.cluster.topology import EDGE, INTERIOR
+
+pytestmark = [
+    pytest.mark.skipif(
+        native_program() is None, reason="links between routers need a skrouterd"
+    ),
+    pytest.mark.timeout(600),
+]
+
+#: Seconds after which a service takes its router for lost (the driver's idle_timeout),
+#: and a router a link.
+SERVICE_IDLE, LINK_IDLE = 10, 4
+
+
+class Mesh:
+    """Rendered routers, and stations that use them."""
+
+    def __init__(
+        self, cluster: Cluster, network: Network, urls: Mapping[str, str]
+    ) -> None:
+        self.cluster, self.network = cluster, network
+        self.routers = {
+            host.name: host.address for host in cluster.topology.having(INTERIOR)
+        }
+        self.all = list(urls)
+        self.stations = Stations(cluster.file.parent, network, urls)
+
+    def start(self) -> None:
+        for role in (INTERIOR, EDGE):
+            self.cluster.start(role)
+        until(self.is_sound, "the routers are one mesh", TIMEOUT, interval=0.5)
+        self.stations.start()
+
+    def is_sound(self) -> bool:
+        return not self.faults()
+
+    def faults(self) -> list[str]:
+        """What `cluster check` finds wrong."""
+        return [
+            f"{row['severity']} {row['host']}: {row['message']}"
+            for row in self.cluster.check(self.network.enter(SWITCH))
+            if row["severity"] != "ok"
+        ]
+
+    def used_by(self, station: str) -> set[str]:
+        """The routers to which a station is connected."""
+        port = self.cluster.topology.ports["router"]
+        shown = subprocess.run(
+            [
+                *self.network.enter(station),
+                *("ss", "-tnH", "state", "established", "dport", "=", f":{port}"),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        return {
+            router
+            for router, address in self.routers.items()
+            if f"{address}:{port}" in shown
+        }
+
+    def two_used(self) -> tuple[str, str]:
+        """Two routers that stations use."""
+        for _ in range(20):
+            used = sorted(set().union(*map(self.used_by, self.all)))
+            if len(used) > 1:
+                return used[0], used[1]
+            # those that are there choose another one by chance
+            self.cluster.servers[used[0], ROUTER].stop()
+            self.restart(used[0])
+        raise AssertionError("all stations use the same router all the time")
+
+    @contextlib.contextmanager
+    def fault(self, name: str) -> Iterator[Fault]:
+        """Watch what a fault costs."""
+        fault = Fault(name, self.stations)
+        yield fault
+        fault.end()
+
+    def restart(self, router: str) -> None:
+        """Start a router again, and wait until the mesh is whole."""
+        self.cluster.servers[router, ROUTER].start()
+        self.await_whole()
+
+    def await_whole(self) -> None:
+        until(self.is_sound, "the mesh is whole again", TIMEOUT, interval=0.5)
+        self.stations.all_reach(self.all)
+
+
+class Fault:
+    """What a fault costs, from now on."""
+
+    def __init__(self, name: str, stations: Stations) -> None:
+        self._name, self._stations = name, stations
+        self.began = time.time()
+
+    def end(self) -> None:
+        """Print the costs; nothing may have been executed twice, or lost."""
+        found = self._stations.ledgers()
+        slowest = found.slowest(self.began)
+        fanout = found.slowest(self.began, FANOUT)
+        print(
+            f"\n{self._name}: without an answer for {self.silence():.2f} s; slowest: "
+            f"{slowest.kind}, {slowest.took:.2f} s, {slowest.failure[:30]!r}, fanout, "
+            f"{fanout.took:.2f} s; failed {dict(found.failures(self.began))}"
+        )
+        assert found.twice() == []
+        # nobody waits for a host that is gone
+        assert fanout.took < SERVICE_IDLE - 2
+        # nor for a reply that cannot come any more
+        assert slowest.took < CALL_TIMEOUT - 8
+
+    def silence(self) -> float:
+        """The longest time without a success of a kind at a station, in seconds."""
+        found = self._stations.ledgers()
+        return max(found.silences(self.began, time.time()).values())
+
+
+def balanced(found: Ledgers) -> None:
+    """Judge the ledgers at the end, when nothing is under way."""
+    assert found.twice() == []
+    assert found.lost() == []
+    print(f"\n{len(found.sent)} messages, {sum(found.failures(0).values())} failed")
+
+
+@contextlib.contextmanager
+def running(
+    place: Path, text: str, hosts: Mapping[str, str], on_edges: bool = False
+) -> Iterator[Mesh]:
+    """A mesh of routers in namespaces.
+
+    :param text: of the topology file
+    :param hosts: addresses by name
+    :param on_edges: stations are on the hosts of edge routers
+    """
+    namespaces.required()
+    network = Network(hosts, "192.0.2.1")
+    cluster = Cluster(
+        place, f"{text}\nprograms: {{skrouterd: {native_program()}}}\n", network
+    )
+    if on_edges:
+        urls = {
+            host.name: cluster.variables_of(host.name)[transports.RPC_VARIABLE]
+            for host in cluster.topology.having(EDGE)
+        }
+    else:
+        url = cluster.variables("default")[transports.RPC_VARIABLE]
+        urls = dict.fromkeys((name for name in hosts if name.startswith("s")), url)
+    mesh = Mesh(cluster, network, urls)
+    try:
+        mesh.start()
+        yield mesh
+        balanced(mesh.stations.stop())
+    except AssertionError:
+        for (host, _), server in cluster.servers.items():
+            print(f"router of {host}:\n{server.log()}")
+        raise
+    finally:
+        mesh.stations.kill()
+        cluster.end()
+        network.close()
+
+
+TRIANGLE = {f"r{number}": f"192.0.2.1{number}" for number in (1, 2, 3)}
+SERVICES = {f"s{number}": f"192.0.2.2{number}" for number in (1, 2, 3)}
+
+
+@pytest.fixture(scope="module")
+def triangle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """Three routers, and stations that may use each of them."""
+    lines = [
+        f"  {name}: {{address: {address}, roles: [interior]}}"
+        for name, address in TRIANGLE.items()
+    ]
+    text = "\n".join(["cluster: triangle", "hosts:", *lines])
+    place = tmp_path_factory.mktemp("triangle")
+    with running(place, text, TRIANGLE | SERVICES) as mesh:
+        yield mesh
+
+
+def test_a_router_is_killed(triangle: Mesh) -> None:
+    victim = min(triangle.used_by("s1"))
+    with triangle.fault("router killed") as fault:
+        triangle.cluster.servers[victim, ROUTER].kill()
+        triangle.stations.all_reach(triangle.all)
+        # its clients do not wait until it counts as silent
+        assert fault.silence() < SERVICE_IDLE - 2
+    triangle.restart(victim)
+
+
+def test_a_router_is_frozen(triangle: Mesh) -> None:
+    victim = min(triangle.used_by("s2"))
+    server = triangle.cluster.servers[victim, ROUTER]
+    with triangle.fault("router frozen") as fault:
+        server.pause()
+        time.sleep(LINK_IDLE)
+        triangle.stations.all_reach(triangle.all)
+        # who tries it once more needs 20 s
+        assert fault.silence() < SERVICE_IDLE + 7
+    server.resume()
+    triangle.await_whole()
+
+
+def test_the_host_of_a_router_vanishes(triangle: Mesh) -> None:
+    victim = min(triangle.used_by("s3"))
+    with triangle.fault("host of a router vanished") as fault:
+        triangle.network.vanish(victim)
+        time.sleep(LINK_IDLE)
+        triangle.stations.all_reach(triangle.all)
+        assert fault.silence() < SERVICE_IDLE + 7
+    triangle.network.back(victim)
+    triangle.await_whole()
+
+
+def test_a_link_is_cut_so_that_a_line_remains(triangle: Mesh) -> None:
+    one, other = triangle.two_used()
+    with triangle.fault("link between two routers cut") as fault:
+        triangle.network.cut([one], [other])
+        until(lambda: not triangle.is_sound(), "check says so", TIMEOUT, interval=1)
+        triangle.stations.all_reach(triangle.all)
+        assert fault.silence() < SERVICE_IDLE - 2
+    with triangle.fault("the link is back"):
+        triangle.network.join([one], [other])
+        triangle.await_whole()
+        time.sleep(2 * LINK_IDLE)
+
+
+def test_a_router_and_a_service_are_cut_off(triangle: Mesh) -> None:
+    alone = ("r3", "s3")
+    rest = [name for name in (*TRIANGLE, *SERVICES) if name not in alone]
+    with triangle.fault("a router and a service cut off"):
+        triangle.network.cut(alone, rest)
+        time.sleep(LINK_IDLE)
+        triangle.stations.all_reach(["s3"])
+        triangle.stations.all_reach(["s1", "s2"])
+        for wrong in (
+            "error r1: does not know r3",
+            "error r2: does not know r3",
+            "error r3: does not know r1, r2",
+        ):
+            until(
+                lambda wrong=wrong: [
+                    line for line in triangle.faults() if line.startswith(wrong)
+                ],
+                f"check finds that {wrong}",
+                TIMEOUT,
+            )
+    with triangle.fault("they are back"):
+        triangle.network.join(alone, rest)
+        triangle.await_whole()
+
+
+def test_all_routers_are_restarted_one_after_the_other(triangle: Mesh) -> None:
+    with triangle.fault("rolling restart") as fault:
+        for router in TRIANGLE:
+            triangle.cluster.servers[router, ROUTER].stop()
+            triangle.restart(router)
+        assert fault.silence() < SERVICE_IDLE - 2
+
+
+INTERIORS = {f"r{number}": f"192.0.2.1{number}" for number in (1, 2, 3, 4)}
+EDGES = {f"e{number}": f"192.0.2.2{number}" for number in (1, 2, 3)}
+WEST = ("r3", "r4", "e3")
+
+
+@pytest.fixture(scope="module")
+def zones(tmp_path_factory: pytest.TempPathFactory, triangle: Mesh) -> Iterator[Mesh]:
+    """Two routers in each of two zones, and stations on hosts with edge routers."""
+    lines = [
+        f"  {name}: {{address: {address}, zone: {'west' if name in WEST else 'east'},"
+        f" roles: [{INTERIOR if name in INTERIORS else EDGE}]}}"
+        for name, address in (INTERIORS | EDGES).items()
+    ]
+    text = "\n".join(
+        ["cluster: zones", "zones: {east: [west], west: [east]}", "hosts:", *lines]
+    )
+    place = tmp_path_factory.mktemp("zones")
+    with running(place, text, INTERIORS | EDGES, on_edges=True) as mesh:
+        yield mesh
+
+
+def test_each_interior_of_two_zones_is_killed(zones: Mesh) -> None:
+    for victim in INTERIORS:
+        with zones.fault(f"interior {victim} killed"):
+            zones.cluster.servers[victim, ROUTER].kill()
+            time.sleep(1)
+            zones.stations.all_reach(zones.all)
+        zones.restart(victim)
