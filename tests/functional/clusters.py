@@ -8,24 +8,25 @@ The two directories that all hosts call alike become those of one host.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
-from tests.functional.namespaces import Network
+from tests.functional.namespaces import SWITCH, Network
 
-from hybrid_messaging.cluster import reading, rendering
+from hybrid_messaging.cluster import checking, reading, rendering
+from hybrid_messaging.cluster.findings import Finding, Severity
 from hybrid_messaging.cluster.topology import EDGE, INTERIOR, Host, Topology
 
 STOP_TIMEOUT = 60.0
+#: Seconds that a server may take to answer `cluster check`.
+CHECK_TIMEOUT = 5.0
 #: Nodes of RabbitMQ and Kafka take half a minute of two busy processors.
 LARGE = pytest.mark.skipif(
     not os.environ.get("HYBRID_TEST_CLUSTERS"),
@@ -150,20 +151,25 @@ class Cluster:
         carried = self._place / host / "etc"
         return self._variables(carried, carried / "tls")
 
-    def check(self, enter: Sequence[str] = ()) -> list[dict[str, str]]:
-        """What `cluster check` finds.
+    def findings(self) -> list[Finding]:
+        """What `cluster check` finds, where all hosts can be reached."""
 
-        :param enter: what a command begins with where all hosts can be reached
-        """
-        command = [Path(sys.executable).with_name("hybrid-messaging"), "cluster"]
-        done = subprocess.run(
-            [*enter, *command, "check", "-f", "json", self.file, self.directory],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode in (0, 1, 3), done.stderr
-        return list(json.loads(done.stdout))
+        def check() -> list[Finding]:
+            return checking.check(self.topology, self.directory, CHECK_TIMEOUT)
+
+        return self._network.within(SWITCH, check) if self._network else check()
+
+    def faults(self, role: str = "") -> list[str]:
+        """What it finds wrong, with one role or all: severity, role, host, message."""
+        return [
+            f"{one.severity.value} {one.role} {one.host}: {one.message}"
+            for one in self.findings()
+            if one.severity is not Severity.OK and role in ("", one.role)
+        ]
+
+    def is_whole(self, role: str = "") -> bool:
+        """Whether it finds nothing wrong."""
+        return not self.faults(role)
 
     def end(self) -> None:
         """Kill whatever still runs."""

@@ -7,20 +7,27 @@ Each namespace is held by a process that ends with the test's, and goes with it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
+import psutil
 import pytest
+
+T = TypeVar("T")
 
 #: The station of a test that is no host: all hosts can be reached from there.
 SWITCH = "the switch"
 
 _PREFIX = 24
+_CLONE_NEWNET = 0x40000000
 #: Nobody has this link-layer address: what is sent there is lost, and nobody learns.
 _NOBODY = "02:00:00:00:00:00"
 
@@ -79,7 +86,20 @@ class Network:
 
     def enter(self, host: str) -> list[str]:
         """What a command begins with to run on a host."""
-        return ["nsenter", f"--net=/proc/{self._holders[host].pid}/ns/net"]
+        return ["nsenter", f"--net={_namespace(self._holders[host].pid)}"]
+
+    def within(self, host: str, call: Callable[[], T]) -> T:
+        """Call something that uses the network as a process on a host would."""
+
+        def entered() -> T:
+            with _namespace(self._holders[host].pid).open() as ns:
+                if ctypes.CDLL(None, use_errno=True).setns(ns.fileno(), _CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            return call()
+
+        # a thread that ends then; those that it starts are there, too
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(entered).result()
 
     def vanish(self, host: str) -> None:
         """Take a host from the network: nobody is told."""
@@ -110,13 +130,12 @@ class Network:
 
     def _inside(self, host: str) -> list[int]:
         """The processes in a namespace."""
-        processes = Path("/proc")
-        wanted = (processes / str(self._holders[host].pid) / "ns/net").stat().st_ino
+        wanted = _namespace(self._holders[host].pid).stat().st_ino
         found = []
-        for process in processes.glob("[0-9]*"):
+        for pid in psutil.pids():
             with contextlib.suppress(OSError):
-                if (process / "ns/net").stat().st_ino == wanted:
-                    found.append(int(process.name))
+                if _namespace(pid).stat().st_ino == wanted:
+                    found.append(pid)
         return found
 
     def _hold(self, host: str) -> int:
@@ -150,3 +169,7 @@ class Network:
             text=True,
             check=True,
         )
+
+
+def _namespace(pid: int) -> Path:
+    return Path(f"/proc/{pid}/ns/net")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import oslo_messaging
@@ -18,8 +18,7 @@ from tests.functional.commands import run
 from tests.functional.routers import free_port
 from tests.functional.waiting import until
 
-from hybrid_messaging.cluster import checking, transports
-from hybrid_messaging.cluster.findings import Severity
+from hybrid_messaging.cluster import transports
 from hybrid_messaging.cluster.topology import KAFKA, RABBITMQ, REDIS, SENTINEL
 from hybrid_messaging.engines import java
 from hybrid_messaging.engines.kinds.kafka import JAVA, VERSION
@@ -59,42 +58,20 @@ def redis_ports() -> str:
     return f"ports: {{redis: {free_port()}, sentinel: {free_port()}}}"
 
 
-def findings(of: Cluster, severity: Severity) -> list[str]:
-    found = checking.check(of.topology, of.directory, 5)
-    return [
-        f"{one.role} {one.host}: {one.message}"
-        for one in found
-        if one.severity is severity
-    ]
-
-
-def is_sound(of: Cluster, role: str = "") -> Callable[[], bool]:
-    """Whether nothing is wrong, or nothing with one role."""
-    return lambda: (
-        not [
-            line
-            for severity in (Severity.ERROR, Severity.WARNING)
-            for line in findings(of, severity)
-            if line.startswith(role)
-        ]
-    )
-
-
 def lose_the_master(made: Cluster) -> None:
     """Start Redis and Sentinels, and kill the master."""
     made.start(REDIS)
     # a Sentinel looks for replicas when it starts, and every ten seconds then
-    until(is_sound(made, REDIS), "replicas are in sync", TIMEOUT)
+    until(lambda: made.is_whole(REDIS), "replicas are in sync", TIMEOUT)
     made.start(SENTINEL)
-    until(is_sound(made), "Redis and Sentinels are one cluster", TIMEOUT)
+    until(made.is_whole, "Redis and Sentinels are one cluster", TIMEOUT)
     url = made.variables("default")[transports.RPC_VARIABLE]
     registers(url)
     made.servers["mq1", REDIS].kill()
     until(
         lambda: any(
-            re.match("redis mq[23]: (.*, )?master, ", line)
-            for severity in Severity
-            for line in findings(made, severity)
+            one.host in ("mq2", "mq3") and re.match("(.*, )?master, ", one.message)
+            for one in made.findings()
         ),
         "another Redis is the master",
         TIMEOUT,
@@ -105,8 +82,7 @@ def lose_the_master(made: Cluster) -> None:
 def test_sentinels_replace_a_master_and_check_says_so(tmp_path: Path) -> None:
     with cluster(tmp_path, 201, "redis, sentinel", redis_ports()) as made:
         lose_the_master(made)
-        errors = findings(made, Severity.ERROR)
-        assert [error for error in errors if error.startswith("redis mq1: ")]
+        assert [line for line in made.faults() if line.startswith("error redis mq1: ")]
 
 
 @LARGE
@@ -115,7 +91,7 @@ def test_a_master_that_returns_becomes_a_replica(tmp_path: Path) -> None:
         lose_the_master(made)
         # by its configuration it is the master still
         made.servers["mq1", REDIS].start()
-        until(is_sound(made), "the old master is a replica", TIMEOUT)
+        until(made.is_whole, "the old master is a replica", TIMEOUT)
 
 
 def registers(url: str) -> None:
@@ -155,16 +131,14 @@ def test_rabbitmq_forms_a_cluster_and_keeps_notifications(tmp_path: Path) -> Non
                 environment = made.servers[name, RABBITMQ].environment
                 environment["RABBITMQ_DIST_PORT"] = str(free_port())
             made.start(RABBITMQ)
-            until(is_sound(made), "RabbitMQ is one cluster", 120, interval=1)
+            until(made.is_whole, "RabbitMQ is one cluster", 120, interval=1)
             url = made.variables("default")[transports.NOTIFY_VARIABLE]
             notify(url)
-            assert is_sound(made)()
+            assert made.is_whole()
             made.servers["mq1", RABBITMQ].kill()
             notify(url)
-            errors = findings(made, Severity.ERROR)
-            assert any(
-                "rabbitmq mq2: is in a cluster with mq1" in one for one in errors
-            )
+            away = "error rabbitmq mq2: is in a cluster with mq1"
+            assert any(line.startswith(away) for line in made.faults())
         finally:
             server.kill()
             server.wait()
@@ -176,15 +150,12 @@ def test_kafka_forms_a_cluster_and_keeps_notifications(tmp_path: Path) -> None:
     home = kafka_scripts(tmp_path / "kafka-home")
     with cluster(tmp_path, 203, "kafka", f"programs: {{kafka: {home}}}") as made:
         made.start(KAFKA)
-        until(is_sound(made), "Kafka is one cluster", 120, interval=1)
+        until(made.is_whole, "Kafka is one cluster", 120, interval=1)
         notify(made.variables("default")[transports.NOTIFY_VARIABLE])
-        assert is_sound(made)()
+        assert made.is_whole()
         made.servers["mq1", KAFKA].kill()
         until(
-            lambda: any(
-                line.startswith("kafka mq1: ")
-                for line in findings(made, Severity.ERROR)
-            ),
+            lambda: any(line.startswith("error kafka mq1: ") for line in made.faults()),
             "the loss of a broker is an error",
             TIMEOUT,
         )

@@ -12,7 +12,7 @@ import pytest
 from tests.functional import namespaces
 from tests.functional.clusters import LARGE, Cluster
 from tests.functional.ledgers import TIMEOUT, Stations
-from tests.functional.namespaces import SWITCH, Network
+from tests.functional.namespaces import Network
 from tests.functional.rpc import with_options
 from tests.functional.station import FANOUT
 from tests.functional.waiting import until
@@ -49,15 +49,6 @@ def cluster(place: Path, roles: str) -> Iterator[tuple[Cluster, Network]]:
         network.close()
 
 
-def faults(made: Cluster, network: Network, role: str = "") -> list[str]:
-    """What `cluster check` finds wrong, with all roles or one."""
-    return [
-        f"{row['severity']} {row['role']} {row['host']}: {row['message']}"
-        for row in made.check(network.enter(SWITCH))
-        if row["severity"] != "ok" and role in ("", row["role"])
-    ]
-
-
 @pytest.fixture(scope="module")
 def matchmakers(
     tmp_path_factory: pytest.TempPathFactory,
@@ -67,9 +58,9 @@ def matchmakers(
     with cluster(place, "redis, sentinel") as (made, network):
         made.start(REDIS)
         # a Sentinel looks for replicas when it starts, and every ten seconds then
-        until(lambda: not faults(made, network, REDIS), "replicas in sync", TIMEOUT)
+        until(lambda: made.is_whole(REDIS), "replicas in sync", TIMEOUT, interval=0.3)
         made.start(SENTINEL)
-        until(lambda: not faults(made, network), "a cluster", TIMEOUT)
+        until(made.is_whole, "a cluster", TIMEOUT, interval=0.3)
         url = made.variables("default")[transports.RPC_VARIABLE]
         stations = Stations(
             place,
@@ -94,14 +85,16 @@ def test_the_master_of_redis_and_a_service_are_cut_off(
     began = time.time()
     network.cut(away, rest)
     until(
-        lambda: [line for line in faults(made, network) if "0 of 2 replicas" in line],
+        lambda: [line for line in made.faults() if "0 of 2 replicas" in line],
         "check says that the replicas of the master are out of sync",
         TIMEOUT,
+        interval=0.3,
     )
     until(
-        lambda: [line for line in faults(made, network) if "each take" in line],
+        lambda: [line for line in made.faults() if "each take" in line],
         "the others have another master",
         TIMEOUT,
+        interval=0.3,
     )
     replaced = time.time() - began
     network.join(away, rest)
@@ -123,11 +116,11 @@ def test_the_host_of_the_master_vanishes(
     matchmakers: tuple[Cluster, Network, Stations],
 ) -> None:
     made, network, stations = matchmakers
-    until(lambda: not faults(made, network), "the old master is a replica", TIMEOUT)
+    until(made.is_whole, "the old master is a replica", TIMEOUT, interval=0.3)
     replicas = [
-        row["host"]
-        for row in made.check(network.enter(SWITCH))
-        if row["role"] == REDIS and "replica of" in row["message"]
+        one.host
+        for one in made.findings()
+        if one.role == REDIS and "replica of" in one.message
     ]
     (master,) = set(HOSTS) - set(replicas)
     began = time.time()
@@ -135,17 +128,18 @@ def test_the_host_of_the_master_vanishes(
     stations.all_reach(SERVICES)
     until(
         lambda: [
-            row
-            for row in made.check(network.enter(SWITCH))
-            if row["host"] in replicas and "master, 1 of 2" in row["message"]
+            one
+            for one in made.findings()
+            if one.host in replicas and "master, 1 of 2" in one.message
         ],
         "another one is the master",
         TIMEOUT,
+        interval=0.3,
     )
     replaced = time.time() - began
     stations.all_reach(SERVICES)
     network.back(master)
-    until(lambda: not faults(made, network), "the old master is a replica", TIMEOUT)
+    until(made.is_whole, "the old master is a replica", TIMEOUT, interval=0.3)
     found = stations.stop()
     print(
         f"\nmaster replaced after {replaced:.1f} s; slowest call "
@@ -164,7 +158,7 @@ def test_a_node_of_rabbitmq_is_killed_and_the_host_of_another_vanishes(
 ) -> None:
     with cluster(tmp_path, "rabbitmq") as (made, network):
         made.start(RABBITMQ)
-        until(lambda: not faults(made, network), "a cluster", STARTING, interval=2)
+        until(made.is_whole, "a cluster", STARTING, interval=2)
         url = made.variables("default")[transports.NOTIFY_VARIABLE]
         stations = Stations(tmp_path, network, dict.fromkeys(SERVICES, url), True)
         first = made.servers["mq1", RABBITMQ]
@@ -179,7 +173,7 @@ def test_a_node_of_rabbitmq_is_killed_and_the_host_of_another_vanishes(
                 until(
                     lambda victim=victim: [
                         line
-                        for line in faults(made, network)
+                        for line in made.faults()
                         if f"is in a cluster with {victim}, not running" in line
                     ],
                     f"check says that {victim} is away",
@@ -188,7 +182,7 @@ def test_a_node_of_rabbitmq_is_killed_and_the_host_of_another_vanishes(
                 )
                 stations.all_reach(SERVICES)
                 mend()
-                until(lambda: not faults(made, network), "whole", STARTING, interval=2)
+                until(made.is_whole, "whole", STARTING, interval=2)
                 found = stations.ledgers()
                 print(
                     f"\n{victim} away: slowest notification "

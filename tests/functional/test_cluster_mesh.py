@@ -18,7 +18,7 @@ import pytest
 from tests.functional import namespaces
 from tests.functional.clusters import ROUTER, Cluster
 from tests.functional.ledgers import TIMEOUT, Ledgers, Stations
-from tests.functional.namespaces import SWITCH, Network
+from tests.functional.namespaces import Network
 from tests.functional.routers import native_program
 from tests.functional.station import FANOUT
 from tests.functional.station import TIMEOUT as CALL_TIMEOUT
@@ -55,19 +55,8 @@ class Mesh:
     def start(self) -> None:
         for role in (INTERIOR, EDGE):
             self.cluster.start(role)
-        until(self.is_sound, "the routers are one mesh", TIMEOUT, interval=0.5)
+        until(self.cluster.is_whole, "the routers are one mesh", TIMEOUT, interval=0.5)
         self.stations.start()
-
-    def is_sound(self) -> bool:
-        return not self.faults()
-
-    def faults(self) -> list[str]:
-        """What `cluster check` finds wrong."""
-        return [
-            f"{row['severity']} {row['host']}: {row['message']}"
-            for row in self.cluster.check(self.network.enter(SWITCH))
-            if row["severity"] != "ok"
-        ]
 
     def used_by(self, station: str) -> set[str]:
         """The routers to which a station is connected."""
@@ -111,7 +100,7 @@ class Mesh:
         self.await_whole()
 
     def await_whole(self) -> None:
-        until(self.is_sound, "the mesh is whole again", TIMEOUT, interval=0.5)
+        until(self.cluster.is_whole, "the mesh is whole again", TIMEOUT, interval=0.5)
         self.stations.all_reach(self.all)
 
 
@@ -244,7 +233,12 @@ def test_a_link_is_cut_so_that_a_line_remains(triangle: Mesh) -> None:
     one, other = triangle.two_used()
     with triangle.fault("link between two routers cut") as fault:
         triangle.network.cut([one], [other])
-        until(lambda: not triangle.is_sound(), "check says so", TIMEOUT, interval=1)
+        until(
+            lambda: not triangle.cluster.is_whole(),
+            "check says so",
+            TIMEOUT,
+            interval=1,
+        )
         triangle.stations.all_reach(triangle.all)
         assert fault.silence() < SERVICE_IDLE - 2
     with triangle.fault("the link is back"):
@@ -262,13 +256,13 @@ def test_a_router_and_a_service_are_cut_off(triangle: Mesh) -> None:
         triangle.stations.all_reach(["s3"])
         triangle.stations.all_reach(["s1", "s2"])
         for wrong in (
-            "error r1: does not know r3",
-            "error r2: does not know r3",
-            "error r3: does not know r1, r2",
+            "error interior r1: does not know r3",
+            "error interior r2: does not know r3",
+            "error interior r3: does not know r1, r2",
         ):
             until(
                 lambda wrong=wrong: [
-                    line for line in triangle.faults() if line.startswith(wrong)
+                    line for line in triangle.cluster.faults() if line.startswith(wrong)
                 ],
                 f"check finds that {wrong}",
                 TIMEOUT,
