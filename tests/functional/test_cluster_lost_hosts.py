@@ -85,18 +85,18 @@ def test_the_master_of_redis_and_a_service_are_cut_off(
     began = time.time()
     network.cut(away, rest)
     until(
-        lambda: [line for line in made.faults() if "0 of 2 replicas" in line],
-        "check says that the replicas of the master are out of sync",
-        TIMEOUT,
-        interval=0.3,
-    )
-    until(
         lambda: [line for line in made.faults() if "each take" in line],
         "the others have another master",
         TIMEOUT,
         interval=0.3,
     )
     replaced = time.time() - began
+    until(
+        lambda: [line for line in made.faults() if "0 of 2 replicas" in line],
+        "check says that the replicas of the master are out of sync",
+        TIMEOUT,
+        interval=0.3,
+    )
     network.join(away, rest)
     back = stations.all_reach(SERVICES)
     found = stations.ledgers()
