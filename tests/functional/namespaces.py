@@ -121,22 +121,13 @@ class Network:
 
     def close(self) -> None:
         """End all of it, with the processes that servers have left there."""
-        for host, holder in self._holders.items():
-            for pid in self._inside(host):
+        for holder in self._holders.values():
+            for pid in _inside(holder.pid):
                 # it may have ended by itself
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            holder.kill()
             holder.communicate()
-
-    def _inside(self, host: str) -> list[int]:
-        """The processes in a namespace."""
-        wanted = _namespace(self._holders[host].pid).stat().st_ino
-        found = []
-        for pid in psutil.pids():
-            with contextlib.suppress(OSError):
-                if _namespace(pid).stat().st_ino == wanted:
-                    found.append(pid)
-        return found
 
     def _hold(self, host: str) -> int:
         """Make a namespace, and return the process that holds it."""
@@ -173,3 +164,15 @@ class Network:
 
 def _namespace(pid: int) -> Path:
     return Path(f"/proc/{pid}/ns/net")
+
+
+def _inside(holder: int) -> list[int]:
+    """The processes in the namespace that a process holds."""
+    found = {}
+    for pid in (holder, os.getpid(), *psutil.pids()):
+        # it may have ended, and a holder that could not make its namespace has
+        with contextlib.suppress(OSError):
+            found[pid] = _namespace(pid).stat().st_ino
+    if found.get(holder) in (None, found[os.getpid()]):
+        return []
+    return [pid for pid, inside in found.items() if inside == found[holder]]

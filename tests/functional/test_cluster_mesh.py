@@ -178,6 +178,29 @@ def running(
         network.close()
 
 
+INTERIORS = {f"r{number}": f"192.0.2.1{number}" for number in (1, 2, 3, 4)}
+EDGES = {f"e{number}": f"192.0.2.2{number}" for number in (1, 2, 3)}
+WEST = ("r3", "r4", "e3")
+
+
+def test_each_interior_of_two_zones_with_edges_is_killed(tmp_path: Path) -> None:
+    lines = [
+        f"  {name}: {{address: {address}, zone: {'west' if name in WEST else 'east'},"
+        f" roles: [{INTERIOR if name in INTERIORS else EDGE}]}}"
+        for name, address in (INTERIORS | EDGES).items()
+    ]
+    text = "\n".join(
+        ["cluster: zones", "zones: {east: [west], west: [east]}", "hosts:", *lines]
+    )
+    with running(tmp_path, text, INTERIORS | EDGES, on_edges=True) as zones:
+        for victim in INTERIORS:
+            with zones.fault(f"interior {victim} killed"):
+                zones.cluster.servers[victim, ROUTER].kill()
+                time.sleep(1)
+                zones.stations.all_reach(zones.all)
+            zones.restart(victim)
+
+
 TRIANGLE = {f"r{number}": f"192.0.2.1{number}" for number in (1, 2, 3)}
 SERVICES = {f"s{number}": f"192.0.2.2{number}" for number in (1, 2, 3)}
 
@@ -278,33 +301,3 @@ def test_all_routers_are_restarted_one_after_the_other(triangle: Mesh) -> None:
             triangle.cluster.servers[router, ROUTER].stop()
             triangle.restart(router)
         assert fault.silence() < SERVICE_IDLE - 2
-
-
-INTERIORS = {f"r{number}": f"192.0.2.1{number}" for number in (1, 2, 3, 4)}
-EDGES = {f"e{number}": f"192.0.2.2{number}" for number in (1, 2, 3)}
-WEST = ("r3", "r4", "e3")
-
-
-@pytest.fixture(scope="module")
-def zones(tmp_path_factory: pytest.TempPathFactory, triangle: Mesh) -> Iterator[Mesh]:
-    """Two routers in each of two zones, and stations on hosts with edge routers."""
-    lines = [
-        f"  {name}: {{address: {address}, zone: {'west' if name in WEST else 'east'},"
-        f" roles: [{INTERIOR if name in INTERIORS else EDGE}]}}"
-        for name, address in (INTERIORS | EDGES).items()
-    ]
-    text = "\n".join(
-        ["cluster: zones", "zones: {east: [west], west: [east]}", "hosts:", *lines]
-    )
-    place = tmp_path_factory.mktemp("zones")
-    with running(place, text, INTERIORS | EDGES, on_edges=True) as mesh:
-        yield mesh
-
-
-def test_each_interior_of_two_zones_is_killed(zones: Mesh) -> None:
-    for victim in INTERIORS:
-        with zones.fault(f"interior {victim} killed"):
-            zones.cluster.servers[victim, ROUTER].kill()
-            time.sleep(1)
-            zones.stations.all_reach(zones.all)
-        zones.restart(victim)
