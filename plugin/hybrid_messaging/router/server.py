@@ -32,7 +32,7 @@ LOG = logging.getLogger(__name__)
 TICK = 1.0
 #: Seconds that peers have to move to another router when this one is stopped, if they
 #: can.
-MOVE_TIME = 15.0
+MOVE_TIME = 30.0
 #: Seconds that calls in flight have to be answered after that.
 ANSWER_TIME = 2.0
 #: Connections that are accepted between two looks at all others.

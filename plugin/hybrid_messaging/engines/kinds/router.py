@@ -63,7 +63,7 @@ class Router(RotatingKind):
     title = "AMQP 1.0 router"
     start_timeout = 60.0
     # ours waits for clients that move to another router, and for answers
-    stop_timeout = 25.0
+    stop_timeout = 40.0
     credentials = ""
     sources: ClassVar = {
         router_program.CONTAINER: functools.partial(
