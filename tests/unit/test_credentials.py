@@ -159,3 +159,18 @@ def test_who_is_connected_is_not_retired(
         return
     with pytest.raises(EngineError, match=r"hybrid at rabbitmq .* --force"):
         credentials.require_unused([engine(details)])
+
+
+def test_an_engine_that_starts_again_lets_in_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of another supervisor, whose users are not ours, is left alone."""
+    node = Node(monkeypatch)
+    credentials.rotate(node.written[-1], node.save)
+    node.users.clear()
+    kind = kinds.get("rabbitmq")
+    kind.set_up(node.written[-1])
+    assert node.users == {"hybrid"}
+    node.users.clear()
+    kind.set_up(engine(state.Details(username="nova", password=PASSWORD)))
+    assert node.users == set()

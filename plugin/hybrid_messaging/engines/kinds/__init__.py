@@ -106,6 +106,13 @@ class RotatingKind(Kind):
     done again.
     """
 
+    def set_up(self, engine: state.Engine) -> None:
+        """Let in again all who may come: an engine may have lost what it knew."""
+        # one that somebody else runs has only one user
+        if isinstance(engine.details, state.RotatingDetails):
+            for login in engine.details.others:
+                self.admit(engine, login)
+
     @abc.abstractmethod
     def admit(self, engine: state.Engine, login: state.Login) -> None:
         """Let in a further user, with the rights of the present one.

@@ -145,11 +145,6 @@ class RabbitMQ(RotatingKind):
             return False
         return ports.answers(engine.host, engine.port)
 
-    def set_up(self, engine: state.Engine) -> None:
-        """Let in all who may come, should the node have lost its data."""
-        for login in engine.details_as(state.RabbitMQDetails).others:
-            self.admit(engine, login)
-
     def admit(self, engine: state.Engine, login: state.Login) -> None:
         rabbitmq_management.add_user(engine, login)
 

@@ -138,11 +138,6 @@ class Redis(RotatingKind):
         except EngineError:
             return False
 
-    def set_up(self, engine: state.Engine) -> None:
-        """Have services with different passwords trust each other."""
-        for other in engine.details_as(state.RedisDetails).others:
-            _write_trust(engine, other)
-
     def admit(self, engine: state.Engine, login: state.Login) -> None:
         with _administered(engine) as client:
             client.acl_setuser(
@@ -153,7 +148,9 @@ class Redis(RotatingKind):
                 keys=[_KEYS],
                 commands=RIGHTS.split(),
             )
-        _write_trust(engine, login)
+            # services with different passwords are to talk to each other
+            for name, word in _trust(engine, login).items():
+                client.set(name, word)
 
     def dismiss(self, engine: state.Engine, login: state.Login) -> None:
         with _administered(engine) as client:
@@ -206,12 +203,6 @@ def _trust(engine: state.Engine, other: state.Login) -> Mapping[str, str]:
         return keys.trust(engine.details.password or "", other.password)
     except ConfigurationError:
         return {}  # no service can derive keys on this system
-
-
-def _write_trust(engine: state.Engine, other: state.Login) -> None:
-    with _administered(engine) as client:
-        for name, word in _trust(engine, other).items():
-            client.set(name, word)
 
 
 def _administered(engine: state.Engine) -> AbstractContextManager[redis.Redis]:
