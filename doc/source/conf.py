@@ -10,6 +10,7 @@ import warnings
 from importlib import metadata
 
 from cliff import sphinxext
+from docutils import nodes
 from docutils.nodes import Node
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -96,9 +97,9 @@ class Picture(SvgbobDirective):  # type: ignore[misc]
     TEXT = str.maketrans({"-": "\N{HYPHEN}", "/": "\N{DIVISION SLASH}"})
 
     def run(self) -> list[Node]:
-        """Make the picture."""
+        """Make the picture, in a box that can scroll."""
         self.content = [line.translate(self.TEXT) for line in self.content]
-        return list(super().run())
+        return [nodes.container("", *super().run(), classes=["picture"])]
 
 
 class Table(SphinxDirective):

@@ -13,9 +13,9 @@ from hybrid_messaging.cli.base import Lister
 
 
 class BenchReport(Lister):
-    """Show the figures of results of `bench run`, and write their report.
+    """Show the figures of one or more `bench run` results, and write a report.
 
-    Several results are compared: their scenarios stand side by side.
+    The report shows the scenarios of several results side by side.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

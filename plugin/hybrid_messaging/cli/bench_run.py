@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 class BenchRun(Lister):
     """Measure RPC and notifications in several scenarios, side by side.
 
-    Brings up the engines that it needs, and ends them. The result is in the
-    output directory: report.html to look at, result.csv with the figures,
-    result.json with everything.
+    Starts the engines that it needs, and stops them. Writes into the output
+    directory: report.html to read, result.csv with the figures, and result.json
+    with all data.
 
-    Exit code 0: every message is accounted for; 1: some were lost or
-    duplicated, or have failed, or a measurement could not be made.
+    Exit code 0: every message is accounted for; 1: messages were lost, were
+    duplicated or failed, or a measurement could not be made.
     """
 
     _exit_code = 0

@@ -16,7 +16,7 @@ from hybrid_messaging.cli.base import Command
 class BenchWorker(Command):
     """Run workers on this host for a `bench run` with the same control bus.
 
-    Stays in the foreground until Ctrl-C or SIGTERM, for as many runs as there are.
+    Stays in the foreground until Ctrl-C or SIGTERM, and serves any number of runs.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

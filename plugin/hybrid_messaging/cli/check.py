@@ -30,12 +30,12 @@ _MANAGEMENT = 15672
 
 
 class Check(Lister):
-    """Show which transports services will really use, and what is wrong with that.
+    """Show which transports services will really use, and any problems with them.
 
-    Reads the files as the services do and connects to every server. Exit code 0:
-    there is no problem; 1: there is at least one, or the files cannot be looked for.
-    With -f nagios, 0, 1, 2 and 3 are OK, WARNING, CRITICAL and UNKNOWN. With -f
-    prometheus, 0: the metrics are written, whatever they say.
+    Reads the files as the services do, and connects to every server. Exit code 0:
+    no problem; 1: at least one problem, or the files could not be found. With
+    -f nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. With -f prometheus: 0 if the
+    metrics could be written.
     """
 
     _exit_code = SOUND

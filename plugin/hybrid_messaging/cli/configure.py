@@ -27,13 +27,13 @@ Row = dict[str, Any]
 class Configure(Lister):
     """Rewrite services' configuration files for hybrid messaging.
 
-    Sets [DEFAULT] transport_url, [oslo_messaging_notifications] transport_url and
-    driver, and what makes notifications in RabbitMQ durable; leaves every other
-    byte as it is. Either all files are rewritten or none. The transports are those
-    that `up` has running in the state directory, or those given by URL, or by mode
-    and hosts. Passwords do not belong on a command line: set HYBRID_RPC_URL and
-    HYBRID_NOTIFY_URL, or HYBRID_RPC_PASSWORD and HYBRID_NOTIFY_PASSWORD, in the
-    environment instead.
+    Sets [DEFAULT] transport_url, transport_url and driver of
+    [oslo_messaging_notifications], and the options that make notification queues
+    durable. Every other byte stays as it is, and either all files are rewritten or
+    none. The transports are those of the deployment in the state directory, or are
+    given as URLs, or as a mode with hosts. Pass passwords in environment variables,
+    not on the command line: in HYBRID_RPC_URL and HYBRID_NOTIFY_URL, or in
+    HYBRID_RPC_PASSWORD and HYBRID_NOTIFY_PASSWORD.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -10,9 +10,9 @@ from hybrid_messaging.cli.base import Command
 
 
 class Down(Command):
-    """End the engines and remove their state, logs and stored messages.
+    """Stop the engines, and remove their state, logs and stored messages.
 
-    It is no error if nothing is up.
+    Succeeds even if nothing is running.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

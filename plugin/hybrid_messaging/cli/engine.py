@@ -25,9 +25,9 @@ _TIMEOUT = 10.0
 class EnginePrepare(ShowOne):
     """Write the configuration of an engine, and show the command that runs it.
 
-    For systemd and other supervisors: nothing is started. The directory is made
-    if it is not there; what an earlier call has written there is replaced. What the
-    engine needs in its environment is in the file `environment`.
+    Starts nothing: the command is for systemd or another supervisor. Creates the
+    directory if needed, and replaces the files of an earlier call. The file
+    `environment` has the environment variables of the engine.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -112,10 +112,10 @@ class EnginePrepare(ShowOne):
 
 
 class EngineSetup(Command):
-    """Make in a running engine what services expect to be there.
+    """Create what services expect to find in a running engine.
 
-    For an engine that `engine prepare` has configured, as soon as it takes
-    connections; what is there already is left alone.
+    For an engine that `engine prepare` has configured, once it accepts
+    connections. Anything that already exists is left alone.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -160,11 +160,11 @@ class EngineSetup(Command):
 
 
 class EngineCertificates(ShowOne):
-    """Make the certificates with which the engines of this host speak TLS.
+    """Create the TLS certificates for the engines of this host.
 
-    A private authority, which stays as long as it is valid, and the certificate of
-    this host, which is made anew when it is about to end or lacks a name. An authority
-    that has been copied here, with its key, is taken.
+    Creates a private CA, which stays as long as it is valid, and a certificate for
+    this host, which is renewed when it is about to expire or lacks a name. Uses a CA
+    certificate and key that are already in the directory.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -11,9 +11,9 @@ from hybrid_messaging.engines import EngineError, kinds
 
 
 class Fetch(Command):
-    """Fetch an engine that distributions do not package, into a cache.
+    """Download an engine that distributions do not package into a cache.
 
-    It is fetched once; `mode show` says which modes need it.
+    A second call downloads nothing. `mode show` says which modes need which engine.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -38,7 +38,7 @@ class ModeList(Lister):
 
 
 class ModeShow(ShowOne):
-    """Show a mode: URLs, engines, what is missing on this machine and its cure."""
+    """Show the URLs and engines of a mode, and how to install what is missing here."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)

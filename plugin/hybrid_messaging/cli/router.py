@@ -14,8 +14,8 @@ from hybrid_messaging.router import config
 class Router(Command):
     """Run the embedded AMQP 1.0 router until SIGTERM.
 
-    It is meant for one host: development machines, gate jobs. Peers need not
-    authenticate unless a configuration file says so.
+    It is for a single host, such as a development machine or a gate job. Clients
+    need not authenticate, unless a configuration file requires it.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

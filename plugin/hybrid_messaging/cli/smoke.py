@@ -29,13 +29,13 @@ _COLUMNS = ("check", "result", "seconds", "detail", "look_at", "found")
 class Smoke(Lister):
     """Check the transports of RPC and notifications with real messages.
 
-    Each check is a line on standard error as soon as it is done. All results
-    follow on standard output, unless both are the same terminal.
+    Each check prints a line to standard error when it is done. All results follow
+    on standard output, unless both are the same terminal.
 
-    Safe beside services at work: everything that is made has names of its own
-    and is removed. Only --disruptive restarts servers.
+    Safe to run beside services: everything that it creates has unique names and is
+    removed. Servers are restarted only with --disruptive.
 
-    Exit code 0: nothing failed; 1: something did, or could not be started.
+    Exit code 0: no check failed; 1: a check failed, or none could be run.
     """
 
     _failed = False

@@ -44,11 +44,10 @@ _POLL = 0.5
 
 
 class Status(Lister):
-    """Show what runs where, since when, and how much goes through.
+    """Show engines or servers: address, state, age, and message counters.
 
-    The engines that `up` has started, or the servers that services' files or URLs
-    name, whoever runs them. Exit code 0: everything is up; 1: nothing is; 2: only a
-    part is.
+    Shows the engines that `up` has started, or the servers that configuration files
+    or URLs name. Exit code 0: all are up; 1: none is up; 2: some are up.
     """
 
     _exit_code = ALL_UP

@@ -26,10 +26,10 @@ _NEXT_COMMANDS = (
 
 
 class Up(Lister):
-    """Bring up the engines of a mode on private ports, and show their addresses.
+    """Start the engines of a mode on private ports, and show their addresses.
 
-    Does nothing but show them if they run already. After a reboot they come
-    back on their former ports, with their data.
+    If they already run, only shows the addresses. After a reboot, starts them on
+    their former ports, with their data.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

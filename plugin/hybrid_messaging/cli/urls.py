@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class Urls(ShowOne):
     """Show the transport URLs for RPC and for notifications.
 
-    For deployment tools that write services' files by themselves: with --for, as
-    settings of the tool. `configure` takes the same options. All that is needed is in
-    the URLs: those of RabbitMQ ask for durable queues where notifications have to
-    stay, those of Kafka for a user's credentials to be sent.
+    For deployment tools that write services' files themselves; --for prints the
+    settings of a tool. `configure` takes the same options. The URLs are complete:
+    those of RabbitMQ request durable queues where notifications must be kept, and
+    those of Kafka have the client send user and password.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -13,11 +13,11 @@ from hybrid_messaging.cli.base import ShowOne
 
 
 class ZmqKeys(ShowOne):
-    """Make a key pair for zmq://, unless the directory has one already.
+    """Create a key pair for zmq://, unless the directory already has one.
 
-    The secret key can be read by its owner alone. The public key has to be copied
-    to the key directory of every host that this one talks to. Run it as the user
-    that the services run as; keys are never overwritten.
+    Only the owner can read the secret key. Copy the public key to the key directory
+    of every host that this one talks to. Run this as the user that the services run
+    as. Keys are never overwritten.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -80,10 +80,10 @@ def _driver(parsed_args: argparse.Namespace) -> tuple[str, ZmqDriver]:
 class ZmqProxy(Command):
     """Run a proxy for zmq:// until SIGTERM.
 
-    Clients with use_router_proxy send through it: they have one connection each to
-    every proxy instead of one to every server. Proxies and clients find each other
-    through the matchmaker; run as many as you like. Where it listens, and its keys,
-    are options of [oslo_messaging_zmq].
+    Clients with use_router_proxy connect to proxies instead of to every server, and
+    send through them. Proxies and clients find each other through the matchmaker; run
+    any number of proxies. Options of [oslo_messaging_zmq] say where a proxy listens,
+    and which keys it has.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -106,10 +106,10 @@ class ZmqProxy(Command):
 
 
 class ZmqProxyStatus(Lister):
-    """Show the proxies that the matchmaker knows, and what has gone through them.
+    """Show the registered proxies, and how many messages have passed through them.
 
-    Exit code 0: there are some, and all of them answer; 1: none is there, or some do
-    not answer.
+    Exit code 0: at least one is registered, and all answer; 1: none is registered, or
+    one does not answer.
     """
 
     _exit_code = ALL_ANSWER
