@@ -254,7 +254,7 @@ def given(url: str) -> str:
         return url
     variable = url.removeprefix("env:")
     if variable not in os.environ:
-        raise argparse.ArgumentTypeError(f"there is no environment {variable}")
+        raise argparse.ArgumentTypeError(f"{variable} is not in the environment")
     return os.environ[variable]
 
 

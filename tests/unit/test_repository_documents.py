@@ -3,23 +3,30 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import contextlib
 import io
+import os
 import re
+import runpy
 import shlex
 from itertools import takewhile
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from tests.unit.test_repository import ROOT, relative, work_tree
 
 from hybrid_messaging import modes
+from hybrid_messaging.cli import up
 from hybrid_messaging.cli.app import HybridMessaging
 from hybrid_messaging.smoke.table import CHECKS
 
 #: Where a command ends on a line of the shell.
 SHELL = {"#", "&", "&&", "|", ">", "<", ";"}
+#: What `tools/test.sh` calls with its arguments.
+RUNNER = "tools/run_tests.py"
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +68,43 @@ def test_documents_show_command_lines_that_can_be_typed(
     assert not {line: text for line, text in faults.items() if text}
 
 
+class Parsed(Exception):
+    """A command line could be parsed."""
+
+
+def tool_lines(path: Path) -> list[tuple[str, str]]:
+    """The command lines that a document shows of the repository's own tools."""
+    joined = path.read_text().replace("\\\n", " ").replace("tools/test.sh", RUNNER)
+    return re.findall(
+        r"^ +[$#] (?:sudo )?(?:\S+/python )?(tools/\w+\.py)\b(.*)$",
+        joined,
+        re.MULTILINE,
+    )
+
+
+def test_documents_show_command_lines_of_tools_that_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def parse(*arguments: Any) -> NoReturn:
+        parse_args(*arguments)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    for variable in ("RABBIT_URL", "HYBRID_RPC_URL"):
+        monkeypatch.setenv(variable, "rabbit://host/")
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    shown = {line for path in work_tree("*.rst") for line in tool_lines(path)}
+    assert {tool for tool, _ in shown} >= {"tools/soak.py", RUNNER}
+    for tool, line in sorted(shown):
+        line = line.replace("$!", str(os.getpid()))
+        words = takewhile(lambda word: word not in SHELL, shlex.split(line))
+        monkeypatch.setattr("sys.argv", [tool, *words])
+        with pytest.raises(Parsed):
+            runpy.run_path(str(ROOT / tool))["main"]()
+
+
 def test_documents_name_commands_and_options_that_exist(app: HybridMessaging) -> None:
     """In a text, a command need not have its arguments."""
     wrong = {
@@ -70,6 +114,11 @@ def test_documents_name_commands_and_options_that_exist(app: HybridMessaging) ->
         if (text := fault(app, line)) and "are required" not in text
     }
     assert not wrong
+
+
+def test_up_names_commands_that_can_be_typed(app: HybridMessaging) -> None:
+    for command, _ in up.NEXT_COMMANDS:
+        assert fault(app, command.format(state_dir=" --state-dir DIR")) == ""
 
 
 def test_documents_name_files_that_exist() -> None:

@@ -15,8 +15,8 @@ from hybrid_messaging.cli import ending, options, progress
 from hybrid_messaging.cli.base import Lister
 from hybrid_messaging.engines import Options
 
-# {state_dir} is the option, where it is needed
-_NEXT_COMMANDS = (
+#: What to do next, and what for; {state_dir} is the option, where it is needed.
+NEXT_COMMANDS = (
     ("configure{state_dir} FILE…", "let services use these addresses"),
     ("check FILE…", "show what each service will really use"),
     ("smoke{state_dir}", "prove that both transports work"),
@@ -115,7 +115,7 @@ def _next_commands(state_dir: Path) -> str:
         option = f" --state-dir {shlex.quote(str(state_dir))}"
     lines = [
         (f"  hybrid-messaging {command.format(state_dir=option)}", purpose)
-        for command, purpose in _NEXT_COMMANDS
+        for command, purpose in NEXT_COMMANDS
     ]
     width = max(len(line) for line, _ in lines)
     return "\nnext:\n" + "".join(
