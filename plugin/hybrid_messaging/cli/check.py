@@ -262,7 +262,11 @@ class _Problems(FormattableColumn):
     def human_readable(self) -> str:
         problems: list[Problem] = self._value
         counts = Counter(problem.severity.value for problem in problems)
-        return "\n".join(f"{count} {name}" for name, count in counts.items()) or "none"
+        lines = (
+            f"{count} {name}{'s' if count > 1 else ''}"
+            for name, count in counts.items()
+        )
+        return "\n".join(lines) or "none"
 
     def machine_readable(self) -> list[dict[str, str]]:
         return [
