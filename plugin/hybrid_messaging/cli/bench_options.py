@@ -88,7 +88,7 @@ def add_load(parser: argparse.ArgumentParser) -> None:
         "--rpc-share",
         types.percentage,
         "PERCENT",
-        ("percentage of messages that are RPC"),
+        "percentage of messages that are RPC",
     )
     load.add_argument(
         "--rpc-mix",
@@ -119,7 +119,7 @@ def add_load(parser: argparse.ArgumentParser) -> None:
         "--warm-up",
         types.seconds,
         "SECONDS",
-        ("seconds of load before the measured interval"),
+        "seconds of load before the measured interval",
     )
     add("--duration", types.positive, "SECONDS", "seconds of the measured interval")
     add(

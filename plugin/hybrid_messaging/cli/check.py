@@ -123,7 +123,7 @@ class Check(Lister):
         if many and (parsed_args.files or parsed_args.discover):
             raise ServiceConfigError(
                 parsed_args.hosts,
-                ("--hosts excludes FILE and --discover: give one of them"),
+                "--hosts excludes FILE and --discover: give one of them",
             )
         hosts, files = (
             zip(*service_files.of_hosts(parsed_args), strict=True)

@@ -174,12 +174,12 @@ class _Reader:
             raise TopologyError(
                 self._path,
                 mark.line + 1 if mark else None,
-                f"is no YAML ({error.problem or error.context})",
-                "correct the line, or the one before",
+                f"is not YAML ({error.problem or error.context})",
+                "correct the line, or the one before it",
             ) from error
         except (ValueError, yaml.YAMLError) as error:
             raise TopologyError(
-                self._path, None, "is no YAML in UTF-8", "name a topology file"
+                self._path, None, "is not YAML in UTF-8", "name a topology file"
             ) from error
         if root is None:
             raise TopologyError(
@@ -192,7 +192,7 @@ class _Reader:
         depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                self._fail(event, "an alias is not understood", "repeat the value")
+                self._fail(event, "aliases are not supported", "write the value again")
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
             elif isinstance(event, yaml.CollectionEndEvent):
@@ -212,27 +212,27 @@ class _Reader:
         """
         if not isinstance(node, yaml.MappingNode):
             keys = f"with {', '.join(known)}" if known else "NAME: VALUE"
-            self._fail(node, f"{what} is no mapping", f"write key: value, {keys}")
+            self._fail(node, f"{what} is not a mapping", f"write key: value, {keys}")
         found: dict[str, _Entry] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self._fail(key, f"a key of {what} is no word", "write key: value")
+                self._fail(key, f"a key of {what} is not a word", "write key: value")
             if known is not None and key.value not in known:
                 self._fail(
                     key,
-                    f"{_shown(key.value)} is not understood in {what}",
+                    f"{_shown(key.value)} is unknown in {what}",
                     f"write one of {', '.join(known)}",
                 )
             if key.value in found:
                 self._fail(
-                    key, f"{_shown(key.value)} stands there twice", "remove one of them"
+                    key, f"{_shown(key.value)} occurs twice", "remove one of them"
                 )
             found[key.value] = _Entry(key, value)
         return found
 
     def _items(self, node: yaml.Node, what: str) -> list[yaml.Node]:
         if not isinstance(node, yaml.SequenceNode):
-            self._fail(node, f"{what} are no list", "write [one, another]")
+            self._fail(node, f"{what} are not a list", "write [one, another]")
         return list(node.value)
 
     def _scalar(self, node: yaml.Node, what: str) -> str:
@@ -246,7 +246,7 @@ class _Reader:
             self._fail(
                 node,
                 f"{_shown(text)} is not {what}",
-                f"it has to match {pattern.pattern}",
+                f"it must match {pattern.pattern}",
             )
         return text
 
@@ -276,14 +276,16 @@ class _Reader:
     def _port(self, node: yaml.Node) -> int:
         text = self._scalar(node, "a port")
         if not re.fullmatch(r"[1-9][0-9]{0,4}", text) or int(text) > 65535:
-            self._fail(node, f"{_shown(text)} is no port", "write 1 to 65535")
+            self._fail(node, f"{_shown(text)} is not a port", "write 1 to 65535")
         return int(text)
 
     def _release(self, node: yaml.Node) -> tuple[int, int]:
         text = self._scalar(node, "a release")
         match = _RELEASE.fullmatch(text)
         if match is None:
-            self._fail(node, f"{_shown(text)} is no release", "write, for example, 4.3")
+            self._fail(
+                node, f"{_shown(text)} is not a release", "write, for example, 4.3"
+            )
         return int(match[1]), int(match[2])
 
     def _vhosts(self, node: yaml.Node) -> tuple[str, ...]:
@@ -292,7 +294,11 @@ class _Reader:
             for item in self._items(node, "vhosts")
         )
         if not names or len(set(names)) < len(names):
-            self._fail(node, "there are no vhosts, or one twice", "vhosts: [openstack]")
+            self._fail(
+                node,
+                "there are no vhosts, or one occurs twice",
+                "vhosts: [openstack]",
+            )
         return names
 
     def _known(
@@ -322,7 +328,7 @@ class _Reader:
                 if other not in entries or other == entry.name or other in near:
                     self._fail(
                         item,
-                        f"{_shown(other)} is no other zone, or stands there twice",
+                        f"{_shown(other)} is not another zone, or occurs twice",
                         "name the other zones, nearest first: "
                         + ", ".join(name for name in entries if name != entry.name),
                     )
@@ -351,7 +357,7 @@ class _Reader:
                 self._fail(
                     entry.key,
                     f"{host.name} has the address of {addresses[host.address]}",
-                    "give each host its own",
+                    "give each host a different one",
                 )
             addresses[host.address] = host.name
             hosts.append(host)
@@ -372,7 +378,7 @@ class _Reader:
         if not roles or max(Counter(roles).values()) > 1:
             self._fail(
                 keys["roles"].key,
-                f"{entry.name} has no role, or one twice",
+                f"{entry.name} has no role, or has one twice",
                 f"write some of {', '.join(ROLES)}",
             )
         if {INTERIOR, EDGE} <= set(roles):
@@ -385,7 +391,7 @@ class _Reader:
         if RABBITMQ in roles and ":" in address:
             self._fail(
                 keys["address"].value,
-                "nodes of RabbitMQ talk to each other over IPv4",
+                "RabbitMQ nodes communicate over IPv4",
                 "write an IPv4 address",
             )
         return Host(entry.name, address, self._zone(entry, keys, zones), roles)
@@ -408,7 +414,7 @@ class _Reader:
         if zone not in zones:
             self._fail(
                 keys["zone"].value,
-                f"{_shown(zone)} is no zone",
+                f"{_shown(zone)} is not a zone",
                 f"write one of {', '.join(zones)}, or add it to zones",
             )
         return zone
@@ -417,7 +423,9 @@ class _Reader:
         text = self._scalar(node, "a role")
         if text not in ROLES:
             self._fail(
-                node, f"{_shown(text)} is no role", f"write some of {', '.join(ROLES)}"
+                node,
+                f"{_shown(text)} is not a role",
+                f"write some of {', '.join(ROLES)}",
             )
         return text
 
@@ -428,15 +436,15 @@ class _Reader:
         except ValueError:
             self._fail(
                 node,
-                f"{_shown(text)} is no IP address",
-                "write the one at which the other hosts find this one; a name would "
-                "make the cluster depend on DNS",
+                f"{_shown(text)} is not an IP address",
+                "write the address at which the other hosts reach this one; with a"
+                " name, the cluster would depend on DNS",
             )
         if address.is_unspecified or address.is_multicast or "%" in text:
             self._fail(
                 node,
-                f"{text} is no address of one host",
-                "write the one at which the other hosts find this one",
+                f"{text} is not the address of a single host",
+                "write the address at which the other hosts reach this one",
             )
         return str(address)
 
@@ -456,7 +464,7 @@ class _Reader:
             if text not in there:
                 self._fail(
                     found[name].value,
-                    f"{_shown(text)} is no transport for {name} here",
+                    f"{_shown(text)} is not a transport for {name} here",
                     f"write {' or '.join(there)}, or give hosts the role"
                     if there
                     else "give hosts one of the roles "
@@ -466,7 +474,7 @@ class _Reader:
         if len(there) > 1:
             self._fail(
                 root,
-                f"{name} could go over {' or '.join(there)}",
+                f"{name} could use {' or '.join(there)}",
                 f"write {name}: with one of them",
             )
         return there[0] if there else None
@@ -478,20 +486,20 @@ class _Reader:
         for holds, wrong, cure in (
             (
                 count[EDGE] and not count[INTERIOR],
-                "there are edge routers and no interior one",
+                "there are edge routers, but no interior one",
                 "give at least two hosts the role interior",
             ),
             (
                 count[INTERIOR] > mesh.MOST,
-                f"there are {count[INTERIOR]} interior routers, and skupper-router "
-                f"knows {mesh.MOST}",
+                f"there are {count[INTERIOR]} interior routers, but skupper-router"
+                f" supports {mesh.MOST}",
                 "make most of them edge",
             ),
             (
                 count[REDIS] == 2 or (count[REDIS] > 2 and not count[SENTINEL]),
-                f"{count[REDIS]} Redis with {count[SENTINEL]} Sentinels: with one of "
-                "two, or without Sentinels, nobody takes over",
-                "take one Redis, or three with three Sentinels",
+                f"{count[REDIS]} Redis with {count[SENTINEL]} Sentinels: with two of"
+                " them, or without Sentinels, none takes over after a failure",
+                "use one Redis, or three with three Sentinels",
             ),
             (
                 count[SENTINEL] and (count[SENTINEL] < 3 or count[REDIS] < 3),
@@ -506,12 +514,12 @@ class _Reader:
             ),
             (
                 count[KAFKA] and count[KAFKA] not in (1, 3, 5),
-                f"{count[KAFKA]} Kafka nodes, all of which vote",
+                f"{count[KAFKA]} Kafka nodes would all vote",
                 "give one, three or five hosts the role kafka",
             ),
             (
                 count[ZMQ_PROXY] and topology.rpc != "zmq",
-                "there are proxies of zmq://, and RPC goes elsewhere",
+                "there are proxies of zmq://, but RPC uses another transport",
                 "write rpc: zmq, with hosts that have the role redis",
             ),
         ):

@@ -347,7 +347,7 @@ def _explained(hosts: Iterable[Any], error: Exception, encrypted: bool) -> Conne
     reason = error.__cause__
     if not isinstance(reason, redis.RedisError):
         return ConnectError(
-            "unreachable", str(error), ("correct the option that it names")
+            "unreachable", str(error), "correct the option that it names"
         )
     if isinstance(reason, redis.exceptions.NoPermissionError):
         return ConnectError(

@@ -215,7 +215,7 @@ class Document:
             if line.startswith((" ", "\t")):
                 if current is None:
                     raise self._malformed(
-                        number, ("this line continues an option, but none precedes it")
+                        number, "this line continues an option, but none precedes it"
                     )
                 current.parts.append(line.lstrip())
                 current.end = number + 1

@@ -184,7 +184,7 @@ def _see_unchanged(target: _Target) -> None:
 
 def _changed(path: Path) -> ServiceConfigError:
     return ServiceConfigError(
-        path, ("another program has just changed it; run this again")
+        path, "another program has just changed it; run this again"
     )
 
 

@@ -36,7 +36,7 @@ def published(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     cure = f"set [{place.section}] {place.key} = {DRIVER}"
     for name in dict.fromkeys(filter(str.strip, names)):
         reason = routes.environment.notification.get(
-            name, ("no such driver is installed")
+            name, "no such driver is installed"
         )
         if reason:
             yield found(

@@ -80,7 +80,7 @@ def resolved(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         socket.getaddrinfo(told, None)
     except (OSError, UnicodeError) as error:
         reason = (
-            error.strerror if isinstance(error, OSError) else ("it is not a valid name")
+            error.strerror if isinstance(error, OSError) else "it is not a valid name"
         )
         yield problem(
             "address-unknown",
