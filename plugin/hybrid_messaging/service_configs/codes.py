@@ -255,15 +255,15 @@ CODES = {
     ),
     "option-removed": Code(
         _WARNING,
-        "the service's release of oslo.messaging no longer has an option, which has no"
-        " effect; a note if the service's Python is unknown",
+        "an option has no effect, because the service's release of oslo.messaging has"
+        " removed it; a note if the service's Python is unknown",
         "remove it, or use its replacement",
         _HISTORY,
     ),
     "option-unknown": Code(
         _WARNING,
-        "neither oslo.messaging nor the drivers have an option or section, which has"
-        " no effect",
+        "an option or section has no effect, because neither oslo.messaging nor the"
+        " drivers know it",
         "correct its name, or remove it",
         _OPTIONS,
     ),
