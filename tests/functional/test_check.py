@@ -224,7 +224,7 @@ def test_a_virtual_host_that_the_user_may_not_use(
     rabbitmq_management.request(node, "PUT", f"users/{user}", right)
     result = check(config(bus.url(), url), "-f", "json")
     assert problems(result) == [("error", "vhost-missing")]
-    assert f"denies user {user} use" in result.out
+    assert f"denies user {user} access" in result.out
     rabbitmq_management.request(
         node,
         "PUT",
