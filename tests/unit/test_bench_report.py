@@ -172,7 +172,11 @@ def test_the_report_has_everything_and_loads_nothing() -> None:
     page = report.render(WHOLE)
     for heading in (
         *("Side by side", "How latencies are distributed", "Under load"),
-        *("Is RPC independent of notifications?", "What happens in trouble?", "All figures"),
+        *(
+            "Is RPC independent of notifications?",
+            "What happens in trouble?",
+            "All figures",
+        ),
     ):
         assert f"<h2>{heading}</h2>" in page
     assert "blade-7" in page
