@@ -379,7 +379,7 @@ def dangling(path: Path) -> None:
         (directory, ": is a directory"),
         (binary, ", line 1: not a text file"),
         (malformed, ", line 3: neither an option"),
-        (headless, ", line 2: an option before the first section"),
+        (headless, ", line 2: this option precedes the first section"),
         (broken_section, ", line 1: a section must end"),
         (read_only, ": is read-only (mode 440)"),
         (os.mkfifo, ": is not a file"),
@@ -461,5 +461,8 @@ def test_a_file_that_would_grow_beyond_the_limit(
         env={name: os.environ[name] for name in os.environ if "COVERAGE" not in name},
     )
     assert result.returncode == 1
-    assert f"{large}: cannot be replaced: it would become larger" in result.stderr
+    assert (
+        f"{large}: cannot be replaced: it would exceed the largest file"
+        in result.stderr
+    )
     assert tree(cinder.parent) == before

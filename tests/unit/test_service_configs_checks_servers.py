@@ -117,9 +117,14 @@ def test_what_only_another_machine_can_ask(tmp_path: Path, servers: Servers) -> 
     path = tmp_path / "cinder.conf"
     tls = "ssl=1&ssl_ca_file=/its/ca.pem&ssl_cert_file=/its/own.pem"
     for rpc, notify, connected, unseen in (
-        ("amqp://127.0.0.1,r/", "rabbit://b/", ["r", "b"], "127.0.0.1:5672: it is c1 "),
-        ("amqp://r/", f"rabbit://b/?{tls}", ["r"], "c1: /its/ca.pem, /its/own.pem"),
-        ("zmq+static:///?zmq_static_file=/its/s", "rabbit://b/", ["b"], "c1: /its/s"),
+        (
+            "amqp://127.0.0.1,r/",
+            "rabbit://b/",
+            ["r", "b"],
+            "127.0.0.1:5672: a server on that",
+        ),
+        ("amqp://r/", f"rabbit://b/?{tls}", ["r"], "host: /its/ca.pem, /its/own.pem"),
+        ("zmq+static:///?zmq_static_file=/its/s", "rabbit://b/", ["b"], "host: /its/s"),
     ):
         servers.connected.clear()
         path.write_text(files(rpc=rpc, notify=notify))
@@ -242,6 +247,37 @@ def test_the_state_of_servers(tmp_path: Path, servers: Servers) -> None:
     servers.looks.clear()
     assert "server-alarm" not in codes(check(tmp_path, files()))
     assert servers.looks == [], "one that cannot be used is not looked at"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ({"r", "x"}, {"s", "x"}, ([], [])),
+        ({"r"}, {"s"}, (["rpc-elsewhere"], [])),
+        ({"r"}, set(), ([], ["rpc-elsewhere"])),
+    ],
+    ids=["linked", "not linked", "not known"],
+)
+def test_routers_that_say_whether_they_are_linked(
+    tmp_path: Path,
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+    one: set[str],
+    other: set[str],
+    expected: tuple[list[str], list[str]],
+) -> None:
+    networks = {"r": one, "s": other}
+    monkeypatch.setattr(
+        Transport,
+        "inspect",
+        lambda _, hosts, look: Insight(network=networks.get(hosts[0].host, set())),
+    )
+    paths = [tmp_path / f"{name}.conf" for name in ("cinder", "heat")]
+    for path, host in zip(paths, networks, strict=True):
+        path.write_text(files(rpc=f"amqp://u:p@{host}/"))
+    _, last = checks.check([[path] for path in paths], lambda _: DRIVERS, asking(60))
+    notes = [note.code for note in last.notes if note.code != "waits-without-end"]
+    assert (codes(last), notes) == expected
 
 
 # -- queues and topics -------------------------------------------------------

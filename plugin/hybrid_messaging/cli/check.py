@@ -193,10 +193,8 @@ class Check(Lister):
         if for_people:
             for line in summary.notes(self._reports):
                 self.app.stdout.write(f"{line}\n")
-            for line in dict.fromkeys(
-                each for report in self._reports for each in report.unseen
-            ):
-                self.app.stdout.write(f"not checked: {line}\n")
+            for line in summary.unseen(self._reports):
+                self.app.stdout.write(f"{line}\n")
         return 0
 
     def run(self, parsed_args: argparse.Namespace) -> int:

@@ -91,14 +91,12 @@ class Amqp(Transport):
                 self._management(host, look.timeout) as router,
             ):
                 own = router.router()
+                name = str(own["id"])
                 others = _linked(router, own["mode"])
-                insight.network |= {own["id"], *others}
+                insight.network |= {name, *others}
                 # those at the edge do not know whom their uplinks know
                 if own["mode"] != "edge":
-                    known[self.shown(host)] = (
-                        own["id"],
-                        {own["id"], *others},
-                    )
+                    known[self.shown(host)] = name, {name, *others}
         insight.problems += [
             ServerProblem(
                 "routers-apart",
@@ -208,6 +206,6 @@ def _linked(router: Management, mode: str) -> set[str]:
     if mode == "interior":
         return set(router.nodes())
     if mode == "edge":
-        links = (link for link in router.connections() if link["role"] == "edge")
-        return {link["container"] for link in links}
+        links = (link for link in router.connections() if link.get("role") == "edge")
+        return {str(link.get("container")) for link in links}
     return set()

@@ -160,8 +160,8 @@ class Zmq(Transport):
     @property
     def files(self) -> list[str]:
         """See `Transport`."""
-        own = [self.options.zmq_static_file] if self._is_static else []
-        return [*super().files, *own]
+        own = self.options.zmq_static_file if self._is_static else ""
+        return [*super().files, *filter(None, [own])]
 
     def grace(self) -> float | None:
         """See `Transport`."""

@@ -253,12 +253,12 @@ def _from_here(known: Transport, machine: str) -> tuple[Sequence[urls.Host], lis
         return known.hosts, []
     if known.files:
         return (), [
-            f"{known}: what the driver reads to connect is a file of {machine}: "
+            f"{known}: to connect, the driver reads files of that host: "
             f"{', '.join(known.files)}"
         ]
     own = [host for host in known.hosts if is_loopback(host.host or "localhost")]
     return [host for host in known.hosts if host not in own], [
-        f"{known.shown(host)}: it is {machine} itself" for host in own
+        f"{known.shown(host)}: a server on that host itself" for host in own
     ]
 
 

@@ -61,6 +61,17 @@ def notes(reports: Iterable[Report]) -> Iterator[str]:
         yield f"  cure: {cure}"
 
 
+def unseen(reports: Iterable[Report]) -> Iterator[str]:
+    """What could not be looked at, each once, with the hosts that it is about."""
+    hosts: dict[str, dict[str, None]] = {}
+    for report in reports:
+        for each in report.unseen:
+            hosts.setdefault(each, {})[report.host] = None
+    for each, about in hosts.items():
+        where = f" ({_some(about)})" if any(about) else ""
+        yield f"not checked: {each}{where}"
+
+
 def _add(group: _Group, report: Report, problem: Problem) -> None:
     group.hosts[report.host] = None
     group.services[report.service] = None

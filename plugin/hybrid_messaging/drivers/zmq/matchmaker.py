@@ -718,7 +718,7 @@ class RedisMatchmaker:
                     lacks = log_safety.line(str(error))
                 found.append(
                     Sentinels(
-                        f"{told['ip']}:{told['port']}",
+                        log_safety.line(f"{told['ip']}:{told['port']}"),
                         int(told["num-other-sentinels"]) + 1,
                         int(told["quorum"]),
                         lacks if lacks.startswith(_NO_QUORUM) else "",
