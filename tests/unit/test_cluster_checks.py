@@ -174,7 +174,10 @@ class Management:
 def test_what_a_router_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(router_checks, "Management", Management)
     assert router_checks._ask(ACCESS, TOPOLOGY.hosts[0]) == router(
-        "a", nodes=frozenset("ab"), broken={"c": "CONNECTING!"}
+        "a",
+        nodes=frozenset("ab"),
+        linked=frozenset("b"),
+        said={"b": "SUCCESS!", "c": "CONNECTING!"},
     )
 
 
