@@ -233,7 +233,7 @@ def test_killed_servers_fail_their_calls(rpc: Rpc, make_proxy: MakeProxy) -> Non
 
 
 def test_servers_that_are_gone_are_gone_behind_a_proxy(
-    rpc: Rpc, make_proxy: MakeProxy
+    redis: Redis, rpc: Rpc, make_proxy: MakeProxy
 ) -> None:
     """Nobody calls them; Redis would know of the killed one for another minute."""
     make_proxy()
@@ -252,6 +252,16 @@ def test_servers_that_are_gone_are_gone_behind_a_proxy(
         stopped.stop()
         for name in ("stopped", "killed"):
             until(lambda name=name: presence(name) is Presence.GONE, f"{name} is gone")
+
+    def epochs() -> set[str]:
+        return {each.epoch for each in driver._directory._listings.values()}
+
+    before = epochs()
+    with redis.client() as client:
+        client.client_kill_filter(_type="normal")
+    until(lambda: not epochs() & before, "all is looked up over another connection")
+    for name in ("stopped", "killed"):
+        assert presence(name) is Presence.GONE
     assert presence("never seen") is Presence.ABSENT
 
 

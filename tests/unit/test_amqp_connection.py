@@ -249,12 +249,11 @@ def test_a_peer_counts_as_silent_only_where_nothing_has_arrived(
     connection._due = time.monotonic()
     sock = dialled(connection)
     peer, _ = server.accept()
-    with peer:
-        if arrived:
-            peer.sendall(b"a sign of life")
-            select.select([sock], [], [], 60)
-        with served(connection, sock=sock):
-            deadline = time.monotonic() + 60
-            while "tick" not in said and time.monotonic() < deadline:
-                time.sleep(0.01)
+    if arrived:
+        peer.sendall(b"a sign of life")
+        select.select([sock], [], [], 60)
+    with served(connection, sock=sock), peer:
+        deadline = time.monotonic() + 60
+        while "tick" not in said and time.monotonic() < deadline:
+            time.sleep(0.01)
     assert said[0] == ("read" if arrived else "tick")

@@ -38,13 +38,13 @@ def check_pair(
     certificate: str,
     key_option: str,
     key: str,
-    password: str = "",
+    password: str | None = None,
 ) -> None:
     """See that a certificate and its private key can be used.
 
     :param certificate: the path of a file
     :param key: the path of a file; empty: that of the certificate
-    :param password: of the key; empty: it is not encrypted
+    :param password: of the key, or empty; None: no option gives one
     :raises ConfigurationError: they cannot
     """
     _check_readable(certificate_option, certificate)
@@ -53,12 +53,17 @@ def check_pair(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         # without any password, OpenSSL would ask for one on the terminal
-        context.load_cert_chain(certificate, key or certificate, password)
+        context.load_cert_chain(certificate, key or certificate, password or "")
     except (OSError, ValueError) as error:
+        key_is = (
+            "the key is not encrypted"
+            if password is None
+            else "ssl_key_password is right, if the key is encrypted"
+        )
         raise ConfigurationError(
             f"{certificate_option} {certificate}, {key_option} {key or certificate}:"
-            f" {_reason(error)}; do they belong together, is each in PEM, and is the"
-            " password of the key (ssl_key_password) right?"
+            f" {_reason(error)}; check that they belong together, that each is in PEM,"
+            f" and that {key_is}"
         ) from error
 
 

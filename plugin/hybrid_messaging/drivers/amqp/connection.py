@@ -80,8 +80,8 @@ class Connection:
         self._heard = math.inf
         # when all that had arrived was last read, and whether something is being read
         self._emptied, self._reading = -math.inf, False
-        # since when duties wait for that
-        self._held_up_since: float | None = None
+        # when duties were due that wait for that, and since when they do
+        self._held_up: tuple[float, float] | None = None
         # wakes serve()
         self._wake_read, self._wake_write = socket.socketpair()
         forks.close_in_child(self._wake_read)
@@ -165,12 +165,12 @@ class Connection:
             self._stopped, self._went_on = late, now
             self._due = now + STOPPED / 4
             return
-        if self._due and self.unread(self._due):
-            self._held_up_since = self._held_up_since or now
-            if now - self._held_up_since < HEARING:
-                self._due = now + QUIET
-                return
-        self._held_up_since = None
+        moment, noticed = self._held_up or (self._due, now)
+        if moment and self.unread(moment) and now - noticed < HEARING:
+            self._held_up = moment, noticed
+            self._due = now + QUIET
+            return
+        self._held_up = None
         self._due = min(self.endpoint.tick(now) or math.inf, duties(now))
         if not self.endpoint.opened:
             if now >= opened_by:
