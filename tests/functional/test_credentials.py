@@ -23,6 +23,7 @@ from hybrid_messaging import state, urls
 from hybrid_messaging.engines import EngineError, kinds
 from hybrid_messaging.engines.amqp_management import Management
 
+SERVERS = ("one", "two")
 #: Calls that are made after each step, at the least.
 CALLS = 20
 
@@ -39,7 +40,7 @@ class Services:
         self._loses_calls = url.startswith("rabbit")
         #: held during a call
         self._calling = [threading.Lock(), threading.Lock()]
-        self._servers = [self._serve(url, name) for name in ("one", "two")]
+        self._servers = [self._serve(url, name) for name in SERVERS]
         self._clients = [self._rpc.transport(url) for _ in range(2)]
         self._over = threading.Event()
         self.answers = [0, 0]
@@ -59,9 +60,10 @@ class Services:
         while not self._over.is_set():
             client = self._rpc.client(self._clients[number])
             try:
-                for _ in range(5):
+                # each client calls each server, whichever user they have
+                for server in SERVERS:
                     with self._calling[number]:
-                        client.call({}, "name")
+                        assert client.prepare(server=server).call({}, "name") == server
                     self.answers[number] += 1
             except Exception as error:
                 self.failures.append(repr(error))
@@ -80,14 +82,14 @@ class Services:
         assert self.failures == []
 
     def switch_server(self, number: int, url: str) -> None:
-        """Restart a server with another URL; the other one serves meanwhile."""
+        """Restart a server with another URL; its callers wait for it."""
         transport, server = self._servers[number]
         with contextlib.ExitStack() as stack:
             for lock in self._calling if self._loses_calls else ():
                 stack.enter_context(lock)
             end(server)
             transport.cleanup()
-        self._servers[number] = self._serve(url, ("one", "two")[number])
+            self._servers[number] = self._serve(url, SERVERS[number])
         self.carry_on()
 
     def switch_client(self, number: int, url: str) -> None:
