@@ -78,7 +78,8 @@ def test_a_server_that_refuses_what_it_is_offered_is_away() -> None:
         (ABSENT, UNKNOWN, 0, HOLD, Stage.UNTRIED),
         # a bus that does not answer is not waited for
         (UNKNOWN, LISTENING, LATER, OLD, Stage.UNMOVED),
-        (UNKNOWN, UNKNOWN, LATER, OLD, Stage.UNTRIED),
+        # if neither does, its servers may have left the old bus meanwhile
+        (UNKNOWN, UNKNOWN, LATER, HOLD, Stage.UNTRIED),
         (ABSENT, UNKNOWN, LATER, OLD, Stage.UNTRIED),
         # nobody is there: a server may come back on either
         (ABSENT, ABSENT, 0, HOLD, Stage.UNTRIED),
@@ -110,7 +111,8 @@ def test_a_target_that_has_not_moved_is_left_alone(new: Presence, now: float) ->
 
 @pytest.mark.parametrize("idle_since", [0.0, 100.0])
 @pytest.mark.parametrize(
-    ("old", "way"), [(LISTENING, OLD), (GONE, HOLD), (ABSENT, HOLD), (UNKNOWN, OLD)]
+    ("old", "way"),
+    [(LISTENING, OLD), (GONE, HOLD), (ABSENT, HOLD), (UNKNOWN, HOLD)],
 )
 def test_a_target_may_move_while_the_new_bus_does_not_answer(
     idle_since: float, old: Presence, way: Way
@@ -135,6 +137,8 @@ def test_a_new_bus_that_is_away_is_waited_for_once() -> None:
         assert choose(course, UNKNOWN, LISTENING, now) is OLD
     now += TRUST + 0.1
     assert choose(course, UNKNOWN, GONE, now) is HOLD
+    # it may be back, with the servers that have moved meanwhile
+    assert choose(course, UNKNOWN, UNKNOWN, now + 2 * TRUST) is HOLD
     assert choose(course, ABSENT, LISTENING, now) is OLD
     assert choose(course, UNKNOWN, LISTENING, now + 2 * TRUST) is HOLD
 

@@ -176,6 +176,52 @@ def test_a_bus_that_is_away_follows(
     assert done[2:] == ["old stops", "new stops"]
 
 
+def test_a_bus_that_refuses_when_it_comes_back_is_tried_again(
+    made: dict[str, Listener], done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "OPENING", 0.05)
+    monkeypatch.setattr(listening, "FIRST_PAUSE", 0.01)
+    back = threading.Event()
+    tries: list[str] = []
+
+    def open() -> oslo.Listener:
+        back.wait(60)
+        tries.append("old")
+        if len(tries) < 3:
+            raise PermissionError("not yet")
+        return made["old"]
+
+    listener = both(made, old=open)
+    listener.start(lambda batch: None)
+    back.set()
+    until(lambda: done == ["new starts", "old starts"], "the old bus follows")
+    listener.stop()
+    assert len(tries) == 3
+
+
+def test_a_bus_that_refuses_is_left_alone_after_the_end(
+    made: dict[str, Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "OPENING", 0.05)
+    monkeypatch.setattr(listening, "FIRST_PAUSE", 60)
+    back, tried = threading.Event(), threading.Event()
+
+    def open() -> oslo.Listener:
+        back.wait(60)
+        tried.set()
+        raise PermissionError("not you")
+
+    listener = both(made, old=open)
+    back.set()
+    assert tried.wait(60)
+    listener.cleanup()
+    threads = threading.enumerate
+    until(
+        lambda: not any(each.name == "migrate-listen" for each in threads()),
+        "nobody tries any more",
+    )
+
+
 @pytest.mark.parametrize("ending", [BothListener.stop, BothListener.cleanup])
 def test_a_bus_that_comes_back_after_the_end_is_left_alone(
     made: dict[str, Listener],

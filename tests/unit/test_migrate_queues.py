@@ -121,6 +121,7 @@ def test_what_was_found_is_used_until_the_next_answer(
     node.consumers = {"q": 1}
     assert known(queues, "q") is Presence.LISTENING
     monkeypatch.setattr(module, "FRESH", 0)
+    monkeypatch.setattr(module, "PACE", 0)
     node.answers.clear()
     assert queues.presence("q", 0) is Presence.LISTENING  # and it is looked again
     until(lambda: node.looks == ["q", "q"], "it is looked at again")
@@ -136,6 +137,20 @@ def test_what_was_found_before_does_not_count(node: Node, queues: Queues) -> Non
     node.consumers = {"q": 0}
     since = queues._found["q"].at + 0.001
     assert known(queues, "q", since) is Presence.GONE
+
+
+def test_requests_that_need_a_new_look_share_one(
+    node: Node, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they all do while a target has just left."""
+    monkeypatch.setattr(module, "PACE", 60)
+    assert known(queues, "q") is Presence.ABSENT
+    since = queues._found["q"].at + 0.001
+    assert queues.presence("q", since) is Presence.UNKNOWN
+    assert not queues._asked
+    monkeypatch.setattr(module, "PACE", 0.05)
+    assert known(queues, "q", since) is Presence.ABSENT
+    assert node.looks == ["q"] * 2
 
 
 def test_what_was_found_long_ago_does_not_count(

@@ -13,8 +13,8 @@ import pytest
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
 from tests.functional.waiting import until
 
-from hybrid_messaging.drivers import errors
-from hybrid_messaging.drivers.migrate import courses, sending
+from hybrid_messaging.drivers import errors, logs
+from hybrid_messaging.drivers.migrate import counts, courses, sending
 from hybrid_messaging.drivers.migrate.buses import NotTaken, Request
 from hybrid_messaging.drivers.migrate.sending import FANOUT_ID, Sender
 from hybrid_messaging.drivers.patience import PACE
@@ -26,11 +26,12 @@ class Bus:
 
     left_over = None
     driver: Any = None
+    notifying: Any = None
 
     def __init__(self, name: str, presence: Presence = Presence.ABSENT) -> None:
         self.name = name
         self.says = presence
-        self.looks = 0
+        self.looks = self.hurried = 0
         self.offered: list[Request] = []
         self.insisted: list[Request] = []
         self.insisted_at: list[float] = []
@@ -41,6 +42,9 @@ class Bus:
     def presence(self, target: Target, since: float = 0) -> Presence:
         self.looks += 1
         return self.says
+
+    def hurry(self) -> None:
+        self.hurried += 1
 
     def offer(self, request: Request) -> str:
         self.offered.append(request)
@@ -221,23 +225,77 @@ def test_a_caller_does_not_wait_longer_than_it_wants(new: Bus, old: Bus) -> None
 
 
 def test_the_log_says_which_way_a_target_takes(
-    new: Bus, old: Bus, caplog: pytest.LogCaptureFixture
+    new: Bus,
+    old: Bus,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each way is news once a minute at most, and the last one is in the end."""
+    sender = Sender(new, old, 60)
+
+    def go(name: str) -> None:
+        moved = name == "new"
+        new.says = Presence.LISTENING if moved else Presence.GONE
+        old.says = Presence.LISTENING
+        for _ in range(2):
+            assert sender.send(request(server="s")) == name
+
+    with caplog.at_level("INFO"):
+        for name in ("old", "new") * 3:
+            go(name)
+        monkeypatch.setattr(sending, "QUIET", 0)
+        go("old")
+        assert logs.flush(60)
+    ways = ["old", "new", "old"]
+    assert caplog.messages == [f"RPC to topic t, server s goes over {w}" for w in ways]
+
+
+def test_the_log_says_from_time_to_time_what_goes_over_the_old_bus(
+    new: Bus,
+    old: Bus,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sender = Sender(new, old, 60)
     with caplog.at_level("INFO"):
-        for new.says, old.says in (
-            (Presence.ABSENT, Presence.LISTENING),
-            (Presence.LISTENING, Presence.LISTENING),
-            (Presence.GONE, Presence.LISTENING),
-            (Presence.LISTENING, Presence.LISTENING),
-        ):
-            for _ in range(3):
-                sender.send(request(server="s"))
-        found = until(
-            lambda: caplog.messages if len(caplog.messages) >= 4 else None, "lines"
-        )
-    ways = ["old", "new", "old", "new"]
-    assert found == [f"RPC to topic t, server s goes over {way}" for way in ways]
+        new.says = Presence.LISTENING
+        for _ in range(3):
+            sender.send(request())
+        new.says, old.says = Presence.ABSENT, Presence.LISTENING
+        for topic in ("b", "a", "b"):
+            sender.send(request(topic=topic))
+
+        def fail(request: Request) -> None:
+            raise ValueError("what a server has raised")
+
+        old.on_offer = fail
+        with pytest.raises(ValueError, match="server"):
+            sender.send(request(topic="b"))
+        old.on_offer = refuse
+        with pytest.raises(errors.TargetUnreachable):
+            sender.send(request(topic="b", timeout=0.1))
+        old.on_offer = lambda request: None
+        monkeypatch.setattr(counts, "INTERVAL", 0)
+        caplog.clear()
+        sender.send(request(topic="b"))
+        # nothing has gone over the old bus since
+        new.says = Presence.LISTENING
+        sender.send(request())
+        assert logs.flush(60)
+    (line,) = [text for text in caplog.messages if "requests" in text]
+    assert line.endswith("s: 3 requests over new, 5 over old (b 4, a 1)")
+
+
+def test_buses_are_to_hurry_while_a_request_is_held(new: Bus, old: Bus) -> None:
+    old.says = Presence.LISTENING
+    sender = Sender(new, old, 60)
+    sender.send(request())
+    assert new.hurried == old.hurried == 0
+    old.on_offer = refuse
+    with pytest.raises(errors.TargetUnreachable):
+        sender.send(request(timeout=0.1))
+    assert new.hurried > 0
+    assert old.hurried > 0
 
 
 @pytest.mark.parametrize("refusing", ["new", "old"])
@@ -372,6 +430,18 @@ def test_a_fanout_reaches_one_bus_if_the_other_is_away(
     with pytest.raises(MessageDeliveryFailure, match="away"):
         Sender(new, old, 60).fan_out(request(call=False, fanout=True))
     assert len(new.insisted) == len(old.insisted) == 1
+
+
+def test_a_fanout_that_only_some_have_is_not_sent_again(new: Bus, old: Bus) -> None:
+    """Those on the new bus alone do not know its id."""
+
+    def miss(request: Request) -> None:
+        raise errors.FanoutIncomplete("one of two")
+
+    new.on_offer = miss
+    with pytest.raises(errors.FanoutIncomplete):
+        Sender(new, old, 60).fan_out(request(call=False, fanout=True))
+    assert (len(new.offered), len(new.insisted), len(old.insisted)) == (1, 0, 1)
 
 
 def test_a_fanout_waits_for_the_new_bus_after_the_old_one_has_it(

@@ -128,6 +128,8 @@ def test_who_waits_for_servers_is_the_driver_for_both() -> None:
     assert found._sender._restart_timeout == 7
     for bus in (found._new, found._old):
         assert bus.driver._options.restart_timeout == 0
+    # for a notification, nobody watches both
+    assert found._old.notifying._options.restart_timeout == 8
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,10 @@ class AmqpDriver(oslo.BaseDriver):
         look = Message(_key(target), target, "RPC", None)
         return self._bus("sending").presence(look)
 
+    def hurry(self) -> None:
+        """Pause for no longer than usual before connecting: somebody waits for that."""
+        self._bus("sending").start()
+
     def send_notification(
         self,
         target: Target,

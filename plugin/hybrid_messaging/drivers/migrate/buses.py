@@ -20,6 +20,8 @@ from hybrid_messaging.drivers.migrate.queues import Queues
 from hybrid_messaging.drivers.presence import Presence
 
 LeftOver = Callable[[oslo.Listener], list[oslo.RpcIncomingMessage]]
+#: Makes a driver, with options for the query of its URL.
+Open = Callable[[dict[str, str]], Any]
 
 
 class NotTaken(Exception):
@@ -78,8 +80,10 @@ class Request:
 class Bus(Protocol):
     """One of the two buses."""
 
-    #: its driver
+    #: its driver, for RPC
     driver: oslo.BaseDriver
+    #: its driver, for notifications
+    notifying: oslo.BaseDriver
     #: what people call it
     name: str
 
@@ -95,6 +99,9 @@ class Bus(Protocol):
 
         :param since: monotonic time; what was known before says nothing any more
         """
+
+    def hurry(self) -> None:
+        """Connect soon, if there is no connection: a request is held."""
 
     def offer(self, request: Request) -> Any:
         """Send a request, if somebody listens.
@@ -116,13 +123,19 @@ class Bus(Protocol):
 
 
 class DirectBus:
-    """`amqp` and `zmq`: whoever sends knows whether somebody listens."""
+    """`amqp` and `zmq`: whoever sends knows whether somebody listens.
+
+    :param open: makes a driver with options that the URL is to have besides
+    """
 
     left_over: LeftOver | None = None
 
-    def __init__(self, name: str, driver: Any) -> None:
+    def __init__(self, name: str, open: Open) -> None:
         self.name = name
-        self.driver = driver
+        # whoever waits for servers that restart has to watch both buses
+        self.driver = open({"restart_timeout": "0"})
+        # nobody watches the other bus for a notification
+        self.notifying = open({})
 
     def presence(self, target: Target, since: float = -math.inf) -> Presence:
         try:  # it is known as of now
@@ -130,6 +143,9 @@ class DirectBus:
         except errors.BusUnavailable:  # there is no socket left, for instance
             return Presence.UNKNOWN
         return presence
+
+    def hurry(self) -> None:
+        pass  # `zmq` asks the matchmaker four times a second
 
     def offer(self, request: Request) -> Any:
         try:
@@ -142,25 +158,38 @@ class DirectBus:
         return request.send(self.driver, request.retry)
 
     def close(self) -> None:
-        self.driver.cleanup()
+        try:
+            self.driver.cleanup()
+        finally:
+            self.notifying.cleanup()
 
     def after_fork(self) -> None:
-        pass  # its driver does so itself
+        pass  # its drivers do so themselves
+
+
+class AmqpBus(DirectBus):
+    """`amqp`, whose pauses between two attempts to connect grow."""
+
+    def hurry(self) -> None:
+        self.driver.hurry()
 
 
 class RabbitBus:
     """`rabbit`: what is sent waits in a queue, whether anybody listens or not."""
 
-    def __init__(self, name: str, driver: Any) -> None:
+    def __init__(self, name: str, open: Open) -> None:
         self.name = name
-        self.driver = driver
-        self._queues = Queues(driver)
+        self.driver = self.notifying = open({})
+        self._queues = Queues(self.driver)
 
     def presence(self, target: Target, since: float = -math.inf) -> Presence:
         # as `impl_rabbit` names them
         topic, server = target.topic, target.server
         name = f"{topic}.{server}" if server else topic
         return self._queues.presence(name, since)
+
+    def hurry(self) -> None:
+        pass  # whoever looks at queues tries to connect each second
 
     def offer(self, request: Request) -> Any:
         return self.insist(request)
@@ -186,7 +215,7 @@ class RabbitBus:
 
 
 _KINDS: dict[str, type[DirectBus] | type[RabbitBus]] = {
-    "amqp": DirectBus,
+    "amqp": AmqpBus,
     "kombu": RabbitBus,
     "rabbit": RabbitBus,
     "zmq": DirectBus,
@@ -210,19 +239,21 @@ def open_bus(
         raise ConfigurationError(
             f"a migration is between two of {known}, and {name!r:.40} is none of them"
         )
-    if kind is DirectBus:
-        # whoever waits for servers that restart has to watch both buses
-        url.query = {**url.query, "restart_timeout": "0"}
     # a package may be found twice on the path
     found = iter(metadata.entry_points(group="oslo.messaging.drivers", name=name))
-    driver = next(found).load()(
-        conf,
-        url,
-        default_exchange=default_exchange,
-        allowed_remote_exmods=allowed_remote_exmods,
-    )
+    driver = next(found).load()
+
+    def open(besides: dict[str, str]) -> Any:
+        query = {**url.query, **besides}
+        return driver(
+            conf,
+            TransportURL(conf, url.transport, url.virtual_host, url.hosts, query),
+            default_exchange=default_exchange,
+            allowed_remote_exmods=allowed_remote_exmods,
+        )
+
     hosts = ", ".join(map(_shown, url.hosts))
-    return kind(f"{name}://{hosts}", driver)
+    return kind(f"{name}://{hosts}", open)
 
 
 def _shown(host: TransportHost) -> str:

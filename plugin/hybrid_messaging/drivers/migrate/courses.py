@@ -73,9 +73,10 @@ class Course:
         "_nowhere",
         "_settling",
         "_since",
+        "_taken",
+        "_told",
         "held",
         "stage",
-        "taken",
     )
 
     def __init__(self, now: float, settling: float) -> None:
@@ -95,8 +96,10 @@ class Course:
         self.stage = Stage.UNTRIED
         #: requests have been held, and none has been sent since
         self.held = False
-        #: where the last request was sent
-        self.taken: Way | None = None
+        #: the way that was news last
+        self._taken: Way | None = None
+        #: monotonic time at which each way was news last
+        self._told: dict[Way, float] = {}
 
     def choose(
         self, new: Presence, look_at_old: LookAtOld, began: float, now: float
@@ -166,9 +169,23 @@ class Course:
         if old is Presence.LISTENING:
             self._enter(Stage.UNMOVED, now)
             return Way.OLD
-        if old is Presence.UNKNOWN and not looking:
+        if old is Presence.UNKNOWN and new is not Presence.UNKNOWN and not looking:
             return Way.OLD  # it cannot be seen, so it is left to the old bus
+        # if neither can be seen, its servers may have moved meanwhile
         return Way.HOLD
+
+    def is_news(self, way: Way, now: float, quiet: float) -> bool:
+        """Whether the log is to say that a request goes this way.
+
+        A target may change its way with each request. Each way is news no more often
+        than every `quiet` seconds; the one that a target keeps to is so in the end.
+
+        :param now: monotonic time
+        """
+        if way is self._taken or now < self._told.get(way, -math.inf) + quiet:
+            return False
+        self._taken, self._told[way] = way, now
+        return True
 
     def give_up(self, is_call: bool, now: float) -> Way:
         """Return where a request goes that has been held for long enough.

@@ -109,13 +109,14 @@ class MigrateDriver(oslo.BaseDriver):
         retry: int | None = None,
     ) -> None:
         """Send it over the new bus: consumers read both until the old one is empty."""
-        self._new.driver.send_notification(target, ctxt, message, version, retry=retry)
+        notifying = self._new.notifying
+        notifying.send_notification(target, ctxt, message, version, retry=retry)
 
     def listen(
         self, target: Target, batch_size: int, batch_timeout: float | None
     ) -> oslo.Listener:
         return self._listen(
-            lambda driver: driver.listen(target, batch_size, batch_timeout),
+            lambda bus: bus.driver.listen(target, batch_size, batch_timeout),
             batch_size,
             batch_timeout,
             is_rpc=True,
@@ -129,7 +130,7 @@ class MigrateDriver(oslo.BaseDriver):
         batch_timeout: float | None,
     ) -> oslo.Listener:
         return self._listen(
-            lambda driver: driver.listen_for_notifications(
+            lambda bus: bus.notifying.listen_for_notifications(
                 targets_and_priorities, pool, batch_size, batch_timeout
             ),
             batch_size,
@@ -139,7 +140,7 @@ class MigrateDriver(oslo.BaseDriver):
 
     def _listen(
         self,
-        listen: Callable[[oslo.BaseDriver], oslo.Listener],
+        listen: Callable[[Bus], oslo.Listener],
         batch_size: int,
         batch_timeout: float | None,
         is_rpc: bool,
@@ -149,7 +150,7 @@ class MigrateDriver(oslo.BaseDriver):
         def half(bus: Bus) -> Half:
             # what a consumer of notifications has taken, it has yet to acknowledge
             left_over = bus.left_over if is_rpc else None
-            return Half(bus.name, lambda: listen(bus.driver), left_over)
+            return Half(bus.name, lambda: listen(bus), left_over)
 
         return BothListener(half(self._old), half(self._new), batch_size, batch_timeout)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hybrid_messaging.drivers import logs, oslo
@@ -23,6 +23,8 @@ OPENING = 10.0
 #: Fanouts that are remembered, and for how many seconds: one bus may be away while the
 #: other has delivered them.
 FANOUTS, FANOUT_MEMORY = 10_000, 600.0
+#: Seconds before a late listener is opened anew that has failed: at first, at most.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 OnIncoming = Callable[[list[oslo.RpcIncomingMessage]], None]
 
@@ -49,40 +51,62 @@ class Half:
         self._lock = threading.Lock()
         self._listener: oslo.Listener | None = None
         self._on_incoming: OnIncoming | None = None
-        self._stopped = False
+        self._stopped = threading.Event()
         #: why it could not be opened
         self.failure: Exception | None = None
-        self._opened = threading.Event()
+        #: it is open, or has failed
+        self._settled = threading.Event()
         #: nobody waits for it any longer
         self._late = False
-        threading.Thread(target=self._open, name="migrate-listen", daemon=True).start()
+        threading.Thread(target=self._run, name="migrate-listen", daemon=True).start()
 
     def wait(self, until: float) -> None:
         """Wait until it is open, or has failed to.
 
         :param until: monotonic time at which to go on without it
         """
-        self._late = not self._opened.wait(max(0.0, until - time.monotonic()))
+        self._settled.wait(max(0.0, until - time.monotonic()))
+        with self._lock:
+            self._late = not self._settled.is_set()
         if self._late:
             LOG.warning(
                 "%s is away; listening there begins as soon as it is back", self.name
             )
 
-    def _open(self) -> None:
-        try:
-            listener = self._listen()
-        except Exception as error:
-            self.failure = error
-            self._opened.set()
-            if self._late:
-                LOG.exception("Cannot listen on %s", self.name)
-            return
+    def _run(self) -> None:
+        for pause in _pauses():
+            try:
+                listener = self._listen()
+            except Exception as error:
+                if not self._is_to_go_on(error):
+                    return
+                LOG.warning(
+                    "Cannot listen on %s, next attempt in %.0f s: %s",
+                    self.name,
+                    pause,
+                    error,
+                )
+                if self._stopped.wait(pause):
+                    return
+            else:
+                self._take(listener)
+                return
+
+    def _is_to_go_on(self, error: Exception) -> bool:
+        """Note a failure; whoever waits for the listener is to know of the first."""
         with self._lock:
-            if not self._stopped:
+            if not self._late:
+                self.failure = error
+                self._settled.set()
+            return self._late
+
+    def _take(self, listener: oslo.Listener) -> None:
+        with self._lock:
+            if not self._stopped.is_set():
                 self._listener = listener
                 if self._on_incoming is not None:
                     listener.start(self._on_incoming)
-        self._opened.set()
+            self._settled.set()
         if self._listener is None:
             _clean_up(self.name, listener)
 
@@ -94,7 +118,7 @@ class Half:
 
     def stop(self) -> None:
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
             listener, on_incoming = self._listener, self._on_incoming
         if listener is None or on_incoming is None:
             return
@@ -111,10 +135,17 @@ class Half:
 
     def cleanup(self) -> None:
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
             listener, self._listener = self._listener, None
         if listener is not None:
             _clean_up(self.name, listener)
+
+
+def _pauses() -> Iterator[float]:
+    pause = FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _clean_up(name: str, listener: oslo.Listener) -> None:

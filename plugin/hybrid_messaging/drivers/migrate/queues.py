@@ -23,6 +23,8 @@ LOG = logs.get(__name__)
 
 #: Seconds after which a queue is looked at again that is still of interest.
 FRESH = 0.5
+#: Seconds between two looks at a queue, however many requests need a new one.
+PACE = 0.05
 #: Seconds after which what was found says nothing any more.
 STALE = 5.0
 #: Seconds without a look after a connection has failed.
@@ -58,12 +60,13 @@ class Queues:
         """Return whether somebody consumes from a queue, without waiting.
 
         What was found is used until the next look has an answer, for `STALE` at most.
+        Requests that cannot use it share the next look, which follows after `PACE`.
 
         :param since: monotonic time; what was found before counts no more
         """
         found = self._found.get(name)
         now = time.monotonic()
-        if found is None or found.at < max(since, now - FRESH):
+        if found is None or found.at < min(max(since, now - FRESH), now - PACE):
             self._ask(name)
         if found is None or found.at < max(since, now - STALE):
             return Presence.UNKNOWN

@@ -15,6 +15,7 @@ from oslo_messaging.exceptions import MessagingException
 
 from hybrid_messaging.drivers import errors, logs, reentry
 from hybrid_messaging.drivers.migrate.buses import Bus, NotTaken, Request
+from hybrid_messaging.drivers.migrate.counts import Counts
 from hybrid_messaging.drivers.migrate.courses import Course, Stage, Way
 from hybrid_messaging.drivers.patience import Patience
 from hybrid_messaging.drivers.presence import Presence
@@ -25,6 +26,8 @@ LOG = logs.get(__name__)
 MOST = 10_000
 #: Seconds between two looks at the buses while a request is held: at first, at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
+#: Seconds in which the log says at most once that a target goes one way.
+QUIET = 60.0
 #: The key of a fanout's id in its message. oslo.messaging's dispatcher ignores it.
 FANOUT_ID = "_migrate_fanout_id"
 
@@ -47,6 +50,7 @@ class Sender:
         self._lock = threading.Lock()
         self._courses: dict[Hashable, Course] = {}
         self._patience = Patience(self._restart_timeout)
+        self._counts = Counts(self._new.name, self._old.name)
 
     def close(self) -> None:
         """Hold no request any longer."""
@@ -71,6 +75,8 @@ class Sender:
                 return self._attempt(course, request)
             if not self._may_wait(course, request):
                 return self._give_up(course, request)
+            for bus in (self._new, self._old):
+                bus.hurry()
             reentry.outside(time.sleep, pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -82,32 +88,34 @@ class Sender:
         new = self._new.presence(request.target)
         if self._choose(course, new, request) is Way.NEW:
             try:
-                return self._offer(course, self._new, request)
+                return self._offer(course, Way.NEW, request)
             except NotTaken:  # who listened has just left
                 new = Presence.GONE
         if self._choose(course, new, request) is Way.OLD:
             try:
-                return self._offer(course, self._old, request)
+                return self._offer(course, Way.OLD, request)
             except NotTaken:
                 with self._lock:
                     course.refused(time.monotonic())
                 raise
         raise NotTaken
 
-    def _offer(self, course: Course, bus: Bus, request: Request) -> Any:
+    def _offer(self, course: Course, way: Way, request: Request) -> Any:
         """Offer a request to a bus; once it is taken, nobody is waited for any more."""
         # a request that was sent before others were held says nothing about them
-        held = course.held
+        held, taken = course.held, True
         try:
-            return bus.offer(request)
+            return self._buses[way].offer(request)
         except NotTaken:
-            held = False
+            taken = False
             raise
         finally:
-            if held:
-                with self._lock:
-                    course.held = False
-                    self._patience.found(request.key)
+            if taken:
+                self._counts.sent(way, request)
+                if held:
+                    with self._lock:
+                        course.held = False
+                        self._patience.found(request.key)
 
     def _course(self, key: Hashable) -> Course:
         course = self._courses.get(key)
@@ -129,12 +137,11 @@ class Sender:
         def look_at_old(since: float) -> Presence:
             return self._old.presence(request.target, since)
 
+        now = time.monotonic()
         with self._lock:
-            way = course.choose(new, look_at_old, request.began, time.monotonic())
-            changed = way not in (Way.HOLD, course.taken)
-            if changed:
-                course.taken = way
-        if changed:
+            way = course.choose(new, look_at_old, request.began, now)
+            is_news = way is not Way.HOLD and course.is_news(way, now, QUIET)
+        if is_news:
             LOG.info("RPC to %s goes over %s", request.where, self._buses[way].name)
         return way
 
@@ -162,6 +169,7 @@ class Sender:
         with self._lock:
             way = course.give_up(is_call, now)
             self._patience.failed(request.key, now, request.began, is_call)
+        self._counts.sent(way, request)
         return self._buses[way].insist(request)
 
     # -- fanouts -------------------------------------------------------------
@@ -169,7 +177,9 @@ class Sender:
     def fan_out(self, request: Request) -> None:
         """Send a fanout over both buses; who listens on both executes it once.
 
-        If the new bus is away, the old one does not wait for it.
+        If the new bus is away, the old one does not wait for it. It gets the fanout
+        again then, which nobody has seen: `zmq` is away before it sends to the first,
+        and does not say so about one that only some have.
 
         :raises MessagingException: a bus has not taken it; the other may have
         """
