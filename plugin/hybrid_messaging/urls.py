@@ -122,6 +122,26 @@ def destination(url: TransportURL) -> TransportURL:
     return replace(url, scheme=scheme, query=query)
 
 
+def origin(url: TransportURL) -> str | None:
+    """Where a URL of a migration moves from; None if it does not say so itself.
+
+    :param url: any transport URL
+    """
+    if url.driver != MIGRATE:
+        return None
+    return url.query.get("from_url") or None
+
+
+def moving(to: TransportURL, origin: str) -> TransportURL:
+    """The URL with which a service uses two buses.
+
+    :param to: the bus that it moves to
+    :param origin: the URL of the one that it moves from, as it stands in its file
+    """
+    query = {**to.query, "from_url": origin}
+    return replace(to, scheme=f"{MIGRATE}+{to.scheme}", query=query)
+
+
 def tls(scheme: str, ca_file: str | None) -> dict[str, str]:
     """The options of a URL with which its driver speaks TLS.
 

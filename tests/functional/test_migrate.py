@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 
 import oslo_messaging
 import pytest
+from oslo_config import cfg
 from oslo_messaging import MessagingTimeout, Target
 from oslo_messaging._drivers import amqpdriver
 from pytest import MonkeyPatch
-from tests.functional import matchmakers
-from tests.functional.deployments import NOWHERE, deployed
+from tests.functional import commands, matchmakers
+from tests.functional.deployments import NOWHERE, Deployment, deployed
 from tests.functional.fakes import Fake, Proxy
 from tests.functional.routers import Router
 from tests.functional.rpc import PATIENCE, Rpc, configuration, end, with_options
@@ -35,6 +36,7 @@ from hybrid_messaging import state
 from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.migrate import listening
 from hybrid_messaging.engines import rabbitmq_management
+from hybrid_messaging.urls import parse
 
 #: Services that move, and how often they do so.
 SERVICES, MIGRATIONS = 5, int(os.environ.get("HYBRID_TEST_MIGRATIONS", "1"))
@@ -56,11 +58,17 @@ def sides(old: str, new: str) -> Sides:
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[state.Engine]:
-    """A private RabbitMQ node."""
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A private RabbitMQ node, in its state directory."""
     with deployed(tmp_path_factory.mktemp("migrate")) as made:
         made.up(given={"rpc": NOWHERE["rpc"]})
-        yield made.engine("rabbitmq")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def node(deployment: Deployment) -> state.Engine:
+    """A private RabbitMQ node."""
+    return deployment.engine("rabbitmq")
 
 
 @pytest.fixture(scope="module")
@@ -454,3 +462,153 @@ def test_services_move_and_move_back_under_load(rpc: Rpc, to_router: Sides) -> N
     assert len(ledger.done) > 10 * SERVICES
     assert {id: times for id, times in ledger.begun.items() if times > 1} == {}
     assert ledger.done <= ledger.begun.keys()
+
+
+# -- by the commands ---------------------------------------------------------------
+
+#: Services whose names the commands know.
+NAMES = ("cinder", "heat", "manila")
+
+
+class Cloud:
+    """Three services with configuration files, which call each other all the time."""
+
+    def __init__(self, place: Path, url: str) -> None:
+        self.place = place
+        self._members: dict[str, Member] = {}
+        self.ledger = Ledger()
+        for name in NAMES:
+            (place / name).mkdir()
+            text = f"[DEFAULT]\ntransport_url = {url}\n"
+            (place / name / f"{name}.conf").write_text(text)
+        topics = [f"{place.parent.name}-{name}" for name in NAMES]
+        for name, topic in zip(NAMES, topics, strict=True):
+            self._members[name] = Member(topic, topics, self.ledger)
+            self._members[name].serve(self.url(name))
+        for member in self._members.values():
+            member.begin()
+
+    def url(self, name: str) -> str:
+        """What the file of a service says."""
+        conf = cfg.ConfigOpts()
+        conf.register_opt(cfg.StrOpt("transport_url"))
+        conf([], default_config_files=[str(self.place / name / f"{name}.conf")])
+        return str(conf.transport_url)
+
+    def restart(self, *names: str) -> None:
+        for name in names:
+            self._members[name].restart(self.url(name))
+
+    def end(self) -> None:
+        for act in (Member.fall_silent, Member.stop):
+            with ThreadPoolExecutor(len(NAMES)) as pool:
+                list(pool.map(act, self._members.values()))
+
+
+@pytest.mark.timeout(240)
+def test_services_move_by_commands(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    deployment: Deployment,
+    to_router: Sides,
+) -> None:
+    """Onto both, onto the new bus, and back, with calls under way all the time."""
+    secret = parse(to_router.old).hosts[0].password
+    monkeypatch.setenv("HYBRID_RPC_URL", to_router.new)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    cloud = Cloud(etc, to_router.old)
+
+    def migrate(*words: str) -> commands.Result:
+        found = commands.run(capsys, "migrate", *words, "--discover", etc)
+        assert secret
+        assert secret not in found.out + found.err
+        return found
+
+    def status() -> tuple[int, dict[str, list[int]]]:
+        """Servers of each service on the old bus, on both and on the new one."""
+        found = migrate(
+            *("status", "--interval", "0", "-f", "json"),
+            *("--old-state-dir", str(deployment.dir)),
+        )
+        rows = found.rows
+        assert bool(found.code) is any(row["kind"] == "missing" for row in rows)
+        servers = {
+            row["name"].rpartition("-")[2]: [
+                len(row[where]) for where in ("old", "both", "new")
+            ]
+            for row in rows
+            if row["kind"] == "topic"
+        }
+        return found.code, servers
+
+    def await_status(code: int, **servers: list[int]) -> None:
+        """RabbitMQ's management is some seconds behind."""
+        until(lambda: status() == (code, servers), f"{code}: {servers}")
+
+    def actions() -> set[str]:
+        return {row["action"] for row in migrate("plan", "-f", "json").rows}
+
+    old, both, new = [1, 0, 0], [0, 1, 0], [0, 0, 1]
+    try:
+        assert actions() == {"start"}
+        assert migrate("start", "--dry-run").code == 0
+        assert migrate("finish").code != 0
+        assert cloud.url("heat") == to_router.old
+        assert migrate("start").code == 0
+        assert actions() == {"finish"}
+        cloud.restart("cinder", "heat")
+        await_status(1, cinder=both, heat=both, manila=old)
+        cloud.restart("manila")
+        await_status(0, cinder=both, heat=both, manila=both)
+
+        assert migrate("finish").code == 0
+        assert actions() == {"none"}
+        cloud.restart("cinder")
+        await_status(0, cinder=new, heat=both, manila=both)
+        assert migrate("undo").code != 0
+        assert migrate("start").code == 0
+        cloud.restart("cinder")
+        assert migrate("undo").code == 0
+        cloud.restart("heat", "cinder", "manila")
+        await_status(1, cinder=old, heat=old, manila=old)
+        assert cloud.url("heat") == to_router.old
+    finally:
+        cloud.end()
+    assert dict(cloud.ledger.failed) == {}
+    assert len(cloud.ledger.done) > 100
+    assert {id: times for id, times in cloud.ledger.begun.items() if times > 1} == {}
+    assert cloud.ledger.done <= cloud.ledger.begun.keys()
+
+
+def test_status_asks_both_kinds_of_direct_buses(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    rpc: Rpc,
+    redis: matchmakers.Redis,
+    router: Router,
+) -> None:
+    """From a router to ZeroMQ, which says nothing of its clients."""
+    move = sides(router.url(), redis.url())
+    monkeypatch.setenv("HYBRID_RPC_URL", move.new)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path = tmp_path / "heat.conf"
+    path.write_text(f"[DEFAULT]\ntransport_url = {move.both}\n")
+    rpc.server(name="one", transport=rpc.transport(move.both))
+    rpc.server(name="two", transport=rpc.transport(move.old))
+    found = commands.run(
+        capsys, "migrate", "status", "--interval", "0", "-f", "json", path
+    )
+    rows = found.rows
+    (topic,) = (row for row in rows if row["name"] == rpc.topic)
+    assert (topic["old"], topic["both"], topic["new"]) == (["two"], ["one"], [])
+    assert any(row["kind"] == "unknown" and "zmq" in row["name"] for row in rows)
+    assert found.code == 1
+    # a bus that is away is no answer
+    path.write_text("[DEFAULT]\ntransport_url = amqp://127.0.0.1:1/\n")
+    found = commands.run(capsys, "migrate", "status", "--interval", "0", path)
+    assert found.code == 2
+    assert "127.0.0.1:1" in found.err

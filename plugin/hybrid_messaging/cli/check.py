@@ -26,7 +26,6 @@ SOUND, PROBLEMS = 0, 1
 
 _COLUMNS = ("service", "files", "rpc", "notifications", "problems")
 _DAYS = 30.0
-_MANAGEMENT = 15672
 
 
 class Check(Lister):
@@ -90,15 +89,7 @@ class Check(Lister):
             help="report certificates that expire within this number of days (default:"
             " %(default)g)",
         )
-        parser.add_argument(
-            "--rabbitmq-management",
-            type=types.port,
-            nargs="?",
-            const=_MANAGEMENT,
-            metavar="PORT",
-            help="also query the management API of RabbitMQ, with user and password of"
-            " the URL (default port: %(const)s)",
-        )
+        options.add_rabbitmq_management(parser)
         parser.add_argument(
             "--same-rpc",
             action="store_true",

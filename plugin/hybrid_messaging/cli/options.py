@@ -58,6 +58,28 @@ def add_dry_run(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_keep_vhosts(parser: argparse._ActionsContainer) -> None:
+    """Add ``--keep-vhosts``."""
+    parser.add_argument(
+        "--keep-vhosts",
+        action="store_true",
+        help="keep the virtual host of each file (for cells of Nova)",
+    )
+
+
+def add_rabbitmq_management(parser: argparse._ActionsContainer) -> None:
+    """Add ``--rabbitmq-management``; None: do not ask it."""
+    parser.add_argument(
+        "--rabbitmq-management",
+        type=types.port,
+        nargs="?",
+        const=15672,
+        metavar="PORT",
+        help="also query the management API of RabbitMQ, with user and password of"
+        " the URL (default port: %(const)s)",
+    )
+
+
 def add_timeout(parser: argparse._ActionsContainer) -> None:
     """Add ``--timeout``, of each step of a connection to a server."""
     parser.add_argument(

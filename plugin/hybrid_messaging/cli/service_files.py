@@ -7,7 +7,10 @@ import argparse
 import contextlib
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from hybrid_messaging.service_configs.rewriting import Target
 
 _T = TypeVar("_T")
 
@@ -94,6 +97,23 @@ def to_write(parsed_args: argparse.Namespace) -> list[str]:
             found = overriding(path, identify(path))
             files += [str(each) for each, certain in found.items() if certain]
     return _some(files)
+
+
+def to_rewrite(parsed_args: argparse.Namespace) -> list[Target]:
+    """The files named and found, with the virtual host that was asked for.
+
+    :raises ServiceConfigError: there are none
+    """
+    from hybrid_messaging.service_configs.rewriting import Target
+
+    targets = []
+    for argument in to_write(parsed_args):
+        path, equals, vhost = str(argument).rpartition("=")
+        if equals and not os.path.lexists(argument):
+            targets.append(Target(Path(path), vhost))
+        else:
+            targets.append(Target(Path(argument), parsed_args.vhost))
+    return targets
 
 
 def _some(found: list[_T]) -> list[_T]:

@@ -6,7 +6,8 @@ not speak. `rabbit`, `amqp`, `kafka` and `zmq` each say what a URL may hold, con
 log in, name product and release, and list what is on a server; `rabbit_releases`,
 `rabbit_state`, `rabbit_management`, `kafka_state` and `amqp_session` are parts of
 theirs. `insight` says what is asked of the state of servers, and told; `certificates`
-is about theirs, `backlog` about what nobody reads. `options` gives a transport the
+is about theirs, `backlog` about what nobody reads. `census` says what is told of those
+who use a bus, and `rabbit_census` asks RabbitMQ. `options` gives a transport the
 options of its driver.
 
 Most commands ask no server. So clients, and the engines that have some, are imported

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hybrid_messaging import urls
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS
 from hybrid_messaging.engines import EngineError
+from hybrid_messaging.servers.census import Census, Listener, Process
 from hybrid_messaging.servers.insight import Insight, Look, ServerProblem
 from hybrid_messaging.servers.transport import (
     RESTART_TIMEOUT,
@@ -181,6 +183,67 @@ class Amqp(Transport):
             else:
                 return Inventory("its management", {"addresses": found})
         raise failure
+
+    def census(self, look: Look) -> Census:
+        """See `Transport`; each router of the URL tells of its own clients."""
+        found = Census("the management of its routers", processes=frozenset())
+        found.requests = Counter()
+        asked: set[str] = set()
+        others: set[str] = set()
+        for host in self.hosts:
+            try:
+                with self._management(host, look.timeout) as router:
+                    own = router.router()
+                    if own["id"] in asked:  # two names of one
+                        continue
+                    if own["mode"] == "interior":
+                        others.update(router.nodes())
+                    elif own["mode"] == "edge":
+                        others.add(f"beyond {own['id']}")
+                    self._count(router, found)
+                    asked.add(own["id"])
+            except EngineError as error:
+                failure = error
+                found.unseen.append(str(error))
+        if not asked:
+            raise failure
+        if unasked := sorted(others - asked):
+            found.unseen.append(
+                f"clients of the routers {', '.join(unasked)}: name them in the URL"
+            )
+        return found
+
+    def _count(self, router: Management, found: Census) -> None:
+        """Add what one router tells."""
+        options = self.options
+        wanted = ((options.anycast_address, 2), (options.unicast_address, 3))
+        for row in router.addresses():
+            cast, _, rest = (
+                row["name"]
+                .removeprefix(f"{self.options.rpc_address_prefix}/")
+                .partition("/")
+            )
+            parts = rest.split("/")
+            if self.options.pseudo_vhost and self.url.vhost:
+                if parts[0] != self.url.vhost:
+                    continue
+                del parts[0]
+            # exchange, topic, and server; what has more is of other virtual hosts
+            if (cast, len(parts)) not in wanted:
+                continue
+            if found.requests is not None:
+                found.requests[parts[1]] += row["deliveriesIngress"]
+            if len(parts) > 2 and row["subscriberCount"]:
+                found.listeners[Listener(parts[1], parts[2])] += row["subscriberCount"]
+        processes = set(found.processes or ())
+        for connection in router.connections():
+            properties = connection.get("properties") or {}
+            if {"process", "pid"} <= properties.keys():
+                address = connection["host"].rpartition(":")[0].strip("[]")
+                processes.add(
+                    Process(address, str(properties["process"]), properties["pid"])
+                )
+        found.processes = frozenset(processes)
 
     def is_rpc(self, name: str) -> bool:
         """See `Transport`."""

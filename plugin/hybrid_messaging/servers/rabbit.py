@@ -11,7 +11,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import amqp
@@ -19,6 +19,7 @@ from kombu.utils.url import parse_url
 
 from hybrid_messaging import urls
 from hybrid_messaging.engines import HOST, EngineError, ports
+from hybrid_messaging.servers.census import Census
 from hybrid_messaging.servers.insight import Insight, Look
 from hybrid_messaging.servers.transport import (
     CLIENT,
@@ -31,6 +32,9 @@ from hybrid_messaging.servers.transport import (
     tls_failed,
     unreachable,
 )
+
+if TYPE_CHECKING:
+    from hybrid_messaging.servers.rabbit_management import Management
 
 #: Queues that outlive a restart of RabbitMQ, with the option of oslo.messaging's
 #: driver that asks for them.
@@ -253,26 +257,58 @@ class Rabbit(Transport):
     def _look_at_management(
         self, host: urls.Host, look: Look, insight: Insight
     ) -> None:
-        name, _ = self.address(host)
         if look.management is None:
             insight.unseen.append(
                 f"policies, nodes and replicas of {self.shown(host)}, which only its"
                 " management reports: add --rabbitmq-management"
             )
             return
+        self._management(host, look.management, look).look_at(insight)
+
+    def _management(self, host: urls.Host, port: int, look: Look) -> Management:
         from hybrid_messaging.servers import rabbit_management
 
         # with TLS if AMQP has it, so that no password is sent with less care
         scheme = "https" if self.encrypted else "http"
         access = rabbit_management.Access(
-            f"{scheme}://{urls.Host(name, look.management)}",
+            f"{scheme}://{urls.Host(self.address(host)[0], port)}",
             host.username or "guest",
             host.password or "guest",
             self.ca_file,
         )
-        rabbit_management.Management(
+        return rabbit_management.Management(
             access, self.url.vhost or "/", len(self.hosts), look
-        ).look_at(insight)
+        )
+
+    def census(self, look: Look) -> Census:
+        """See `Transport`; the first node that answers tells."""
+        from hybrid_messaging.servers import rabbit_census
+
+        vhost = self.url.vhost or "/"
+        if self.engine is not None:
+            from hybrid_messaging.engines import rabbitmq_management
+
+            engine = self.engine
+            return rabbit_census.of_management(
+                lambda path: rabbitmq_management.request(engine, "GET", path), vhost
+            )
+        if look.management is None:
+            program = self._ctl()
+            if program is not None:
+                with self._any_connection() as connection:
+                    port = connection.sock.getsockname()[1]
+                    return rabbit_census.of_ctl(program, vhost, port)
+            raise EngineError(
+                "RabbitMQ does not say to its clients who they are: let its management "
+                "be asked (--rabbitmq-management), or run this where rabbitmqctl is"
+            )
+        for host in self.hosts:
+            try:
+                management = self._management(host, look.management, look)
+                return rabbit_census.of_management(management.get, vhost)
+            except EngineError as error:
+                failure = error
+        raise failure
 
     def waiting(self, names: Names) -> int | None:
         """See `Transport`.
@@ -331,12 +367,8 @@ class Rabbit(Transport):
 
     def _from_ctl(self, names: Names) -> Inventory | None:
         """What rabbitmqctl tells, if it tells of the very broker that we use."""
-        program = shutil.which("rabbitmqctl")
-        if program is None or not any(host.host in _LOOPBACK for host in self.hosts):
-            return None
-        # without a node, it would start an epmd that listens on all interfaces, and
-        # leave it behind
-        if not _epmd_answers():
+        program = self._ctl()
+        if program is None:
             return None
         listed = []
         for what in ("list_queues", "list_exchanges"):
@@ -356,6 +388,14 @@ class Rabbit(Transport):
         if names.notify_exchange not in found["exchanges"]:
             return None
         return Inventory("rabbitmqctl", found)
+
+    def _ctl(self) -> str | None:
+        """What may tell of a node of this machine."""
+        if not any(host.host in _LOOPBACK for host in self.hosts):
+            return None
+        # without a node, it would start an epmd that listens on all interfaces, and
+        # leave it behind
+        return shutil.which("rabbitmqctl") if _epmd_answers() else None
 
     def _from_probing(self, names: Names) -> Inventory:
         """Which of the names that a run uses are there, found out one by one."""

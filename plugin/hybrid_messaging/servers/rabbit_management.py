@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from hybrid_messaging.engines import rabbitmq_http
+from hybrid_messaging.engines import EngineError, rabbitmq_http
 from hybrid_messaging.servers.insight import Insight, Look, ServerProblem
 
 #: Bytes of an answer that are read at the most.
-_LARGEST = 10_000_000
+_LARGEST = 100_000_000
 #: What a policy can say that drops notifications.
 _DROPPING = ("message-ttl", "expires", "max-length", "max-length-bytes")
 
@@ -62,6 +62,31 @@ class Management:
             ("deprecated features", self._deprecated),
         ):
             self._part(what, part, insight)
+
+    def get(self, path: str) -> Any:
+        """Ask for something that is there.
+
+        :param path: below `/api/`
+        :raises EngineError: it does not answer, or refuses
+        """
+        address = self._access.address
+        try:
+            found = self._get(path)
+        except urllib.error.HTTPError as error:
+            reason = f"HTTP status {error.code}"
+            if error.code in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+                reason += (
+                    f"; rabbitmqctl set_user_tags {self._access.username} monitoring "
+                    "lets this user ask"
+                )
+            raise EngineError(
+                f"RabbitMQ's management at {address}: {reason}"
+            ) from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise EngineError(f"RabbitMQ's management at {address}: {error}") from error
+        if found is None:
+            raise EngineError(f"RabbitMQ's management at {address} has no {path}")
+        return found
 
     def _part(
         self, what: str, part: Callable[[], Iterator[ServerProblem]], insight: Insight

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from hybrid_messaging import engines, state, urls
 from hybrid_messaging.engines import kinds
+from hybrid_messaging.servers.census import Census
 from hybrid_messaging.servers.insight import Insight, Look
 
 #: How we introduce ourselves.
@@ -173,6 +174,11 @@ class Transport:
             Server(self.title, host.host.lower() or "localhost", host.port or self.port)
             for host in self.hosts
         )
+
+    @property
+    def places(self) -> list[str]:
+        """Where the servers are, for people."""
+        return [str(urls.Host(*self.address(host))) for host in self.hosts]
 
     @property
     def key(self) -> tuple[str, str]:
@@ -362,6 +368,14 @@ class Transport:
         raise engines.EngineError(
             f"{self.url.scheme}:// is unknown, so nothing can be checked"
         )
+
+    def census(self, look: Look) -> Census:
+        """Who uses the servers for RPC, on the virtual host of the URL.
+
+        :param look: `timeout` and `management` count
+        :raises EngineError: they do not tell
+        """
+        raise engines.EngineError(f"{self.title} does not tell who uses it")
 
     def is_rpc(self, name: str) -> bool:
         """Whether a name of the inventory is one that RPC uses, whoever's it is."""

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from hybrid_messaging import log_safety, urls
 from hybrid_messaging.drivers.zmq.names import is_loopback, parse
 from hybrid_messaging.engines import HOST, EngineError
+from hybrid_messaging.servers.census import Census, Listener
 from hybrid_messaging.servers.insight import Insight, Look, ServerProblem
 from hybrid_messaging.servers.transport import (
     CLIENT,
@@ -280,6 +281,22 @@ class Zmq(Transport):
         )
         note = f"; servers of this run: {' and '.join(sorted(how))}" if how else ""
         return Inventory("the matchmaker's records", {"servers": servers}, note=note)
+
+    def census(self, look: Look) -> Census:
+        """See `Transport`; clients do not register."""
+        with self._records() as records:
+            found = records.read(records.topics())
+        census = Census("the matchmaker's records")
+        for topic, reading in found.items():
+            vhost, _, name = map(unquote, topic.split("/"))
+            if vhost == (self.url.vhost or ""):
+                for record in reading.records:
+                    census.listeners[Listener(name, record.server)] += 1
+        census.unseen.append(
+            "clients of zmq://, and how many requests go over it: they go directly to "
+            "servers"
+        )
+        return census
 
     def is_rpc(self, name: str) -> bool:
         """See `Transport`; nothing else is there."""

@@ -46,6 +46,20 @@ class NovaFile(NamedTuple):
     api_database: str | None
 
 
+class Cell(NamedTuple):
+    """A cell mapping, and the file that its cell is configured by.
+
+    :param url: as Nova uses it, with its passwords
+    :param file: the file
+    :param command: has the mapping lead where the file does
+    """
+
+    name: str
+    url: str
+    file: NovaFile
+    command: str
+
+
 class Outdated(NamedTuple):
     """A cell mapping that does not lead where it should, and its cure."""
 
@@ -87,6 +101,19 @@ def read_mappings(connection: str) -> list[Mapping]:
 def outdated(files: Sequence[NovaFile]) -> list[Outdated]:
     """The cells whose mapping does not lead where their file does.
 
+    :param files: Nova's files on this machine
+    :raises DatabaseUnread: the mappings could not be read
+    """
+    return [
+        Outdated(cell.name, urls.shown(cell.url), cell.command)
+        for cell in known(files)
+        if _parsed(cell.url) != _parsed(cell.file.transport_url)
+    ]
+
+
+def known(files: Sequence[NovaFile]) -> list[Cell]:
+    """The cells that are configured on this machine.
+
     A cell belongs to the file with the same database, else to that with the
     same RPC URL. Cells that are configured on other machines are not judged.
 
@@ -103,12 +130,11 @@ def outdated(files: Sequence[NovaFile]) -> list[Outdated]:
         if file is None and len(mappings) == 1:
             file = main
         if file is not None:
-            current = _filled_in(mapping.transport_url, main.transport_url)
-            if _parsed(current) != _parsed(file.transport_url):
-                command = update_command(
-                    main.path, file.path, mapping.uuid, _database_option(mapping, file)
-                )
-                found.append(Outdated(mapping.name, urls.shown(current), command))
+            command = update_command(
+                main.path, file.path, mapping.uuid, _database_option(mapping, file)
+            )
+            url = _filled_in(mapping.transport_url, main.transport_url)
+            found.append(Cell(mapping.name, url, file, command))
     return found
 
 

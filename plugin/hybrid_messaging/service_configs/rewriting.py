@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,7 +102,7 @@ def _rewrite(
     service = as_configured(identify(path), [before])
     refuse_bystander(service, before)
     rpc = transports.rpc
-    if _is_over_rpc(service, before) and not servers.get(transports.notify).no_rpc:
+    if is_over_rpc(service, before) and not servers.get(transports.notify).no_rpc:
         rpc, service = transports.notify, service._replace(rpc=True)
     elif vhost is not None:
         rpc = dataclasses.replace(rpc, vhost=vhost)
@@ -165,6 +165,30 @@ def warnings(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
     :param rewrites: all the files that are rewritten together
     """
     path = rewrite.path
+    yield from of_file(rewrite, rewrites, _with_tool)
+    if rewrite.after.find("notification", "messaging_urls"):
+        yield (
+            f"{path}: [notification] messaging_urls decides where the notification "
+            "agent listens; it must contain the notification transport"
+        )
+    yield from _elsewhere(rewrite)
+    if rewrite.changes and _stays(rewrite):
+        yield (
+            f"{path}: notifications stay on the RabbitMQ and virtual host that this"
+            " file already used, where queues may exist that are not durable; find"
+            " them with `hybrid-messaging check`"
+        )
+
+
+def of_file(
+    rewrite: Rewrite, rewrites: Sequence[Rewrite], cure: Callable[[Author], str]
+) -> Iterator[str]:
+    """What the operator should know of the file itself, whatever is to change in it.
+
+    :param rewrites: all the files that are rewritten together
+    :param cure: what to do if a tool writes the file
+    """
+    path = rewrite.path
     if rewrite.after.has_bom:
         yield (
             f"{path}: starts with a byte order mark, which oslo.config cannot read; "
@@ -188,22 +212,18 @@ def warnings(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
             f"{path}: has been edited since it was last configured, so --restore will"
             f" refuse it; the original is {replace.backup_of(rewrite.source.path)}"
         )
-    if rewrite.after.find("notification", "messaging_urls"):
+    yield from _undone(rewrite, rewrites, cure)
+    if path.name in rewrite.service.guests:
         yield (
-            f"{path}: [notification] messaging_urls decides where the notification "
-            "agent listens; it must contain the notification transport"
-        )
-    yield from _undone(rewrite, rewrites)
-    yield from _elsewhere(rewrite)
-    if rewrite.changes and _stays(rewrite):
-        yield (
-            f"{path}: notifications stay on the RabbitMQ and virtual host that this"
-            " file already used, where queues may exist that are not durable; find"
-            " them with `hybrid-messaging check`"
+            f"{path}: copied to guests, which must reach the servers by the names in"
+            " it, and need the driver for RPC in their images; running guests keep the"
+            " file that they were started with"
         )
 
 
-def _undone(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
+def _undone(
+    rewrite: Rewrite, rewrites: Sequence[Rewrite], cure: Callable[[Author], str]
+) -> Iterator[str]:
     """Said once for all files of a tool: it writes them again, as they were."""
     tool = rewrite.author
     if tool is None or not rewrite.changes:
@@ -213,16 +233,20 @@ def _undone(rewrite: Rewrite, rewrites: Sequence[Rewrite]) -> Iterator[str]:
         return
     more = f" and {len(same) - 1} more" if same[1:] else ""
     its = "these files" if more else "this file"
-    cure = "give it the URLs of `hybrid-messaging urls` as well"
-    if tool.tool:
-        where = "" if tool.tool == tool.name else f"with {tool.tool}, "
-        cure = (
-            f"{where}set {tools.variables(tool.tool)} as well; `hybrid-messaging "
-            f"urls --for {tool.tool}` prints them"
-        )
     yield (
         f"{rewrite.path}{more}: {tool.name} writes {its}, and will undo this when it"
-        f" next runs: {cure}"
+        f" next runs: {cure(tool)}"
+    )
+
+
+def _with_tool(tool: Author) -> str:
+    """How a tool is to write the same."""
+    if not tool.tool:
+        return "give it the URLs of `hybrid-messaging urls` as well"
+    where = "" if tool.tool == tool.name else f"with {tool.tool}, "
+    return (
+        f"{where}set {tools.variables(tool.tool)} as well; `hybrid-messaging "
+        f"urls --for {tool.tool}` prints them"
     )
 
 
@@ -245,7 +269,7 @@ def _elsewhere(rewrite: Rewrite) -> Iterator[str]:
                 f" other notifications go to {strays.named(usual)}; change it as well"
             )
     over = service.over_rpc
-    if over and _is_over_rpc(service, rewrite.after):
+    if over and is_over_rpc(service, rewrite.after):
         rpc = strays.buses(rewrite.after.value("DEFAULT", "transport_url") or "")
         uses = f"{over.what} {'listens' if over.listens else 'publishes'} on it"
         if rpc & usual:
@@ -255,15 +279,9 @@ def _elsewhere(rewrite: Rewrite) -> Iterator[str]:
                 f"{path}: RPC uses a transport without notifications, but {uses}: "
                 f"{'it receives none' if over.listens else 'nobody receives them'}"
             )
-    if path.name in service.guests:
-        yield (
-            f"{path}: copied to guests, which must reach the servers by the names in"
-            " it, and need the driver for RPC in their images; running guests keep the"
-            " file that they were started with"
-        )
 
 
-def _is_over_rpc(service: Service, document: Document) -> bool:
+def is_over_rpc(service: Service, document: Document) -> bool:
     """Whether a service that `configure` has publish has notifications over RPC."""
     # see settings.apply
     from oslo_utils import strutils
@@ -297,7 +315,7 @@ def _stays(rewrite: Rewrite) -> bool:
 
 def next_steps(rewrites: Sequence[Rewrite]) -> list[str]:
     """What has to follow, now that the files say something else."""
-    steps = _cell_steps(list(_nova_files(rewrites)))
+    steps = _cell_steps(list(nova_files(rewrites)))
     if any(item.changes for item in rewrites):
         names = dict.fromkeys(item.service.name for item in rewrites if item.changes)
         steps.append(f"restart all services of {', '.join(names)}")
@@ -358,7 +376,8 @@ def _cell_advice(paths: Sequence[Path], reason: Exception) -> list[str]:
     ]
 
 
-def _nova_files(rewrites: Sequence[Rewrite]) -> Iterator[cells.NovaFile]:
+def nova_files(rewrites: Sequence[Rewrite]) -> Iterator[cells.NovaFile]:
+    """Nova's files among others, as their cells are recognised by them."""
     for item in rewrites:
         if item.service.name == "nova":
             # warnings() has told what cannot be read

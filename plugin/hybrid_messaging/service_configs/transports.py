@@ -73,6 +73,26 @@ def resolve(
         raise TransportError(str(error)) from error
 
 
+def resolve_one(
+    role: str, url: str | None, state_dir: Path | None = None
+) -> urls.TransportURL:
+    """Decide on one of the two transports alone: a given URL, else what runs.
+
+    :param role: `rpc` or `notify`
+    :param state_dir: the state directory of `up`; default: its own default
+    :raises TransportError: it is missing, or unfit for its purpose
+    """
+    try:
+        if not url:
+            found = _from_state(state_dir or state.default_state_dir(), Side(), Side())
+            url = found[role == "notify"].url
+        if role == "rpc":
+            return _usable("RPC", url, lambda known: known.no_rpc)
+        return _usable("notifications", url, lambda known: known.no_notifications)
+    except (urls.UrlError, state.StateError) as error:
+        raise TransportError(str(error)) from error
+
+
 def _with_queues(found: Transports, queues: str) -> Transports:
     if queues not in QUEUES:
         raise TransportError(

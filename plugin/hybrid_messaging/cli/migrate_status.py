@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``migrate status``: who is on the old bus, on both, and on the new one."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hybrid_messaging import state
+from hybrid_messaging.cli import options, progress, service_files, types
+from hybrid_messaging.cli.migrate import Migrate, migration_plan
+
+if TYPE_CHECKING:
+    from hybrid_messaging.servers.census import Census
+    from hybrid_messaging.servers.insight import Look
+    from hybrid_messaging.service_configs.migration_status import (
+        Pair,
+        Progress,
+        Side,
+    )
+
+SAFE, NOT_YET, UNKNOWN = 0, 1, 2
+
+#: Seconds in which RabbitMQ updates its counters twice.
+_INTERVAL = 10.0
+_COLUMNS = ("topic", "old only", "both", "new only", "over old", "over new")
+_MACHINE_COLUMNS = (
+    *("kind", "name", "old", "both", "new", "over_old", "over_new"),
+    *("messages", "consumers"),
+)
+
+_Row = dict[str, Any]
+
+
+class MigrateStatus(Migrate):
+    """Show who is on the old bus, on both, and on the new one.
+
+    Asks both buses for their users, and counts the requests that go over them for some
+    seconds. RabbitMQ is asked through its management (that of `up`, or
+    --rabbitmq-management), or rabbitmqctl; a router through its management; ZeroMQ
+    through its matchmaker. Exit code 0: nothing that can be seen keeps services from
+    `migrate finish`; 1: something does, which is listed; 2: it could not be found out.
+    """
+
+    _exit_code = SAFE
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        options.add_timeout(parser)
+        parser.add_argument(
+            "--old-state-dir",
+            type=types.directory,
+            metavar="DIR",
+            help="the state directory of `up`, if that has started the old bus",
+        )
+        options.add_rabbitmq_management(parser)
+        parser.add_argument(
+            "--interval",
+            type=types.seconds,
+            default=_INTERVAL,
+            metavar="SECONDS",
+            help="how long to count requests; RabbitMQ updates its counters every five "
+            "seconds; 0: do not count (default: %(default)g)",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        from hybrid_messaging.servers.insight import Look
+        from hybrid_messaging.service_configs import migration, migration_status
+
+        targets = service_files.to_rewrite(parsed_args)
+        plan = migration_plan(parsed_args)
+        places = [migration.look(target, plan) for target in targets]
+        directories = filter(None, (parsed_args.state_dir, parsed_args.old_state_dir))
+        running = filter(None, map(state.load, directories))
+        engines = [engine for each in running for engine in each.engines]
+        pairs = migration_status.pairs(places, plan, engines)
+        look = Look(parsed_args.timeout, management=parsed_args.rabbitmq_management)
+        missing = list(migration_status.files(places))
+        rows: list[_Row] = []
+        unknown: list[str] = []
+        for pair, found in self._compared(pairs, look, parsed_args):
+            prefix = f"{pair.name}: " if len(pairs) > 1 else ""
+            rows += _rows(prefix, found)
+            missing += [f"{prefix}{line}" for line in found.missing]
+            unknown += [f"{prefix}{line}" for line in found.unknown]
+        self._exit_code = NOT_YET if missing else SAFE
+        if parsed_args.formatter == "table":
+            self._explain(rows, missing, unknown)
+            return _COLUMNS, [_cells(row) for row in rows if row["kind"] == "topic"]
+        rows += [_row("missing", line) for line in missing]
+        rows += [_row("unknown", line) for line in unknown]
+        return _MACHINE_COLUMNS, [
+            [row[name] for name in _MACHINE_COLUMNS] for row in rows
+        ]
+
+    def _compared(
+        self, pairs: Sequence[Pair], look: Look, parsed_args: argparse.Namespace
+    ) -> Iterator[tuple[Pair, Progress]]:
+        from hybrid_messaging.service_configs import migration_status
+
+        tell = progress.printer(self.app)
+        if parsed_args.notifications:
+            for pair in pairs:
+                yield pair, migration_status.notified(_ask(pair.old, look, tell))
+            return
+        sides = [side for pair in pairs for side in (pair.old, pair.new)]
+        before = [_ask(side, look, tell) for side in sides]
+        after = before
+        if parsed_args.interval:
+            self._wait(parsed_args.interval)
+            after = [_ask(side, look, lambda line: None) for side in sides]
+        looks = iter(zip(before, after, strict=True))
+        for pair, old, new in zip(pairs, looks, looks, strict=True):
+            yield pair, migration_status.compare(old, new, parsed_args.interval)
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        try:
+            while (left := until - time.monotonic()) > 0:
+                progress.transient(self.app, f"counting requests: {left:.0f} s")
+                time.sleep(min(left, 1.0))
+        finally:
+            progress.transient(self.app, "")
+
+    def _explain(
+        self, rows: Sequence[_Row], missing: Sequence[str], unknown: Sequence[str]
+    ) -> None:
+        """For people: what is not about servers, and what it all means."""
+        tell = progress.printer(self.app)
+        for row in rows:
+            if row["kind"] == "notifications":
+                tell(
+                    f"notifications on the old bus: {row['name']}: {row['messages']} "
+                    f"wait, {row['consumers']} read it"
+                )
+        for heading, lines in (("not known:", unknown), ("missing:", missing)):
+            if lines:
+                tell(heading)
+            for line in lines:
+                tell(f"  {line}")
+        if not missing:
+            tell("as far as is known, `migrate finish` is safe")
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        try:
+            return super().run(parsed_args) or self._exit_code
+        except Exception as error:
+            if self.app.options.debug:
+                raise
+            print(error, file=self.app.stderr)
+            return UNKNOWN
+
+
+def _ask(side: Side, look: Look, tell: Callable[[str], None]) -> Census:
+    for transport in side.transports.values():
+        tell(f"asking {transport.title} at {', '.join(transport.places)}")
+    return side.census(look)
+
+
+def _row(kind: str, name: str, **more: Any) -> _Row:
+    return {**dict.fromkeys(_MACHINE_COLUMNS), "kind": kind, "name": name, **more}
+
+
+def _rows(prefix: str, found: Progress) -> Iterator[_Row]:
+    for topic in found.topics:
+        yield _row(
+            "topic",
+            f"{prefix}{topic.name}",
+            old=topic.old,
+            both=topic.both,
+            new=topic.new,
+            over_old=topic.over_old,
+            over_new=topic.over_new,
+        )
+    for process in found.processes or ():
+        yield _row("process", f"{prefix}{process}")
+    for name, queue in sorted(found.notifications.items()):
+        yield _row(
+            "notifications",
+            f"{prefix}{name}",
+            messages=queue.messages,
+            consumers=queue.consumers,
+        )
+
+
+def _cells(row: _Row) -> list[Any]:
+    counted = (
+        "?" if row[name] is None else row[name] for name in ("over_old", "over_new")
+    )
+    return [row["name"], *(len(row[name]) for name in ("old", "both", "new")), *counted]
