@@ -158,7 +158,8 @@ class MigrateStatus(Migrate):
 
 def _ask(side: Side, look: Look, tell: Callable[[str], None]) -> Census:
     for transport in side.transports.values():
-        tell(f"asking {transport.title} at {', '.join(transport.places)}")
+        hosts = ", ".join(map(transport.shown, transport.hosts))
+        tell(f"asking {transport.title} at {hosts}")
     return side.census(look)
 
 

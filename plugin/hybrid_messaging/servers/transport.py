@@ -176,11 +176,6 @@ class Transport:
         )
 
     @property
-    def places(self) -> list[str]:
-        """Where the servers are, for people."""
-        return [str(urls.Host(*self.address(host))) for host in self.hosts]
-
-    @property
     def key(self) -> tuple[str, str]:
         """What is alike of two transports between which servers see no difference."""
         return str(self.url), repr(self.options)
