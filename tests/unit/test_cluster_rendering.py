@@ -383,17 +383,23 @@ def test_a_host_that_comes_changes_only_what_knows_it(tmp_path: Path) -> None:
     render(tmp_path)
     more = TOPOLOGY + "  c2: {address: 192.0.2.10, zone: east, roles: [edge]}\n"
     found = changed(tmp_path, more)
+    assert found.pop("inventory.yaml") == "changed"
     assert found
     assert all(path.startswith("hosts/c2/") for path in found)
     assert set(found.values()) == {"new"}
-    assert set(changed(tmp_path).values()) == {"removed"}
+    gone = changed(tmp_path)
+    assert gone.pop("inventory.yaml") == "changed"
+    assert set(gone.values()) == {"removed"}
     assert not (tmp_path / "mq/hosts/c2").exists()
 
 
 def test_an_address_that_changes_brings_a_new_certificate(tmp_path: Path) -> None:
     render(tmp_path)
     found = changed(tmp_path, TOPOLOGY.replace("192.0.2.9", "192.0.2.90"))
-    assert found == {"hosts/compute1/tls/host.pem": "changed"}
+    assert found == {
+        "hosts/compute1/tls/host.pem": "changed",
+        "inventory.yaml": "changed",
+    }
 
 
 def test_a_dry_run_writes_nothing_at_all(tmp_path: Path) -> None:

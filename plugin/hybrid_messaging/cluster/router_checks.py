@@ -93,11 +93,12 @@ def _ask(access: Access, host: Host) -> Router | str:
             access.timeout,
         ) as asked:
             own = str(asked.router()["id"])
+            nodes = frozenset({own, *asked.nodes()})
             connections = asked.connections()
             return Router(
                 own,
                 f"{asked.product} {asked.version}".strip(),
-                frozenset({own, *asked.nodes()}),
+                nodes,
                 _containers(connections, "edge"),
                 _containers(connections, "inter-router"),
                 {
