@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,7 @@ class Host:
         command = [
             *("ansible-playbook", "--connection", "local", "--inventory"),
             *(str(self._place / "mq" / "inventory.yaml"), str(PLAYBOOK)),
+            *("--extra-vars", f"ansible_python_interpreter={sys.executable}"),
         ]
         done = subprocess.run(
             [
