@@ -109,6 +109,23 @@ class Ledgers:
             key=lambda one: one.took,
         )
 
+    def slowest_failure(self, since: float) -> float:
+        """The most seconds until a sender was told that its message has failed.
+
+        Those to a target on which nobody listens do not count: the driver waits for
+        somebody as long as it may.
+        """
+        return max(
+            (
+                one.took
+                for one in self.sent
+                if one.ended >= since
+                and one.failure
+                and "Unreachable" not in one.failure
+            ),
+            default=0.0,
+        )
+
     def silences(self, since: float, till: float) -> dict[tuple[str, str], float]:
         """The longest time without a success, in seconds, by station and kind."""
         moments: dict[tuple[str, str], list[float]] = {

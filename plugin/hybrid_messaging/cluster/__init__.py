@@ -10,8 +10,8 @@ joins all of that to a tree of files, which `tree` compares with a directory and
 
 `checking` asks the servers of a topology whether they are one cluster: `router_checks`,
 `redis_checks`, `rabbitmq_checks` and `kafka_checks` for one role each;
-`certificate_checks` looks at the certificates that they show, `clock_checks` at the time
-that they say it is. `findings` is what they find.
+`certificate_checks` looks at the certificates that they show, `clock_checks` at the
+time that they say. `findings` is what they find.
 """
 
 from __future__ import annotations
