@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import amqp
 import kombu
 import pytest
 import redis
@@ -204,7 +205,7 @@ def test_a_router_and_rabbitmq(
         assert not kinds.get("router").is_ready(router)
         with pytest.raises(EngineError):
             Management.of(router)
-        with pytest.raises(kombu.exceptions.OperationalError), _rabbit(rabbitmq) as old:
+        with pytest.raises(amqp.AccessRefused), _rabbit(rabbitmq) as old:
             old.connect()
         # as after a reboot
         after = loaded(place).urls
