@@ -483,7 +483,7 @@ echo "${COMPREPLY[*]}"
     ("typed", "offered"),
     [
         ("zmq-", "zmq-keys zmq-proxy"),
-        ("engine ", "certificates prepare setup"),
+        ("engine ", "certificates drain prepare setup"),
         ("zmq-proxy status --r", "--rpc-url"),
         ("--debug up qpid-h", "qpid-hybrid"),
         ("up --router e", "embedded"),

@@ -3,12 +3,11 @@
 
 `kinds` has one module for each kind, and `deployment` starts and ends them together,
 if what is `wanted` goes with what is there; `credentials` gives them other users.
-`supervisor` and `processes` are about
-their processes, `log_writer` about what these print, `ports`, `templates` and
-`certificates` about what they are given. Kinds need `java` and `maven`, `container`,
-`router_program` and `router_users`, `kafka_admin`, `rabbitmq_management` with
-`rabbitmq_http`, `amqp_management` and `artemis_management`, which share
-`amqp_connection`. Here is what all of them talk about.
+`supervisor` and `processes` are about their processes, `log_writer` about what these
+print, `ports`, `templates` and `certificates` about what they are given. Kinds need
+`java` and `maven`, `container`, `router_program` and `router_users`, `kafka_admin`,
+`rabbitmq_management` with `rabbitmq_http`, `amqp_management` and `artemis_management`,
+which share `amqp_connection`. Here is what all of them talk about.
 """
 
 from __future__ import annotations
