@@ -542,7 +542,7 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, run: Run) ->
     path.write_text(TOPOLOGY.replace("[edge]", "[router]"))
     code, out, err = run("render", path)
     assert (code, out) == (1, "")
-    assert err.startswith(f"{path}, line 20: 'router' is no role: write some of ")
+    assert err.startswith(f"{path}, line 20: 'router' is not a role: write some of ")
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [path]
 
