@@ -33,7 +33,7 @@ from tests.functional.waiting import Stopwatch, until
 from hybrid_messaging import urls
 from hybrid_messaging.drivers import errors
 from hybrid_messaging.drivers.amqp import options as amqp_options
-from hybrid_messaging.drivers.amqp import security
+from hybrid_messaging.drivers.amqp import security, steps
 from hybrid_messaging.drivers.amqp.hosts import Host
 
 USERS = {"nova": "s3cret p@ss/wörd%"}
@@ -241,7 +241,7 @@ def test_hosts_behind_one_name_have_certificates_of_their_own(
         fakes.Fake(lambda connection: next(turns)(connection)) as balancer,
         Rpc(balancer.url.replace(HOST, "localhost")) as rpc,
     ):
-        transport = rpc.transport(ssl_ca_file=files.ca_file)
+        transport = rpc.transport(ssl_ca_file=files.ca_file, restart_timeout=0)
         with pytest.raises(errors.TargetUnreachable):
             rpc.client(transport, timeout=60).call({}, "name")
     assert balancer.connections > 3  # the first attempt cannot succeed
@@ -297,13 +297,13 @@ def test_versions_that_a_client_speaks(files: Files, version: str, oldest: str) 
         host = Host("localhost", old.port, None, None)
         terms = security.Security(group, None)
 
-        def dial() -> socket.socket:
-            return socket.create_connection(("localhost", old.port), 60)
+        def dial() -> steps.Steps[socket.socket]:
+            return steps.connect(socket.AF_INET, (HOST, old.port))
 
         spoken = version >= oldest.replace("_", ".")
         # Python's TLS, which looks at the certificate
         with contextlib.nullcontext() if spoken else pytest.raises(ssl.SSLError):
-            terms.verify(host, dial)
+            steps.finish(terms.verify(host, dial), 60)
         # qpid-proton's, which serves
         peer = Peer(old.port, "localhost", setup=functools.partial(terms.setup, host))
         until(lambda: peer.step() or peer.ended is not None, "the server hangs up")

@@ -14,9 +14,10 @@ import proton
 from oslo_messaging.exceptions import ConfigurationError
 
 from hybrid_messaging import urls
-from hybrid_messaging.drivers.amqp import security
+from hybrid_messaging.drivers.amqp import security, steps
 from hybrid_messaging.drivers.amqp.addressing import ADVICE, objection
 from hybrid_messaging.drivers.amqp.hosts import Host
+from hybrid_messaging.drivers.amqp.steps import Steps
 from hybrid_messaging.protocol.endpoint import Endpoint, Excessive, Handler
 from hybrid_messaging.servers.transport import (
     CLIENT,
@@ -44,13 +45,20 @@ def greet(amqp: Transport, host: urls.Host, timeout: float) -> str:
     server, vhost = amqp.shown(host), amqp.url.vhost
     known = Host(name, port, host.username, host.password)
     terms = security.Security(amqp.options, vhost)
+
+    def dial() -> Steps[socket.socket]:
+        sock = connected(name, port, timeout)
+        sock.setblocking(False)
+        yield from ()
+        return sock
+
     try:
         endpoint = Endpoint(
             _Deaf(),  # type: ignore[abstract]
             f"{CLIENT} {uuid.uuid4()}",
             setup=functools.partial(terms.setup, known),
         )
-        terms.verify(known, lambda: connected(name, port, timeout))
+        steps.finish(terms.verify(known, dial), timeout)
     except ConfigurationError as error:
         raise ConnectError(
             "tls-failed", str(error), "correct the option that it names"

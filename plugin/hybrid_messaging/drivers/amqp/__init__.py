@@ -17,7 +17,8 @@ direct        its socket, used without giving the interpreter away
 line          what is known of a connection that is up
 failures      why there is none, in words
 hosts         which host is tried next, and when
-dialling      connecting to the address that answers first
+dialling      connecting to the host that is the first to open a connection
+steps         what waits for a socket without blocking
 security      TLS and SASL
 addressing    targets to addresses
 options       [oslo_messaging_amqp]

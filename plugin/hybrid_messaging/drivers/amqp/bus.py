@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import sys
 import threading
 import time
@@ -31,7 +30,7 @@ from hybrid_messaging.drivers import forks, logs, reentry
 from hybrid_messaging.drivers.amqp import failures, hosts
 from hybrid_messaging.drivers.amqp.addressing import ROUTERS, Addressing, objection
 from hybrid_messaging.drivers.amqp.connection import Connection
-from hybrid_messaging.drivers.amqp.dialling import Dialling
+from hybrid_messaging.drivers.amqp.dialling import Dial, Dialling
 from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.line import Line
@@ -39,6 +38,7 @@ from hybrid_messaging.drivers.amqp.outages import Outages
 from hybrid_messaging.drivers.amqp.outbox import Outbox
 from hybrid_messaging.drivers.amqp.outgoing import Message
 from hybrid_messaging.drivers.amqp.security import Security
+from hybrid_messaging.drivers.amqp.steps import Steps
 from hybrid_messaging.drivers.amqp.subscription import Subscriptions
 from hybrid_messaging.drivers.amqp.waiting import Waiting
 from hybrid_messaging.drivers.combining import CombiningLock
@@ -48,6 +48,7 @@ from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol.endpoint import (
     Delivery,
     Endpoint,
+    Excessive,
     Link,
     Outcome,
     Receiver,
@@ -55,6 +56,9 @@ from hybrid_messaging.protocol.endpoint import (
 )
 
 LOG = logs.get(__name__)
+
+#: A connection that is open, and what is known of it.
+_Opened = tuple[Connection, Line]
 
 Side = Literal["sending", "listening"]
 
@@ -91,7 +95,10 @@ class Bus:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._closing_by = math.inf
+        #: the one that is used
         self._connection: Connection | None = None
+        #: all that there are, those that are being opened as well
+        self._connections: set[Connection] = set()
 
         #: held around all that is said on the connection; what is left with it
         #: is flushed
@@ -165,9 +172,8 @@ class Bus:
         self._closing = True
         self._thread = None
         self.lock.renew()
-        if self._connection is not None:
-            forks.keep(self._connection)
-            self._connection = None
+        self._connection = None
+        forks.keep(*self._connections)
         self.subscriptions.lost()
         self.outbox.close()
 
@@ -208,15 +214,16 @@ class Bus:
     def _run(self) -> None:
         while not self._closing:
             dialling = Dialling(
-                self._hosts, self._options.connect_timeout, self._terms.verify
+                self._hosts,
+                self._options.connect_timeout,
+                self._open,
+                lambda: self._closing,
             )
             while not dialling.over:
-                began = time.monotonic()
-                host = self._live(dialling)
+                host, lasted = self._live(dialling)
                 if self._closing:
                     return
                 # one that lets us in and out again is as good as one that is away
-                lasted = time.monotonic() - began
                 if host and lasted >= self._options.connection_retry_interval:
                     self._pace.reset()
                     # it may have vanished
@@ -227,63 +234,123 @@ class Bus:
                 self._outages.away(self.outbox.reason)
                 self._pace.pause(self.outbox.has_queued)
 
-    def _live(self, dialling: Dialling) -> hosts.Host | None:
+    def _live(self, dialling: Dialling[_Opened]) -> tuple[hosts.Host | None, float]:
         """Connect to a host and serve it to the end.
 
-        :returns: the host if it ever was up
+        :returns: the host, if there was a connection, and for how many seconds
         """
-        host: hosts.Host | None = None
         connection: Connection | None = None
-        sock: socket.socket | None = None
+        began = math.inf
         failure: Exception
         with self.lock:
             self.outbox.connecting()
         try:
             self._terms.check()
-            host, sock = dialling.dial()
-            connection = Connection(
-                self,
-                self.lock,
-                self.turns,
-                self._options,
-                host,
-                self._terms,
-                self._container,
-                _properties(),
-            )
-            with self.lock:
-                self._connection = connection
+            _, (connection, line) = dialling.dial()
+            began = time.monotonic()
             self.turns.anew()
-            connection.connect(sock)
+            with self.lock:
+                self._up(connection, line)
             connection.serve(self.duties.catch_up, self._not_begun, self._duties)
         except (ConnectionFailed, ConfigurationError) as error:
             failure = error
         except OSError as error:  # there are no descriptors left, for instance
             failure = ConnectionFailed(
-                f"cannot connect to {host or self._name} ({failures.of_system(error)})"
+                f"cannot connect to {self._name} ({failures.of_system(error)})"
             )
         except Exception as error:
-            where = host or self._name
+            where = connection.host if connection else self._name
             LOG.exception("The connection to %s failed with an internal error", where)
             failure = ConnectionFailed(f"the connection to {where} failed: {error}")
-        if connection is None and sock is not None:
-            sock.close()
         if connection is not None:
             connection.retire()  # what callers still read is to be heard before
         with self.lock:
-            was_up = self.outbox.connected
             self._connection = None
             self.duties.drop()
             self.outbox.lost(failure)
             self.subscriptions.lost(failure)
             if connection is not None:
-                connection.close()
+                self._end(connection)
         self.duties.catch_up()
-        if was_up and not self._closing:
+        if connection is not None and not self._closing:
             self._outages.away(str(failure))
         else:
             LOG.debug("%s", failure)
-        return host if was_up else None
+        host = None if connection is None else connection.host
+        return host, time.monotonic() - began
+
+    def _open(self, host: hosts.Host, dial: Dial) -> Steps[_Opened]:
+        """Open a connection to a host.
+
+        :raises ConfigurationError: an option is wrong
+        :raises ConnectionFailed: the host cannot be used
+        :raises OSError: it cannot be reached
+        """
+        yield from self._terms.verify(host, dial)
+        connection = Connection(
+            self,
+            self.lock,
+            self.turns,
+            self._options,
+            host,
+            self._terms,
+            self._container,
+            _properties(),
+        )
+        self._connections.add(connection)
+        try:
+            yield from connection.open((yield from dial()))
+            return connection, self._line(connection)
+        except BaseException:
+            with self.lock:
+                connection.endpoint.close()
+                connection.flush()
+                self._end(connection)
+            raise
+
+    def _line(self, connection: Connection) -> Line:
+        """What the peer says of itself, whose connection is open.
+
+        :raises ConnectionFailed: it cannot be used
+        """
+        endpoint, host = connection.endpoint, connection.host
+        try:
+            product = endpoint.remote_product
+            relays = endpoint.relays_anonymously
+        except Excessive as error:
+            raise failures.of_excess(host, error) from error
+        why = objection(self._options, product)
+        if why is not None:
+            raise failures.of_unfitness(host, why)
+        return Line(
+            endpoint,
+            Addressing(
+                self._options,
+                product,
+                self._vhost if self._options.pseudo_vhost else None,
+                self._default_exchange,
+            ),
+            name=f"{host} ({quoted(product or 'unidentified')})",
+            routing=product in ROUTERS,
+            relays=relays,
+            flush=connection.flush,
+        )
+
+    def _end(self, connection: Connection) -> None:
+        connection.close()
+        self._connections.discard(connection)
+
+    def _up(self, connection: Connection, line: Line) -> None:
+        """A connection is open: use it."""
+        self._connection = connection
+        self._outages.up(line.name)
+        self.subscriptions.up(line)
+        self.outbox.up(line)
+        if self._side == "listening":
+            self.outbox.open_relay()
+        if self._closing:  # since before anybody knew of it
+            line.endpoint.close()
+        connection.flush()
 
     def _not_begun(self) -> int:
         """How many messages have been read that are still to be handed on."""
@@ -299,33 +366,7 @@ class Bus:
     # -- what the peer does: whichever thread reads, with the lock -----------
 
     def on_open(self, endpoint: Endpoint) -> None:
-        assert self._connection is not None
-        product = endpoint.remote_product
-        why = objection(self._options, product)
-        if why is not None:
-            host = self._connection.host
-            self._connection.give_up(failures.of_unfitness(host, why))
-            return
-        line = Line(
-            endpoint,
-            Addressing(
-                self._options,
-                product,
-                self._vhost if self._options.pseudo_vhost else None,
-                self._default_exchange,
-            ),
-            routing=product in ROUTERS,
-            relays=endpoint.relays_anonymously,
-            flush=self._connection.flush,
-        )
-        self._outages.up(
-            f"{self._connection.host} ({quoted(product or 'unidentified')})"
-        )
-        self._connection.due_by(0)  # signs of life, as often as the peer wants them
-        self.subscriptions.up(line)
-        self.outbox.up(line)
-        if self._side == "listening":
-            self.outbox.open_relay()
+        pass  # it is used if it is the first, see _up()
 
     def on_close(self, endpoint: Endpoint, condition: str) -> None:
         pass  # the connection ends by itself, and _live() deals with it

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One connection to one host, from its handshakes to its end.
 
-A connection never comes back: what outlives it is the bus' business. `connect` and
-`serve` run in the bus' own thread, `read_while` in that of a caller. The comments say
-which of the other methods are called with the bus' lock held.
+A connection never comes back: what outlives it is the bus' business. `connect`, `open`
+and `serve` run in the bus' own thread, `read_while` in that of a caller. The comments
+say which of the other methods are called with the bus' lock held.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from hybrid_messaging.drivers.amqp.direct import CHUNK, Direct
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.amqp.security import Security
+from hybrid_messaging.drivers.amqp.steps import Steps
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.turns import CALLERS_READ, Turns
 from hybrid_messaging.log_safety import quoted
@@ -73,7 +74,6 @@ class Connection:
         self._due = 0.0
         self._closing = False
         self._failure: str | None = None
-        self._verdict: ConnectionFailed | None = None
         # how many seconds this process was stopped, and when it went on
         self._stopped, self._went_on = 0.0, -math.inf
         # when something was last read
@@ -118,13 +118,36 @@ class Connection:
         self._direct = Direct(sock)
         self._socket = sock
 
+    def open(self, sock: socket.socket) -> Steps[None]:
+        """Open the connection, on a socket that is connected to the host.
+
+        :raises ConnectionFailed: the host does not open it, too
+        """
+        self.connect(sock)
+        with self._lock:
+            self.endpoint.open()
+        while True:
+            with self._lock:
+                # what is wrong on our side, as with SASL mechanisms, shows only here
+                self.endpoint.tick(time.monotonic())
+                self.flush()
+            if self._closing or self.endpoint.closed:
+                raise self._end()
+            if self.endpoint.opened:
+                return
+            try:
+                yield sock, selectors.EVENT_READ | selectors.EVENT_WRITE * self._blocked
+            except TimeoutError:
+                raise failures.of_silence(self.host, self._timeout) from None
+            self._read()
+
     def serve(
         self,
         deliver: Callable[[], None],
         backlog: Callable[[], int],
         duties: Callable[[float], float],
     ) -> None:
-        """Read until the connection ends.
+        """Read until the connection ends, after it was opened.
 
         :param deliver: called without the lock after everything that was read
         :param backlog: returns how many requests there are that it would begin
@@ -133,19 +156,16 @@ class Connection:
         :raises ConnectionFailed: always, with the reason
         """
         assert self._socket is not None
-        opened_by = time.monotonic() + self._timeout
         with selectors.DefaultSelector() as selector:
             self._selector = forks.close_in_child(selector)
             selector.register(self._socket, selectors.EVENT_READ)
             self._watched = selectors.EVENT_READ
             selector.register(self._wake_read, selectors.EVENT_READ)
-            with self._lock:
-                self.endpoint.open()
             while True:
                 now = time.monotonic()
                 if now >= self._due:
                     with self._lock:
-                        self._do_duties(now, opened_by, duties)
+                        self._do_duties(now, duties)
                 # a peer that is silent takes no last bytes either: do not wait
                 if self._closing or self.endpoint.closed or self.endpoint.finished:
                     raise self._end()
@@ -156,9 +176,7 @@ class Connection:
                     self._select(selector, pause, True, backlog)
                 deliver()
 
-    def _do_duties(
-        self, now: float, opened_by: float, duties: Callable[[float], float]
-    ) -> None:
+    def _do_duties(self, now: float, duties: Callable[[float], float]) -> None:
         late = now - self._due
         # what has come meanwhile is read before the peer is taken for silent
         if self._due and late > STOPPED and now - self._went_on > STOPPED:
@@ -172,10 +190,6 @@ class Connection:
             return
         self._held_up = None
         self._due = min(self.endpoint.tick(now) or math.inf, duties(now))
-        if not self.endpoint.opened:
-            if now >= opened_by:
-                raise failures.of_silence(self.host, self._timeout)
-            self._due = min(self._due, opened_by)
         self.flush()
 
     def _select(
@@ -281,7 +295,7 @@ class Connection:
                 if self._accepted or self._accepts():
                     self.flush()
             except Excessive as error:
-                self._failure = f"exceeded a limit ({error})"
+                self._failure = failures.excess(error)
                 self._end_soon()
             except Exception as error:
                 # the connection fails of this, and not the thread that has read
@@ -308,8 +322,6 @@ class Connection:
             self._turns.call()
 
     def _end(self) -> ConnectionFailed:
-        if self._verdict is not None:
-            return self._verdict
         reason = self.endpoint.failure
         if self.endpoint.authentication_failed:
             return failures.of_authentication(
@@ -329,12 +341,6 @@ class Connection:
         if moment < self._due:
             self._due = moment
             self._turns.call()
-
-    def give_up(self, failure: ConnectionFailed) -> None:
-        """Close the connection, for a reason that serve() raises."""
-        self._verdict = failure
-        self.endpoint.close()
-        self._end_soon()
 
     def flush(self) -> None:
         """Hand what the endpoint has to say to the network, without waiting."""

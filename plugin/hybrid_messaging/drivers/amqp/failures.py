@@ -9,6 +9,7 @@ from hybrid_messaging.drivers.amqp import security
 from hybrid_messaging.drivers.amqp.addressing import ADVICE
 from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.log_safety import quoted
+from hybrid_messaging.protocol.endpoint import Excessive
 
 #: What a peer has done whose end of the connection has been closed.
 CLOSED = "closed the connection"
@@ -87,6 +88,16 @@ def of_authentication(
 def of_unfitness(host: Host, objection: str) -> ConnectionFailed:
     """A host is something else than the transport URL needs."""
     return UnfitPeer(f"{host} cannot be used: {objection}; {ADVICE}")
+
+
+def of_excess(host: Host, error: Excessive) -> ConnectionFailed:
+    """A host has sent more than is kept of it."""
+    return of_ending(host, excess(error), "")
+
+
+def excess(error: Excessive) -> str:
+    """What such a peer has done."""
+    return f"exceeded a limit ({error})"
 
 
 def of_pause(seconds: float) -> ConnectionFailed:

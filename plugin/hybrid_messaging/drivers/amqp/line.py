@@ -17,6 +17,8 @@ class Line:
     endpoint: Endpoint
     #: how the peer names targets
     addressing: Addressing
+    #: the peer and its product, for people
+    name: str
     #: the peer stores nothing: it forwards or says that it cannot
     routing: bool
     #: the peer forwards by each message's own address

@@ -15,7 +15,9 @@ from oslo_messaging.exceptions import ConfigurationError
 
 from hybrid_messaging import tls
 from hybrid_messaging.drivers import forks, tls_files
+from hybrid_messaging.drivers.amqp import steps
 from hybrid_messaging.drivers.amqp.hosts import Host
+from hybrid_messaging.drivers.amqp.steps import Steps
 from hybrid_messaging.protocol import tls_domain
 
 
@@ -79,7 +81,9 @@ class Security:
             )
         return self._vhost
 
-    def verify(self, host: Host, dial: Callable[[], socket.socket]) -> None:
+    def verify(
+        self, host: Host, dial: Callable[[], Steps[socket.socket]]
+    ) -> Steps[None]:
         """Have a host show its certificate; nothing else is said to it.
 
         :param dial: connects to it
@@ -92,13 +96,13 @@ class Security:
         context = client_context(self._options)
         for _ in range(_ATTEMPTS):
             with (
-                dial() as plain,
+                (yield from dial()) as plain,
                 context.wrap_socket(
                     plain, server_hostname=name, do_handshake_on_connect=False
                 ) as shown,
             ):
                 forks.close_in_child(shown)
-                shown.do_handshake()
+                yield from steps.shake_hands(shown)
                 certificate = shown.getpeercert(binary_form=True)
             verified.add(hashlib.sha256(certificate or b"").hexdigest())
             if self._unknown.get(name) in (None, *verified):
