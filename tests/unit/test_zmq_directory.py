@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from hybrid_messaging.drivers.zmq.matchmaker import (
     Clock,
     Matchmaker,
     MatchmakerAway,
+    News,
     Reading,
     Record,
 )
@@ -139,6 +143,39 @@ def test_who_asks_is_woken_once_it_is_known_that_this_has_failed() -> None:
     assert waiter.wait(60)
     found.close()
     assert [str(failure) for failure in woken] == ["no answer"]
+
+
+def test_a_matchmaker_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(directory, "SILENT", 0.01)
+    asked, answers = threading.Event(), threading.Event()
+
+    class Silent(Matchmaker):
+        def read(self, topics: Sequence[str]) -> dict[str, Reading]:
+            asked.set()
+            assert answers.wait(60)
+            return {topic: Reading("", (), "") for topic in topics}
+
+        def news(self, topics: Sequence[str]) -> News:
+            return News("", {})
+
+    found = Directory(Silent, SimpleNamespace(zmq_target_update=20))
+    assert not found.blind
+    waiter = Waiter()
+    found.ask("topic", waiter)
+    assert asked.wait(60)
+    deadline = time.monotonic() + 60
+    while not found.blind and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert found.blind
+    assert found.failure is None
+    answers.set()
+    assert waiter.wait(60)
+    while found.blind and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not found.blind
+    found.close()
 
 
 @pytest.mark.parametrize("step", [120.0, -120.0, 2.0])

@@ -32,6 +32,8 @@ class Carrier:
         self.routes = self
         self.directory = self
         self.failure = None
+        self.blind = False
+        self.asked = 0
         self.closed = False
         self.missed = sending.Missed()
         self.connected_at = 0.0
@@ -39,7 +41,11 @@ class Carrier:
         self._route = route
         self._ups = ups
 
+    def known(self, topic: str) -> Listing | None:
+        return self._route.listing
+
     def ask(self, topic: str, waiter: Waiter) -> None:
+        self.asked += 1
         reading = Reading("1", (), "epoch")
         self._route.listing = Listing(reading, time.monotonic(), None)
         waiter.wake()
@@ -94,6 +100,19 @@ def test_a_fanout_reaches_all_however_slowly_they_are_connected() -> None:
     carrier, message = fan_out(listeners, 1, 60)
     assert message.error is None
     assert sorted(carrier.sent, key=listeners.index) == listeners
+
+
+def test_a_fanout_does_not_wait_for_a_matchmaker_that_is_silent() -> None:
+    route = Route("topic", None)
+    route.candidates = [listener(1)]
+    route.candidates[0].peer.connected()
+    carrier: Any = Carrier(route, 1)
+    carrier.ask("topic", Waiter())
+    carrier.blind = True
+    message = Fanout(wire.FANOUT, "RPC fanout", "topic", b"{}", 60)
+    sending.FanningOut(carrier, message, route).run()
+    assert carrier.sent == route.candidates
+    assert carrier.asked == 1, "nothing more than before"
 
 
 def test_a_fanout_that_one_refuses_fails_when_the_others_have_it() -> None:

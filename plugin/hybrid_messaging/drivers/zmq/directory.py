@@ -43,6 +43,9 @@ AT_ONCE = 1000
 #: Seconds after a look that has failed in which nobody looks again, however many ask:
 #: those who wait for the servers of a topic ask again as soon as they are woken.
 RETRY_INTERVAL = 0.25
+#: Seconds without an answer after which a matchmaker counts as silent. It has failed
+#: only when all its addresses have had their time.
+SILENT = 1.0
 #: Seconds that a registration, or its end, may take before it is left to later.
 PATIENCE = 5.0
 #: Seconds that the end of registrations may take when the directory is closed.
@@ -170,6 +173,8 @@ class Directory:
         self._listings: dict[str, Listing] = {}
         #: why the matchmaker could not be asked, if that failed the last time
         self.failure: MatchmakerAway | None = None
+        #: monotonic time at which the matchmaker was asked what it has not answered yet
+        self._asking_since = math.inf
         self._lock = threading.Lock()
         self._asked: dict[str, list[Waiter]] = {}
         self._own: set[Entry] = set()
@@ -192,6 +197,12 @@ class Directory:
     def known(self, topic: str) -> Listing | None:
         """Return the known servers of a topic; None if nobody has asked for long."""
         return self._listings.get(topic)
+
+    @property
+    def blind(self) -> bool:
+        """The matchmaker is away or silent: what is known of servers has to do."""
+        silent = time.monotonic() - self._asking_since >= SILENT
+        return silent or self.failure is not None
 
     def ask(self, topic: str, waiter: Waiter) -> None:
         """Look again, and wake the waiter when that is done or has failed."""
@@ -297,6 +308,7 @@ class Directory:
         closing = False
         while not closing:
             closing = self._closing  # what was left to do until then is done once more
+            self._asking_since = time.monotonic()
             try:
                 self._read_words()  # before anybody connects
                 self._write()
@@ -310,6 +322,7 @@ class Directory:
                     LOG.exception("The matchmaker failed with an internal error")
                 reason = log_safety.line(f"{type(error).__name__}: {error}")
                 self._is_away(MatchmakerAway(reason))
+            self._asking_since = math.inf
             if not self._closing:
                 self._tell_followers()
             self._pause()

@@ -49,6 +49,11 @@ class ProxiedDirectory:
         """See `Directory.failure`."""
         return self._directory.failure
 
+    @property
+    def blind(self) -> bool:
+        """See `Directory.blind`."""
+        return self._directory.blind
+
     def follow(self, follower: Callable[[], None]) -> None:
         """See `Directory.follow`."""
         self._directory.follow(follower)

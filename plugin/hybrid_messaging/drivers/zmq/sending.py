@@ -296,13 +296,15 @@ class FanningOut(_Way):
         client.missed.note(self._route.topic, message.missed)
 
     def _look_up(self) -> bool:
-        """Find out the servers of now; tell whether they are known."""
+        """Find out the servers of now, or those last known; tell whether they are."""
         client, message, route = self._client, self._message, self._route
-        self._ask()
+        directory = client.directory
+        if directory.known(route.topic) is None or not directory.blind:
+            self._ask()
         now = time.monotonic()
         client.routes.refresh(route, now)
-        listing, failure = route.listing, client.directory.failure
-        if listing is not None and (listing.since >= message.since or failure):
+        listing = route.listing
+        if listing is not None and (listing.since >= message.since or directory.blind):
             return True
         self._fail_if_blind(now)
         return False
