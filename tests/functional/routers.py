@@ -101,6 +101,8 @@ class Settings:
     mechanisms: str = ""
     tls: Tls | None = None
     addresses: tuple[tuple[str, str], ...] = ADDRESSES
+    #: the ports for other routers: its own one, and those that it connects to
+    mesh: tuple[int, ...] = ()
 
 
 class Router:
@@ -263,7 +265,8 @@ class Router:
     def _config(self) -> str:
         settings = self.settings
         mechanisms = settings.mechanisms or ("PLAIN" if settings.users else "ANONYMOUS")
-        router = {"mode": "standalone", "id": f"test-{self.port}"}
+        mode = "interior" if settings.mesh else "standalone"
+        router = {"mode": mode, "id": f"test-{self.port}"}
         if settings.users:
             self._write_users()
             router["saslConfigDir"] = str(self._directory)
@@ -289,6 +292,9 @@ class Router:
             required = "yes" if settings.tls.required else "no"
             listener |= {"sslProfile": "tls", "requireSsl": required}
         sections.append(("listener", listener))
+        for number, port in enumerate(settings.mesh):
+            link = {"host": settings.host, "port": port, "role": "inter-router"}
+            sections.append(("connector" if number else "listener", link))
         sections += [
             ("address", {"prefix": prefix, "distribution": distribution})
             for prefix, distribution in settings.addresses

@@ -76,8 +76,8 @@ def recorded(bus: Router) -> list[bytes]:
     with Fake(Recorder(bus.port)) as fake, Rpc(fake.url) as rpc:
         # on one connection, so that everything is said on it
         transport = rpc.transport()
-        buses = transport._driver._buses
-        buses["listening"] = transport._driver._bus("sending")
+        uplinks = transport._driver._uplinks
+        uplinks["listening"] = transport._driver._uplink("sending")
         service = Service()
         rpc.server(service, transport=transport)
         client = rpc.client(transport)

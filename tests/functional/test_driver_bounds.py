@@ -265,7 +265,7 @@ def test_targets_that_come_and_go(bus: Router, rpc: Rpc, count: int, size: int) 
     before = alive()
     with ThreadPoolExecutor(50) as pool:
         list(pool.map(call, range(count)))
-    sending = transport._driver._buses["sending"]
+    sending = transport._driver._bus("sending")
     until(lambda: not sending.outbox._routes, "the links are given back")
     until(lambda: not bus.addresses(f"{rpc.topic}/server-"), "the router knows it")
     until(lambda: alive() <= before + 10, "they are freed")
@@ -291,7 +291,7 @@ def test_links_to_targets_are_bounded(
     with ThreadPoolExecutor(50) as pool:
         list(pool.map(call, range(2 * most)))
     assert client.call({}, "name") == "one"
-    assert len(transport._driver._buses["sending"].outbox._routes) <= most
+    assert len(transport._driver._bus("sending").outbox._routes) <= most
     until(
         lambda: len(bus.addresses(f"{rpc.topic}/server-")) <= most,
         "the router has forgotten the others",

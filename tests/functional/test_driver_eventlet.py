@@ -137,7 +137,7 @@ answer(echoes)
 
 #: How many messages a driver still has to do with.
 _AMQP_LEFT = """
-outbox = transport._driver._buses["sending"].outbox
+outbox = transport._driver._bus("sending").outbox
 left = len(outbox._calls) + len(outbox._sent)
 """
 _ZMQ_LEFT = """

@@ -26,6 +26,7 @@ from hybrid_messaging.drivers.amqp.incoming import (
 from hybrid_messaging.drivers.amqp.outgoing import SETTLES_WITH_REPLY
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.listeners import NotExecuted
+from hybrid_messaging.drivers.seen import Seen
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
@@ -100,6 +101,7 @@ class Scene:
         )
         options = SimpleNamespace(
             default_reply_timeout=30,
+            default_send_timeout=60,
             default_reply_retry=0,
             pre_settled={"rpc-reply"},
             link_retry_delay=10,
@@ -109,7 +111,8 @@ class Scene:
         self.desk = Desk(options, lock, self.duties, outbox, waiting, subscriptions)
         self.source: Any = Source(routing)
         self.given: list[Any] = []
-        self.inbox = Inbox(self.desk, kind, lambda _: [], 10, self.take)
+        seen = Seen(10, 60)
+        self.inbox = Inbox(self.desk, kind, lambda _: [], 10, self.take, seen)
 
     def take(self, incoming: Any) -> None:
         self.given.append(incoming)

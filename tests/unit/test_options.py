@@ -65,7 +65,7 @@ CHANGED = {
     "idle_timeout",
     "pre_settled",
 }
-ADDED = {"restart_timeout", "connect_timeout", "ssl_version"}
+ADDED = {"restart_timeout", "connect_timeout", "rebalance_interval", "ssl_version"}
 
 DEFAULTS = {option.dest: option.default for option in options.OPTIONS}
 

@@ -3,6 +3,8 @@
 
 driver        what oslo.messaging calls
 incoming      what a service gets: requests, notifications, their listeners
+mailbox       what a listener receives, also while it moves to another host
+uplink        one side of a transport: the bus that it uses, and its way to another
 bus           the lasting side: connects, reconnects, and holds these together:
 outbox          what is sent, and the replies
 route           one address that we send to, and the messages that wait for it

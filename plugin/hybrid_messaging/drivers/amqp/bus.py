@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import sys
 import threading
 import time
@@ -33,6 +34,7 @@ from hybrid_messaging.drivers.amqp.connection import Connection
 from hybrid_messaging.drivers.amqp.dialling import Dial, Dialling
 from hybrid_messaging.drivers.amqp.duties import Duties
 from hybrid_messaging.drivers.amqp.failures import ConnectionFailed
+from hybrid_messaging.drivers.amqp.hosts import Host
 from hybrid_messaging.drivers.amqp.line import Line
 from hybrid_messaging.drivers.amqp.outages import Outages
 from hybrid_messaging.drivers.amqp.outbox import Outbox
@@ -44,6 +46,7 @@ from hybrid_messaging.drivers.amqp.waiting import Waiting
 from hybrid_messaging.drivers.combining import CombiningLock
 from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.drivers.turns import Turns
+from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.log_safety import quoted
 from hybrid_messaging.protocol.endpoint import (
     Delivery,
@@ -73,16 +76,29 @@ class Bus:
     :param options: the [oslo_messaging_amqp] group
     :param url: oslo_messaging.TransportURL
     :param default_exchange: for targets without one
+    :param places: the hosts; the first one is that which it should be connected to
+    :param move: called with this and that host while it is connected to another one
     """
 
     def __init__(
-        self, side: Side, options: Any, url: Any, default_exchange: str | None
+        self,
+        side: Side,
+        options: Any,
+        url: Any,
+        default_exchange: str | None,
+        places: list[Host],
+        move: Callable[[Bus, Host], None],
     ) -> None:
         self._side = side
         self._options = options
         self._vhost = url.virtual_host or None
         self._terms = Security(options, self._vhost)
-        self._hosts = hosts.parse(url, options.sasl_default_realm)
+        self._hosts = list(places)
+        self._home = places[0]
+        self._move = move
+        #: the only one to be tried, see connect_to()
+        self._trial: Host | None = None
+        self._tried = Waiter()
         self._default_exchange = default_exchange
         self._container = options.container_name or f"openstack-{uuid.uuid4().hex}"
         self._pace = hosts.Pace(
@@ -132,6 +148,36 @@ class Bus:
         elif not self.outbox.connected:
             self._pace.hurry()
 
+    def connect_to(self, host: Host) -> bool:
+        """Begin with one host, and connect to others only if that connection is lost.
+
+        :returns: whether it could be connected to
+        """
+        self._trial = host
+        self.start()
+        self._tried.wait(None)
+        return self.is_at(host)
+
+    def is_at(self, host: Host) -> bool:
+        """Whether it is connected to a host."""
+        connection = self._connection
+        return connection is not None and connection.host == host
+
+    def take_over(self, host: Host) -> None:
+        """Say that it is used from now on, at a host where the former one is not."""
+        self._outages.moving(str(host))
+
+    def retire(self) -> None:
+        """Send nothing more: there is another bus, as those learn who still try."""
+        with self.lock:
+            self.outbox.retire()
+
+    @property
+    def busy(self) -> bool:
+        """What was sent is still under way."""
+        with self.lock:
+            return self.outbox.busy
+
     def presence(self, message: Message) -> Presence:
         """Return whether somebody listens on a message's target, without waiting.
 
@@ -162,6 +208,7 @@ class Bus:
                 self._connection.flush()
         self.turns.call()
         self._pace.stop()
+        self._tried.wake()
         self.duties.catch_up()
         # a signal handler may have interrupted a caller, which that thread waits for
         if self._thread is not None and not reentry.reads_here():
@@ -214,7 +261,7 @@ class Bus:
     def _run(self) -> None:
         while not self._closing:
             dialling = Dialling(
-                self._hosts,
+                [self._trial] if self._trial else self._hosts,
                 self._options.connect_timeout,
                 self._open,
                 lambda: self._closing,
@@ -231,10 +278,13 @@ class Bus:
                     self._hosts.append(host)
                     break
             else:
+                if self._trial:
+                    self._tried.wake()
+                    return
                 self._outages.away(self.outbox.reason)
                 self._pace.pause(self.outbox.has_queued)
 
-    def _live(self, dialling: Dialling[_Opened]) -> tuple[hosts.Host | None, float]:
+    def _live(self, dialling: Dialling[_Opened]) -> tuple[Host | None, float]:
         """Connect to a host and serve it to the end.
 
         :returns: the host, if there was a connection, and for how many seconds
@@ -279,7 +329,7 @@ class Bus:
         host = None if connection is None else connection.host
         return host, time.monotonic() - began
 
-    def _open(self, host: hosts.Host, dial: Dial) -> Steps[_Opened]:
+    def _open(self, host: Host, dial: Dial) -> Steps[_Opened]:
         """Open a connection to a host.
 
         :raises ConfigurationError: an option is wrong
@@ -343,6 +393,7 @@ class Bus:
     def _up(self, connection: Connection, line: Line) -> None:
         """A connection is open: use it."""
         self._connection = connection
+        self._trial = None
         self._outages.up(line.name)
         self.subscriptions.up(line)
         self.outbox.up(line)
@@ -351,6 +402,18 @@ class Bus:
         if self._closing:  # since before anybody knew of it
             line.endpoint.close()
         connection.flush()
+        if connection.host != self._home:
+            self._go_home_later()
+        self._tried.wake()
+
+    def _go_home_later(self) -> None:
+        # not when all others do, which have lost the same host
+        if interval := self._options.rebalance_interval:
+            self.duties.later(interval * random.uniform(0.5, 1.5), self._go_home)
+
+    def _go_home(self) -> None:
+        self._move(self, self._home)
+        self._go_home_later()  # it may not be there yet
 
     def _not_begun(self) -> int:
         """How many messages have been read that are still to be handed on."""

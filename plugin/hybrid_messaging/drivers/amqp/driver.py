@@ -23,19 +23,26 @@ from hybrid_messaging.drivers import (
     reentry,
     timeouts,
 )
+from hybrid_messaging.drivers.amqp import hosts
 from hybrid_messaging.drivers.amqp import options as amqp_options
 from hybrid_messaging.drivers.amqp.addressing import Addressing, refusal
 from hybrid_messaging.drivers.amqp.bus import Bus, Side
 from hybrid_messaging.drivers.amqp.incoming import (
+    MOST_SEEN,
+    SEEN,
     Desk,
     Inbox,
     Incoming,
     Notification,
     Request,
 )
+from hybrid_messaging.drivers.amqp.mailbox import Mailbox
+from hybrid_messaging.drivers.amqp.outbox import Retired
 from hybrid_messaging.drivers.amqp.outgoing import Message, Outgoing
+from hybrid_messaging.drivers.amqp.uplink import Move, Uplink
 from hybrid_messaging.drivers.listeners import HandOver, PollingListener, RpcListener
 from hybrid_messaging.drivers.presence import Presence
+from hybrid_messaging.drivers.seen import Seen
 
 LOG = logs.get(__name__)
 
@@ -69,24 +76,45 @@ class AmqpDriver(oslo.BaseDriver):
                 ", ".join(sorted(unknown)),
                 ", ".join(sorted(amqp_options.KINDS)),
             )
-        self._buses = self._new_buses()
+        self._uplinks = self._new_uplinks()
         forks.register(self)
 
-    def _new_buses(self) -> dict[Side, Bus]:
+    def _new_uplinks(self) -> dict[Side, Uplink]:
         """Both sides, which connect when they are first needed.
 
         What a service sends does not queue behind what it receives.
         """
         sides: tuple[Side, ...] = ("sending", "listening")
-        return {
-            side: Bus(side, self._options, self._url, self._default_exchange)
-            for side in sides
-        }
+        return {side: Uplink(self._maker(side)) for side in sides}
+
+    def _maker(self, side: Side) -> Callable[[Move], Bus]:
+        """What makes the buses of one side, which all want to be at the same host."""
+        options, url = self._options, self._url
+        places = hosts.parse(url, options.sasl_default_realm)
+        return lambda move: Bus(
+            side, options, url, self._default_exchange, places, move
+        )
+
+    def _uplink(self, side: Side) -> Uplink:
+        """One side of this process: a child of a fork gets one of its own."""
+        forks.notice()
+        return self._uplinks[side]
 
     def _bus(self, side: Side) -> Bus:
-        """The bus of this process: a child of a fork gets one of its own."""
-        forks.notice()
-        return self._buses[side]
+        return self._uplink(side).bus
+
+    def _send(
+        self, outgoing: Outgoing, timeout: float, monitor: float | None = None
+    ) -> Any:
+        """Send a message on the bus, or on the next if that is just being left.
+
+        :returns: the body of the reply, for a call
+        """
+        while True:
+            try:
+                return self._bus("sending").waiting.send(outgoing, timeout, monitor)
+            except Retired:
+                outgoing = outgoing.anew()
 
     def require_features(self, requeue: bool = False) -> None:
         """Requeueing is supported: a message is released to the bus."""
@@ -124,7 +152,7 @@ class AmqpDriver(oslo.BaseDriver):
             retry=retry,
         )
         outgoing = Outgoing(request)
-        body = bus.waiting.send(outgoing, seconds, monitor)
+        body = self._send(outgoing, seconds, monitor)
         if not wait_for_reply:
             return None
         try:
@@ -169,9 +197,7 @@ class AmqpDriver(oslo.BaseDriver):
             durable=True,
             retry=retry,
         )
-        self._bus("sending").waiting.send(
-            Outgoing(notification), self._options.default_notify_timeout
-        )
+        self._send(Outgoing(notification), self._options.default_notify_timeout)
 
     @reentry.changes
     def listen(
@@ -229,10 +255,22 @@ class AmqpDriver(oslo.BaseDriver):
         kind: type[Incoming],
         addresses: Callable[[Addressing], list[str]],
         capacity: int,
-    ) -> Callable[[HandOver], Inbox]:
-        """What opens an inbox for the messages to some addresses."""
-        bus = self._bus("listening")
-        desk = Desk(
+    ) -> Callable[[HandOver], Mailbox]:
+        """What opens a mailbox for the messages to some addresses."""
+        uplink = self._uplink("listening")
+
+        def open(hand_over: HandOver) -> Mailbox:
+            seen = Seen(MOST_SEEN, SEEN)
+            return uplink.listen(
+                lambda bus: Inbox(
+                    self._desk(bus), kind, addresses, capacity, hand_over, seen
+                )
+            )
+
+        return open
+
+    def _desk(self, bus: Bus) -> Desk:
+        return Desk(
             self._options,
             bus.lock,
             bus.duties,
@@ -240,20 +278,19 @@ class AmqpDriver(oslo.BaseDriver):
             bus.waiting,
             bus.subscriptions,
         )
-        return lambda hand_over: Inbox(desk, kind, addresses, capacity, hand_over)
 
     @reentry.changes
     def cleanup(self) -> None:
         forks.notice()
-        buses, self._buses = self._buses, self._new_buses()
-        for bus in buses.values():
-            bus.close()
+        uplinks, self._uplinks = self._uplinks, self._new_uplinks()
+        for uplink in uplinks.values():
+            uplink.close()
 
     def after_fork(self) -> None:
         """In a child: leave to the parent what is the parent's."""
-        buses, self._buses = self._buses, self._new_buses()
-        for bus in buses.values():
-            bus.after_fork()
+        uplinks, self._uplinks = self._uplinks, self._new_uplinks()
+        for uplink in uplinks.values():
+            uplink.after_fork()
 
 
 def _key(target: Target) -> tuple[Any, ...]:

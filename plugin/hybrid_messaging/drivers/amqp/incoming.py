@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import time
 from collections.abc import Callable
 from enum import Enum, auto
@@ -38,7 +39,8 @@ from hybrid_messaging.protocol.endpoint import (
 LOG = logs.get(__name__)
 
 #: Fanouts that a listener remembers, and for how many seconds. While a mesh of routers
-#: finds its ways anew, for a second or two, one may come on two of them.
+#: finds its ways anew, for a second or two, one may come on two of them; and so it does
+#: while a listener moves to another router.
 MOST_SEEN, SEEN = 10_000, 60.0
 
 
@@ -209,6 +211,8 @@ class Request(Incoming):
             raise NotExecuted
         if not self._settles_with_reply:
             self.inbox.leave(self.source.settle, self.delivery, ACCEPTED)
+            if self._reply_to is not None:
+                self.inbox.owes_reply(self._expires)
         if self.source.free():
             self.inbox.leave(self.source.renew)
 
@@ -293,6 +297,7 @@ class Inbox:
     :param addresses: returns the addresses, once it is known how the peer names them
     :param capacity: messages that may be under way or wait here, per address
     :param hand_over: called with every message in the thread that reads
+    :param seen: the fanouts that have arrived lately, on this bus or on another
     """
 
     def __init__(
@@ -302,6 +307,7 @@ class Inbox:
         addresses: Callable[[Addressing], list[str]],
         capacity: int,
         hand_over: HandOver,
+        seen: Seen,
     ) -> None:
         self._desk = desk
         self._kind = kind
@@ -311,8 +317,8 @@ class Inbox:
         #: messages that have not begun, by what became of them
         self.dropped: collections.Counter[Stage] = collections.Counter()
         self._lost = 0
-        #: the fanouts that have arrived lately, on this connection or the one before
-        self.seen = Seen(MOST_SEEN, SEEN)
+        self.seen = seen
+        self._owes_until = -math.inf
         self.answers = Answers(
             desk.options, desk.duties, desk.outbox, desk.waiting.send
         )
@@ -344,6 +350,33 @@ class Inbox:
                 " and ended before it executed them",
                 lost,
             )
+
+    @property
+    def attached(self) -> bool:
+        """Messages can come on all its addresses."""
+        return self._subscription.attached
+
+    def retire(self) -> None:
+        """Take what still comes for a while, but attach to no other host."""
+        self._desk.subscriptions.retire(self._subscription)
+
+    @property
+    def done(self) -> bool:
+        """Nothing is under way here any more, after `retire`."""
+        return (
+            self._subscription.detached
+            and not self._waiting
+            and time.monotonic() >= self._owes_until
+        )
+
+    def owes_reply(self, until: float | None) -> None:
+        """Note that a call has begun that is settled before it is answered.
+
+        :param until: monotonic time at which its caller gives up
+        """
+        if until is None:
+            until = time.monotonic() + self._desk.options.default_send_timeout
+        self._owes_until = max(self._owes_until, until)
 
     # -- its messages ------------------------------------------------------------
 

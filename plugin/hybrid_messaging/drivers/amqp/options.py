@@ -79,6 +79,15 @@ OPTIONS = [
         help="Seconds before a server attaches a subscription again after the bus has"
         " detached it.",
     ),
+    cfg.FloatOpt(
+        "rebalance_interval",
+        default=300.0,
+        min=0,
+        help="Of several hosts in the transport URL, each process takes one at random"
+        " as its own. While it is connected to another, it tries after so many seconds,"
+        " and a random part of up to a half more or less, to move to its own, so that a"
+        " host that has returned gets clients again. 0: it stays where it is.",
+    ),
     # -- TLS --
     cfg.BoolOpt(
         "ssl",

@@ -29,6 +29,10 @@ class Outages:
         else:
             LOG.debug("%s: %s", self._name, reason)
 
+    def moving(self, host: str) -> None:
+        """The bus takes the place of one at another host."""
+        LOG.info("%s: moving back to %s", self._name, host)
+
     def up(self, peer: str) -> None:
         """There is a connection, perhaps again."""
         if self._since is None:

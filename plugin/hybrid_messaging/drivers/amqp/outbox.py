@@ -61,6 +61,10 @@ REPLIES_DELAY = 1.0
 MOST_LOST = 1_000
 
 
+class Retired(Exception):
+    """There is another bus: the message is to be sent there, and was not sent here."""
+
+
 class Replies:
     """The link that replies come in on; opened with the first call."""
 
@@ -118,6 +122,7 @@ class Outbox:
         #: why there was none, the last time that one failed
         self._reason = "not connected yet"
         self._closed = False
+        self._retired = False
         self._routes: dict[Hashable, Route] = {}
         self._sent: dict[Delivery, Outgoing] = {}
         #: those that the bus has, by their ids
@@ -605,6 +610,20 @@ class Outbox:
             if not route.queue:
                 del self._routes[key]
 
+    def retire(self) -> None:
+        """Send what is new, and what has not been sent, on another bus."""
+        self._closed = self._retired = True
+        for route in self._routes.values():
+            # a fanout does not wait here for long, and perhaps nobody waits for it
+            for outgoing in [each for each in route.queue if not each.message.fanout]:
+                route.queue.remove(outgoing)
+                outgoing.finish(self._has_closed())
+
+    @property
+    def busy(self) -> bool:
+        """Something is under way."""
+        return bool(self._sent or self._calls) or self.has_queued()
+
     def close(self) -> None:
         """Nothing will be sent any more."""
         self._closed = True
@@ -629,6 +648,8 @@ class Outbox:
                 )
 
     def _has_closed(self) -> Exception:
+        if self._retired:
+            return Retired(f"{self._name}: the transport has moved to another host")
         return errors.BusUnavailable(f"{self._name}: the transport is closed")
 
     def _unavailable(self, outgoing: Outgoing, reason: Exception) -> Exception:

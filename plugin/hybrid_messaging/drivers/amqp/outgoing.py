@@ -139,6 +139,12 @@ class Outgoing:
             marks=_MARK if message.marked else b"",
         )
 
+    def anew(self) -> Outgoing:
+        """The same message for another bus, with what is left of its time."""
+        again = Outgoing(self.message)
+        again.since, again.alive, again.retries = self.since, self.alive, self.retries
+        return again
+
     def waits(self) -> bool:
         """Nothing has been said about it yet that its sender has to act on."""
         return self.state is State.SENT or self.state is State.QUEUED

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
@@ -25,6 +27,8 @@ LOG = logs.get(__name__)
 DRAIN_TIMEOUT = 1.0
 #: Seconds that a new subscription waits to be confirmed.
 SUBSCRIBE_TIMEOUT = 5.0
+#: Seconds in which a link that is not needed any more may wait for a quiet moment.
+RETIREMENT = 10.0
 #: Seconds after which a router is asked again for what it keeps for a link that
 #: takes nothing any more.
 SWEEP_INTERVAL = 0.25
@@ -114,6 +118,11 @@ class Source:
     # -- what the listener does ------------------------------------------------
 
     @property
+    def quiet(self) -> bool:
+        """Nothing is under way, as far as is known here."""
+        return self.link.unsettled == 0
+
+    @property
     def open(self) -> bool:
         """It takes messages, as soon as the peer has confirmed it."""
         return self.life is Life.OPENING or self.life is Life.OPEN
@@ -162,7 +171,7 @@ class Source:
         Some choose a link for a message without regard to its credit, and keep
         the message until there is some.
         """
-        if self.life is Life.DRAINING and self.link.credit == 0:
+        if self.life is Life.DRAINING and self.link.credit == 0 and self.line.routing:
             self.link.grant(self._capacity)
             self.link.drain()
 
@@ -207,7 +216,14 @@ class Subscription:
         self._line: Line | None = None
         self.sources: list[Source] = []
         self.started = False
+        #: it gives back what comes
         self.stopped = False
+        #: it attaches no links any more
+        self.retired = False
+        #: monotonic time until which it keeps busy links then
+        self._busy_until = -math.inf
+        #: it will look for links to be detached
+        self._looks = False
         #: woken when every address is attached, or the bus is lost
         self.ready = Waiter()
         #: woken when every address is detached after a stop, or the bus is lost
@@ -218,13 +234,14 @@ class Subscription:
     def up(self, line: Line) -> None:
         """Open the links on a new connection."""
         self._line = line
-        if not self.stopped:
+        if not self.retired:
             for address in self._addresses(line.addressing):
                 self._attach(line, address)
 
     def lost(self) -> None:
         """The connection is gone, and the links with it."""
         self._line = None
+        self._looks = False
         sources, self.sources = self.sources, []
         for source in sources:
             source.life = Life.DETACHED
@@ -244,7 +261,7 @@ class Subscription:
         if source not in self.sources:
             return
         self.sources.remove(source)
-        if self.stopped:
+        if self.retired:
             self.on_ended()
             return
         LOG.warning(
@@ -279,14 +296,30 @@ class Subscription:
 
     def stop(self) -> None:
         """Take no more messages, and give back what has not begun."""
-        if self.stopped:
-            return
-        self.stopped = True
-        self._receives.on_stopped()
-        for source in self.sources:
-            source.stop()
-        if self.draining and self._line is not None and self._line.routing:
-            self._duties.later(SWEEP_INTERVAL, self._sweep)
+        if not self.stopped:
+            self.stopped = True
+            self._receives.on_stopped()
+            self._let_go(-math.inf)
+
+    def retire(self) -> None:
+        """Detach each link when nothing is under way on it; what comes is taken.
+
+        A router may choose a link that gives no more credit, and messages wait there.
+        So a link that is busy goes on for a while.
+        """
+        self._let_go(time.monotonic() + RETIREMENT)
+
+    @property
+    def attached(self) -> bool:
+        """The peer has confirmed all links."""
+        return bool(self.sources) and all(
+            each.life is Life.OPEN for each in self.sources
+        )
+
+    @property
+    def detached(self) -> bool:
+        """There are no links any more."""
+        return all(each.life is Life.DETACHED for each in self.sources)
 
     @property
     def draining(self) -> bool:
@@ -308,14 +341,32 @@ class Subscription:
         self.sources.append(Source(self, line, address, self._capacity))
 
     def _reattach(self, address: str) -> None:
-        if self._line is not None and not self.stopped:
+        if self._line is not None and not self.retired:
             self._attach(self._line, address)
 
-    def _sweep(self) -> None:
+    def _let_go(self, until: float) -> None:
+        """Have all links detached.
+
+        :param until: monotonic time until which busy ones go on
+        """
+        self.retired = True
+        self._busy_until = until
+        self._go_on()
+
+    def _go_on(self) -> None:
+        overdue = time.monotonic() >= self._busy_until
+        for source in self.sources:
+            if overdue or source.quiet:
+                source.stop()
+        if not (self._looks or self.detached):
+            self._looks = True
+            self._duties.later(SWEEP_INTERVAL, self._look)
+
+    def _look(self) -> None:
+        self._looks = False
         for source in self.sources:
             source.sweep()
-        if self.draining:
-            self._duties.later(SWEEP_INTERVAL, self._sweep)
+        self._go_on()
 
 
 class Subscriptions:
@@ -367,6 +418,12 @@ class Subscriptions:
         """Let no more messages come."""
         with self._lock:
             subscription.stop()
+            self._flush()
+
+    def retire(self, subscription: Subscription) -> None:
+        """Let messages come for a while, but to no new link."""
+        with self._lock:
+            subscription.retire()
             self._flush()
 
     def remove(self, subscription: Subscription) -> None:
