@@ -24,6 +24,7 @@ from tests.functional.service import Service
 from tests.functional.waiting import Stopwatch, until
 
 from hybrid_messaging.drivers import errors
+from hybrid_messaging.drivers.amqp import outbox
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import (
     ACCEPTED,
@@ -561,6 +562,51 @@ def test_reply_address_that_is_taken_away_fails_the_calls() -> None:
             with Stopwatch() as watch, pytest.raises(errors.BusLost, match="reply"):
                 client.call({}, "name")
             assert watch.seconds < 15
+
+
+class Native(Peer):
+    """Notes when links were attached and when messages arrived."""
+
+    product = "skupper-router"
+    attached: list[float] = []
+    arrived: list[float] = []
+
+    def on_link_open(self, link: Link) -> None:
+        super().on_link_open(link)
+        self.attached.append(time.monotonic())
+
+    def on_message(
+        self, receiver: Receiver, delivery: Delivery | None, data: bytes
+    ) -> None:
+        self.arrived.append(time.monotonic())
+        super().on_message(receiver, delivery, data)
+
+
+def test_an_edge_router_has_time_to_find_listeners_before_the_first_fanout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "SPREADING", 0.5)
+    with Fake(Native) as fake, Rpc(fake.url) as rpc:
+        client = rpc.client(fanout=True)
+        client.cast({}, "echo", value=1)
+        until(lambda: Native.arrived, "it has arrived", 60)
+        assert Native.arrived[0] - Native.attached[0] >= 0.5
+        # the next ones need not wait
+        monkeypatch.setattr(outbox, "SPREADING", 600)
+        client.cast({}, "echo", value=2)
+        until(lambda: len(Native.arrived) == 2, "the second one has arrived", 60)
+
+
+def test_a_router_without_others_gets_the_first_fanout_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "SPREADING", 600)
+
+    class Alone(Peer):
+        product = "hybrid-messaging-router"
+
+    with Fake(Alone) as fake, Rpc(fake.url) as rpc:
+        rpc.client(fanout=True).cast({}, "echo", value=1)
 
 
 # -- brokers, not routers ----------------------------------------------------------

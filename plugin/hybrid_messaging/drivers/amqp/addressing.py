@@ -16,10 +16,10 @@ Cast = Literal["multicast", "unicast", "anycast"]
 #: Open's product of the brokers that know only legacy addresses.
 LEGACY_PRODUCTS = frozenset({"qpid-cpp"})
 
+#: Open's product of the routers that have links to others.
+NETWORKED = frozenset({"skupper-router", "qpid-dispatch-router"})
 #: Open's product of the peers that route and store nothing.
-ROUTERS = frozenset(
-    {"skupper-router", "qpid-dispatch-router", "hybrid-messaging-router"}
-)
+ROUTERS = NETWORKED | {"hybrid-messaging-router"}
 
 #: Open's product of brokers that take only addresses of their own, and give none to
 #: replies. With legacy addresses, an operator can choose prefixes for notifications.

@@ -29,7 +29,12 @@ from oslo_messaging.exceptions import ConfigurationError
 
 from hybrid_messaging.drivers import forks, logs, reentry
 from hybrid_messaging.drivers.amqp import failures, hosts
-from hybrid_messaging.drivers.amqp.addressing import ROUTERS, Addressing, objection
+from hybrid_messaging.drivers.amqp.addressing import (
+    NETWORKED,
+    ROUTERS,
+    Addressing,
+    objection,
+)
 from hybrid_messaging.drivers.amqp.connection import Connection
 from hybrid_messaging.drivers.amqp.dialling import Dial, Dialling
 from hybrid_messaging.drivers.amqp.duties import Duties
@@ -382,6 +387,7 @@ class Bus:
             ),
             name=f"{host} ({quoted(product or 'unidentified')})",
             routing=product in ROUTERS,
+            networked=product in NETWORKED,
             relays=relays,
             flush=connection.flush,
         )

@@ -21,6 +21,8 @@ class Line:
     name: str
     #: the peer stores nothing: it forwards or says that it cannot
     routing: bool
+    #: the peer may have links to other routers
+    networked: bool
     #: the peer forwards by each message's own address
     relays: bool
     #: hands what has been said to the network

@@ -55,6 +55,9 @@ _MANY = 100
 
 #: Seconds that a fanout without listeners is kept, for one that has just come.
 LINGERING = 1.0
+#: Seconds before the first fanout on a new link. A router at the edge of others gives
+#: credit for its own listeners, and asks the others for theirs meanwhile.
+SPREADING = 0.1
 #: Seconds before a reply address that the bus has detached is asked for again.
 REPLIES_DELAY = 1.0
 #: Calls whose replies counted as lost, and that are remembered in case they come.
@@ -370,6 +373,7 @@ class Outbox:
         else:
             address = line.addressing.resolve(message.target, message.service)
         route.attach(line.endpoint.sender(address, apart=message.large), address or "")
+        route.held = message.fanout and line.networked
 
     def _attach_replies(self, line: Line) -> None:
         if self._replies is None:
@@ -422,10 +426,18 @@ class Outbox:
         """The peer has confirmed a link; a router may say when its listeners left."""
         if self._line is None or not self._line.routing or route.link is None:
             return
+        if route.held:
+            link = route.link
+            self._duties.later(SPREADING, lambda: self._release(route, link))
         seconds = desertion.decode(route.link.remote_properties)
         if seconds is not None:
             self._patience.deserted(route.target_key, time.monotonic() - seconds)
             route.settled()
+
+    def _release(self, route: Route, link: Sender) -> None:
+        if route.link is link:
+            route.held = False
+            self.on_credit(route)
 
     def on_credit(self, route: Route) -> None:
         """The peer may have granted credit: somebody listens."""

@@ -41,6 +41,7 @@ class Route:
         "address",
         "attached",
         "blind",
+        "held",
         "key",
         "known",
         "left",
@@ -62,6 +63,8 @@ class Route:
         self.link: Sender | None = None
         #: the peer has confirmed the link
         self.attached = False
+        #: nothing is sent yet
+        self.held = False
         #: monotonic time since which the peer grants nothing on a link that was
         #: not used up; None once it does
         self.vacant: float | None = None
@@ -83,7 +86,7 @@ class Route:
     def open(self) -> bool:
         """A message could be sent right now."""
         link = self.link
-        return link is not None and self.attached and link.credit > 0
+        return link is not None and self.attached and link.credit > 0 and not self.held
 
     def deserted(self, since: float) -> float | None:
         """From when on it is certain that nobody listens.
@@ -145,9 +148,8 @@ class Route:
     def lost(self) -> None:
         """The link is gone."""
         self.link = None
-        self.attached = False
+        self.attached = self.held = self.blind = False
         self.vacant = None
-        self.blind = False
 
     def on_open(self) -> None:
         self.attached = True
