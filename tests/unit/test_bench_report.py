@@ -174,7 +174,7 @@ def test_the_report_has_everything_and_loads_nothing() -> None:
         *("Side by side", "How latencies are distributed", "Under load"),
         *(
             "Is RPC independent of notifications?",
-            "What happens in trouble?",
+            "What happens in a failure?",
             "All figures",
         ),
     ):
