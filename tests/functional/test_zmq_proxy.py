@@ -243,15 +243,21 @@ def test_servers_that_are_gone_are_gone_behind_a_proxy(
         found: Presence = driver.presence(Target(topic=rpc.topic, server=server))
         return found
 
+    def known() -> set[str]:
+        listings = driver._directory._listings.values()
+        return {record.server for each in listings for record in each.records}
+
     stopped = rpc.server(name="stopped")
     with Worker(rpc.url, rpc.topic, "killed") as killed:
         for name in ("stopped", "killed"):
             assert rpc.client(server=name).call({}, "name") == name
             assert presence(name) is Presence.LISTENING
-        killed.kill()
+        # one after the other: after news of a topic, all of its servers are asked again
         stopped.stop()
-        for name in ("stopped", "killed"):
-            until(lambda name=name: presence(name) is Presence.GONE, f"{name} is gone")
+        until(lambda: presence("stopped") is Presence.GONE, "it is gone")
+        until(lambda: "stopped" not in known(), "Redis says so as well")
+        killed.kill()
+        until(lambda: presence("killed") is Presence.GONE, "it is gone")
 
     def epochs() -> set[str]:
         return {each.epoch for each in driver._directory._listings.values()}
