@@ -53,6 +53,7 @@ from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.drivers.turns import Turns
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.log_safety import quoted
+from hybrid_messaging.protocol import draining
 from hybrid_messaging.protocol.endpoint import (
     Delivery,
     Endpoint,
@@ -440,11 +441,21 @@ class Bus:
     def on_close(self, endpoint: Endpoint, condition: str) -> None:
         pass  # the connection ends by itself, and _live() deals with it
 
+    def _leave(self) -> bool:
+        """Begin to move to another host; False: there is none."""
+        assert self._connection is not None
+        others = [host for host in self._hosts if host != self._connection.host]
+        if others:
+            self._move(self, others[0])
+        return bool(others)
+
     def on_link_open(self, link: Link) -> None:
         if link.local:
             link.context.on_open()
+        elif draining.announces(link) and self._leave():
+            link.pn.open()  # the router waits until this connection is closed
         else:
-            link.close()  # we invite nobody
+            link.close()  # no other links are expected
 
     def on_link_close(self, link: Link, condition: str) -> None:
         link.close()

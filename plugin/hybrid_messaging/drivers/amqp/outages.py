@@ -31,7 +31,7 @@ class Outages:
 
     def moving(self, host: str) -> None:
         """The bus takes the place of one at another host."""
-        LOG.info("%s: moving back to %s", self._name, host)
+        LOG.info("%s: moving to %s", self._name, host)
 
     def up(self, peer: str) -> None:
         """There is a connection, perhaps again."""
