@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-if sys.argv[1] == "greenlets":
+if sys.argv[1:2] == ["greenlets"]:
     import eventlet
 
     eventlet.monkey_patch()
@@ -43,10 +43,9 @@ class Interrupting:
         self.counts: collections.Counter[str] = collections.Counter()
 
     def enough(self) -> bool:
-        """Whether it has gone on for long enough, with either outcome."""
+        """Whether it has gone on for long enough, and has interrupted something."""
         lasted = time.monotonic() - self._began
-        both = self.counts["refused"] > 0 and self.counts["sent"] > 0
-        return lasted > (LASTS if both else PATIENCE)
+        return lasted > (LASTS if self.counts else PATIENCE)
 
     def __call__(self, *_: object) -> None:
         if self._busy or self.ended:
@@ -69,9 +68,12 @@ def signals(interrupt: Interrupting) -> None:
     delays = iter(range(1 << 30))
 
     def handler(*_: object) -> None:
+        began = time.monotonic()
         interrupt()
         if not interrupt.ended:
             delay = 0.0002 + next(delays) % 97 * 0.000023
+            # on a busy machine, what is interrupted gets on all the same
+            delay = max(delay, time.monotonic() - began)
             signal.setitimer(signal.ITIMER_REAL, delay)
 
     signal.signal(signal.SIGALRM, handler)

@@ -17,7 +17,7 @@ import sys
 import threading
 from typing import Any
 
-if sys.argv[1] == "greenlets":
+if sys.argv[1:2] == ["greenlets"]:
     import eventlet
 
     eventlet.monkey_patch()

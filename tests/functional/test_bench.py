@@ -264,7 +264,7 @@ def test_ended_from_outside(given: dict[str, str], tmp_path: Path) -> None:
     assert "ended early" in told
     # one that was just being started learns of the end when it first reads
     until(lambda: not _workers(tmp_path), "the workers have ended")
-    assert "This run has ended early" in (output / "report.html").read_text()
+    assert "This run ended early" in (output / "report.html").read_text()
     with (output / "result.csv").open() as file:
         assert {row["part"] for row in csv.DictReader(file)} == {"peak"}
 

@@ -250,7 +250,7 @@ def test_rpc_authenticates(hybrid: Deployment, tmp_path: Path, password: str) ->
     detail = outcome.rows["rpc-connect"]["detail"]
     if password == "right":
         assert outcome.code == 0, outcome.told
-        assert "takes user nova@hybrid" in detail
+        assert "accepts user nova@hybrid" in detail
         proof = outcome.rows["separation"]["detail"]
         assert f"RPC is on {urls.redact(url)}, by its management" in proof
     else:
@@ -391,7 +391,7 @@ def test_one_rabbit_for_both_on_purpose(hybrid: Deployment, tmp_path: Path) -> N
     assert modes.get("rabbit").shared
     outcome = smoke("--state-dir", tmp_path, "--only", "separation")
     assert (outcome.code, outcome.failed()) == (0, [])
-    assert "mode rabbit carries both" in outcome.rows["separation"]["detail"]
+    assert "mode rabbit uses one server for both" in outcome.rows["separation"]["detail"]
 
 
 def test_a_strangers_rpc_on_the_broker(hybrid: Deployment) -> None:

@@ -151,7 +151,7 @@ def test_a_restart_in_order_keeps_ports_and_data(hybrid: Deployment) -> None:
     assert hybrid.engine("rabbitmq").pid != before.pid
     assert hybrid.engine("rabbitmq").url == before.url
     assert stored(before.url, "kept") == "still here"
-    with pytest.raises(EngineError, match="no engine redis in"):
+    with pytest.raises(EngineError, match="has no engine redis"):
         hybrid.restart("redis")
 
 
