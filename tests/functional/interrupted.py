@@ -38,6 +38,7 @@ class Interrupting:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._busy = False
+        self._next = 0.0
         self.ended = False
         self._began = time.monotonic()
         self.counts: collections.Counter[str] = collections.Counter()
@@ -48,7 +49,8 @@ class Interrupting:
         return lasted > (LASTS if self.counts else PATIENCE)
 
     def __call__(self, *_: object) -> None:
-        if self._busy or self.ended:
+        began = time.monotonic()
+        if self._busy or self.ended or began < self._next:
             return
         self._busy = True
         try:
@@ -60,6 +62,9 @@ class Interrupting:
         else:
             self.counts["sent"] += 1
         finally:
+            # on a busy machine, what is interrupted gets on all the same
+            ended = time.monotonic()
+            self._next = ended + ended - began
             self._busy = False
 
 
@@ -68,12 +73,9 @@ def signals(interrupt: Interrupting) -> None:
     delays = iter(range(1 << 30))
 
     def handler(*_: object) -> None:
-        began = time.monotonic()
         interrupt()
         if not interrupt.ended:
             delay = 0.0002 + next(delays) % 97 * 0.000023
-            # on a busy machine, what is interrupted gets on all the same
-            delay = max(delay, time.monotonic() - began)
             signal.setitimer(signal.ITIMER_REAL, delay)
 
     signal.signal(signal.SIGALRM, handler)

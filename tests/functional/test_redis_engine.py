@@ -93,7 +93,9 @@ def test_nobody_else_can_read_or_reach_it(place: Deployment) -> None:
         engine, details=state.Details(username="hybrid", password="guess")
     )
     assert not REDIS.is_ready(stranger)
-    with pytest.raises(EngineError, match=f"Redis at {HOST}:{engine.port} reports an error"):
+    with pytest.raises(
+        EngineError, match=f"Redis at {HOST}:{engine.port} reports an error"
+    ):
         REDIS.traffic(stranger)
     with connected(engine) as nobody, pytest.raises(client.AuthenticationError):
         nobody.ping()

@@ -391,7 +391,9 @@ def test_one_rabbit_for_both_on_purpose(hybrid: Deployment, tmp_path: Path) -> N
     assert modes.get("rabbit").shared
     outcome = smoke("--state-dir", tmp_path, "--only", "separation")
     assert (outcome.code, outcome.failed()) == (0, [])
-    assert "mode rabbit uses one server for both" in outcome.rows["separation"]["detail"]
+    assert (
+        "mode rabbit uses one server for both" in outcome.rows["separation"]["detail"]
+    )
 
 
 def test_a_strangers_rpc_on_the_broker(hybrid: Deployment) -> None:

@@ -24,7 +24,7 @@ LOG = logs.get(__name__)
 #: Seconds after which a queue is looked at again that is still of interest.
 FRESH = 0.5
 #: Seconds between two looks at a queue, however many requests need a new one.
-PACE = 0.05
+PACE = 0.005
 #: Seconds after which what was found says nothing any more.
 STALE = 5.0
 #: Seconds without a look after a connection has failed.
