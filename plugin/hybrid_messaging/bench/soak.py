@@ -8,6 +8,7 @@ can be looked at on the way.
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 import time
@@ -38,8 +39,10 @@ START_TIMEOUT = 600.0
 STOP_TIMEOUT = 60.0
 #: Seconds beyond the timeout of a call that clients may take to end.
 END_GRACE = 30.0
-#: Seconds in which a server has begun what it had confirmed, however busy it is.
-BEGUN_AFTER = 30.0
+#: Seconds in which a server has begun what it had confirmed, even if it hung meanwhile.
+BEGUN_AFTER = 60.0
+#: Seconds in which senders have learnt what a server confirmed before it was killed.
+LEARNT_AFTER = 5.0
 #: Seconds in which a fanout has reached a server that has room.
 REACHED_AFTER = 5.0
 #: Seconds between two looks at the ledgers.
@@ -309,7 +312,7 @@ class _Soak:
         gone = self.serving[name].name
         self._crew.kill(gone)
         # senders learn what was confirmed until then
-        self._crew.listen(TICK)
+        self._wait(LEARNT_AFTER, math.inf)
         lately = without(
             *(ledger.total("cast", [it])[0] for it in (self._now(), before))
         )
