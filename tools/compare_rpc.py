@@ -12,6 +12,8 @@ URL; client and server are processes of their own.
         rabbit=.venv/bin/python,env:RABBIT_URL --threads 1 8 --rounds 5
 
 A URL with a password is given as env:NAME, the name of an environment variable.
+After a bar stands the URL of the server, if it is not that of the client: one of them
+can be on two buses (`migrate+…`) and the other on one.
 The URL `null:` stands for the ceiling: oslo.messaging's own client and server
 over a transport that costs nothing, in one process. Ratios refer to the first
 subject. CPU time and waits are those of one call, after the warm-up; those of
@@ -34,7 +36,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 EXCHANGE = TOPIC = "compare-rpc"
 WARM_UP = 50
@@ -195,19 +197,28 @@ class Usage:
         return (cpu - self._cpu) / 1e3 / calls, (waits - self._waits) / calls
 
 
+class Subject(NamedTuple):
+    """What is measured: an interpreter, and the URLs of the client and the server."""
+
+    name: str
+    python: str
+    client: str
+    server: str
+
+
 def run(
-    python: str, url: str, threads: int, calls: int, size: int, engines: Sequence[int]
+    chosen: Subject, threads: int, calls: int, size: int, engines: Sequence[int]
 ) -> dict[str, float]:
     """Measure one subject once.
 
     :param engines: process ids of the routers or brokers
     """
-    environment = {**os.environ, "COMPARE_RPC_URL": url}
+    python = chosen.python
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(url: str, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [python, "-W", "ignore", __file__, *arguments],
-            env=environment,
+            env={**os.environ, "COMPARE_RPC_URL": url},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -219,11 +230,11 @@ def run(
         return process.stdout.readline() or sys.exit(f"{python}: the {what} failed")
 
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(start("--serve"))
+        server = stack.enter_context(start(chosen.server, "--serve"))
         stack.callback(server.kill)
         hear(server, "server")
         client = stack.enter_context(
-            start("--call", str(threads), str(calls), str(size))
+            start(chosen.client, "--call", str(threads), str(calls), str(size))
         )
         stack.callback(client.kill)
         hear(client, "client")
@@ -240,12 +251,13 @@ def run(
         return result
 
 
-def subject(text: str) -> tuple[str, str, str]:
+def subject(text: str) -> Subject:
     name, _, rest = text.partition("=")
-    python, _, url = rest.partition(",")
-    if not (name and python and url):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PYTHON,URL")
-    return name, python, given(url)
+    python, _, urls = rest.partition(",")
+    client, _, server = urls.partition("|")
+    if not (name and python and client):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PYTHON,URL[|URL]")
+    return Subject(name, python, given(client), given(server or client))
 
 
 def given(url: str) -> str:
@@ -262,7 +274,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("subject", nargs="+", type=subject, metavar="NAME=PYTHON,URL")
+    parser.add_argument(
+        "subject", nargs="+", type=subject, metavar="NAME=PYTHON,URL[|URL]"
+    )
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=2000, help="per measurement")
@@ -274,18 +288,18 @@ def main() -> None:
     for threads in arguments.threads:
         rounds: dict[str, list[dict[str, float]]] = {}
         for number in range(arguments.rounds):
-            for name, python, url in arguments.subject:
+            for each in arguments.subject:
                 print(
                     f"{threads} threads, round {number + 1} of {arguments.rounds},"
-                    f" {name} …",
+                    f" {each.name} …",
                     file=sys.stderr,
                 )
                 measured = run(
-                    *(python, url, threads),
+                    *(each, threads),
                     *(arguments.calls, arguments.size, arguments.engines),
                 )
-                rounds.setdefault(name, []).append(measured)
-        first = rounds[arguments.subject[0][0]]
+                rounds.setdefault(each.name, []).append(measured)
+        first = rounds[arguments.subject[0].name]
         for name, measured_rounds in rounds.items():
             row: dict[str, Any] = {"threads": threads, "subject": name}
             for figure in measured_rounds[0]:
@@ -302,7 +316,7 @@ def main() -> None:
         return
     print(
         "threads  subject       calls/s  p50 ms  p99 ms       client       server"
-        f"       engine  {arguments.subject[0][0]} over it\n"
+        f"       engine  {arguments.subject[0].name} over it\n"
         f"{'':48}{'  µs and waits' * 3}"
     )
     for row in results:
