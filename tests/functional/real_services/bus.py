@@ -7,7 +7,7 @@ import os
 import subprocess
 import sysconfig
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hybrid_messaging import state
@@ -16,10 +16,37 @@ from hybrid_messaging.engines.amqp_management import Management
 from hybrid_messaging.engines.deployment import Deployment
 from hybrid_messaging.engines.kinds import redis
 
+from . import evidence
 from .environment import Report
 
 PROGRAM = Path(sysconfig.get_path("scripts")) / "hybrid-messaging"
 RPC_PREFIX = "openstack.org/om/rpc/"
+
+
+def _consumed(engine: state.Engine) -> set[str]:
+    # of a queue that has just been declared, RabbitMQ says nothing yet
+    found = rabbitmq_management.queues(engine)
+    consumed = {queue["name"] for queue in found if queue.get("consumers", 1)}
+    rpc = evidence.not_for_notifications(consumed)
+    return set(rpc)
+
+
+def _subscribed(engine: state.Engine) -> set[str]:
+    with Management(engine.host, engine.port) as management:
+        rows = management.addresses()
+    return {
+        row["name"]
+        for row in rows
+        if row["name"].startswith(RPC_PREFIX) and row["subscriberCount"]
+    }
+
+
+#: By engine, how it says where servers of RPC listen.
+SERVED: dict[str, Callable[[state.Engine], set[str]]] = {
+    "rabbitmq": _consumed,
+    "router": _subscribed,
+    "redis": lambda engine: set(redis.topics(engine)),
+}
 
 
 class Bus:
@@ -36,15 +63,24 @@ class Bus:
         self._state_option = ("--state-dir", str(state_dir))
         self._report = report
 
-    def up(self) -> None:
-        """Start the engines and wait until they are ready."""
-        self._run("up", *self._state_option, self._mode)
+    def up(self, notify_url: str = "") -> None:
+        """Start the engines and wait until they are ready.
+
+        :param notify_url: a broker that has notifications already, if there is one
+        """
+        variables = {"HYBRID_NOTIFY_URL": notify_url} if notify_url else {}
+        self._run("up", *self._state_option, self._mode, **variables)
 
     def configure(self, files: Sequence[Path]) -> None:
         """Let the services of these config files use the bus."""
         # each cell of Nova has a virtual host of its own
         options = ("--keep-vhosts", *self._state_option)
         self._run("configure", *options, *map(str, files))
+
+    def move_to(self, rpc_url: str, files: Sequence[Path]) -> None:
+        """Let the services of these config files use another bus for RPC."""
+        variables = {"HYBRID_RPC_URL": rpc_url, "HYBRID_NOTIFY_URL": self.single_url}
+        self._run("configure", *map(str, files), **variables)
 
     def check(self, files: Sequence[Path], python: str, path: Path) -> None:
         """Let the config files be checked in the services' environment.
@@ -77,6 +113,11 @@ class Bus:
         """
         return self._state().notify_url
 
+    @property
+    def rpc_url(self) -> str:
+        """What carries RPC."""
+        return self._state().rpc_url
+
     def kind(self, role: str) -> str:
         """Return the kind of the engine that carries ``rpc`` or ``notify``."""
         return self._engine(role).kind
@@ -96,6 +137,10 @@ class Bus:
     def rpc_topics(self) -> list[str]:
         """Return the topics for which the matchmaker has servers."""
         return redis.topics(self._engine("rpc"))
+
+    def served(self) -> set[str]:
+        """Return where the servers of RPC listen, by names that have their topics."""
+        return SERVED[self.kind("rpc")](self._engine("rpc"))
 
     def queues(self) -> list[str]:
         """Return the queues of the notification broker."""

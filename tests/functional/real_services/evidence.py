@@ -63,7 +63,7 @@ def errors(logs: Iterable[Path]) -> list[str]:
 
 
 def not_for_notifications(
-    queues: Iterable[str], exchanges: Iterable[str], known: Container[str]
+    queues: Iterable[str], exchanges: Iterable[str] = (), known: Container[str] = ()
 ) -> list[str]:
     """Return what a broker has that no notification needs: it would be for RPC.
 

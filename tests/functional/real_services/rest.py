@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -10,6 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from .waiting import NotYet, wait_for
@@ -20,6 +22,9 @@ REQUEST_TIMEOUT = 90.0
 STATE_TIMEOUT = 60.0
 
 Json = dict[str, Any]
+
+#: A connection that nobody accepts, or that an ending server closes unread.
+_NOT_TAKEN = (ConnectionRefusedError, ConnectionResetError)
 
 #: How many answers there were of each HTTP status; 0 stands for none.
 ANSWERS = Counter[int]()
@@ -34,6 +39,10 @@ class RestError(Exception):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Away(RestError):
+    """Nobody is there to answer: the API restarts, or says that its servers do."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,9 @@ class Rest:
     :param headers: sent with every request
     :param later: headers that are looked at with every request, such as a token
     """
+
+    #: Seconds to wait for an API that is away; users' clients do so as well.
+    patience = 0.0
 
     def __init__(
         self, url: str, headers: dict[str, str], later: Mapping[str, str] | None = None
@@ -82,6 +94,19 @@ class Rest:
         self._ask("PUT", path, content, "application/octet-stream")
 
     def _ask(self, method: str, path: str, data: bytes | None, kind: str) -> Answer:
+        def answered() -> Answer:
+            try:
+                return self._ask_once(method, path, data, kind)
+            except Away as away:
+                if self.patience:
+                    raise NotYet(str(away)) from None
+                raise
+
+        return wait_for("an answer", answered, self.patience)
+
+    def _ask_once(
+        self, method: str, path: str, data: bytes | None, kind: str
+    ) -> Answer:
         request = urllib.request.Request(
             self.url + path,
             method=method,
@@ -96,10 +121,14 @@ class Rest:
         except urllib.error.HTTPError as error:
             ANSWERS[error.code] += 1
             answer = error.read().decode(errors="replace")
-            raise RestError(f"{asked}: {error.code} {answer}", error.code) from None
-        except OSError as error:
+            unavailable = error.code == HTTPStatus.SERVICE_UNAVAILABLE
+            kind_of_error = Away if unavailable else RestError
+            raise kind_of_error(f"{asked}: {error.code} {answer}", error.code) from None
+        except (OSError, http.client.HTTPException) as error:
             ANSWERS[0] += 1
-            raise RestError(f"{asked}: {error}", 0) from None
+            cause = getattr(error, "reason", error)
+            kind_of_error = Away if isinstance(cause, _NOT_TAKEN) else RestError
+            raise kind_of_error(f"{asked}: {error}", 0) from None
         return Answer(response.headers, json.loads(content) if content else {})
 
 

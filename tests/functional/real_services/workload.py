@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from http import HTTPStatus
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from .rest import STATE_TIMEOUT, Json, Rest, RestError, delete, name_of, reach
 from .waiting import NotYet, wait_for
-
-T = TypeVar("T")
 
 #: Cinder's noauth wants ids of this form.
 PROJECT = "0123456789abcdef0123456789abcdef"
@@ -68,17 +64,18 @@ class Ironic:
             raise NotYet(str(error)) from None
 
     def prepare(self) -> None:
-        """Nothing is needed."""
-
-    def ask(self) -> None:
-        """Enrol a node, validate it and delete it: calls to the conductor.
+        """Be as patient as Ironic's clients.
 
         A conductor that stops leaves Ironic's table of conductors. While that is
-        empty, the API answers 503 on every bus, and Ironic's clients try again.
+        empty, the API answers 503 on every bus, and clients try again.
         """
-        path = self._again(self._enrol)
-        self._again(lambda: self.rest.request("GET", f"{path}/validate"))
-        self._again(lambda: self.rest.request("DELETE", path))
+        self.rest.patience = STATE_TIMEOUT
+
+    def ask(self) -> None:
+        """Enrol a node, validate it and delete it: calls to the conductor."""
+        path = self._enrol()
+        self.rest.request("GET", f"{path}/validate")
+        self.rest.request("DELETE", path)
 
     def exercise(self) -> None:
         """Enrol a node, deploy it, tear it down and delete it."""
@@ -91,17 +88,6 @@ class Ironic:
         self._provision(path, "active", "active")
         self._provision(path, "deleted", "available")
         self.rest.request("DELETE", path)
-
-    def _again(self, ask: Callable[[], T]) -> T:
-        def answered() -> T:
-            try:
-                return ask()
-            except RestError as error:
-                if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-                    raise NotYet(str(error)) from None
-                raise
-
-        return wait_for("a conductor", answered, STATE_TIMEOUT)
 
     def _enrol(self) -> str:
         node = self.rest.request(
