@@ -38,7 +38,7 @@ START_TIMEOUT = 600.0
 #: Seconds that a server may take to end what it has begun, and to be gone.
 STOP_TIMEOUT = 60.0
 #: Seconds beyond the timeout of a call that clients may take to end.
-END_GRACE = 30.0
+END_GRACE = 60.0
 #: Seconds in which a server has begun what it had confirmed, even if it hung meanwhile.
 BEGUN_AFTER = 60.0
 #: Seconds in which senders have learnt what a server confirmed before it was killed.
