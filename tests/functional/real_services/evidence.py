@@ -17,7 +17,8 @@ from pathlib import Path
 #: A notification's identity: its message id and its event type.
 Notification = tuple[str, str]
 
-_NOTIFICATION = re.compile(r" INFO oslo\.messaging\.notification\.\S+ .*?(\{.*\})$")
+# behind one of an error, oslo.log adds the exception
+_NOTIFICATION = re.compile(r" [A-Z]+ oslo\.messaging\.notification\.\S+ .*?(\{.*)$")
 _REQUEST = re.compile(
     r" DEBUG oslo_messaging\.rpc\.server .*Receive incoming message "
     r".* and method: (\S+)\. "
@@ -29,7 +30,9 @@ _NOTIFICATION_QUEUE = re.compile(
 )
 #: RabbitMQ's own exchanges, and the one that oslo.messaging publishes to by default.
 _COMMON_EXCHANGE = re.compile(r"|openstack|amq\..*")
-_ERROR = re.compile(r" (?:ERROR|CRITICAL) (?:oslo[._]messaging|hybrid_messaging)")
+_ERROR = re.compile(
+    r" (?:ERROR|CRITICAL) (?:oslo[._]messaging(?!\.notification)|hybrid_messaging)"
+)
 
 
 def published(logs: Iterable[Path]) -> Counter[Notification]:
@@ -37,7 +40,7 @@ def published(logs: Iterable[Path]) -> Counter[Notification]:
     found = Counter[Notification]()
     for line in _lines(logs):
         if match := _NOTIFICATION.search(line):
-            notification = json.loads(match[1])
+            notification, _ = json.JSONDecoder().raw_decode(match[1])
             found[notification["message_id"], notification["event_type"]] += 1
     return found
 
