@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import http.server
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -353,14 +354,15 @@ def test_a_host_that_has_not_been_rendered_is_no_broker_yet() -> None:
         list(kafka_checks.check(access, map))
 
 
-def test_the_password_of_the_monitor_goes_nowhere_else() -> None:
-    asked: list[str] = []
+@contextlib.contextmanager
+def management(
+    answer: Callable[[http.server.BaseHTTPRequestHandler], None],
+) -> Iterator[tuple[Access, Host]]:
+    """A host with RabbitMQ's management, as far as headers go, and access to it."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(302)
-            self.send_header("Location", "/elsewhere")
+            answer(self)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -371,8 +373,22 @@ def test_the_password_of_the_monitor_goes_nowhere_else() -> None:
         host = Host("a", "127.0.0.1", "z", ("rabbitmq",))
         ports = {"rabbitmq-management": server.server_port}
         topology = Topology("one", (host,), {"z": ()}, ports=ports)
-        [found] = rabbitmq_checks.check(replace(ACCESS, topology=topology), map)
-        server.shutdown()
+        try:
+            yield replace(ACCESS, topology=topology), host
+        finally:
+            server.shutdown()
+
+
+def test_the_password_of_the_monitor_goes_nowhere_else() -> None:
+    asked: list[str] = []
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        request.send_response(302)
+        request.send_header("Location", "/elsewhere")
+
+    with management(answer) as (access, _):
+        [found] = rabbitmq_checks.check(access, map)
     assert "HTTP Error 302" in found.message
     assert asked == ["/api/overview"]
 
@@ -478,23 +494,12 @@ def test_clocks_that_differ_are_a_warning(
 
 
 def test_the_time_at_a_server_is_known_by_its_answer() -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response_only(200)
-            self.send_header("Date", "Sun, 06 Nov 1994 08:49:37 GMT")
-            self.end_headers()
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        request.send_response_only(200)
+        request.send_header("Date", "Sun, 06 Nov 1994 08:49:37 GMT")
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        host = Host("a", "127.0.0.1", "z", ("rabbitmq",))
-        ports = {"rabbitmq-management": server.server_port}
-        topology = Topology("one", (host,), {"z": ()}, ports=ports)
-        access = replace(ACCESS, topology=topology)
+    with management(answer) as (access, host):
         assert rabbitmq_checks.time_of(access, host) == 784111777
-        server.shutdown()
     assert rabbitmq_checks.time_of(access, host) is None
 
 
