@@ -21,7 +21,7 @@ from tests.functional.rpc import Rpc
 from tests.functional.service import Service
 from tests.functional.waiting import until
 
-from hybrid_messaging.drivers import errors
+from hybrid_messaging.drivers import errors, logs
 from hybrid_messaging.drivers.amqp import uplink
 from hybrid_messaging.protocol import codec
 
@@ -123,8 +123,9 @@ def clients(router: Router) -> int:
 
 @pytest.mark.usefixtures("alone")
 def test_a_process_returns_to_its_host_and_nothing_is_lost(
-    make_router: MakeRouter, order: list[int]
+    make_router: MakeRouter, order: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "hybrid_messaging")
     home, other = make_router(), make_router()
     home.stop()
     with (
@@ -153,6 +154,8 @@ def test_a_process_returns_to_its_host_and_nothing_is_lost(
         service.seen.remove("slow")
         ledger.audit()
         assert ledger.failed == {}
+    assert logs.flush(FAR)
+    assert f"moving to {home.url()}".rstrip("/") in caplog.text
 
 
 @pytest.mark.usefixtures("alone")
