@@ -31,6 +31,8 @@ CACHE_VARIABLE = "HYBRID_REAL_SERVICES_CACHE"
 #: Seconds that an environment is kept after its last use.
 KEPT = 7 * 24 * 3600.0
 PYTHON_VARIABLE = "HYBRID_REAL_SERVICES_PYTHON"
+#: Whether services cannot run with this interpreter, and no other one is named.
+TOO_OLD = sys.version_info < (3, 11) and PYTHON_VARIABLE not in os.environ
 
 Report = Callable[[str], None]
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import pytest
 
 from .baremetal import BareMetal
 from .bus import Bus
+from .environment import PYTHON_VARIABLE, TOO_OLD
 from .rest import STATE_TIMEOUT, RestError
 from .rig import SETTLE_TIMEOUT, Rig, running
 from .waiting import NotYet, wait_for
@@ -25,7 +25,9 @@ from .workload import Ironic, Workload
 LOST = "Timed out waiting for a reply to message ID"
 
 pytestmark = [
-    pytest.mark.skipif(sys.version_info < (3, 11), reason="the services need it"),
+    pytest.mark.skipif(
+        TOO_OLD, reason=f"the services need Python 3.11: set {PYTHON_VARIABLE}"
+    ),
     pytest.mark.timeout(1800),
 ]
 

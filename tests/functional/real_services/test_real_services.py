@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,13 +11,12 @@ import pytest
 from . import evidence
 from .baremetal import BareMetal
 from .deployment import THREADING
-from .environment import PYTHON_VARIABLE
+from .environment import PYTHON_VARIABLE, TOO_OLD
 from .rig import running
 
 pytestmark = [
     pytest.mark.skipif(
-        sys.version_info < (3, 11) and PYTHON_VARIABLE not in os.environ,
-        reason=f"the services need Python 3.11: set {PYTHON_VARIABLE}",
+        TOO_OLD, reason=f"the services need Python 3.11: set {PYTHON_VARIABLE}"
     ),
     # on a machine that has no environment yet, the first test builds it
     pytest.mark.timeout(600),
