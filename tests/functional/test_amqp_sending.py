@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import math
 import os
@@ -20,6 +19,7 @@ import oslo_messaging
 import proton
 import pytest
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
+from tests.functional import c_fork
 from tests.functional.fakes import Fake, Peer
 from tests.functional.routers import Router
 from tests.functional.rpc import Rpc
@@ -461,15 +461,19 @@ def test_one_line_for_an_outage_and_one_for_its_end(
         assert logs.flush(60)
         for side in ("sending", "listening"):
             lines = [
-                record
+                f"{record.levelname} {record.getMessage()}"
                 for record in caplog.records
                 if f"({side})" in record.getMessage()
+                and str(own_bus.port) in record.getMessage()
             ]
-            assert [record.levelname for record in lines] == ["WARNING", "INFO"]
-            assert (
-                f"the router at amqp://127.0.0.1:{own_bus.port} closed the"
-                " connection" in lines[0].getMessage()
-            )
+            amqp, router = f"amqp:// ({side})", f"amqp://127.0.0.1:{own_bus.port}"
+            shown = [
+                f"WARNING {amqp}: the router at {router} closed the connection",
+                f"INFO {amqp}: connected to {router}",
+            ]
+            assert len(lines) == len(shown), lines
+            for line, beginning in zip(lines, shown, strict=True):
+                assert line.startswith(beginning)
         assert "framing-error" not in caplog.text
 
 
@@ -482,7 +486,7 @@ def test_a_child_that_was_forked_in_c_disturbs_nobody(rpc: Rpc) -> None:
     client = rpc.client(timeout=30)
     assert client.call({}, "echo", value="before") == "before"
     reading, writing = os.pipe()
-    child = ctypes.PyDLL(None).fork()
+    child = c_fork.fork()
     if child == 0:
         code = 1
         try:

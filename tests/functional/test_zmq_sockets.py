@@ -622,14 +622,15 @@ os._exit(0)
 def test_forks_that_python_is_not_told_of(rpc: Rpc) -> None:
     """As uWSGI makes them: the child's first call works, and so do the parent's."""
     code = """
-import ctypes, os, signal
+import os, signal
+from tests.functional import c_fork
 from tests.functional.rpc import Rpc
 
 rpc = Rpc(os.environ["WORKER_URL"])
 client = rpc.client(timeout=60, topic=os.environ["WORKER_TOPIC"])
 for _ in range(10):
     client.call({}, "name")
-child = ctypes.PyDLL(None).fork()
+child = c_fork.fork()
 if child == 0:
     signal.alarm(100)
     names = [client.call({}, "name") for _ in range(3)]

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 from collections.abc import Callable
 
 import pytest
+from tests.functional import c_fork
 
 from hybrid_messaging.drivers import forks
 
@@ -39,9 +39,7 @@ def in_child(fork: Callable[[], int], look: Callable[[], int]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.parametrize(
-    "fork", [os.fork, ctypes.PyDLL(None).fork], ids=["in Python", "in C"]
-)
+@pytest.mark.parametrize("fork", [os.fork, c_fork.fork], ids=["in Python", "in C"])
 def test_a_child_is_told_once(fork: Callable[[], int]) -> None:
     driver = Driver()
 
@@ -60,8 +58,6 @@ def test_a_grandchild_is_told_again() -> None:
 
     def look() -> int:
         forks.notice()
-        return in_child(ctypes.PyDLL(None).fork, lambda: (forks.notice(), 0)[1]) or (
-            driver.forked
-        )
+        return in_child(c_fork.fork, lambda: (forks.notice(), 0)[1]) or (driver.forked)
 
     assert in_child(os.fork, look) == 1

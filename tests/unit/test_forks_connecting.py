@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from oslo_messaging import Target, get_rpc_transport
+from tests.functional import c_fork
 from tests.functional.certificates import Authority
 from tests.functional.rpc import configuration
 from tests.functional.waiting import until
@@ -68,7 +68,7 @@ def test_a_child_keeps_no_connection_that_its_parent_makes(
             return len(sockets() - before)
 
         # the first fork may come between a socket and the note that it is there
-        for fork in (os.fork, ctypes.PyDLL(None).fork):
+        for fork in (os.fork, c_fork.fork):
             assert 0 in (in_child(fork, look) for _ in range(3))
         assert sockets() - before, "the parent has kept its own"
 

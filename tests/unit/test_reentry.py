@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
+from tests.functional import c_fork
 from tests.unit.test_forks import in_child
 
 from hybrid_messaging.drivers import errors, forks, reentry
@@ -120,9 +120,7 @@ def test_services_take_it_for_a_message_that_was_not_sent() -> None:
     assert not issubclass(errors.Reentered, MessagingTimeout)  # do not try again
 
 
-@pytest.mark.parametrize(
-    "fork", [os.fork, ctypes.PyDLL(None).fork], ids=["in Python", "in C"]
-)
+@pytest.mark.parametrize("fork", [os.fork, c_fork.fork], ids=["in Python", "in C"])
 def test_threads_of_a_child_are_not_those_of_its_parent(
     fork: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
