@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -114,21 +115,26 @@ class Rest:
             headers={"Content-Type": kind, **self._headers, **self._later},
         )
         asked = f"{method} {request.full_url}"
+        began = time.monotonic()
+
+        def failed(error: object) -> str:
+            return f"{asked}: after {time.monotonic() - began:.1f} s {error}"
+
         try:
             with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT) as response:
                 content = response.read()
                 ANSWERS[response.status] += 1
         except urllib.error.HTTPError as error:
             ANSWERS[error.code] += 1
-            answer = error.read().decode(errors="replace")
+            answer = f"{error.code} {error.read().decode(errors='replace')}"
             unavailable = error.code == HTTPStatus.SERVICE_UNAVAILABLE
             kind_of_error = Away if unavailable else RestError
-            raise kind_of_error(f"{asked}: {error.code} {answer}", error.code) from None
+            raise kind_of_error(failed(answer), error.code) from None
         except (OSError, http.client.HTTPException) as error:
             ANSWERS[0] += 1
             cause = getattr(error, "reason", error)
             kind_of_error = Away if isinstance(cause, _NOT_TAKEN) else RestError
-            raise kind_of_error(f"{asked}: {error}", 0) from None
+            raise kind_of_error(failed(error), 0) from None
         return Answer(response.headers, json.loads(content) if content else {})
 
 

@@ -16,7 +16,7 @@ from .bus import Bus
 from .deployment import Deployment, free_ports
 from .evidence import Notification
 from .processes import Processes
-from .rest import ANSWERS
+from .rest import ANSWERS, RestError
 from .waiting import NotYet, wait_for
 from .workload import Workload
 
@@ -89,6 +89,7 @@ class Rig:
 
         :raises RestError: if a request has failed
         :raises AssertionError: if a request has been granted and then failed
+        :raises RuntimeError: if a service has ended
         """
         servers, users = self.deployment.RESTARTED, len(self.workloads) * WAVES
         with ThreadPoolExecutor(len(servers) + users) as pool:
@@ -97,7 +98,11 @@ class Rig:
                 pending += [pool.submit(each.ask) for each in self.workloads]
                 time.sleep(WAVE_PAUSE)
             for done in pending:
-                done.result()
+                try:
+                    done.result()
+                except RestError:
+                    self.processes.check()
+                    raise
         self._report(f"{', '.join(servers)} restarted, {users} users served")
 
     @contextlib.contextmanager
