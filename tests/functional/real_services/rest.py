@@ -18,9 +18,9 @@ from typing import Any
 from .waiting import NotYet, wait_for
 
 #: Seconds for one request, above the services' rpc_response_timeout.
-REQUEST_TIMEOUT = 90.0
+REQUEST_TIMEOUT = 200.0
 #: Seconds for a resource to reach its next state.
-STATE_TIMEOUT = 60.0
+STATE_TIMEOUT = 180.0
 
 Json = dict[str, Any]
 

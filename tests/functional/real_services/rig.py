@@ -21,7 +21,7 @@ from .waiting import NotYet, wait_for
 from .workload import Workload
 
 START_TIMEOUT = 240.0
-SETTLE_TIMEOUT = 60.0
+SETTLE_TIMEOUT = 180.0
 #: How often users ask, and seconds in between, while servers restart: these are
 #: away for about seven seconds.
 WAVES = 6
