@@ -14,7 +14,7 @@ from oslo_messaging import Target, conffixture
 from tests.functional.service import Service
 
 #: Seconds that a test's calls may take on a busy machine, where it is no matter.
-PATIENCE = 30
+PATIENCE = 60
 
 
 def configuration() -> cfg.ConfigOpts:
