@@ -89,6 +89,22 @@ def test_credit_is_of_no_use_when_the_last_receiver_has_gone(
     peer.until(lambda: sender.credit > 0, "credit again")
 
 
+def test_credit_that_is_given_up_late_is_given_anew(
+    peer: Peer, other: Peer, anycast: str
+) -> None:
+    receiver = other.receiver(anycast, credit=10)
+    sender = peer.sender(anycast)
+    other.detach(receiver)
+    peer.until(lambda: sender.draining, "the router drains the link")
+    other.receiver(anycast, credit=10)
+    other.round_trip()
+    # the answer to the drain is on its way while the next receiver comes
+    sender.drained()
+    peer.flush()
+    assert sender.credit == 0
+    peer.until(lambda: sender.credit == 250, "credit again")
+
+
 def test_credit_lasts_as_long_as_messages_are_settled(
     peer: Peer, other: Peer, anycast: str
 ) -> None:

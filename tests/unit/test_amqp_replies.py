@@ -80,6 +80,12 @@ class Scene:
         self.calls.append(outgoing)
         return outgoing
 
+    def queued(self) -> Outgoing:
+        """A call that waits for credit."""
+        call = self.sent()
+        call.state = State.QUEUED
+        return call
+
     def settle(self, call: Outgoing) -> None:
         assert call.delivery is not None
         self.outbox.on_outcome(call.delivery, ACCEPTED)
@@ -262,3 +268,50 @@ def test_the_end_of_the_bus_ends_a_call_whose_reply_is_not_there(
     call = scene.settles_first()
     scene.outbox.lost(Exception("gone"))
     assert isinstance(call.error, errors.BusLost)
+
+
+# -- what the patience with the next restart begins with -----------------------------
+
+
+def restarted(scene: Scene) -> float:
+    """For how many seconds callers wait when the only server left restarts."""
+    link: Any = SimpleNamespace(credit=0, unsettled=0, draining=True)
+    link.drained = lambda: None
+    scene.route.link, scene.route.attached = link, True
+    scene.route.on_flow()
+    until = scene.outbox.nobody_listens(scene.queued(), time.monotonic())
+    assert until is not None
+    return until - time.monotonic()
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_call_that_came_back_long_ago_shortens_no_wait(
+    monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    scene = Scene(monkeypatch, nothing)
+    call = scene.sent()
+    call.come_back()
+    long_ago = scene.now - 600
+    call.since = long_ago
+    assert scene.outbox.nobody_listens(call, long_ago) == long_ago + 60
+    call.state = State.SENT  # again, and another server is there
+    if answered:
+        scene.reply(call)
+        scene.settle(call)
+        assert call.state is State.DONE
+    assert restarted(scene) > 55
+
+
+def test_a_reply_shows_that_somebody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody says so when listeners leave."""
+    scene = Scene(monkeypatch, nothing)
+    call = scene.sent()
+    call.come_back()
+    assert scene.outbox.nobody_listens(call, scene.now) == scene.now + 60
+    call.state = State.SENT
+    scene.reply(call)
+    later = scene.now + 600
+    late = scene.sent()
+    late.since = later
+    late.come_back()
+    assert scene.outbox.nobody_listens(late, later) == later + 60

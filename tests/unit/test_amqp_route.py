@@ -94,6 +94,19 @@ def test_credit_that_is_taken_back_says_so_at_once(
     assert told.events[-1] == "desertion"
 
 
+def test_credit_that_is_taken_back_twice_is_no_news(
+    route: Route, link: Link, told: Told
+) -> None:
+    link.credit = 10
+    route.on_open()
+    link.draining = True
+    route.on_flow()
+    since = route.vacant
+    route.on_flow()
+    assert route.vacant == since
+    assert told.events.count("desertion") == 1
+
+
 def test_credit_that_was_used_up_says_little(route: Route, link: Link) -> None:
     link.credit = 1
     route.on_open()

@@ -429,9 +429,12 @@ class Connection(Handler):
         link.close()
 
     def on_flow(self, link: Link) -> None:
-        """A consumer has given credit."""
-        if isinstance(link.context, Consumer):
-            link.context.advance()
+        """A consumer has given credit, or a producer has given it up."""
+        end = link.context
+        if isinstance(end, Consumer):
+            end.advance()
+        elif isinstance(end, Producer):
+            end.on_flow()
 
     def on_message(
         self, receiver: Receiver, delivery: Delivery | None, data: bytes

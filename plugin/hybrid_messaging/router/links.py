@@ -105,9 +105,24 @@ class Producer:
     def start(self) -> None:
         """Somebody listens: give credit."""
         self.started = True
+        self._top_up(self._missing)
+
+    def on_flow(self) -> None:
+        """Give credit anew that the peer has given up, if somebody listens again.
+
+        `stop` has asked for it, and the peer may answer after the next `start`.
+        """
+        if self.started and (missing := self._missing):
+            self._top_up(missing)
+
+    @property
+    def _missing(self) -> int:
+        """How much credit the peer could have in addition."""
+        return max(0, self.capacity - self.link.credit - len(self.link.deliveries))
+
+    def _top_up(self, credit: int) -> None:
         self.spent = 0
-        missing = self.capacity - self.link.credit - len(self.link.deliveries)
-        self.link.grant(max(0, missing))
+        self.link.grant(credit)
         self.budget.wake()
 
     def stop(self) -> None:

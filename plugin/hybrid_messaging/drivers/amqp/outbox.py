@@ -448,9 +448,9 @@ class Outbox:
             self.drain(route)
 
     def on_desertion(self, route: Route) -> None:
-        """The peer has taken the credit back: the last listener has left."""
+        """The peer has taken the credit back: the last listener has just left."""
         if self._line is not None and self._line.routing:
-            self._patience.missing(route.target_key, time.monotonic())
+            self._patience.deserted(route.target_key, time.monotonic())
 
     def on_outcome(self, delivery: Delivery, outcome: Outcome) -> None:
         """The peer has decided on a message."""
@@ -496,6 +496,9 @@ class Outbox:
             return
         outgoing = self._calls.get(reply.correlation_id)
         settled = SETTLES_WITH_REPLY in reply.marks
+        if outgoing is not None:
+            # the outcome comes after the reply, and to nobody if that ends the call
+            self._patience.found(outgoing.message.key)
         if outgoing is None:
             if reply.correlation_id in self._lost:
                 self._lost.pop(reply.correlation_id).replied(settled)

@@ -27,7 +27,7 @@ class Events(Protocol):
         """The peer may have granted credit: somebody listens."""
 
     def on_desertion(self, route: Route) -> None:
-        """The peer has taken the credit back: the last listener has left."""
+        """The peer has taken the credit back: the last listener has just left."""
 
     def on_route_lost(self, route: Route, condition: str) -> None:
         """The peer has detached, or refused, the link to an address."""
@@ -168,7 +168,10 @@ class Route:
         if self.link is not None and self.link.draining:
             # nobody wants it any more
             self.blind = False
-            self.vacant = time.monotonic()
+            is_news = self.vacant is None
+            if is_news:
+                self.vacant = time.monotonic()
             self.settled()
             self.link.drained()
-            self._events.on_desertion(self)
+            if is_news:
+                self._events.on_desertion(self)
