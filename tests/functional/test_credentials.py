@@ -292,6 +292,6 @@ def test_what_has_no_users_is_refused(
         for words in ([], ["router"]):
             result = operator("rotate", *words)
             assert result.code == 1
-            assert "router: it lets in everybody" in result.err
+            assert "router: it accepts everyone without a password" in result.err
         result = operator("rotate", "nothing")
         assert "no engine nothing" in result.err

@@ -223,7 +223,7 @@ def sentinel(
     [
         ({}, set(), "master, all in sync"),
         ({"a": "gone"}, {"a", ""}, "no Redis that can be reached is the master"),
-        ({"b": MASTER}, {""}, "a, b each take themselves for the master"),
+        ({"b": MASTER}, {""}, "a, b each claim to be the master"),
         ({"c": {**REPLICA, "master_link_status": "down"}}, {"c"}, "without a conn"),
         ({"a": {**MASTER, "slave1": {"state": "sync"}}}, {"a"}, "1 of 2 replicas"),
         ({"a": {**MASTER, "slave1": {"state": "online", "lag": 9}}}, {"a"}, "1 of 2"),
@@ -248,7 +248,7 @@ def test_redis_has_one_master_with_replicas_in_sync(
         ({}, set(), "the master is a"),
         ({"b": sentinel("192.0.2.2")}, {""}, "name different masters: a a, b c, c a"),
         ({"b": sentinel(others=1)}, {"b"}, "knows 1 of 2"),
-        ({"b": sentinel(flags="master,s_down")}, {"b"}, "takes the master a for lost"),
+        ({"b": sentinel(flags="master,s_down")}, {"b"}, "considers the master a lost"),
         ({"a": "gone", "b": "gone"}, {"a", "b", ""}, "1 of 3 Sentinels answer"),
     ],
 )
@@ -333,7 +333,7 @@ def broker(cluster: str, brokers: str = "123", isrs: int = 3, replicas: int = 3)
         ({"brokers": "12"}, Severity.ERROR, "knows no running c"),
         ({"cluster": "other"}, Severity.ERROR, "belongs to the cluster other"),
         ({"isrs": 2}, Severity.WARNING, "topics t have replicas that are not in sync"),
-        ({"isrs": 1, "replicas": 1}, Severity.WARNING, "have less than 3 replicas"),
+        ({"isrs": 1, "replicas": 1}, Severity.WARNING, "have fewer than 3 replicas"),
     ],
 )
 def test_kafka_is_one_cluster_with_all_copies(
@@ -350,7 +350,7 @@ def test_kafka_is_one_cluster_with_all_copies(
 
 def test_a_host_that_has_not_been_rendered_is_no_broker_yet() -> None:
     access = replace(ACCESS, secrets=Credentials().numbering("ab"))
-    with pytest.raises(ClusterError, match=r"^c has no number .*: render the cluster"):
+    with pytest.raises(ClusterError, match=r"^c is not numbered .*: render the cluster"):
         list(kafka_checks.check(access, map))
 
 

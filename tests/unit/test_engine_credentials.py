@@ -135,7 +135,7 @@ def test_users_are_numbered(name: str, following: str) -> None:
 def test_what_cannot_have_two_users_says_why() -> None:
     assert credentials.objection(engine()) == ""
     open_router = state.RouterDetails(router="embedded", id="x")
-    assert "lets in everybody" in credentials.objection(engine(open_router, "router"))
+    assert "accepts everyone" in credentials.objection(engine(open_router, "router"))
     one = state.Details(username="hybrid", password=PASSWORD)
     assert "only one user" in credentials.objection(engine(one, "broker"))
 

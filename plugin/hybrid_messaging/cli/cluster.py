@@ -17,14 +17,17 @@ SOUND, ERRORS, WARNINGS = 0, 1, 3
 
 def _add_arguments(parser: argparse.ArgumentParser, directory: str) -> None:
     parser.add_argument(
-        "topology", type=Path, metavar="TOPOLOGY.yaml", help="hosts, zones and roles"
+        "topology",
+        type=Path,
+        metavar="TOPOLOGY.yaml",
+        help="file with the hosts, zones and roles",
     )
     parser.add_argument(
         "directory",
         type=types.directory,
         nargs="?",
         metavar="DIR",
-        help=f"{directory} (default: the topology file without its suffix)",
+        help=f"{directory} (default: the topology file's name without its suffix)",
     )
 
 
@@ -36,15 +39,19 @@ def _directory(parsed_args: argparse.Namespace) -> Path:
 class ClusterRender(Lister):
     """Render the configuration of all hosts of a cluster.
 
-    Shows the files that changed; the others are not touched. Passwords, keys and
-    certificates are made once and kept in DIR, which only you can read: keep a backup.
+    Writes and shows only the files that change. Makes passwords, keys and certificates
+    once and keeps them in DIR, which only you can read: keep a backup.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        _add_arguments(parser, "for a directory of each host")
+        _add_arguments(
+            parser, "directory to write to, with a subdirectory for each host"
+        )
         parser.add_argument(
-            "--diff", action="store_true", help="show what changes, without secrets"
+            "--diff",
+            action="store_true",
+            help="show the changed lines, without secrets",
         )
         options.add_dry_run(parser)
         return parser
@@ -71,18 +78,19 @@ class ClusterRender(Lister):
 
 
 class ClusterCheck(Lister):
-    """Ask the servers of a cluster whether they are up, and one cluster.
+    """Check that the servers of a cluster are up, and form one cluster.
 
-    Routers know each other, RabbitMQ and Kafka have all their nodes and copies, Redis
-    has one master with replicas in sync, on which the Sentinels agree; certificates
-    and releases. Exit code 0: all is well; 1: there is an error; 3: warnings only.
+    Checks that routers know each other, that RabbitMQ and Kafka have all their nodes
+    and copies, and that Redis has one master, on which the Sentinels agree, with
+    replicas in sync. Also checks certificates, clocks and releases. Exit code 0: all is
+    well; 1: there is an error; 3: there are only warnings.
     """
 
     _exit_code = SOUND
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        _add_arguments(parser, "into which it was rendered")
+        _add_arguments(parser, "directory that `cluster render` has written")
         options.add_timeout(parser)
         return parser
 

@@ -25,7 +25,8 @@ class _Credentials(Lister):
             "engine",
             nargs="*",
             metavar="ENGINE",
-            help="an engine of `status` (default: all that can have two users)",
+            help="name of an engine, as `status` shows it (default: all engines that "
+            "can have two users)",
         )
         options.add_state_dir(parser)
         return parser
@@ -47,21 +48,21 @@ class _Credentials(Lister):
 
 
 class CredentialsShow(_Credentials):
-    """Show the users of engines, and how many connections of clients each has.
+    """Show the users of engines, and how many client connections each user has.
 
-    The role is `present` for the user in the URLs that `configure` writes, `former` for
-    the one that `credentials retire` will remove, and `next` where `credentials rotate`
-    was ended half-way and has to be run again.
+    The role is `present` for the user in the URLs that `configure` writes, and `former`
+    for the one that `credentials retire` will remove. `next` means that `credentials
+    rotate` was interrupted: run it again.
     """
 
 
 class CredentialsRotate(_Credentials):
     """Give engines a new user with a new password; the former user stays valid.
 
-    Nobody is disconnected. Afterwards, `configure` writes the new user into the files
-    of services, which can be restarted one by one. When none uses the former user any
-    more, `credentials retire` removes it. An engine whose former user has not been
-    removed yet is left alone, so that the command can be run again.
+    No client is disconnected. Afterwards, `configure` writes the new user into the
+    files of services, and you can restart these one by one. When none of them uses the
+    former user any more, `credentials retire` removes it. An engine that still has a
+    former user is left alone, so you can repeat the command.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -84,7 +85,7 @@ class CredentialsRetire(_Credentials):
         parser.add_argument(
             "--force",
             action="store_true",
-            help="remove them although clients use them",
+            help="remove them even if clients are connected as them",
         )
         options.add_dry_run(parser)
         return parser

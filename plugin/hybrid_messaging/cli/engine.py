@@ -196,17 +196,19 @@ class EngineCertificates(ShowOne):
 
 
 class EngineDrain(Command):
-    """End one engine that `up` has started, once its work is done.
+    """Stop one engine that `up` has started, once its work is done.
 
-    The embedded router lets services with other hosts in their URL move there, and
-    answers calls that are under way. skrouterd and qdrouterd cannot do that: calls that
-    are under way through them fail, and services go on at another host at once. `up
-    --repair` starts the engine again.
+    The embedded router waits while services with other hosts in their URL move there,
+    and while calls under way are answered. skrouterd and qdrouterd cannot do that:
+    calls under way through them fail, and services continue at another host at once.
+    `up --repair` starts the engine again.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("engine", metavar="ENGINE", help="an engine of `status`")
+        parser.add_argument(
+            "engine", metavar="ENGINE", help="name of the engine, as `status` shows it"
+        )
         options.add_state_dir(parser)
         return parser
 

@@ -32,32 +32,32 @@ class Migrate(Lister):
             "files",
             nargs="*",
             metavar="FILE",
-            help="a configuration file, or FILE=VHOST to give it a virtual host of the "
+            help="a configuration file, or FILE=VHOST to set its virtual host on the "
             "new bus",
         )
         service_files.add_discover(parser)
         buses = parser.add_argument_group("buses")
         options.add_urls(buses, "transport URL of the new bus for {}")
         options.add_state_dir(
-            buses, "the deployment that is the new bus, where its URL is not given"
+            buses, "the deployment that serves as the new bus, unless its URL is given"
         )
         buses.add_argument(
             "--old-url",
             default=defaults.variable("HYBRID_OLD_URL"),
             metavar="URL",
-            help="transport URL of the old bus, for files that are on the new bus "
-            "alone and do not name it (default: %(default)s, which keeps a password "
-            "off the command line)",
+            help="transport URL of the old bus, for files that are only on the new "
+            "bus and do not name the old one (default: %(default)s, which keeps a "
+            "password off the command line)",
         )
         parser.add_argument(
             "--notifications",
             action="store_true",
-            help="move notifications, and not RPC",
+            help="move notifications instead of RPC",
         )
         hosts = parser.add_argument_group("virtual hosts of the new bus")
         vhost = hosts.add_mutually_exclusive_group()
         vhost.add_argument(
-            "--vhost", help="the virtual host of all files that do not have =VHOST"
+            "--vhost", help="virtual host of all files that are given without =VHOST"
         )
         options.add_keep_vhosts(vhost)
         return parser
@@ -116,28 +116,29 @@ class _Step(Migrate):
 
 
 class MigrateStart(_Step):
-    """Have services listen on the old bus and on the new one.
+    """Have services listen on both the old bus and the new one.
 
-    Gives each file the URL migrate+NEW?from_url=OLD. OLD is what the file has now, or
-    what `migrate finish` has noted. Notifications without a transport of their own stay
-    on the old bus. Nothing else is changed, and either all files are or none. The new
-    bus is HYBRID_RPC_URL, or what `up` has running in the state directory. `configure
-    --restore` brings the files back as they were before the first change.
+    Writes the URL migrate+NEW?from_url=OLD into each file. OLD is the URL that the file
+    has now, or the one that `migrate finish` has kept there. NEW comes from
+    HYBRID_RPC_URL, or from the deployment in the state directory. Notifications without
+    a separate transport stay on the old bus. Changes nothing else, and rewrites either
+    all files or none. `configure --restore` brings back the files as they were before
+    the first change.
     """
 
     _step = "start"
     _afterwards = (
         "when all services of all hosts are on both buses (hybrid-messaging migrate "
-        "status): hybrid-messaging migrate finish, or undo"
+        "status): run hybrid-messaging migrate finish, or undo"
     )
 
 
 class MigrateFinish(_Step):
-    """Have services that are on both buses use the new one alone.
+    """Have services that are on both buses use only the new one.
 
-    Do this when `migrate status` exits with 0. A file that is on the old bus alone is
-    an error. The old bus is noted in [oslo_messaging_migrate] from_url, which is not
-    used meanwhile. The way back is `migrate start`, and then `migrate undo`.
+    Run this when `migrate status` exits with 0. Refuses files that are only on the old
+    bus. Keeps the URL of the old bus in [oslo_messaging_migrate] from_url, where
+    nothing uses it. To go back, run `migrate start`, and then `migrate undo`.
     """
 
     _step = "finish"
@@ -148,11 +149,11 @@ class MigrateFinish(_Step):
 
 
 class MigrateUndo(_Step):
-    """Have services that are on both buses use the old one alone again.
+    """Have services that are on both buses use only the old one again.
 
-    A file that is on the new bus alone is an error: its service would not reach others
-    that are not. Bring all services back onto both with `migrate start`, restart them,
-    and then run this.
+    Refuses files that are only on the new bus, because their services would lose those
+    that still are. First bring all services back onto both buses with `migrate start`,
+    and restart them.
     """
 
     _step = "undo"
@@ -162,11 +163,11 @@ class MigrateUndo(_Step):
 
 
 class MigratePlan(Migrate):
-    """Show which bus each service is on, and what is to be done, in its order.
+    """Show which bus each service is on, and what to do next, in order.
 
-    Changes nothing, and connects to nothing but Nova's database, whose cell mappings
-    have URLs, too. Each file is on the old bus, on both, or on the new one, or is
-    foreign: it has no part in the migration.
+    Changes nothing, and connects only to Nova's database, whose cell mappings also have
+    URLs. Each file is on the old bus, on both, or on the new one, or is foreign: it
+    takes no part in the migration.
     """
 
     def take_action(
@@ -277,15 +278,18 @@ def _explained(rows: Sequence[Row]) -> Iterator[str]:
     """What to do, for people."""
     actions = Counter(row["action"] for row in rows)
     if actions[_START]:
-        yield "first, hybrid-messaging migrate start; then, restart, in any order"
+        yield (
+            "first: run hybrid-messaging migrate start, and restart the services in "
+            "any order"
+        )
     for row in rows:
         if row["command"] and row["action"] in (_START, _UPDATE):
             yield f"for {row['what']}: {row['command']}"
     if actions[_FINISH]:
         yield (
             "when hybrid-messaging migrate status exits with 0, and no other host has "
-            "files on the old bus: hybrid-messaging migrate finish; then, restart, in "
-            "any order"
+            "files on the old bus: run hybrid-messaging migrate finish, and restart "
+            "the services in any order"
         )
     if not actions.keys() - {_DONE}:
-        yield "nothing is to be done here"
+        yield "there is nothing to do here"

@@ -37,11 +37,11 @@ _Row = dict[str, Any]
 class MigrateStatus(Migrate):
     """Show who is on the old bus, on both, and on the new one.
 
-    Asks both buses for their users, and counts the requests that go over them for some
-    seconds. RabbitMQ is asked through its management (that of `up`, or
-    --rabbitmq-management), or rabbitmqctl; a router through its management; ZeroMQ
-    through its matchmaker. Exit code 0: nothing that can be seen keeps services from
-    `migrate finish`; 1: something does, which is listed; 2: it could not be found out.
+    Asks both buses who uses them, and counts the requests over each for some seconds.
+    Queries the management of RabbitMQ (that of `up`, or --rabbitmq-management) or
+    rabbitmqctl, the management of routers, and the matchmaker of ZeroMQ. Exit code 0:
+    nothing that can be seen prevents `migrate finish`; 1: something does, and is
+    listed; 2: the command could not find out.
     """
 
     _exit_code = SAFE
@@ -53,7 +53,7 @@ class MigrateStatus(Migrate):
             "--old-state-dir",
             type=types.directory,
             metavar="DIR",
-            help="the state directory of `up`, if that has started the old bus",
+            help="state directory of the old bus, if `up` has started it",
         )
         options.add_rabbitmq_management(parser)
         parser.add_argument(
@@ -61,8 +61,8 @@ class MigrateStatus(Migrate):
             type=types.seconds,
             default=_INTERVAL,
             metavar="SECONDS",
-            help="how long to count requests; RabbitMQ updates its counters every five "
-            "seconds; 0: do not count (default: %(default)g)",
+            help="seconds for which requests are counted; RabbitMQ updates its "
+            "counters every five; 0: do not count (default: %(default)g)",
         )
         return parser
 
@@ -136,7 +136,7 @@ class MigrateStatus(Migrate):
             if row["kind"] == "notifications":
                 tell(
                     f"notifications on the old bus: {row['name']}: {row['messages']} "
-                    f"wait, {row['consumers']} read it"
+                    f"wait, {row['consumers']} consumers"
                 )
         for heading, lines in (("not known:", unknown), ("missing:", missing)):
             if lines:

@@ -136,9 +136,10 @@ def add_nodes(parser: argparse._ActionsContainer) -> None:
         "--nodes",
         type=types.within(1, MOST_NODES),
         metavar="N",
-        help=f"how many routers carry RPC, 1 to {MOST_NODES}, each linked to all "
-        "others; from 2 on it takes skrouterd, qdrouterd or container, and all other "
-        "engines remain single ones (default: as many as there are, else 1)",
+        help=f"number of routers for RPC, 1 to {MOST_NODES}, each linked to all "
+        "others; two or more need skrouterd, qdrouterd or container; there is still "
+        "only one of each other engine (default: as many as the deployment has, "
+        "otherwise 1)",
     )
 
 

@@ -76,7 +76,7 @@ def _judge(
 ) -> Iterator[Finding]:
     left = end - datetime.datetime.now(datetime.timezone.utc)
     when = f"{end:%Y-%m-%d %H:%M} UTC"
-    cure = "render again, carry it there, and restart the server"
+    cure = "render again, copy the result there, and restart the server"
     if left < datetime.timedelta(0):
         yield error(role, host, f"the certificate of {where} ended at {when}: {cure}")
     elif left < certificates.MARGIN:

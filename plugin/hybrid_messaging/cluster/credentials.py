@@ -120,6 +120,6 @@ def load(directory: Path) -> Credentials | None:
         raise ClusterError(
             f"{path} is damaged ({error}): restore it from a backup, since the hosts "
             "have the passwords that stood there; or remove the directory, render "
-            "again, and carry the result to all hosts at once"
+            "again, and copy the result to all hosts at once"
         ) from error
     return Credentials(**found)

@@ -36,7 +36,7 @@ def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Findin
     numbers = access.secrets.kafka_nodes
     if new := [host.name for host in hosts if host.name not in numbers]:
         raise ClusterError(
-            f"{', '.join(new)} has no number among Kafka's nodes yet: render the "
+            f"{', '.join(new)} is not numbered among the Kafka nodes yet: render the "
             "cluster first"
         )
     found: dict[Host, Any] = {}
@@ -79,7 +79,7 @@ def _judge_partitions(said: Any, nodes: int) -> Iterator[Finding]:
         (behind, "have replicas that are not in sync"),
         (
             single,
-            f"have less than {copies} replicas: make more (kafka-reassign-"
+            f"have fewer than {copies} replicas: make more (kafka-reassign-"
             "partitions.sh)",
         ),
     ):

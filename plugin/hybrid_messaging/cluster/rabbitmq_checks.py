@@ -74,8 +74,8 @@ def _judge(host: Host, said: Node, hosts: Iterable[Host]) -> Finding:
         return error(
             RABBITMQ,
             host,
-            f"is in no cluster with {', '.join(strangers)}: what is sent to the one is "
-            "not found at the other; stop it, remove its data, and start it again",
+            f"is in no cluster with {', '.join(strangers)}: messages sent to one are "
+            "not found on the other; stop it, remove its data, and start it again",
         )
     away = [other.name for other in hosts if node(other) not in running]
     if away:
@@ -98,7 +98,7 @@ def _judge(host: Host, said: Node, hosts: Iterable[Host]) -> Finding:
         return error(
             RABBITMQ,
             host,
-            f"has too little {' and '.join(alarms)}: publishers are held back",
+            f"has too little {' and '.join(alarms)}: publishers are blocked",
         )
     return ok(RABBITMQ, host, f"RabbitMQ {said.version}, in the cluster {said.cluster}")
 

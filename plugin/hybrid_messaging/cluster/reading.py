@@ -514,7 +514,7 @@ class _Reader:
             ),
             (
                 count[KAFKA] and count[KAFKA] not in (1, 3, 5),
-                f"{count[KAFKA]} Kafka nodes would all vote",
+                f"{count[KAFKA]} Kafka nodes would all be voting controllers",
                 "give one, three or five hosts the role kafka",
             ),
             (

@@ -44,7 +44,7 @@ def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Findin
         yield error(
             REDIS,
             None,
-            f"{names} each take themselves for the master: Sentinels demote the wrong "
+            f"{names} each claim to be the master: Sentinels demote the wrong "
             "one within seconds; if they do not, look at their logs",
         )
     elif found and not masters:
@@ -84,7 +84,7 @@ def check_sentinels(
         others, wanted = int(said["num-other-sentinels"]), len(hosts) - 1
         master = known.get(masters[host], masters[host])
         if "down" in str(said["flags"]):
-            yield error(SENTINEL, host, f"takes the master {master} for lost")
+            yield error(SENTINEL, host, f"considers the master {master} lost")
         elif others < wanted:
             yield error(
                 SENTINEL,

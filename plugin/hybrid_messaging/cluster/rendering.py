@@ -70,7 +70,7 @@ _CA, _CA_KEY = (
 _HOST = PurePosixPath("tls") / certificates.HOST
 # one of them without the other one would leave hosts that trust nobody
 _LOST = (
-    "restore {directory} from a backup, or remove all of it, render again, and carry "
+    "restore {directory} from a backup, or remove all of it, render again, and copy "
     "the result to all hosts at once"
 )
 

@@ -69,15 +69,15 @@ def _judge_edge(access: Access, edge: Host, found: Mapping[Host, Router]) -> Fin
         return error(
             EDGE,
             edge,
-            "is connected to no interior router: its services reach those of their own "
-            "host only; look at the log of its router",
+            "is connected to no interior router: its services reach only those of "
+            "their own host; look at the log of its router",
         )
     if lacking:
         return warning(
             EDGE,
             edge,
             f"has no uplink to {', '.join(lacking)}: if it loses the other one, its "
-            "services reach those of their own host only",
+            "services reach only those of their own host",
         )
     return ok(EDGE, edge, f"is connected to {', '.join(host.name for host in uplinks)}")
 
@@ -127,7 +127,7 @@ def _judge(
         yield error(
             INTERIOR,
             host,
-            f"{host.address} is the router {said.id!r}: carry the rendered directory "
+            f"{host.address} is the router {said.id!r}: copy the rendered directory "
             "there, and restart it",
         )
     strangers = [other.name for other, its in found.items() if its.id not in said.nodes]
@@ -147,8 +147,8 @@ def _judge(
         yield error(
             INTERIOR,
             host,
-            f"does not know {', '.join(strangers)}, though they run: services of the "
-            "one and of the other do not find each other; look at its links"
+            f"does not know {', '.join(strangers)}, though they run: services of "
+            "these routers do not find each other; look at its links"
             + (f": there is none to {links}" if links else ""),
         )
     elif links:

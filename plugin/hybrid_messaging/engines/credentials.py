@@ -41,9 +41,9 @@ class User:
 def objection(engine: state.Engine) -> str:
     """Why an engine cannot be given another user, or ''."""
     if not isinstance(engine.details, state.RotatingDetails):
-        return "it can have only one user: end it with `down` for a new password"
+        return "it can have only one user: run `down` and `up` for a new password"
     if engine.details.login is None:
-        return "it lets in everybody"
+        return "it accepts everyone without a password"
     return ""
 
 

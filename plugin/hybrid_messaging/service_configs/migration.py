@@ -167,7 +167,9 @@ def of_url(
     if is_new(text):
         return Buses(Stage.NEW, new=text)
     if "$" in text:
-        why = "oslo.config has values to fill in to its URL: write them out"
+        why = (
+            "its URL has references ($name), which oslo.config replaces: write them out"
+        )
         return Buses(Stage.FOREIGN, reason=why)
     return Buses(Stage.OLD, old=text)
 
@@ -212,8 +214,8 @@ def finish(place: Place, plan: Plan) -> str | None:
     if stage is Stage.OLD:
         raise ServiceConfigError(
             place.target.path,
-            "is on the old bus alone, and would not reach those there any more: run "
-            "`hybrid-messaging migrate start`, and restart it, first",
+            "is only on the old bus, and its service would no longer reach others "
+            "there: first run `hybrid-messaging migrate start`, and restart it",
         )
     return new
 
@@ -229,15 +231,16 @@ def undo(place: Place, plan: Plan) -> str | None:
     if stage is Stage.NEW:
         raise ServiceConfigError(
             path,
-            "is on the new bus alone, and would not reach those there any more: run "
-            "`hybrid-messaging migrate start`, and restart all services, first",
+            "is only on the new bus, and its service would no longer reach others "
+            "there: first run `hybrid-messaging migrate start`, and restart all "
+            "services",
         )
     prefers_new = new is not None and _prefers(place, new)
     if prefers_new and isinstance(servers.get(urls.parse(new or "")), Rabbit):
         raise ServiceConfigError(
             path,
             "is on both buses and prefers the new one, which keeps what is sent while "
-            "a service restarts: have it prefer the old one first. Run "
+            "a service restarts: first have it prefer the old one. Run "
             "`hybrid-messaging migrate start` with the URL of the old bus in "
             "HYBRID_RPC_URL (HYBRID_NOTIFY_URL with --notifications), restart all "
             "services, and run `hybrid-messaging migrate finish` with it",
@@ -259,8 +262,8 @@ def former(place: Place, plan: Plan) -> str:
     if not text or of_url(text, place.url).old is None:
         raise ServiceConfigError(
             place.target.path,
-            "is on the new bus alone, and does not name the old one: give its URL in "
-            "HYBRID_OLD_URL",
+            "is only on the new bus, and does not name the old one: set HYBRID_OLD_URL "
+            "to its URL",
         )
     return text
 
@@ -355,7 +358,7 @@ def warnings(rewrite: Rewrite, all: Sequence[Rewrite], plan: Plan) -> Iterator[s
     """
     place = look(Target(rewrite.path), plan)
     if place.buses.stage is Stage.FOREIGN:
-        yield f"{rewrite.path}: is left as it is: {place.buses.reason}"
+        yield f"{rewrite.path}: left as it is: {place.buses.reason}"
         return
     yield from rewriting.of_file(rewrite, all, _with_tool)
 

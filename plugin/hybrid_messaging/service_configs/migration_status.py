@@ -118,7 +118,7 @@ def files(places: Iterable[Place]) -> Iterator[str]:
     """What keeps services from leaving the old bus, by their files."""
     old = [str(place.target.path) for place in places if place.buses.stage is Stage.OLD]
     if old:
-        yield f"files on the old bus alone: {_named(old)}"
+        yield f"files that are only on the old bus: {_named(old)}"
 
 
 def notified(old: Census) -> Progress:
@@ -265,7 +265,7 @@ def _unknown(
     old: Census, new: Census, processes: list[Process] | None
 ) -> Iterator[str]:
     if processes is None:
-        yield "which clients use the old bus alone: not both buses tell"
+        yield "which clients use only the old bus: not both buses report that"
     yield from (f"old bus: {text}" for text in old.unseen)
     yield from (f"new bus: {text}" for text in new.unseen)
 
