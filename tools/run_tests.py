@@ -170,7 +170,7 @@ STAGES = {
     "docs": Stage("the documentation builds without a warning", docs),
     "unit": Stage("each module alone", measured("unit", *AT_A_TIME, "tests/unit")),
     "devstack": Stage(
-        "the DevStack plugin, on a host that is played small",
+        "the DevStack plugin on a small simulated host",
         pytest("--numprocesses=3", "tests/devstack"),
         beside=True,
     ),
@@ -185,7 +185,7 @@ STAGES = {
         ),
     ),
     "fuzz": Stage(
-        "whatever strangers send, and damaged data",
+        "everything that strangers may send, and damaged data",
         pytest(*AT_A_TIME, "tests/fuzz"),
         beside=True,
     ),

@@ -350,7 +350,9 @@ def test_kafka_is_one_cluster_with_all_copies(
 
 def test_a_host_that_has_not_been_rendered_is_no_broker_yet() -> None:
     access = replace(ACCESS, secrets=Credentials().numbering("ab"))
-    with pytest.raises(ClusterError, match=r"^c is not numbered .*: render the cluster"):
+    with pytest.raises(
+        ClusterError, match=r"^c is not numbered .*: render the cluster"
+    ):
         list(kafka_checks.check(access, map))
 
 
