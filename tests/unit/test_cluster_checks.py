@@ -395,6 +395,13 @@ def test_the_password_of_the_monitor_goes_nowhere_else() -> None:
     assert asked == ["/api/overview"]
 
 
+def test_what_the_system_says_of_a_management_is_shown_as_it_says_it() -> None:
+    with management(lambda request: None) as (access, _):
+        pass
+    [found] = rabbitmq_checks.check(access, map)
+    assert found.message.endswith(" fails: Connection refused: start its RabbitMQ")
+
+
 # -- the exit code ------------------------------------------------------------------
 
 

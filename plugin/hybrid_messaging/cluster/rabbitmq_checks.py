@@ -158,13 +158,21 @@ def _ask(access: Access, host: Host) -> Node | str:
             list(queues),
         )
     except (OSError, http.client.HTTPException, ValueError) as failure:
-        return f"{address} fails: {failure}"
+        return f"{address} fails: {_reason(failure)}"
     except RecursionError:
         return (
             f"{address} is no management of RabbitMQ (its answer is nested too deeply)"
         )
     except (KeyError, TypeError) as failure:
         return f"{address} is no management of RabbitMQ ({failure!r} is missing)"
+
+
+def _reason(failure: Exception) -> str:
+    """What the system says, without what urllib wraps around it."""
+    cause = getattr(failure, "reason", None)
+    if not isinstance(cause, OSError):
+        return str(failure)
+    return cause.strerror or str(cause)
 
 
 def _address(access: Access, host: Host) -> str:
