@@ -152,7 +152,7 @@ def _clean_up(name: str, listener: oslo.Listener) -> None:
     try:
         listener.cleanup()
     except Exception as error:  # it is kombu's, where the broker is away
-        LOG.warning("Cannot end listening on %s in order: %s", name, error)
+        LOG.warning("Cannot stop listening on %s cleanly: %s", name, error)
 
 
 class BothListener(oslo.Listener):
