@@ -116,7 +116,8 @@ def test_without_tls_too(place: Deployment) -> None:
 def test_the_embedded_router_has_no_links(tmp_path: Path) -> None:
     with deployed(tmp_path / "state") as place:
         with pytest.raises(
-            EngineError, match=r"embedded cannot connect to other routers: .* --router"
+            EngineError,
+            match=r"embedded router cannot connect to other routers: .* --router",
         ):
             up(place, 3)
         assert not place.dir.exists()

@@ -245,8 +245,8 @@ def test_an_engine_with_tls_for_another_supervisor(
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("--edge-port", "5674", "the router embedded cannot connect to other routers"),
-        ("--interior", "[::1]:5674", "the router embedded cannot connect to other"),
+        ("--edge-port", "5674", "the embedded router cannot connect to other routers"),
+        ("--interior", "[::1]:5674", "the embedded router cannot connect to other"),
         (
             "--interior",
             "router.example",

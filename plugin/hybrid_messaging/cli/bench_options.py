@@ -88,7 +88,7 @@ def add_load(parser: argparse.ArgumentParser) -> None:
         "--rpc-share",
         types.percentage,
         "PERCENT",
-        "percentage of messages that are RPC",
+        "percentage of processes and messages that are for RPC",
     )
     load.add_argument(
         "--rpc-mix",

@@ -93,9 +93,9 @@ class Router(RotatingKind):
             options.edge_port or options.interior or options.links is not None
         ):
             raise EngineError(
-                f"the router {choice} cannot connect to other routers: choose one of"
-                f" {', '.join(router_program.NATIVE)}, or the path of one of these,"
-                " with --router"
+                "the embedded router cannot connect to other routers: choose one of"
+                f" {', '.join(router_program.NATIVE)}, the path of one of these, or"
+                " container with --router"
             )
         shown = options.certificates
         command = router_program.command(
