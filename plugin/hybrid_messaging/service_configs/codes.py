@@ -210,8 +210,8 @@ CODES = {
     ),
     "notifications-maybe-not-stored": Code(
         _WARNING,
-        "``amqp://``, and without a connection it is unknown whether a broker or a"
-        " router answers",
+        "notifications go over ``amqp://``, and without a connection it is unknown"
+        " whether a broker or a router answers",
         "check without ``--no-connect``",
         ":doc:`amqp`",
     ),
@@ -269,7 +269,7 @@ CODES = {
     ),
     "option-without-effect": Code(
         _WARNING,
-        "an option has no use with this release of RabbitMQ (:doc:`rabbit`)",
+        "an option has no effect with this release of RabbitMQ (:doc:`rabbit`)",
         "remove it",
         "release notes of RabbitMQ 4.0",
     ),
@@ -390,7 +390,8 @@ CODES = {
     ),
     "redis-writes-alone": Code(
         _NOTE,
-        "ZeroMQ: Sentinels, and a master that is cut off from them takes registrations",
+        "ZeroMQ: behind Sentinels, a master that is cut off from its replicas still"
+        " accepts registrations",
         "set ``min-replicas-to-write`` to 1",
         "Redis, ``INFO replication``",
     ),
@@ -417,8 +418,8 @@ CODES = {
     ),
     "sentinels-apart": Code(
         _ERROR,
-        "ZeroMQ: Sentinels name different masters, and servers register on one of them",
-        "have all of them watch over one",
+        "ZeroMQ: Sentinels name different masters, but servers register on one of them",
+        "have all of them watch the same master",
         "``SENTINEL MASTER``",
     ),
     "sentinels-few": Code(
@@ -466,7 +467,7 @@ CODES = {
     ),
     "tls-not-used": Code(
         _WARNING,
-        "certificates are named, but TLS is off",
+        "certificates are configured, but TLS is off",
         "set ``ssl = true``, or ``security_protocol`` for Kafka",
         f"{_RABBIT}, ``_fetch_ssl_params``; {_KAFKA}",
     ),
@@ -491,7 +492,7 @@ CODES = {
     ),
     "transport-not-set": Code(
         _WARNING,
-        "the default of oslo.messaging is used",
+        "no transport URL is set, so the default of oslo.messaging is used",
         "set ``transport_url`` with ``configure``",
         "oslo.messaging, ``transport.py``",
     ),

@@ -83,10 +83,10 @@ OPTIONS = [
         "rebalance_interval",
         default=300.0,
         min=0,
-        help="Of several hosts in the transport URL, each process takes one at random"
-        " as its own. While it is connected to another, it tries after so many seconds,"
-        " and a random part of up to a half more or less, to move to its own, so that a"
-        " host that has returned gets clients again. 0: it stays where it is.",
+        help="Seconds after which a process that is connected to another host than its"
+        " own tries to move back, varied at random by up to half, so that a host that"
+        " has returned gets clients again. Each process takes one of the hosts in the"
+        " transport URL at random as its own. 0: it stays where it is.",
     ),
     # -- TLS --
     cfg.BoolOpt(

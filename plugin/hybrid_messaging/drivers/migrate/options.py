@@ -10,19 +10,18 @@ OPTIONS = [
         "from_url",
         secret=True,
         help="Transport URL of the bus that services move away from, such as rabbit://."
-        " The bus that they move to is the rest of the migrate+ URL. In the query of a"
-        " URL it is percent-encoded, and there it wins over this option, which holds"
-        " for all migrate+ URLs of a service.",
+        " The rest of the migrate+ URL is the bus that they move to. This option is for"
+        " all migrate+ URLs of a service. from_url in the query of a URL, where it is"
+        " percent-encoded, takes precedence.",
     ),
     cfg.FloatOpt(
         "restart_timeout",
         default=60.0,
         min=0,
-        help="For how many seconds calls and casts wait for the servers of a target"
-        " that nobody listens on, on either bus, counted from the moment when this"
-        " process first found nobody there. After that they fail at once, until"
-        " somebody listens again; if the target was never seen on the new bus, they go"
-        " to the old one. The option of the same name of either bus does not count"
-        " here.",
+        help="Seconds that calls and casts wait for a server when none listens on their"
+        " target on either bus. The time starts when this process first finds no"
+        " listener. After that, they fail at once until a server listens again; if the"
+        " target was never seen on the new bus, they go to the old one. The options of"
+        " the same name of the two buses have no effect on that.",
     ),
 ]
