@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
@@ -21,7 +22,7 @@ from oslo_messaging import MessagingTimeout
 from tests.functional.certificates import Authority
 from tests.functional.matchmakers import Redis, Sentinel
 from tests.functional.routers import HOST, free_port
-from tests.functional.rpc import Rpc
+from tests.functional.rpc import Rpc, configuration
 from tests.functional.service import Service
 from tests.functional.waiting import Stopwatch, until
 from tests.functional.worker import Worker
@@ -814,7 +815,6 @@ def test_tls(make_redis: MakeRedis, tmp_path: Path) -> None:
         port=plain,
     )
     url = f"zmq://localhost:{port}/?rpc_zmq_bind_address={HOST}"
-    from tests.functional.rpc import configuration
 
     def transport(rpc: Rpc, ca: Path) -> oslo_messaging.Transport:
         conf = configuration()
@@ -838,22 +838,8 @@ def test_sentinels_name_the_master(make_redis: MakeRedis) -> None:
     second = make_redis(
         f"replicaof {HOST} {first.port}", "replica-serve-stale-data yes"
     )
-    sentinel = make_redis(
-        f"sentinel monitor oslo-messaging-zeromq {HOST} {first.port} 1",
-        "sentinel down-after-milliseconds oslo-messaging-zeromq 1000",
-        kind=Sentinel,
-    )
-    with second.client() as client:
-        until(
-            lambda: client.info("replication")["master_link_status"] == "up",
-            "the replica follows the master",
-        )
-    with sentinel.client() as client:
-        until(
-            lambda: client.sentinel_master("oslo-messaging-zeromq")["num-slaves"],
-            "the Sentinel knows the replica",
-            60,
-        )
+    sentinel = make_redis(*watching(first), kind=Sentinel)
+    await_replica(second, sentinel)
     with Rpc(sentinel.url()) as rpc:
         service = Service()
         rpc.server(service)
@@ -866,6 +852,71 @@ def test_sentinels_name_the_master(make_redis: MakeRedis) -> None:
         until(lambda: servers(second, f"{rpc.topic}-new"), "the new master is told", 60)
         late = rpc.client(rpc.transport(), topic=f"{rpc.topic}-new")
         until(lambda: answers(late), "new clients find new servers")
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[int]:
+    """The port of a server that accepts connections and answers nothing."""
+    with socket.create_server((HOST, 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+def test_servers_leave_a_master_that_hangs_when_sentinels_name_another(
+    make_redis: MakeRedis,
+) -> None:
+    """However long an answer may take, and though a Sentinel hangs, too."""
+    first = make_redis()
+    second = make_redis(f"replicaof {HOST} {first.port}")
+    sentinel = make_redis(*watching(first), kind=Sentinel)
+    await_replica(second, sentinel)
+    hosts = f"{HOST}:{sentinel.port}"
+    with (
+        silent_server() as port,
+        Rpc(
+            sentinel.url(zmq_target_update=3600, zmq_target_expire=7200).replace(
+                hosts, f"{HOST}:{port},{hosts}"
+            )
+        ) as rpc,
+    ):
+        conf = configuration()
+        transport = rpc.transport(conf=conf)
+        conf.set_override("socket_timeout", 240_000, "matchmaker_redis")
+        rpc.server(transport=transport)
+        with second.client() as client:
+            key = key_of(rpc.topic)
+            until(lambda: client.exists(key), "the replica has the server")
+            ((_, first_due),) = client.zrange(key, 0, -1, withscores=True)
+            first.pause()
+            until(lambda: second_is_master(second), "the Sentinel has failed over", 120)
+            until(
+                lambda: client.zrange(key, 0, -1, withscores=True)[0][1] > first_due,
+                "the server has registered with the new master",
+                60,
+            )
+
+
+def watching(master: Redis) -> list[str]:
+    """How a Sentinel is told of a master."""
+    group = "oslo-messaging-zeromq"
+    return [
+        f"sentinel monitor {group} {HOST} {master.port} 1",
+        f"sentinel down-after-milliseconds {group} 1000",
+    ]
+
+
+def await_replica(replica: Redis, sentinel: Redis) -> None:
+    """Wait until a replica follows its master, and the Sentinel knows of that."""
+    with replica.client() as client:
+        until(
+            lambda: client.info("replication")["master_link_status"] == "up",
+            "the replica follows the master",
+        )
+    with sentinel.client() as client:
+        until(
+            lambda: client.sentinel_master("oslo-messaging-zeromq")["num-slaves"],
+            "the Sentinel knows the replica",
+            60,
+        )
 
 
 def second_is_master(redis: Redis) -> bool:

@@ -188,6 +188,8 @@ class Directory:
         self._watch_at = self._renew_at = self._heed_at = 0.0
         #: whether the matchmaker has refused what was to be written the last time
         self._refused = False
+        #: seconds until that is tried again
+        self._renew_pause = RETRY_INTERVAL
         self._wake = Waiter()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -335,8 +337,11 @@ class Directory:
             until = time.monotonic() + RETRY_INTERVAL
             while not self._closing and time.monotonic() < until:
                 self._wake.wait(until - time.monotonic())
+        until = self._watch_at
+        if self._refused and self.failure is None:
+            until = min(until, self._renew_at)
         if not (self._closing or self._asked or self._written):
-            self._wake.wait(self._watch_at - time.monotonic())
+            self._wake.wait(until - time.monotonic())
 
     def _tell_followers(self) -> None:
         for follower in self._followers:
@@ -393,10 +398,12 @@ class Directory:
         """Write all of our own again."""
         with self._lock:
             own = list(self._own)
-        self._renew_at = time.monotonic() + WATCH_INTERVAL
+        self._renew_at = time.monotonic() + self._renew_pause
         try:
             self._tell(own, new=False)
         except MatchmakerRefuses as error:
+            # a new master does so for a moment, until it has a replica
+            self._renew_pause = min(2 * self._renew_pause, WATCH_INTERVAL)
             self._is_refused(error)
 
     def _tell(self, entries: list[Entry], new: bool) -> None:
@@ -414,6 +421,7 @@ class Directory:
     def _is_taken(self, unsettled: set[Entry], entries: list[Entry]) -> None:
         with self._lock:
             unsettled.difference_update(entries)
+        self._renew_pause = RETRY_INTERVAL
         if self._refused:
             self._refused = False
             LOG.info("%s accepts registrations again", self._matchmaker)

@@ -17,14 +17,14 @@ until the servers have written again, just as after a loss of everything.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
-import socket
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -32,17 +32,10 @@ from urllib.parse import quote, unquote
 
 import redis
 from oslo_messaging.exceptions import ConfigurationError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-from redis.sentinel import (
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-)
 
 from hybrid_messaging import log_safety, tls
 from hybrid_messaging.drivers import forks, logs, tls_files
-from hybrid_messaging.drivers.zmq import names, wire
+from hybrid_messaging.drivers.zmq import names, redis_connections, wire
 from hybrid_messaging.drivers.zmq import options as zmq_options
 
 LOG = logs.get(__name__)
@@ -253,80 +246,6 @@ def _check_files(options: Any, redis_options: Any) -> None:
         )
 
 
-class _Connection(redis.Connection):
-    """A connection whose socket a child of a fork closes, from its beginning on.
-
-    :param context: makes what TLS is to be like; None: without TLS
-    """
-
-    def __init__(
-        self, *, context: Callable[[], ssl.SSLContext] | None = None, **options: Any
-    ) -> None:
-        self._context = context
-        super().__init__(**options)
-
-    def _connect(self) -> socket.socket:
-        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        failure = OSError(f"{self.host} has no address")
-        for family, kind, protocol, _, address in found:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                forks.close_in_child(sock)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                sock.settimeout(self.socket_connect_timeout)
-                sock.connect(address)
-                sock = self._secured(sock)
-                sock.settimeout(self.socket_timeout)
-                return sock
-            except OSError as error:
-                failure = error
-                sock.close()
-            except BaseException:
-                sock.close()
-                raise
-        raise failure
-
-    def _secured(self, sock: socket.socket) -> socket.socket:
-        if self._context is None:
-            return sock
-        secured = self._context().wrap_socket(
-            sock, server_hostname=self.host, do_handshake_on_connect=False
-        )
-        try:
-            forks.close_in_child(secured).do_handshake()
-        except BaseException:
-            secured.close()
-            raise
-        return secured
-
-
-class _ManagedConnection(SentinelManagedConnection, _Connection):
-    """One to the master that Sentinels name."""
-
-
-class _Counts:
-    """Counts how many times a pool's connections have connected."""
-
-    connects = 0
-
-    def make_connection(self) -> Any:
-        connection = super().make_connection()  # type: ignore[misc]
-        connection.register_connect_callback(self._connected)
-        return connection
-
-    def _connected(self, connection: object) -> None:
-        self.connects += 1
-
-
-class _Pool(_Counts, redis.ConnectionPool):
-    pass
-
-
-class _SentinelPool(_Counts, SentinelConnectionPool):
-    pass
-
-
 class Clock:
     """Notices when the clock of Redis is set, by comparing it with our own."""
 
@@ -402,7 +321,7 @@ class RedisMatchmaker:
         self._common: dict[str, Any] = {
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
-            "retry": Retry(NoBackoff(), 1),
+            "retry": redis_connections.ONCE_MORE,
             "decode_responses": True,
             "encoding_errors": "replace",
         }
@@ -442,32 +361,20 @@ class RedisMatchmaker:
 
     def _redis(self) -> redis.Redis:
         if self._client is None:
-            if self._sentinel:
-                sentinels = Sentinel([])
-                # what it makes for itself takes connections of no other class
-                sentinels.sentinels = [
-                    self._client_of(host, self._sentinel_login) for host in self._hosts
-                ]
-                self._client = sentinels.master_for(
+            self._client = (
+                redis_connections.master(
                     self._group,
-                    connection_pool_class=_SentinelPool,
-                    connection_class=_ManagedConnection,
-                    **self._common,
-                    **self._login,
+                    self._hosts,
+                    self._common,
+                    self._login,
+                    self._sentinel_login,
                 )
-            else:
-                self._client = self._client_of(self._hosts[0], self._login)
+                if self._sentinel
+                else redis_connections.server(
+                    self._hosts[0], self._common | self._login
+                )
+            )
         return self._client
-
-    def _client_of(self, host: tuple[str, int], login: dict[str, Any]) -> redis.Redis:
-        name, port = host
-        how: dict[str, Any] = {
-            "host": name,
-            "port": port,
-            "connection_class": _Connection,
-        }
-        pool = _Pool(**how, **self._common, **login)
-        return redis.Redis(connection_pool=pool)
 
     def _pipe(self) -> Any:
         return self._redis().pipeline(transaction=False)
@@ -486,8 +393,17 @@ class RedisMatchmaker:
         """See that no command was refused."""
         for each in result:
             if isinstance(each, Exception):
+                if refused is MatchmakerRefuses:
+                    self._seek_master()
                 raise refused(self._says(each)) from each
         return result
+
+    def _seek_master(self) -> None:
+        """Leave a Redis that was the master, if Sentinels name another one."""
+        pool = self._redis().connection_pool
+        if isinstance(pool, redis_connections.SentinelPool):
+            with contextlib.suppress(redis.RedisError, OSError):
+                pool.get_master_address()
 
     def _says(self, error: Exception) -> str:
         """What has failed, for people; part of the text may be that of Redis."""
