@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -186,7 +187,8 @@ def test_a_fanout_reaches_both_ends_once(near: Rpc, far: Rpc) -> None:
 def test_a_call_to_nobody_fails_after_the_grace(near: Rpc) -> None:
     for target in ({}, {"server": "gone"}):
         with Stopwatch() as watch, pytest.raises(errors.TargetUnreachable):
-            near.client(timeout=20, **target).call({}, "name")
+            client = near.client(near.transport(restart_timeout=2), **target)
+            client.call({}, "name")
         assert 2 <= watch.seconds < 2 + AT_ONCE
 
 
@@ -200,7 +202,9 @@ def test_a_killed_server_fails_its_call_at_once(near: Rpc, far: Rpc) -> None:
         assert watch.seconds < AT_ONCE
         # and the router knows that it is gone
         with Stopwatch() as watch, pytest.raises(errors.TargetUnreachable):
-            near.client(server="worker", timeout=20).call({}, "name")
+            near.client(near.transport(restart_timeout=2), server="worker").call(
+                {}, "name"
+            )
         assert watch.seconds < 2 + AT_ONCE
 
 
@@ -249,3 +253,14 @@ def test_a_router_that_is_not_let_in_says_where_and_why(
         pytest.raises(EngineError, match=f"router at {HOST}:{port}: .*{why}"),
     ):
         ROUTER.set_up(lost.engine)
+
+
+def test_a_router_whose_port_is_taken_says_where_and_why(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        options = _options(None, edge_port=port)
+        with (
+            Node(tmp_path / "deaf", options) as deaf,
+            pytest.raises(EngineError, match=f"cannot listen on {HOST}:{port}: Addr"),
+        ):
+            ROUTER.set_up(deaf.engine)

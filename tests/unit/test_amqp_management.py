@@ -77,3 +77,28 @@ def test_rows_without_end(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None
     page = rows(["id"], *([str(number)] for number in range(500)))
     with pytest.raises(EngineError, match="does not finish its list"):
         asked(page).nodes()
+
+
+def test_where_a_router_cannot_listen(asked: Asked) -> None:
+    lines = [
+        ["SERVER", "info", "Listening on 192.0.2.1:5681"],
+        [
+            "SERVER",
+            "error",
+            "Listener error on 192.0.2.1:5683: Address already in use - listen on"
+            " 192.0.2.1:5683 (proton:io)",
+        ],
+        ["FLOW_LOG", "info", "logText=LOG_SERVER: Listener error on 192.0.2.1:5683: x"],
+        ["SERVER", "error", "Listener error on [::1]:5683: no such device"],
+        ["SERVER"],
+        1,
+    ]
+    assert asked(lines).deaf() == [
+        "192.0.2.1:5683: Address already in use",
+        "[::1]:5683: no such device",
+    ]
+
+
+@pytest.mark.parametrize("body", [{}, None, 1, [], [[1, 2, 3]]])
+def test_a_router_that_keeps_no_log(asked: Asked, body: Any) -> None:
+    assert asked(body).deaf() == []

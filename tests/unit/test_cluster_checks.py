@@ -125,6 +125,15 @@ def test_another_router_at_an_address_is_an_error(
     assert "192.0.2.0 is the router 'x'" in text(found)
 
 
+def test_a_router_that_the_topology_no_longer_has_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = routers(a=router("a", nodes=frozenset(["a", "b", "c", "old"])))
+    found = judged(router_checks, monkeypatch, answers)
+    assert wrong(found) == {(Severity.WARNING, "")}
+    assert "the topology does not have old, to which its routers are" in text(found)
+
+
 def test_an_edge_with_one_uplink_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = routers(b=router("b", edges=frozenset()))
     found = judged(router_checks, monkeypatch, answers)
@@ -171,6 +180,9 @@ class Management:
             for name, state in states.items()
         ]
 
+    def deaf(self) -> list[str]:
+        return ["192.0.2.0:5683: Address already in use"]
+
 
 def test_what_a_router_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(router_checks, "Management", Management)
@@ -179,6 +191,18 @@ def test_what_a_router_says(monkeypatch: pytest.MonkeyPatch) -> None:
         nodes=frozenset("ab"),
         linked=frozenset("b"),
         said={"b": "SUCCESS!", "c": "CONNECTING!"},
+        deaf=frozenset(["192.0.2.0:5683: Address already in use"]),
+    )
+
+
+def test_a_router_whose_port_is_taken_is_an_error_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deaf = frozenset(["192.0.2.2:5683: Address already in use"])
+    found = judged(router_checks, monkeypatch, routers(c=router("c", deaf=deaf)))
+    assert (Severity.ERROR, "c") in wrong(found)
+    assert "cannot listen on 192.0.2.2:5683: Address already in use: stop" in text(
+        found
     )
 
 

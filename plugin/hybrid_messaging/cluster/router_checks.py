@@ -33,6 +33,8 @@ class Router(NamedTuple):
     linked: frozenset[str]
     #: by host, what the router said last of a connection that it makes
     said: Mapping[str, str]
+    #: where it could not listen, and why
+    deaf: frozenset[str] = frozenset()
 
 
 def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Finding]:
@@ -54,8 +56,24 @@ def check(access: Access, each: Callable[..., Iterable[Any]]) -> Iterator[Findin
     yield from unequal_versions(
         INTERIOR, {host.name: said.version for host, said in found.items()}
     )
+    yield from _judge_others({host.name for host in interiors}, found)
     for edge in access.topology.having(EDGE) if found else ():
         yield _judge_edge(access, edge, found)
+
+
+def _judge_others(
+    names: Iterable[str], found: Mapping[Host, Router]
+) -> Iterator[Finding]:
+    """Say which routers are linked to those of the topology, which has them not."""
+    nodes = {node for said in found.values() for node in said.nodes}
+    expected = {said.id for said in found.values()}.union(names)
+    if others := ", ".join(sorted(nodes - expected)):
+        yield warning(
+            INTERIOR,
+            None,
+            f"the topology does not have {others}, to which its routers are linked: "
+            "stop it before you restart the others, or its services are cut off",
+        )
 
 
 def _judge_edge(access: Access, edge: Host, found: Mapping[Host, Router]) -> Finding:
@@ -105,6 +123,7 @@ def _ask(access: Access, host: Host) -> Router | str:
                     str(row["name"]): str(row["connectionMsg"])
                     for row in asked.connectors()
                 },
+                frozenset(asked.deaf()),
             )
     except (EngineError, KeyError, IndexError) as failure:
         return (
@@ -129,6 +148,13 @@ def _judge(
             host,
             f"{host.address} is the router {said.id!r}: copy the rendered directory "
             "there, and restart it",
+        )
+    for where in sorted(said.deaf):
+        yield error(
+            INTERIOR,
+            host,
+            f"cannot listen on {where}: stop what has this port there, and restart the "
+            "router, which does not try again",
         )
     strangers = [other.name for other, its in found.items() if its.id not in said.nodes]
     # not what connectors say: one that tries a host that has vanished says SUCCESS
@@ -155,5 +181,5 @@ def _judge(
         yield warning(
             INTERIOR, host, f"has no link to {links}; messages take another way"
         )
-    else:
+    elif not said.deaf:
         yield ok(INTERIOR, host, f"{said.version}, knows {len(said.nodes) - 1} others")

@@ -7,12 +7,13 @@ Qpid Dispatch and our own router speak it at the address ``$management``.
 
 from __future__ import annotations
 
+import re
 from types import TracebackType
 from typing import Any, TypedDict, cast
 
 import proton
 
-from hybrid_messaging import state
+from hybrid_messaging import log_safety, state
 from hybrid_messaging.engines import EngineError, amqp_connection
 
 # skupper-router has renamed the entities of Qpid Dispatch, and moved the
@@ -39,6 +40,10 @@ _PAGE = 500
 # of an entity; a large router has some ten thousand addresses
 _MOST_ROWS = 1_000_000
 _OK = 200
+# where a line of the log has its text
+_LOGGED = 2
+# src/adaptors/amqp/qd_listener.c: the address, why, and both again
+_DEAF = re.compile(r"Listener error on (\S+: .+?)(?: - |$)")
 
 
 class Router(TypedDict):
@@ -173,6 +178,30 @@ class Management:
     def metrics(self) -> Metrics:
         """Its counters."""
         return cast(Metrics, self._first("metrics"))
+
+    def deaf(self) -> list[str]:
+        """Where it could not listen, and why, by its log.
+
+        No entity of skupper-router shows that: it starts all the same, and does not try
+        again. It keeps the last 1,000 lines; other routers keep none.
+        """
+        request = proton.Message(
+            properties={
+                "operation": "GET-LOG",
+                "type": "org.amqp.management",
+                "name": "self",
+            }
+        )
+        try:
+            rows = self._requests.call(request).body
+        except OSError as error:
+            raise self._error(error) from error
+        texts = [
+            str(row[_LOGGED])
+            for row in (rows if isinstance(rows, list) else ())
+            if isinstance(row, list) and len(row) > _LOGGED
+        ]
+        return [log_safety.line(m.group(1)) for m in map(_DEAF.match, texts) if m]
 
     def _first(self, entity: str, *attributes: str) -> dict[str, Any]:
         rows = self._query(entity, *attributes)

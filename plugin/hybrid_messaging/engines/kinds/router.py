@@ -160,13 +160,18 @@ class Router(RotatingKind):
         return found["id"] == engine.details_as(state.RouterDetails).id
 
     def set_up(self, engine: state.Engine) -> None:
-        """Wait for the links that the router makes to others.
+        """See that others can link to the router, and wait for its links to them.
 
         Addresses come and go with users.
         """
         with management(engine) as asked:
             if asked.router()["mode"] == "standalone":
                 return
+            for where in asked.deaf():
+                raise EngineError(
+                    f"{engine.name} cannot listen on {where}: stop what has this port"
+                    " there, and restart the router, which does not try again"
+                )
             for _ in attempts(LINK_TIMEOUT, _LINK_POLL):
                 missing = [
                     each
