@@ -153,6 +153,7 @@ def test_the_host_of_the_master_vanishes(
 
 
 @LARGE
+@pytest.mark.timeout(1200)
 def test_a_node_of_rabbitmq_is_killed_and_the_host_of_another_vanishes(
     tmp_path: Path,
 ) -> None:

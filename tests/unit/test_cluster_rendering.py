@@ -205,6 +205,23 @@ def test_an_edge_serves_its_own_host_and_has_two_uplinks(rendered: Path) -> None
     assert dict(found)["router"]["id"] == "compute1"
 
 
+def test_a_link_is_given_up_before_a_service_is(rendered: Path) -> None:
+    """What is under way to a host that has vanished fails after that."""
+    silences = {
+        (host, entity, values["role"]): values["idleTimeoutSeconds"]
+        for host in ("mq1", "mq2", "compute1")
+        for entity, values in of(rendered, host)
+        if entity in ("listener", "connector") and values["name"] != "for_http"
+    }
+    assert silences == {
+        **{("mq1", "listener", role): "4" for role in ("edge", "inter-router")},
+        **{("mq2", "listener", role): "4" for role in ("edge", "inter-router")},
+        **{(host, "listener", "normal"): "16" for host in ("mq1", "mq2", "compute1")},
+        **{(host, "connector", "inter-router"): "4" for host in ("mq1", "mq2")},
+        ("compute1", "connector", "edge"): "4",
+    }
+
+
 # -- the other roles ---------------------------------------------------------------
 
 
@@ -360,13 +377,28 @@ def test_all_hosts_have_a_certificate_of_one_authority_for_their_address(
         folder = rendered / "hosts" / host / "tls"
         found = x509.load_pem_x509_certificate((folder / "host.pem").read_bytes())
         found.verify_directly_issued_by(authority)
-        told = found.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        addresses = told.value.get_values_for_type(x509.IPAddress)
-        assert address in map(str, addresses)
-        assert host in told.value.get_values_for_type(x509.DNSName)
+        assert {host, address} <= told_names(found)
         assert (folder / "ca.pem").read_bytes() == (
             rendered / "authority/ca.pem"
         ).read_bytes()
+
+
+def told_names(found: x509.Certificate) -> set[str]:
+    """What a certificate is for."""
+    told = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {
+        *map(str, told.get_values_for_type(x509.IPAddress)),
+        *told.get_values_for_type(x509.DNSName),
+    }
+
+
+def test_a_rabbitmq_node_passes_for_the_others(rendered: Path) -> None:
+    """Services that go on to it expect the one to which they were connected first."""
+    local = {"localhost", "127.0.0.1", "::1"}
+    nodes = {f"mq{n}" for n in (1, 2, 3)} | {f"192.0.2.{n}" for n in (1, 2, 3)}
+    for host, names in (("mq2", nodes), ("compute1", {"compute1", "192.0.2.9"})):
+        pem = (rendered / "hosts" / host / "tls/host.pem").read_bytes()
+        assert told_names(x509.load_pem_x509_certificate(pem)) == names | local
 
 
 # -- again -------------------------------------------------------------------------

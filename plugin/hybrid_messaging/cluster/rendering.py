@@ -75,9 +75,20 @@ _LOST = (
 )
 
 
-def names(host: Host) -> list[str]:
-    """What the certificate of a host is for."""
-    return [host.name, host.address, "localhost", "127.0.0.1", "::1"]
+def names(topology: Topology, host: Host) -> list[str]:
+    """What the certificate of a host is for.
+
+    That of a RabbitMQ node is for all of them: a service that goes from one to the next
+    still expects the name of the first one (kombu, transport/pyamqp.py).
+    """
+    nodes = topology.having(RABBITMQ)
+    others = (other for other in nodes if host in nodes and other != host)
+    return [
+        *(name for each in (host, *others) for name in (each.name, each.address)),
+        "localhost",
+        "127.0.0.1",
+        "::1",
+    ]
 
 
 def certificate(host: Host) -> PurePosixPath:
@@ -140,7 +151,7 @@ def _files(
             yield File(folder / file.path, file.data, file.private)
         if authority is not None:
             path = certificate(host)
-            pem = _host_certificate(directory / path, authority, host)
+            pem = _host_certificate(directory / path, authority, names(topology, host))
             yield File(path, pem, opaque=True)
             yield File(
                 folder / "tls" / certificates.AUTHORITY, ca, private=False, opaque=True
@@ -185,12 +196,12 @@ def _authority(directory: Path) -> Authority:
     return found
 
 
-def _host_certificate(path: Path, authority: Authority, host: Host) -> bytes:
-    """The certificate that a host has, if it is good, else a new one."""
+def _host_certificate(path: Path, authority: Authority, names: list[str]) -> bytes:
+    """The certificate that a host has, if it is good for its names, else a new one."""
     kept = _stored(path)
-    if kept is not None and authority.vouches_for(kept, names(host)):
+    if kept is not None and authority.vouches_for(kept, names):
         return kept
-    return authority.issue(names(host))
+    return authority.issue(names)
 
 
 def _stored(path: Path) -> bytes | None:
