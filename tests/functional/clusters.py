@@ -126,14 +126,31 @@ class Cluster:
         self._place = place
         self._network = network
         self.file = place / "mq.yaml"
-        self.file.write_text(text)
         self.directory = place / "mq"
-        self.topology: Topology = reading.read(self.file)
-        rendering.render(self.topology, self.directory)
         #: by host and unit
         self.servers: dict[tuple[str, str], Server] = {}
-        for host in self.topology.hosts:
+        self.topology: Topology
+        self.render(text)
+
+    def render(self, text: str) -> list[str]:
+        """Render a topology, and carry what has changed to its host.
+
+        :param text: of the topology file
+        :returns: the hosts whose servers have something new
+        """
+        self.file.write_text(text)
+        self.topology = reading.read(self.file)
+        changes, _ = rendering.render(self.topology, self.directory)
+        changed = {
+            change.path.parts[1]
+            for change in changes
+            if change.path.parts[0] == "hosts"
+            and change.path.name != rendering.SERVICES
+        }
+        found = [host for host in self.topology.hosts if host.name in changed]
+        for host in found:
             self._carry(host)
+        return [host.name for host in found]
 
     def start(self, role: str, hosts: Iterable[str] | None = None) -> None:
         """Start the servers of a role, on all hosts or some."""
@@ -188,8 +205,9 @@ class Cluster:
     def _carry(self, host: Host) -> None:
         """Put the rendered directory of a host where its servers look for it."""
         mine = self._place / host.name
-        (mine / "state").mkdir(parents=True)
-        shutil.copytree(self.directory / "hosts" / host.name, mine / "etc")
+        (mine / "state").mkdir(parents=True, exist_ok=True)
+        rendered = self.directory / "hosts" / host.name
+        shutil.copytree(rendered, mine / "etc", dirs_exist_ok=True)
         moved = {
             self.topology.directory: str(mine / "etc"),
             self.topology.state: str(mine / "state"),
@@ -204,4 +222,5 @@ class Cluster:
             name = unit.stem.removeprefix("hybrid-messaging-")
             log = mine / "state" / f"{name}.log"
             enter = self._network.enter(host.name) if self._network else ()
-            self.servers[host.name, name] = Server(unit.read_text(), log, enter)
+            server = Server(unit.read_text(), log, enter)
+            self.servers.setdefault((host.name, name), server)

@@ -109,6 +109,13 @@ class Ledgers:
             key=lambda one: one.took,
         )
 
+    def slowest_success(self, since: float) -> float:
+        """The most seconds that a message took that succeeded."""
+        return max(
+            (one.took for one in self.sent if one.ended >= since and not one.failure),
+            default=0.0,
+        )
+
     def slowest_failure(self, since: float) -> float:
         """The most seconds until a sender was told that its message has failed.
 

@@ -9,6 +9,7 @@ service that waits for the wrong thing would need.
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -18,14 +19,16 @@ import pytest
 from tests.functional import namespaces
 from tests.functional.clusters import ROUTER, Cluster
 from tests.functional.ledgers import TIMEOUT, Ledgers, Stations
-from tests.functional.namespaces import Network
+from tests.functional.namespaces import SWITCH, Network
 from tests.functional.routers import native_program
 from tests.functional.station import FANOUT
 from tests.functional.station import TIMEOUT as CALL_TIMEOUT
 from tests.functional.waiting import until
 
-from hybrid_messaging.cluster import transports
+from hybrid_messaging.cluster import credentials, rendering, transports
 from hybrid_messaging.cluster.topology import EDGE, INTERIOR
+from hybrid_messaging.engines.amqp_management import Management
+from hybrid_messaging.engines.certificates import AUTHORITY
 
 pytestmark = [
     pytest.mark.skipif(
@@ -76,6 +79,22 @@ class Mesh:
             if f"{address}:{port}" in shown
         }
 
+    def costs(self, router: str) -> dict[str, int]:
+        """What its ways to the others cost, by what a router says."""
+        cluster = self.cluster
+        secrets = credentials.load(cluster.directory)
+        assert secrets is not None
+        where = (self.routers[router], cluster.topology.ports["router"])
+        user = f"{credentials.SERVICE}@{credentials.REALM}"
+        ca_file = str(cluster.directory / rendering.AUTHORITY / AUTHORITY)
+
+        def ask() -> dict[str, int]:
+            with Management(*where, user, secrets.services, ca_file, TIMEOUT) as asked:
+                rows = asked._query("node", "id", "cost")
+            return {row["id"]: row["cost"] for row in rows if row["id"] != router}
+
+        return self.network.within(SWITCH, ask)
+
     def two_used(self) -> tuple[str, str]:
         """Two routers that stations use."""
         for _ in range(20):
@@ -115,10 +134,11 @@ class Fault:
         """Print the costs; nothing may have been executed twice, or lost."""
         found = self._stations.ledgers()
         fanout = found.slowest(self.began, FANOUT)
-        failure = found.slowest_failure(self.began)
+        failure = self.slowest_failure()
         print(
             f"\n{self._name}: without an answer for {self.silence():.2f} s; slowest "
-            f"failure {failure:.2f} s, fanout {fanout.took:.2f} s; failed "
+            f"failure {failure:.2f} s, fanout {fanout.took:.2f} s, success "
+            f"{found.slowest_success(self.began):.2f} s; failed "
             f"{dict(found.failures(self.began))}"
         )
         assert found.twice() == []
@@ -126,6 +146,10 @@ class Fault:
         assert fanout.took < SERVICE_IDLE - 2
         # nor for a reply that cannot come any more
         assert failure < CALL_TIMEOUT - 8
+
+    def slowest_failure(self) -> float:
+        """The most seconds until somebody learnt that a message has failed."""
+        return self._stations.ledgers().slowest_failure(self.began)
 
     def silence(self) -> float:
         """The longest time without a success of a kind at a station, in seconds."""
@@ -152,9 +176,7 @@ def running(
     """
     namespaces.required()
     network = Network(hosts, "192.0.2.1")
-    cluster = Cluster(
-        place, f"{text}\nprograms: {{skrouterd: {native_program()}}}\n", network
-    )
+    cluster = Cluster(place, text, network)
     if on_edges:
         urls = {
             host.name: cluster.variables_of(host.name)[transports.RPC_VARIABLE]
@@ -190,9 +212,17 @@ def test_each_interior_of_two_zones_with_edges_is_killed(tmp_path: Path) -> None
         for name, address in (INTERIORS | EDGES).items()
     ]
     text = "\n".join(
-        ["cluster: zones", "zones: {east: [west], west: [east]}", "hosts:", *lines]
+        [
+            "cluster: zones",
+            f"programs: {{skrouterd: {native_program()}}}",
+            "zones: {east: [west], west: [east]}",
+            "hosts:",
+            *lines,
+        ]
     )
     with running(tmp_path, text, INTERIORS | EDGES, on_edges=True) as zones:
+        assert zones.costs("r1") == {"r2": 1, "r3": 10, "r4": 10}
+        assert zones.costs("r4") == {"r1": 10, "r2": 10, "r3": 1}
         for victim in INTERIORS:
             with zones.fault(f"interior {victim} killed"):
                 zones.cluster.servers[victim, ROUTER].kill()
@@ -202,20 +232,32 @@ def test_each_interior_of_two_zones_with_edges_is_killed(tmp_path: Path) -> None
 
 
 TRIANGLE = {f"r{number}": f"192.0.2.1{number}" for number in (1, 2, 3)}
+#: The host that is to replace one of them.
+NEW = {"r4": "192.0.2.14"}
 SERVICES = {f"s{number}": f"192.0.2.2{number}" for number in (1, 2, 3)}
 
 
 @pytest.fixture(scope="module")
 def triangle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """Three routers, and stations that may use each of them."""
-    lines = [
-        f"  {name}: {{address: {address}, roles: [interior]}}"
-        for name, address in TRIANGLE.items()
-    ]
-    text = "\n".join(["cluster: triangle", "hosts:", *lines])
     place = tmp_path_factory.mktemp("triangle")
-    with running(place, text, TRIANGLE | SERVICES) as mesh:
+    with running(place, interiors(TRIANGLE), TRIANGLE | NEW | SERVICES) as mesh:
         yield mesh
+
+
+def interiors(routers: Mapping[str, str]) -> str:
+    """A topology file of interior routers in one zone."""
+    return "\n".join(
+        [
+            "cluster: triangle",
+            f"programs: {{skrouterd: {native_program()}}}",
+            "hosts:",
+            *(
+                f"  {name}: {{address: {address}, roles: [interior]}}"
+                for name, address in routers.items()
+            ),
+        ]
+    )
 
 
 def test_a_router_is_killed(triangle: Mesh) -> None:
@@ -264,6 +306,8 @@ def test_a_link_is_cut_so_that_a_line_remains(triangle: Mesh) -> None:
         )
         triangle.stations.all_reach(triangle.all)
         assert fault.silence() < SERVICE_IDLE - 2
+        # what was under way waits until the link counts as silent; by default, 16 s
+        assert fault.slowest_failure() < LINK_IDLE + 7
     with triangle.fault("the link is back"):
         triangle.network.join([one], [other])
         triangle.await_whole()
@@ -301,3 +345,51 @@ def test_all_routers_are_restarted_one_after_the_other(triangle: Mesh) -> None:
             triangle.cluster.servers[router, ROUTER].stop()
             triangle.restart(router)
         assert fault.silence() < SERVICE_IDLE - 2
+
+
+def test_check_names_the_router_whose_port_is_taken(triangle: Mesh) -> None:
+    cluster, victim = triangle.cluster, list(TRIANGLE)[-1]
+    address = (TRIANGLE[victim], cluster.topology.ports["router-links"])
+    server = cluster.servers[victim, ROUTER]
+    server.stop()
+    with triangle.network.within(victim, lambda: socket.create_server(address)):
+        server.start()
+        wanted = (
+            f"error interior {victim}: cannot listen on {':'.join(map(str, address))}"
+        )
+        until(
+            lambda: any(line.startswith(wanted) for line in cluster.faults()),
+            "check says so",
+            TIMEOUT,
+            interval=0.5,
+        )
+    server.stop()
+    triangle.restart(victim)
+
+
+def test_a_router_is_replaced_as_the_documentation_says(triangle: Mesh) -> None:
+    cluster, old = triangle.cluster, list(TRIANGLE)[-1]
+    kept = {name: address for name, address in TRIANGLE.items() if name != old}
+    # the first of a pair connects: the others need no restart for the new one
+    assert cluster.render(interiors(NEW | kept)) == [*NEW, *kept]
+    with triangle.fault("router added") as fault:
+        cluster.start(INTERIOR, NEW)
+        until(
+            lambda: (
+                [line.partition(":")[0] for line in cluster.faults()]
+                == ["warning interior "]
+            ),
+            "all know each other, and the old one",
+            TIMEOUT,
+            interval=0.5,
+        )
+        triangle.stations.all_reach(triangle.all)
+        assert fault.silence() < SERVICE_IDLE - 2
+    with triangle.fault("router drained and stopped") as fault:
+        cluster.servers[old, ROUTER].stop()
+        triangle.stations.all_reach(triangle.all)
+        assert fault.silence() < SERVICE_IDLE - 2
+    with triangle.fault("the others forget it"):
+        for router in kept:
+            cluster.servers[router, ROUTER].stop()
+            triangle.restart(router)
