@@ -16,8 +16,10 @@ from hybrid_messaging.drivers.zmq import directory
 from hybrid_messaging.drivers.zmq.directory import BELIEVED, Directory, Listing
 from hybrid_messaging.drivers.zmq.matchmaker import (
     Clock,
+    Entry,
     Matchmaker,
     MatchmakerAway,
+    MatchmakerRefuses,
     News,
     Reading,
     Record,
@@ -143,6 +145,36 @@ def test_who_asks_is_woken_once_it_is_known_that_this_has_failed() -> None:
     assert waiter.wait(60)
     found.close()
     assert [str(failure) for failure in woken] == ["no answer"]
+
+
+def test_what_a_new_matchmaker_refuses_is_written_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Redis that has become the master takes nothing before it has a replica."""
+    monkeypatch.setattr(directory, "WATCH_INTERVAL", 1000.0)
+    answers = iter(["former", MatchmakerRefuses("NOREPLICAS"), "new"])
+    taken = threading.Event()
+
+    class New(Matchmaker):
+        def write(self, entries: Sequence[Entry], expire: int, new: bool) -> str:
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            if answer == "new":
+                taken.set()
+            return answer
+
+        def news(self, topics: Sequence[str]) -> News:
+            return News("new", {})
+
+        def remove(self, entries: Sequence[Entry]) -> None:
+            pass
+
+    options = SimpleNamespace(zmq_target_update=1000, zmq_target_expire=2000)
+    found = Directory(New, options)
+    found.register([("topic", NEW)])
+    assert taken.wait(60)
+    found.close()
 
 
 def test_a_matchmaker_that_does_not_answer_is_not_waited_for(
