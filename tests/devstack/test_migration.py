@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
-from tests.devstack.conftest import COMPUTE, Host
+from tests.devstack.conftest import COMPUTE, ROOT, Host
 
 RABBIT = "rabbit://stackrabbit:secretrabbit@127.0.0.1:5672"
 NOTIFICATIONS = f"{RABBIT}/?amqp_durable_queues=true"
@@ -72,6 +74,37 @@ def test_what_services_use_is_neither_restarted_nor_emptied(host: Host) -> None:
     host.stack(CONFIGURE_NOVA, HYBRID_MIGRATE_FROM="")
     assert host.units() == ["devstack@hybrid-redis.service"]
     assert host.ini("nova.conf")["DEFAULT"]["transport_url"] == f"{new}"
+
+
+def left_old_bus(host: Host, file: str) -> str:
+    """The URL of a file after what the documentation says it is to be changed with."""
+    text = (ROOT / "doc/source/devstack.rst").read_text()
+    (program,) = re.findall(r"\$ sudo sed -i -E '(.*)' /etc/", text)
+    subprocess.run(["sed", "-i", "-E", program, host.dest / file], check=True)
+    return host.ini(file)["DEFAULT"]["transport_url"]
+
+
+def test_from_rabbitmq_to_a_router_and_back(host: Host) -> None:
+    host.stack(CONFIGURE_NOVA, HYBRID="rabbit")
+    assert host.ini("nova.conf")["DEFAULT"]["transport_url"] == NOTIFICATIONS
+    seen = len(host.calls())
+    host.stack(CONFIGURE_NOVA, **MOVE, INSTALLED="rabbitmq-server")
+    assert rpc(host) == (f"{router(host)}/", NOTIFICATIONS)
+    assert left_old_bus(host, "nova.conf") == f"{router(host)}/"
+    # back, with the router that services use as it is
+    host.stack(CONFIGURE_NOVA, HYBRID="rabbit", HYBRID_MIGRATE_FROM="qpid-hybrid")
+    assert rpc(host) == (NOTIFICATIONS, f"{router(host)}/")
+    assert host.router_runs()
+    assert left_old_bus(host, "nova.conf") == NOTIFICATIONS
+    calls = host.calls()[seen:]
+    assert not [call for call in calls if "delete_vhost" in call]
+    assert not [call for call in calls if "stop" in call and "rabbitmq" in call]
+    restart = "systemctl restart devstack@hybrid-router.service"
+    assert calls.count(restart) == 1
+    # the next stack has the new bus alone
+    host.stack(CONFIGURE_NOVA, HYBRID_MIGRATE_FROM="")
+    assert host.ini("nova.conf")["DEFAULT"]["transport_url"] == NOTIFICATIONS
+    assert not host.router_runs()
 
 
 def test_an_engine_that_services_have_not_used_is_emptied(host: Host) -> None:

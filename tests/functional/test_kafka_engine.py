@@ -23,7 +23,8 @@ from hybrid_messaging.bench import buses
 from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.engines import HOST, kafka_admin, kinds
 from hybrid_messaging.engines.kinds import kafka
-from hybrid_messaging.servers import options
+from hybrid_messaging.servers import census, options
+from hybrid_messaging.servers.insight import Look
 from hybrid_messaging.servers.transport import ConnectError
 from hybrid_messaging.smoke.checks import notifications
 from hybrid_messaging.smoke.outcome import Status
@@ -71,6 +72,20 @@ def connect(url: str) -> str:
     """Connect as `check` does."""
     transport = options.transport(options.defaults(), urls.parse(url))
     return transport.connect(transport.hosts[0], 3.0)
+
+
+def test_it_says_what_nobody_has_read(node: state.Engine) -> None:
+    """As `migrate status --notifications` asks where services leave Kafka."""
+    transport = options.transport(options.defaults(), urls.parse(node.url))
+    transport.make_topics(["moved.info"])
+    store(node, "moved.info", *"abcde")
+    store(node, "no-notifications", "a")
+    group = transport.options.consumer_group
+    assert stored(node, group, "moved.info", 3) == ["a", "b", "c"]
+    found = transport.census(Look(10.0)).notifications
+    assert found is not None
+    assert "no-notifications" not in found
+    assert found["moved.info"] == census.Queue(2, 0, 5)
 
 
 def listening(process: psutil.Process) -> set[tuple[str, int]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import os
 import random
@@ -581,6 +582,137 @@ def test_services_move_by_commands(
     assert len(cloud.ledger.done) > 100
     assert {id: times for id, times in cloud.ledger.begun.items() if times > 1} == {}
     assert cloud.ledger.done <= cloud.ledger.begun.keys()
+
+
+# -- notifications -----------------------------------------------------------------
+
+
+class Store:
+    """A consumer, and how often it has stored each notification."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self.stored: collections.Counter[int] = collections.Counter()
+
+    def info(self, ctxt: Any, publisher: str, event: str, id: int, meta: Any) -> None:
+        self.stored[id] += 1
+
+    def read(self, url: str) -> None:
+        self._transport = notification_transport(url)
+        self._listener = oslo_messaging.get_notification_listener(
+            self._transport, [Target(topic=self._topic)], [self], executor="threading"
+        )
+        self._listener.start()
+
+    def stop(self) -> None:
+        end(self._listener)
+        self._transport.cleanup()
+
+
+class Publisher:
+    """Publishes notifications without a pause, and notes those that a bus has taken."""
+
+    def __init__(self, topic: str, ids: Iterator[int]) -> None:
+        self._topic, self._ids = topic, ids
+        self.sent: list[int] = []
+
+    def begin(self, url: str) -> None:
+        self._transport = notification_transport(url)
+        self._notifier = oslo_messaging.Notifier(
+            self._transport, "test", driver="messagingv2", topics=[self._topic], retry=0
+        )
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._publish)
+        self._thread.start()
+
+    def _publish(self) -> None:
+        while not self._ending.wait(0.005):
+            id = next(self._ids)
+            self._notifier.info({}, "moved", id)
+            self.sent.append(id)
+
+    def go_on(self) -> None:
+        """See that it publishes."""
+        seen = len(self.sent)
+        until(lambda: len(self.sent) > seen + 5, "notifications are published")
+
+    def stop(self) -> None:
+        self._ending.set()
+        self._thread.join(PATIENCE)
+        self._transport.cleanup()
+
+
+def notification_transport(url: str) -> Any:
+    return oslo_messaging.get_notification_transport(configuration(), url)
+
+
+def test_notifications_move_by_commands(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    deployment: Deployment,
+    urls: dict[str, str],
+) -> None:
+    """Consumers first, then publishers; each notification is stored once."""
+    topic = f"{tmp_path.name}-notifications"
+    monkeypatch.setenv("HYBRID_NOTIFY_URL", urls["newer"])
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    section = f"[oslo_messaging_notifications]\ntransport_url = {urls['old']}\n"
+    files = {name: tmp_path / f"{name}.conf" for name in ("cinder", "ceilometer")}
+    for path in files.values():
+        path.write_text(section)
+
+    def url(name: str) -> str:
+        conf = cfg.ConfigOpts()
+        option = cfg.StrOpt("transport_url")
+        conf.register_opt(option, group="oslo_messaging_notifications")
+        conf([], default_config_files=[str(files[name])])
+        return str(conf.oslo_messaging_notifications.transport_url)
+
+    def migrate(*words: object, name: str | None = None) -> commands.Result:
+        named = files.values() if name is None else [files[name]]
+        return commands.run(capsys, "migrate", *words, "--notifications", *named)
+
+    def status() -> tuple[int, list[str]]:
+        found = migrate(
+            *("status", "--interval", "0", "-f", "json"),
+            *("--old-state-dir", str(deployment.dir)),
+        )
+        return found.code, [row["name"] for row in found.rows if row["messages"]]
+
+    store, ids = Store(topic), itertools.count()
+    publishers = [Publisher(topic, ids), Publisher(topic, ids)]
+    with contextlib.ExitStack() as stack:
+        store.read(url("ceilometer"))
+        for each in publishers:
+            each.begin(url("cinder"))
+            stack.callback(lambda each: each.stop(), each)
+        rows = migrate("plan", "-f", "json").rows
+        assert [row["service"] for row in rows] == ["ceilometer", "cinder"]
+        # an unmoved publisher goes on, and the queue fills while the consumer is away
+        assert migrate("start", name="ceilometer").code == 0
+        store.stop()
+        until(lambda: status() == (1, [f"{topic}.info"]), "notifications wait")
+        store.read(url("ceilometer"))
+        assert migrate("start", name="cinder").code == 0
+        for each in publishers:
+            each.stop()
+            each.begin(url("cinder"))
+            each.go_on()
+        # what came meanwhile has been read, and nothing comes any more
+        until(lambda: status() == (0, []), "the old queue is empty")
+        assert migrate("finish").code == 0
+        assert url("cinder") == url("ceilometer") == urls["newer"]
+        store.stop()
+        store.read(url("ceilometer"))
+        for each in publishers:
+            each.go_on()
+    sent = {id for each in publishers for id in each.sent}
+    try:
+        until(lambda: store.stored.keys() >= sent, "all are stored")
+    finally:
+        store.stop()
+    assert {id: times for id, times in store.stored.items() if times > 1} == {}
 
 
 def test_status_asks_both_kinds_of_direct_buses(

@@ -99,3 +99,30 @@ def test_cell_mappings_follow_their_files(
     (command,) = (step for step in row["next"] if "update_cell" in step)
     assert "--cell_uuid u1" in command
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "words"),
+    [
+        ("HYBRID_RPC_URL", "kafka://u:SECRET@new/", []),
+        ("HYBRID_RPC_URL", f"migrate+{NEW}", []),
+        ("HYBRID_NOTIFY_URL", "zmq://u:SECRET@new/", ["--notifications"]),
+    ],
+)
+def test_what_services_cannot_move_to(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variable: str,
+    url: str,
+    words: list[str],
+) -> None:
+    monkeypatch.setenv(variable, url)
+    path = written(tmp_path / "heat.conf", OLD)
+    before = path.read_bytes()
+    for step in ("plan", "start", "status"):
+        found = commands.run(capsys, "migrate", step, *words, path)
+        assert found.code in (1, 2)
+        assert "://" in found.err
+        assert "SECRET" not in found.err
+    assert path.read_bytes() == before

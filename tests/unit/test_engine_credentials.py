@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from hybrid_messaging import state
 from hybrid_messaging.engines import EngineError, credentials, kinds
+from hybrid_messaging.engines.deployment import Deployment
+from hybrid_messaging.engines.supervisor import UP
 
 PASSWORD = "hush"
 
@@ -137,7 +140,7 @@ def test_what_cannot_have_two_users_says_why() -> None:
     open_router = state.RouterDetails(router="embedded", id="x")
     assert "accepts everyone" in credentials.objection(engine(open_router, "router"))
     one = state.Details(username="hybrid", password=PASSWORD)
-    assert "only one user" in credentials.objection(engine(one, "broker"))
+    assert "its only user" in credentials.objection(engine(one, "broker"))
 
 
 @pytest.mark.parametrize(
@@ -174,3 +177,30 @@ def test_an_engine_that_starts_again_lets_in_both(
     node.users.clear()
     kind.set_up(engine(state.Details(username="nova", password=PASSWORD)))
     assert node.users == set()
+
+
+def test_what_is_left_alone_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one = state.Details(username="hybrid", password=PASSWORD)
+    engines = (engine(), engine(one, "broker"))
+    found = state.State(mode="test", rpc_url="", notify_url="", engines=engines)
+    said: list[str] = []
+    deployment = Deployment(tmp_path, said.append)
+    monkeypatch.setattr(state, "load", lambda directory: found)
+    monkeypatch.setattr(Deployment, "health", lambda self, engine: UP)
+    monkeypatch.setattr(credentials, "rotate", lambda engine, save: None)
+    deployment.rotate([])
+    left, rotated = said
+    assert left.startswith("broker: left alone: it reads its only user when it starts")
+    assert rotated.startswith("rabbitmq: has a new user")
+    # whoever names one is to know that nothing has been done
+    with pytest.raises(EngineError, match=r"broker: .*`down`, `up` and `configure`"):
+        deployment.rotate(["broker"])
+
+
+def test_a_directory_in_which_nothing_is_up(tmp_path: Path) -> None:
+    """Such as one of `engine prepare` or `cluster render`."""
+    deployment = Deployment(tmp_path, lambda line: None)
+    with pytest.raises(EngineError, match="Change passwords without an outage"):
+        deployment.rotate([])

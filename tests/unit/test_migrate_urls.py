@@ -9,6 +9,7 @@ from typing import Any
 import oslo_messaging
 import pytest
 from oslo_config import cfg
+from oslo_messaging import Target
 from oslo_messaging.exceptions import ConfigurationError
 from tests.functional.rpc import configuration
 from tests.unit.test_urls import NASTY
@@ -76,6 +77,28 @@ def test_any_two_of_three_kinds(new: str, old: str) -> None:
     assert found._old.driver._url.transport == old.partition(":")[0]
 
 
+@pytest.mark.parametrize(
+    ("new", "old"),
+    [("kafka://h:1/", "rabbit://h:2/"), ("rabbit://h:1/", "kafka://u:SECRET@h:2/")],
+)
+def test_kafka_carries_notifications_alone(new: str, old: str) -> None:
+    found = driver(moving(new, old))
+    for bus, url in ((found._new, new), (found._old, old)):
+        assert bus.notifying._url.transport == url.partition(":")[0]
+    found.require_features()
+    # whichever of the two is Kafka
+    target = Target(topic="heat", server="a")
+    for act in (
+        lambda: found.send(target, {}, {}, wait_for_reply=True, timeout=1),
+        lambda: found.listen(target, 1, None),
+    ):
+        with pytest.raises(ConfigurationError, match="notifications alone") as caught:
+            act()
+        assert "kafka://h" in str(caught.value)
+        assert "SECRET" not in str(caught.value)
+    found.cleanup()
+
+
 def test_the_old_bus_may_stand_in_the_file() -> None:
     conf = configuration()
     conf.register_opts(*reversed(_migrate_options()))
@@ -138,7 +161,7 @@ def test_who_waits_for_servers_is_the_driver_for_both() -> None:
         ("migrate+amqp://u:SECRET@h/", "lacks the bus to move away from"),
         ("migrate+amqp://h/?from_url=u:SECRET@h", "from_url is no transport URL"),
         ("migrate+amqp://h/?from_url=rabbit://u:p@h:SECRET", "is no transport URL"),
-        ("migrate+kafka://h/?from_url=rabbit://u:SECRET@h", "'kafka' is none of them"),
+        ("migrate+fake://h/?from_url=rabbit://u:SECRET@h", "'fake' is none of them"),
         ("migrate://u:SECRET@h/?from_url=rabbit://h", "'' is none of them"),
         (
             "migrate+amqp://h/?from_url=migrate%2Bamqp://u:SECRET@h",

@@ -221,3 +221,32 @@ def test_notifications_move_by_themselves(tmp_path: Path) -> None:
         path.write_bytes(after(path, step, plan).dump())
         assert rpc(Document(path.read_bytes(), path)) == NEW
     assert notify(Document(path.read_bytes(), path)) == new
+
+
+def test_notifications_move_to_kafka_and_rpc_does_not(tmp_path: Path) -> None:
+    old, new = "rabbit://n:N@old:5672/", "kafka://n:N@kafka:9092/"
+    path = written(tmp_path / "heat.conf", NEW, old)
+    plan = Plan(urls.parse(new), notifications=True)
+    path.write_bytes(after(path, migration.start, plan).dump())
+    both = notify(Document(path.read_bytes(), path)) or ""
+    assert both == str(urls.moving(urls.parse(new), old))
+    # Kafka stores what nobody reads: first, publishers return to the old bus
+    with pytest.raises(ServiceConfigError, match="keeps what is sent"):
+        after(path, migration.undo, plan)
+    back = Plan(urls.parse(old), notifications=True)
+    for step, url in (
+        (migration.start, str(urls.moving(urls.parse(old), new))),
+        (migration.finish, old),
+    ):
+        path.write_bytes(after(path, step, back).dump())
+        assert notify(Document(path.read_bytes(), path)) == url
+    assert rpc(Document(path.read_bytes(), path)) == NEW
+    # what has left its old bus returns to one that the operator names
+    path = written(tmp_path / "heat.conf", NEW, new)
+    named = Plan(urls.parse(new), notifications=True, old=old)
+    path.write_bytes(after(path, migration.start, named).dump())
+    assert notify(Document(path.read_bytes(), path)) == both
+
+    path = written(tmp_path / "heat.conf", new, old)
+    place = migration.look(Target(path), PLAN)
+    assert place.buses.stage is Stage.FOREIGN

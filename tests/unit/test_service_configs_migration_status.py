@@ -111,14 +111,38 @@ def test_what_is_not_seen_is_said() -> None:
     assert found.unknown[-2:] == ["old bus: this", "new bus: that"]
 
 
+def notifications(**queues: Queue) -> Census:
+    return bus(notifications={f"{name}.info": each for name, each in queues.items()})
+
+
 def test_notifications_wait_until_they_are_read() -> None:
-    queues = {"notifications.info": Queue(3, 0), "notifications.error": Queue(0, 1)}
-    full = bus(notifications=queues)
-    assert notified(full).missing == [
-        "3 notifications wait in notifications.info of the old bus"
-    ]
+    full = notifications(nova=Queue(3, 0, 9), heat=Queue(0, 1, 5))
+    found = notified(full, full, 10)
+    assert found.missing == ["3 notifications wait in nova.info of the old bus"]
+    assert found.unknown == []
     with pytest.raises(census.NotToldError, match="does not say"):
-        notified(bus("heat/a"))
+        notified(full, bus("heat/a"), 10)
+
+
+def test_notifications_that_are_read_at_once_may_still_come() -> None:
+    """A queue with consumers is empty although publishers are left."""
+    before = notifications(heat=Queue(0, 1, 5), nova=Queue(0, 1, 7))
+    after = notifications(heat=Queue(0, 1, 9), nova=Queue(0, 1, 2), new=Queue(0, 1, 4))
+    found = notified(before, after, 10)
+    # RabbitMQ counts anew after a restart
+    assert found.missing == [
+        "4 notifications came to heat.info of the old bus within 10 s",
+        "4 notifications came to new.info of the old bus within 10 s",
+    ]
+    assert found.unknown == []
+
+
+@pytest.mark.parametrize(("arrived", "seconds"), [(None, 10), (5, 0)])
+def test_what_is_not_counted_is_said(arrived: int | None, seconds: float) -> None:
+    quiet = notifications(heat=Queue(0, 1, arrived))
+    found = notified(quiet, quiet, seconds)
+    assert found.missing == []
+    assert found.unknown == ["whether notifications still come to the old bus"]
 
 
 def test_virtual_hosts_of_one_bus_are_put_together() -> None:
@@ -176,7 +200,7 @@ QUEUES: list[dict[str, Any]] = [
     {"name": "heat.a", "messages": 0, "message_stats": {"publish": 2}},
     {"name": "heat_fanout_0123", "messages": 0, "message_stats": {"publish": 9}},
     {"name": "reply_0123", "messages": 0},
-    {"name": "notifications.info", "messages": 4},
+    {"name": "notifications.info", "messages": 4, "message_stats": {"publish": 6}},
     {"name": "unused"},
 ]
 
@@ -213,7 +237,7 @@ def test_what_the_management_of_rabbitmq_tells() -> None:
     assert found.listeners == {Listener("heat", "a"): 1}
     assert found.processes == {Process("10.0.0.1", "heat-engine", 12)}
     assert found.requests == {"heat": 7, "unused": 0}
-    assert found.notifications == {"notifications.info": Queue(4, 1)}
+    assert found.notifications == {"notifications.info": Queue(4, 1, 6)}
     assert len(found.unseen) == 1
 
 

@@ -66,7 +66,7 @@ class Migrate(Lister):
 def migration_plan(parsed_args: argparse.Namespace) -> Plan:
     """What the migration is about.
 
-    :raises TransportError: the new bus is not known
+    :raises TransportError: the new bus is not known, or none that can be moved to
     """
     from hybrid_messaging.service_configs import migration, transports
 
@@ -74,9 +74,16 @@ def migration_plan(parsed_args: argparse.Namespace) -> Plan:
     new = transports.resolve_one(
         role, getattr(parsed_args, f"{role}_url"), parsed_args.state_dir
     )
-    return migration.Plan(
+    plan = migration.Plan(
         new, parsed_args.keep_vhosts, parsed_args.notifications, parsed_args.old_url
     )
+    if new.driver not in plan.drivers:
+        known = ", ".join(f"{each}://" for each in sorted(plan.drivers))
+        raise transports.TransportError(
+            f"services cannot move to {new.driver}:// one by one: the new bus has to "
+            f"be one of {known}"
+        )
+    return plan
 
 
 class _Step(Migrate):

@@ -15,6 +15,7 @@ from hybrid_messaging.cli.migrate import Migrate, migration_plan
 if TYPE_CHECKING:
     from hybrid_messaging.servers.census import Census
     from hybrid_messaging.servers.insight import Look
+    from hybrid_messaging.service_configs.migration import Place
     from hybrid_messaging.service_configs.migration_status import (
         Pair,
         Progress,
@@ -38,6 +39,7 @@ class MigrateStatus(Migrate):
     """Show who is on the old bus, on both, and on the new one.
 
     Asks both buses who uses them, and counts the requests over each for some seconds.
+    With --notifications, asks the old bus how many wait there, and how many arrive.
     Queries the management of RabbitMQ (that of `up`, or --rabbitmq-management) or
     rabbitmqctl, the management of routers, and the matchmaker of ZeroMQ. Exit code 0:
     nothing that can be seen prevents `migrate finish`; 1: something does, and is
@@ -61,7 +63,7 @@ class MigrateStatus(Migrate):
             type=types.seconds,
             default=_INTERVAL,
             metavar="SECONDS",
-            help="seconds for which requests are counted; RabbitMQ updates its "
+            help="seconds for which messages are counted; RabbitMQ updates its "
             "counters every five; 0: do not count (default: %(default)g)",
         )
         return parser
@@ -91,6 +93,8 @@ class MigrateStatus(Migrate):
         self._exit_code = NOT_YET if missing else SAFE
         if parsed_args.formatter == "table":
             self._explain(rows, missing, unknown)
+            if not missing:
+                self._tell_what_next(places, parsed_args.notifications)
             return _COLUMNS, [_cells(row) for row in rows if row["kind"] == "topic"]
         rows += [_row("missing", line) for line in missing]
         rows += [_row("unknown", line) for line in unknown]
@@ -104,17 +108,23 @@ class MigrateStatus(Migrate):
         from hybrid_messaging.service_configs import migration_status
 
         tell = progress.printer(self.app)
-        if parsed_args.notifications:
-            for pair in pairs:
-                yield pair, migration_status.notified(_ask(pair.old, look, tell))
-            return
-        sides = [side for pair in pairs for side in (pair.old, pair.new)]
+        notifications = parsed_args.notifications
+        sides = [
+            side
+            for pair in pairs
+            for side in ((pair.old,) if notifications else (pair.old, pair.new))
+        ]
         before = [_ask(side, look, tell) for side in sides]
         after = before
         if parsed_args.interval:
             self._wait(parsed_args.interval)
             after = [_ask(side, look, lambda line: None) for side in sides]
         looks = iter(zip(before, after, strict=True))
+        if notifications:
+            for pair, old in zip(pairs, looks, strict=True):
+                found = migration_status.notified(*old, parsed_args.interval)
+                yield pair, found
+            return
         for pair, old, new in zip(pairs, looks, looks, strict=True):
             yield pair, migration_status.compare(old, new, parsed_args.interval)
 
@@ -122,7 +132,7 @@ class MigrateStatus(Migrate):
         until = time.monotonic() + seconds
         try:
             while (left := until - time.monotonic()) > 0:
-                progress.transient(self.app, f"counting requests: {left:.0f} s")
+                progress.transient(self.app, f"counting messages: {left:.0f} s")
                 time.sleep(min(left, 1.0))
         finally:
             progress.transient(self.app, "")
@@ -143,8 +153,19 @@ class MigrateStatus(Migrate):
                 tell(heading)
             for line in lines:
                 tell(f"  {line}")
-        if not missing:
-            tell("as far as is known, `migrate finish` is safe")
+
+    def _tell_what_next(self, places: Sequence[Place], notifications: bool) -> None:
+        """For people: nothing that can be seen is missing."""
+        from hybrid_messaging.service_configs.migration import Stage
+
+        stages = {place.buses.stage for place in places}
+        step = "finish --notifications" if notifications else "finish"
+        progress.printer(self.app)(
+            f"as far as is known, `migrate {step}` is safe"
+            if Stage.BOTH in stages
+            else "these files are on the new bus alone; the old one can be turned off "
+            "when that is so on all hosts, and their services have been restarted"
+        )
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         try:

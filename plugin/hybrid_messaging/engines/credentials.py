@@ -41,7 +41,10 @@ class User:
 def objection(engine: state.Engine) -> str:
     """Why an engine cannot be given another user, or ''."""
     if not isinstance(engine.details, state.RotatingDetails):
-        return "it can have only one user: run `down` and `up` for a new password"
+        return (
+            "it reads its only user when it starts: for a new password, wait until "
+            "consumers have read everything, and run `down`, `up` and `configure`"
+        )
     if engine.details.login is None:
         return "it accepts everyone without a password"
     return ""

@@ -166,8 +166,12 @@ class Deployment:
         :raises EngineError: an engine is not up, or refuses
         """
         with self._locked():
-            engines = self._rotating(state.load(self._directory), names)
+            found = state.load(self._directory)
+            engines = self._rotating(found, names)
             self._require_up(engines)
+            for item in found.engines if found and not names else ():
+                if why := credentials.objection(item):
+                    self._progress(f"{item.name}: left alone: {why}")
             for engine in engines:
                 former = engine.details_as(state.RotatingDetails).former
                 if former is not None:
@@ -387,7 +391,13 @@ class Deployment:
             reasons = "; ".join(f"{name}: {why}" for name, why in unfit.items())
             raise EngineError(f"no credentials to rotate: {reasons}")
         if not wanted:
-            raise EngineError(f"nothing is up in {self._directory}")
+            raise EngineError(
+                f"nothing is up in {self._directory}, and only engines that `up` runs "
+                "have credentials to rotate. With an engine of `engine prepare` or a "
+                "cluster of `cluster render`, add the second user with the program of "
+                'its server: see "Change passwords without an outage" in the '
+                "documentation"
+            )
         return [item for item in wanted if item.name not in unfit]
 
     def _require_up(self, engines: Iterable[state.Engine]) -> None:

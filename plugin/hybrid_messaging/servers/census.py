@@ -44,10 +44,17 @@ class Process(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """Where notifications are stored."""
+    """Where notifications are stored.
+
+    :param messages: those that nobody has read
+    :param consumers: how many read it
+    :param arrived: how many have come, since the bus has begun to count; None: it does
+        not tell
+    """
 
     messages: int
     consumers: int
+    arrived: int | None = None
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any
 
 from hybrid_messaging import urls
 from hybrid_messaging.engines import EngineError
+from hybrid_messaging.servers.census import Census
 from hybrid_messaging.servers.insight import Insight, Look
 from hybrid_messaging.servers.transport import (
     CLIENT,
@@ -174,6 +175,15 @@ class Kafka(Transport):
             insight.unseen.append(f"topics of {self}: {error}")
         except KafkaException as error:
             insight.unseen.append(f"topics of {self}: {error.args[0].str()}")
+
+    def census(self, look: Look) -> Census:
+        """See `Transport`; Kafka has notifications alone."""
+        from hybrid_messaging.servers import kafka_state
+
+        with self._client() as settings:
+            found = _admin(settings).list_topics(timeout=look.timeout)
+            queues = kafka_state.queues(settings, found, look.timeout)
+        return Census("its offsets", notifications=queues)
 
     def make_topics(self, topics: Collection[str]) -> None:
         """Make topics, from whose beginning the group of the options will listen.

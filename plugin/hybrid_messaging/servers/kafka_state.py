@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from hybrid_messaging.servers.backlog import Backlog
+from hybrid_messaging.servers.census import Queue, is_notification
 from hybrid_messaging.servers.insight import ServerProblem
 
 #: Groups of consumers that are asked how far they have come.
@@ -80,6 +81,38 @@ def unread(
                 yield Backlog(f"topic {topic}", waiting, age=age).problem()
     finally:
         consumer.close()
+
+
+def queues(
+    settings: Mapping[str, Any], metadata: Any, timeout: float
+) -> dict[str, Queue]:
+    """Topics of notifications, and what no group of consumers has read of them.
+
+    :param settings: of a client
+    :param metadata: what `list_topics` has returned
+    :param timeout: seconds for each answer
+    :raises confluent_kafka.KafkaException: the brokers do not tell
+    """
+    from confluent_kafka import Consumer, TopicPartition
+
+    readers = _readers(settings, timeout)
+    found = {}
+    name = f"hybrid-status-{secrets.token_hex(4)}"  # it joins no group
+    consumer = Consumer({**settings, "group.id": name, "enable.auto.commit": False})
+    try:
+        for topic in filter(is_notification, metadata.topics):
+            messages = arrived = 0
+            for partition in metadata.topics[topic].partitions:
+                first, end = consumer.get_watermark_offsets(
+                    TopicPartition(topic, partition), timeout=timeout
+                )
+                read = readers.read.get((topic, partition), 0)
+                messages += max(0, end - max(first, read))
+                arrived += end
+            found[topic] = Queue(messages, int(topic in readers.topics), arrived)
+    finally:
+        consumer.close()
+    return found
 
 
 def _readers(settings: Mapping[str, Any], timeout: float) -> _Readers:

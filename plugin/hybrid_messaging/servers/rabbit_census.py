@@ -70,6 +70,9 @@ def of_management(get: Get, vhost: str) -> Census:
             "how many requests go over RabbitMQ: its management has no statistics"
         )
         return found
+    assert found.notifications is not None
+    for name, queue in found.notifications.items():
+        found.notifications[name] = queue._replace(arrived=sent[name])
     by_topic = census.topics(name for name in sent if _is_of_requests(name))
     found.requests = Counter()
     for name, topic in by_topic.items():

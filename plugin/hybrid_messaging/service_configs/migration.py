@@ -30,8 +30,9 @@ from hybrid_messaging.service_configs.source import read, read_to_change
 _RPC = ("DEFAULT", "transport_url")
 _NOTIFY = (NOTIFICATIONS, "transport_url")
 _MIGRATE = ("oslo_messaging_migrate", "from_url")
-#: The drivers between which services can move.
-_DRIVERS = frozenset({"amqp", "kombu", "rabbit", "zmq"})
+#: The drivers between which RPC can move, and notifications.
+_RPC_DRIVERS = frozenset({"amqp", "kombu", "rabbit", "zmq"})
+_NOTIFY_DRIVERS = frozenset({"amqp", "kafka", "kombu", "rabbit"})
 
 
 class Stage(Enum):
@@ -73,6 +74,11 @@ class Plan:
     keep_vhosts: bool = False
     notifications: bool = False
     old: str | None = None
+
+    @property
+    def drivers(self) -> frozenset[str]:
+        """Those that the transport may have before and after."""
+        return _NOTIFY_DRIVERS if self.notifications else _RPC_DRIVERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +124,7 @@ def look(target: Target, plan: Plan) -> Place:
         found = Buses(Stage.FOREIGN, reason=why)
     else:
         beside = document.value(*_MIGRATE)
-        found = of_url(text, new, beside, any_vhost=plan.keep_vhosts)
+        found = of_url(text, new, beside, plan.keep_vhosts, plan.drivers)
     return Place(target, service, document, option, text, new, found)
 
 
@@ -137,11 +143,13 @@ def of_url(
     new: urls.TransportURL,
     beside: str | None = None,
     any_vhost: bool = False,
+    drivers: frozenset[str] = _RPC_DRIVERS,
 ) -> Buses:
     """What a URL says about a migration to a bus.
 
     :param beside: [oslo_messaging_migrate] from_url of the same file
     :param any_vhost: whether another virtual host of the new bus is part of it
+    :param drivers: those of URLs that may move
     """
     try:
         url = urls.parse(text)
@@ -162,7 +170,7 @@ def of_url(
             return Buses(Stage.BOTH, there, here)
         why = "it moves to another bus, or to another virtual host (--keep-vhosts)"
         return Buses(Stage.FOREIGN, reason=why)
-    if url.driver not in _DRIVERS:
+    if url.driver not in drivers:
         return Buses(Stage.FOREIGN, reason=f"{url.driver}:// cannot be moved")
     if is_new(text):
         return Buses(Stage.NEW, new=text)
@@ -236,7 +244,9 @@ def undo(place: Place, plan: Plan) -> str | None:
             "services",
         )
     prefers_new = new is not None and _prefers(place, new)
-    if prefers_new and isinstance(servers.get(urls.parse(new or "")), Rabbit):
+    if prefers_new and (
+        plan.notifications or isinstance(servers.get(urls.parse(new or "")), Rabbit)
+    ):
         raise ServiceConfigError(
             path,
             "is on both buses and prefers the new one, which keeps what is sent while "
@@ -259,7 +269,7 @@ def former(place: Place, plan: Plan) -> str:
     :raises ServiceConfigError: it is not known
     """
     text = plan.old or (None if plan.notifications else place.document.value(*_MIGRATE))
-    if not text or of_url(text, place.url).old is None:
+    if not text or of_url(text, place.url, drivers=plan.drivers).old is None:
         raise ServiceConfigError(
             place.target.path,
             "is only on the new bus, and does not name the old one: set HYBRID_OLD_URL "

@@ -121,19 +121,35 @@ def files(places: Iterable[Place]) -> Iterator[str]:
         yield f"files that are only on the old bus: {_named(old)}"
 
 
-def notified(old: Census) -> Progress:
+def notified(before: Census, after: Census, seconds: float) -> Progress:
     """How far a migration of notifications is, by their queues on the old bus.
 
+    :param before: the old bus before the time of counting
+    :param after: the old bus after it
+    :param seconds: how long that was; 0: nothing was counted
     :raises NotToldError: it does not tell
     """
-    if old.notifications is None:
+    queues = after.notifications
+    if queues is None or before.notifications is None:
         raise NotToldError("the old bus does not say which notifications wait there")
-    missing = [
-        f"{queue.messages} notifications wait in {name} of the old bus"
-        for name, queue in sorted(old.notifications.items())
-        if queue.messages
-    ]
-    return Progress([], None, old.notifications, missing, old.unseen)
+    missing, uncounted = [], not seconds
+    for name, queue in sorted(queues.items()):
+        if queue.messages:
+            missing.append(
+                f"{queue.messages} notifications wait in {name} of the old bus"
+            )
+        known = before.notifications.get(name, queue._replace(arrived=0))
+        if queue.arrived is None or known.arrived is None:
+            uncounted = True
+        elif seconds and queue.arrived > known.arrived:
+            missing.append(
+                f"{queue.arrived - known.arrived} notifications came to {name} of the "
+                f"old bus within {seconds:.0f} s"
+            )
+    unknown = []
+    if uncounted:
+        unknown.append("whether notifications still come to the old bus")
+    return Progress([], None, queues, missing, unknown)
 
 
 @dataclass

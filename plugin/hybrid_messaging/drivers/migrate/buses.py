@@ -214,8 +214,32 @@ class RabbitBus:
         self._queues = Queues(self.driver)
 
 
+class KafkaBus(DirectBus):
+    """`kafka`: notifications alone."""
+
+    def __init__(self, name: str, open: Open) -> None:
+        self.name = name
+        self.notifying = open({})
+
+    @property
+    def driver(self) -> Any:  # type: ignore[override]
+        """There is none.
+
+        :raises ConfigurationError: always
+        """
+        raise ConfigurationError(
+            f"{self.name} carries notifications alone: give RPC a transport URL of"
+            " another kind in [DEFAULT] transport_url, and notifications theirs in"
+            " [oslo_messaging_notifications] transport_url"
+        )
+
+    def close(self) -> None:
+        self.notifying.cleanup()
+
+
 _KINDS: dict[str, type[DirectBus] | type[RabbitBus]] = {
     "amqp": AmqpBus,
+    "kafka": KafkaBus,
     "kombu": RabbitBus,
     "rabbit": RabbitBus,
     "zmq": DirectBus,

@@ -3,9 +3,10 @@
 
 URL form:  migrate+URL[?from_url=URL…]
 
-Both URLs are transport URLs of `amqp`, `zmq` or `rabbit`: the first is the new bus,
-`from_url` the old one, percent-encoded in the query. The other options in the query are
-those of [oslo_messaging_migrate] and of the new bus' driver.
+Both URLs are transport URLs of `amqp`, `zmq` or `rabbit`, or of `kafka` where they are
+for notifications. The first is the new bus, `from_url` the old one, percent-encoded in
+the query. The other options in the query are those of [oslo_messaging_migrate] and of
+the new bus' driver.
 
 Servers listen on both buses. Clients send to the new bus where somebody listens on
 their target, and else to the old one. Fanouts go to both. What answers a request goes
@@ -68,8 +69,9 @@ class MigrateDriver(oslo.BaseDriver):
         forks.register(self)
 
     def require_features(self, requeue: bool = False) -> None:
+        """See that consumers of notifications can give back what they cannot store."""
         for bus in (self._new, self._old):
-            bus.driver.require_features(requeue=requeue)
+            bus.notifying.require_features(requeue=requeue)
 
     def send(
         self,
