@@ -14,8 +14,14 @@ import amqp
 import kombu
 import pytest
 import redis
+from tests.functional import routers
 from tests.functional.commands import Result, configured, run
-from tests.functional.deployments import NOWHERE, Deployment, deployed
+from tests.functional.deployments import (
+    NOWHERE,
+    Deployment,
+    deployed,
+    router_option,
+)
 from tests.functional.rpc import Rpc, end
 from tests.functional.service import Service
 from tests.functional.waiting import until
@@ -179,10 +185,11 @@ def change_all(
     return before
 
 
+@pytest.mark.parametrize("kind", routers.at_hand())
 def test_a_router_and_rabbitmq(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    with deployed(tmp_path / "a b") as place:
+    with deployed(tmp_path / "a b", router_option(kind)) as place:
         place.up(tls=True)
         operator = Operator(capsys, place)
         configured(capsys, place, tmp_path / "cinder.conf")
