@@ -300,7 +300,8 @@ class Rabbit(Transport):
                     return rabbit_census.of_ctl(program, vhost, port)
             raise EngineError(
                 "RabbitMQ does not say to its clients who they are: let its management "
-                "be asked (--rabbitmq-management), or run this where rabbitmqctl is"
+                "be asked (--rabbitmq-management), run this where rabbitmqctl is, or, "
+                "if `up` has started it, name its state directory (--old-state-dir)"
             )
         for host in self.hosts:
             try:
