@@ -126,11 +126,19 @@ def test_notifications_wait_until_they_are_read() -> None:
 
 def test_notifications_that_are_read_at_once_may_still_come() -> None:
     """A queue with consumers is empty although publishers are left."""
-    before = notifications(heat=Queue(0, 1, 5), nova=Queue(0, 1, 7))
-    after = notifications(heat=Queue(0, 1, 9), nova=Queue(0, 1, 2), new=Queue(0, 1, 4))
+    before = notifications(
+        heat=Queue(0, 1, 5), nova=Queue(0, 1, 7), first=Queue(0, 1, None)
+    )
+    after = notifications(
+        heat=Queue(0, 1, 9),
+        nova=Queue(0, 1, 2),
+        first=Queue(0, 1, 3),
+        new=Queue(0, 1, 4),
+    )
     found = notified(before, after, 10)
     # RabbitMQ counts anew after a restart
     assert found.missing == [
+        "3 notifications came to first.info of the old bus within 10 s",
         "4 notifications came to heat.info of the old bus within 10 s",
         "4 notifications came to new.info of the old bus within 10 s",
     ]

@@ -39,7 +39,7 @@ class MigrateStatus(Migrate):
     """Show who is on the old bus, on both, and on the new one.
 
     Asks both buses who uses them, and counts the requests over each for some seconds.
-    With --notifications, asks the old bus how many wait there, and how many arrive.
+    With --notifications, asks the old bus how many notifications wait and arrive there.
     Queries the management of RabbitMQ (that of `up`, or --rabbitmq-management) or
     rabbitmqctl, the management of routers, and the matchmaker of ZeroMQ. Exit code 0:
     nothing that can be seen prevents `migrate finish`; 1: something does, and is

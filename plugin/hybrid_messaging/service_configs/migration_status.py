@@ -138,13 +138,14 @@ def notified(before: Census, after: Census, seconds: float) -> Progress:
             missing.append(
                 f"{queue.messages} notifications wait in {name} of the old bus"
             )
-        known = before.notifications.get(name, queue._replace(arrived=0))
-        if queue.arrived is None or known.arrived is None:
+        # RabbitMQ counts from the first one on
+        known = (before.notifications.get(name) or Queue(0, 0)).arrived or 0
+        if queue.arrived is None:
             uncounted = True
-        elif seconds and queue.arrived > known.arrived:
+        elif seconds and queue.arrived > known:
             missing.append(
-                f"{queue.arrived - known.arrived} notifications came to {name} of the "
-                f"old bus within {seconds:.0f} s"
+                f"{queue.arrived - known} notifications came to {name} of the old bus "
+                f"within {seconds:.0f} s"
             )
     unknown = []
     if uncounted:
