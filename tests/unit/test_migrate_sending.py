@@ -32,6 +32,8 @@ class Bus:
         self.name = name
         self.says = presence
         self.looks = self.hurried = 0
+        #: how new the last look has to be, as a monotonic time
+        self.since = 0.0
         self.offered: list[Request] = []
         self.insisted: list[Request] = []
         self.insisted_at: list[float] = []
@@ -41,6 +43,7 @@ class Bus:
 
     def presence(self, target: Target, since: float = 0) -> Presence:
         self.looks += 1
+        self.since = since
         return self.says
 
     def hurry(self) -> None:
@@ -147,6 +150,19 @@ def test_a_server_that_refuses_all_is_left_for_the_old_one(new: Bus, old: Bus) -
     sender = Sender(new, old, 60)
     assert sender.send(request()) == "old"
     assert new.offered
+
+
+def test_what_a_server_refuses_needs_a_new_look_at_the_old_bus(
+    new: Bus, old: Bus
+) -> None:
+    """It may have left that as well, and the bus stores what is sent all the same."""
+    new.says = old.says = Presence.LISTENING
+    new.on_offer = refuse
+    sender = Sender(new, old, 60)
+    sender.send(request())
+    later = request()
+    assert sender.send(later) == "old"
+    assert old.since >= later.began
 
 
 def test_what_comes_back_is_sent_again(new: Bus, old: Bus) -> None:
