@@ -77,7 +77,7 @@ def recorded(bus: Router) -> list[bytes]:
         # on one connection, so that everything is said on it
         transport = rpc.transport()
         uplinks = transport._driver._uplinks
-        uplinks["listening"] = transport._driver._uplink("sending")
+        uplinks["listening"] = uplinks["sending"]
         service = Service()
         rpc.server(service, transport=transport)
         client = rpc.client(transport)

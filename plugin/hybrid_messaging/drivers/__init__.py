@@ -8,6 +8,7 @@ opts        the options of all
 
 They use:
 
+driver      what oslo.messaging calls of each, guarded against interrupts and forks
 oslo        oslo.messaging's driver interface; imported nowhere else
 bodies      requests, notifications and replies as JSON text
 errors      why a message did not get through: what callers catch

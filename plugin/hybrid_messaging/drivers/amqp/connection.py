@@ -69,7 +69,6 @@ class Connection:
         self._turns = turns
         self._timeout: float = options.connect_timeout
         self._socket: socket.socket | None = None
-        self._selector: selectors.BaseSelector | None = None
         self._blocked = False
         self._due = 0.0
         self._closing = False
@@ -157,7 +156,7 @@ class Connection:
         """
         assert self._socket is not None
         with selectors.DefaultSelector() as selector:
-            self._selector = forks.close_in_child(selector)
+            forks.close_in_child(selector)
             selector.register(self._socket, selectors.EVENT_READ)
             self._watched = selectors.EVENT_READ
             selector.register(self._wake_read, selectors.EVENT_READ)

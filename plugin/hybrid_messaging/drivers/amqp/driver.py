@@ -14,32 +14,16 @@ from typing import Any
 
 from oslo_messaging.target import Target
 
-from hybrid_messaging.drivers import (
-    bodies,
-    errors,
-    forks,
-    logs,
-    oslo,
-    reentry,
-    timeouts,
-)
-from hybrid_messaging.drivers.amqp import hosts
+from hybrid_messaging.drivers import bodies, errors, forks, logs, oslo, timeouts
+from hybrid_messaging.drivers.amqp import hosts, incoming
 from hybrid_messaging.drivers.amqp import options as amqp_options
 from hybrid_messaging.drivers.amqp.addressing import Addressing, refusal
 from hybrid_messaging.drivers.amqp.bus import Bus, Side
-from hybrid_messaging.drivers.amqp.incoming import (
-    MOST_SEEN,
-    SEEN,
-    Desk,
-    Inbox,
-    Incoming,
-    Notification,
-    Request,
-)
 from hybrid_messaging.drivers.amqp.mailbox import Mailbox
 from hybrid_messaging.drivers.amqp.outbox import Retired
 from hybrid_messaging.drivers.amqp.outgoing import Message, Outgoing
 from hybrid_messaging.drivers.amqp.uplink import Move, Uplink
+from hybrid_messaging.drivers.driver import Driver, Request
 from hybrid_messaging.drivers.listeners import HandOver, PollingListener, RpcListener
 from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.drivers.seen import Seen
@@ -47,22 +31,12 @@ from hybrid_messaging.drivers.seen import Seen
 LOG = logs.get(__name__)
 
 
-class AmqpDriver(oslo.BaseDriver):
-    """oslo.messaging over AMQP 1.0.
+class AmqpDriver(Driver):
+    """oslo.messaging over AMQP 1.0."""
 
-    Source of the contract: oslo.messaging, `_drivers/base.py`.
-    """
-
-    def __init__(
-        self,
-        conf: Any,
-        url: Any,
-        default_exchange: str | None = None,
-        allowed_remote_exmods: list[str] | None = None,
-    ) -> None:
-        super().__init__(conf, url, default_exchange, allowed_remote_exmods)
+    def _set_up(self) -> None:
         self._options = oslo.read_options(
-            conf, url, amqp_options.GROUP, amqp_options.OPTIONS
+            self.conf, self._url, amqp_options.GROUP, amqp_options.OPTIONS
         )
         kinds = self._options.pre_settled
         if isinstance(kinds, str):  # in the URL, where an option stands once
@@ -77,7 +51,6 @@ class AmqpDriver(oslo.BaseDriver):
                 ", ".join(sorted(amqp_options.KINDS)),
             )
         self._uplinks = self._new_uplinks()
-        forks.register(self)
 
     def _new_uplinks(self) -> dict[Side, Uplink]:
         """Both sides, which connect when they are first needed.
@@ -95,15 +68,10 @@ class AmqpDriver(oslo.BaseDriver):
             side, options, url, self._default_exchange, places, move
         )
 
-    def _uplink(self, side: Side) -> Uplink:
-        """One side of this process: a child of a fork gets one of its own."""
-        forks.notice()
-        return self._uplinks[side]
-
     def _bus(self, side: Side) -> Bus:
-        return self._uplink(side).bus
+        return self._uplinks[side].bus
 
-    def _send(
+    def _deliver(
         self, outgoing: Outgoing, timeout: float, monitor: float | None = None
     ) -> Any:
         """Send a message on the bus, or on the next if that is just being left.
@@ -119,55 +87,42 @@ class AmqpDriver(oslo.BaseDriver):
     def require_features(self, requeue: bool = False) -> None:
         """Requeueing is supported: a message is released to the bus."""
 
-    def send(
-        self,
-        target: Target,
-        ctxt: dict[str, Any],
-        message: dict[str, Any],
-        wait_for_reply: bool | None = None,
-        timeout: float | None = None,
-        call_monitor_timeout: float | None = None,
-        retry: int | None = None,
-        transport_options: Any = None,
-    ) -> Any:
-        reentry.refuse_to_send()
-        kind = "rpc-call" if wait_for_reply else "rpc-cast"
-        name = "RPC fanout" if target.fanout else kind.replace("rpc-", "RPC ")
+    def _send(self, request: Request) -> Any:
+        target, is_call = request.target, bool(request.wait_for_reply)
+        name = "RPC call" if is_call else "RPC cast"
+        if target.fanout:
+            name = "RPC fanout"
         _check(name, target)
+        timeout = request.timeout
         seconds = timeouts.of_message(timeout, self._options.default_send_timeout)
-        monitor = timeouts.of_monitor(call_monitor_timeout)
+        monitor = timeouts.of_monitor(request.call_monitor_timeout)
+        kind = "rpc-call" if is_call else "rpc-cast"
         settled = kind in self._options.pre_settled
-        bus = self._bus("sending")
-        request = Message(
+        next_id = self._bus("sending").outbox.next_id
+        message = Message(
             _key(target),
             target,
             name,
-            bodies.request(message, ctxt, monitor),
+            bodies.request(request.message, request.context, monitor),
             settled=settled,
-            id=bus.outbox.next_id() if wait_for_reply or target.fanout else None,
-            is_call=bool(wait_for_reply),
-            marked=bool(wait_for_reply) and not settled,
+            id=next_id() if is_call or target.fanout else None,
+            is_call=is_call,
+            marked=is_call and not settled,
             ttl=None if timeout is None else seconds,
             fanout=bool(target.fanout),
-            retry=retry,
+            retry=request.retry,
         )
-        outgoing = Outgoing(request)
-        body = self._send(outgoing, seconds, monitor)
-        if not wait_for_reply:
+        reply = self._deliver(Outgoing(message, request.began), seconds, monitor)
+        if not is_call:
             return None
-        try:
-            return bodies.read_reply(body, self._allowed_remote_exmods)
-        except bodies.MalformedBody as error:
-            raise errors.ReplyMalformed(
-                f"{name} to {bus.outbox.where(outgoing)}: the answer is not a valid"
-                f" reply: {error}"
-            ) from error
+        return bodies.read_reply(reply, self._allowed_remote_exmods)
 
     def presence(self, target: Target) -> Presence:
         """Return whether somebody listens on a target of RPC, without waiting.
 
         The first question for a target opens a link to it: ask again a moment later.
         """
+        forks.notice()
         if refusal(target) is not None:
             return Presence.ABSENT
         look = Message(_key(target), target, "RPC", None)
@@ -175,35 +130,33 @@ class AmqpDriver(oslo.BaseDriver):
 
     def hurry(self) -> None:
         """Pause for no longer than usual before connecting: somebody waits for that."""
+        forks.notice()
         self._bus("sending").start()
 
-    def send_notification(
+    def _send_notification(
         self,
         target: Target,
-        ctxt: dict[str, Any],
+        context: Any,
         message: dict[str, Any],
         version: float,
-        retry: int | None = None,
+        retry: int | None,
     ) -> None:
-        reentry.refuse_to_send()
         _check("Notification", target)
         notification = Message(
             ("notify", target.exchange, target.topic),
             target,
             "Notification",
-            bodies.request(message, ctxt, envelope=version >= 2.0),
+            bodies.request(message, context, envelope=version >= 2.0),
             service="notify",
             settled="notify" in self._options.pre_settled,
             durable=True,
             retry=retry,
         )
-        self._send(Outgoing(notification), self._options.default_notify_timeout)
+        self._deliver(Outgoing(notification), self._options.default_notify_timeout)
 
-    @reentry.changes
-    def listen(
+    def _listen(
         self, target: Target, batch_size: int, batch_timeout: float | None
     ) -> oslo.Listener:
-        target = target()  # targets are mutable
         _check_listening(target)
 
         def addresses(addressing: Addressing) -> list[str]:
@@ -213,11 +166,10 @@ class AmqpDriver(oslo.BaseDriver):
             return found
 
         return RpcListener(
-            self._opens(Request, addresses, self._options.rpc_server_credit)
+            self._opens(incoming.Request, addresses, self._options.rpc_server_credit)
         )
 
-    @reentry.changes
-    def listen_for_notifications(
+    def _listen_for_notifications(
         self,
         targets_and_priorities: list[tuple[Target, str]],
         pool: str | None,
@@ -243,7 +195,7 @@ class AmqpDriver(oslo.BaseDriver):
             return list(dict.fromkeys(found))
 
         open_inbox = self._opens(
-            Notification, addresses, self._options.notify_server_credit
+            incoming.Notification, addresses, self._options.notify_server_credit
         )
 
         return oslo.PollStyleListenerAdapter(
@@ -252,25 +204,25 @@ class AmqpDriver(oslo.BaseDriver):
 
     def _opens(
         self,
-        kind: type[Incoming],
+        kind: type[incoming.Incoming],
         addresses: Callable[[Addressing], list[str]],
         capacity: int,
     ) -> Callable[[HandOver], Mailbox]:
         """What opens a mailbox for the messages to some addresses."""
-        uplink = self._uplink("listening")
+        uplink = self._uplinks["listening"]
 
         def open(hand_over: HandOver) -> Mailbox:
-            seen = Seen(MOST_SEEN, SEEN)
+            seen = Seen(incoming.MOST_SEEN, incoming.SEEN)
             return uplink.listen(
-                lambda bus: Inbox(
+                lambda bus: incoming.Inbox(
                     self._desk(bus), kind, addresses, capacity, hand_over, seen
                 )
             )
 
         return open
 
-    def _desk(self, bus: Bus) -> Desk:
-        return Desk(
+    def _desk(self, bus: Bus) -> incoming.Desk:
+        return incoming.Desk(
             self._options,
             bus.lock,
             bus.duties,
@@ -279,15 +231,12 @@ class AmqpDriver(oslo.BaseDriver):
             bus.subscriptions,
         )
 
-    @reentry.changes
-    def cleanup(self) -> None:
-        forks.notice()
+    def _close(self) -> None:
         uplinks, self._uplinks = self._uplinks, self._new_uplinks()
         for uplink in uplinks.values():
             uplink.close()
 
     def after_fork(self) -> None:
-        """In a child: leave to the parent what is the parent's."""
         uplinks, self._uplinks = self._uplinks, self._new_uplinks()
         for uplink in uplinks.values():
             uplink.after_fork()

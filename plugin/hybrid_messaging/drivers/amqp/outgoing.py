@@ -9,6 +9,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from hybrid_messaging.drivers.amqp.addressing import Service
+from hybrid_messaging.drivers.driver import described
 from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import Delivery
@@ -62,11 +63,7 @@ class Message(NamedTuple):
     @property
     def destination(self) -> str:
         """Where it goes, for people, as long as the address is not known."""
-        if self.is_reply:
-            return str(self.target)
-        parts = ("exchange", "topic", "server")
-        named = ((part, getattr(self.target, part)) for part in parts)
-        return ", ".join(f"{part} {name}" for part, name in named if name)
+        return self.target if self.is_reply else described(self.target)
 
     @property
     def is_reply(self) -> bool:
@@ -100,7 +97,7 @@ class Outgoing:
         "waiter",
     )
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, since: float | None = None) -> None:
         self.message = message
         self.state = State.QUEUED
         #: the outbox's link for it, and the queue in front of that
@@ -108,7 +105,8 @@ class Outgoing:
         self.delivery: Delivery | None = None
         retry = message.retry
         self.retries = None if retry is None or retry < 0 else retry
-        self.since = time.monotonic()
+        #: monotonic time from which on its time counts
+        self.since = time.monotonic() if since is None else since
         #: monotonic time of the server's last sign of life
         self.alive = self.since
         self.reply: Any = None
@@ -141,8 +139,8 @@ class Outgoing:
 
     def anew(self) -> Outgoing:
         """The same message for another bus, with what is left of its time."""
-        again = Outgoing(self.message)
-        again.since, again.alive, again.retries = self.since, self.alive, self.retries
+        again = Outgoing(self.message, self.since)
+        again.alive, again.retries = self.alive, self.retries
         return again
 
     def waits(self) -> bool:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Protocol
 
@@ -15,7 +14,7 @@ from oslo_messaging.exceptions import ConfigurationError, MessageDeliveryFailure
 from oslo_messaging.target import Target
 from oslo_messaging.transport import TransportHost, TransportURL
 
-from hybrid_messaging.drivers import errors, oslo, reentry
+from hybrid_messaging.drivers import driver, errors, oslo, reentry
 from hybrid_messaging.drivers.migrate.queues import Queues
 from hybrid_messaging.drivers.presence import Presence
 
@@ -28,33 +27,15 @@ class NotTaken(Exception):
     """Nobody on the bus has seen the request: it may be sent elsewhere."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a service sends, as oslo.messaging gives it to a driver."""
+class Request(driver.Request):
+    """What a service sends: it may go over either bus."""
 
-    target: Target
-    context: Any
-    message: dict[str, Any]
-    wait_for_reply: bool | None
-    #: seconds
-    timeout: float | None
-    call_monitor_timeout: float | None
-    retry: int | None
-    transport_options: Any
-    #: monotonic time
-    began: float
+    __slots__ = ()
 
     @property
     def key(self) -> tuple[str | None, str, str | None]:
         """What tells its target from others."""
         return self.target.exchange, self.target.topic, self.target.server
-
-    @property
-    def where(self) -> str:
-        """Its target, for people."""
-        parts = ("exchange", "topic", "server")
-        named = ((part, getattr(self.target, part)) for part in parts)
-        return ", ".join(f"{part} {name}" for part, name in named if name)
 
     def left(self) -> float | None:
         """Return the seconds that are left of the timeout."""
@@ -265,11 +246,11 @@ def open_bus(
         )
     # a package may be found twice on the path
     found = iter(metadata.entry_points(group="oslo.messaging.drivers", name=name))
-    driver = next(found).load()
+    load = next(found).load()
 
     def open(besides: dict[str, str]) -> Any:
         query = {**url.query, **besides}
-        return driver(
+        return load(
             conf,
             TransportURL(conf, url.transport, url.virtual_host, url.hosts, query),
             default_exchange=default_exchange,

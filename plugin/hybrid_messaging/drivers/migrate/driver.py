@@ -15,7 +15,6 @@ over the bus that has brought it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +22,7 @@ from oslo_messaging.exceptions import ConfigurationError
 from oslo_messaging.target import Target
 from oslo_messaging.transport import TransportURL
 
-from hybrid_messaging.drivers import forks, logs, oslo, reentry
+from hybrid_messaging.drivers import driver, logs, oslo, reentry
 from hybrid_messaging.drivers.migrate import options as migrate_options
 from hybrid_messaging.drivers.migrate.buses import Bus, Request, open_bus
 from hybrid_messaging.drivers.migrate.listening import BothListener, Half
@@ -34,20 +33,14 @@ LOG = logs.get(__name__)
 _OWN = frozenset(option.dest for option in migrate_options.OPTIONS)
 
 
-class MigrateDriver(oslo.BaseDriver):
+class MigrateDriver(driver.Driver):
     """oslo.messaging over two buses.
 
-    Source of the contract: oslo.messaging, `_drivers/base.py`.
+    Their drivers are entered as a service would enter them: not from within this one.
     """
 
-    def __init__(
-        self,
-        conf: Any,
-        url: TransportURL,
-        default_exchange: str | None = None,
-        allowed_remote_exmods: list[str] | None = None,
-    ) -> None:
-        super().__init__(conf, url, default_exchange, allowed_remote_exmods)
+    def _set_up(self) -> None:
+        conf, url = self.conf, self._url
         own = {name: value for name, value in url.query.items() if name in _OWN}
         rest = {name: value for name, value in url.query.items() if name not in _OWN}
         options = oslo.read_options(
@@ -62,76 +55,44 @@ class MigrateDriver(oslo.BaseDriver):
         self._new: Bus
         self._old: Bus
         self._new, self._old = (
-            open_bus(conf, each, default_exchange, allowed_remote_exmods)
+            open_bus(conf, each, self._default_exchange, self._allowed_remote_exmods)
             for each in (to_url, from_url)
         )
         self._sender = Sender(self._new, self._old, options.restart_timeout)
-        forks.register(self)
 
     def require_features(self, requeue: bool = False) -> None:
         """See that consumers of notifications can give back what they cannot store."""
         for bus in (self._new, self._old):
             bus.notifying.require_features(requeue=requeue)
 
-    def send(
-        self,
-        target: Target,
-        ctxt: dict[str, Any],
-        message: dict[str, Any],
-        wait_for_reply: bool | None = None,
-        timeout: float | None = None,
-        call_monitor_timeout: float | None = None,
-        retry: int | None = None,
-        transport_options: Any = None,
-    ) -> Any:
-        reentry.refuse_to_send()
-        forks.notice()
-        request = Request(
-            target,
-            ctxt,
-            message,
-            wait_for_reply,
-            timeout,
-            call_monitor_timeout,
-            retry,
-            transport_options,
-            time.monotonic(),
-        )
-        if target.fanout:
-            self._sender.fan_out(request)
+    def _send(self, request: driver.Request) -> Any:
+        if request.target.fanout:
+            self._sender.fan_out(Request(*request))
             return None
-        return self._sender.send(request)
+        return self._sender.send(Request(*request))
 
-    def send_notification(
-        self,
-        target: Target,
-        ctxt: dict[str, Any],
-        message: dict[str, Any],
-        version: float,
-        retry: int | None = None,
-    ) -> None:
+    def _send_notification(self, *notification: Any) -> None:
         """Send it over the new bus: consumers read both until the old one is empty."""
-        notifying = self._new.notifying
-        notifying.send_notification(target, ctxt, message, version, retry=retry)
+        self._new.notifying.send_notification(*notification)
 
-    def listen(
+    def _listen(
         self, target: Target, batch_size: int, batch_timeout: float | None
     ) -> oslo.Listener:
-        return self._listen(
+        return self._listen_on_both(
             lambda bus: bus.driver.listen(target, batch_size, batch_timeout),
             batch_size,
             batch_timeout,
             is_rpc=True,
         )
 
-    def listen_for_notifications(
+    def _listen_for_notifications(
         self,
         targets_and_priorities: list[tuple[Target, str]],
         pool: str | None,
         batch_size: int,
         batch_timeout: float | None,
     ) -> oslo.Listener:
-        return self._listen(
+        return self._listen_on_both(
             lambda bus: bus.notifying.listen_for_notifications(
                 targets_and_priorities, pool, batch_size, batch_timeout
             ),
@@ -140,32 +101,30 @@ class MigrateDriver(oslo.BaseDriver):
             is_rpc=False,
         )
 
-    def _listen(
+    def _listen_on_both(
         self,
         listen: Callable[[Bus], oslo.Listener],
         batch_size: int,
         batch_timeout: float | None,
         is_rpc: bool,
     ) -> oslo.Listener:
-        forks.notice()
-
         def half(bus: Bus) -> Half:
             # what a consumer of notifications has taken, it has yet to acknowledge
             left_over = bus.left_over if is_rpc else None
             return Half(bus.name, lambda: listen(bus), left_over)
 
-        return BothListener(half(self._old), half(self._new), batch_size, batch_timeout)
+        return reentry.outside(
+            BothListener, half(self._old), half(self._new), batch_size, batch_timeout
+        )
 
-    def cleanup(self) -> None:
-        forks.notice()
+    def _close(self) -> None:
         self._sender.close()
         try:
-            self._new.close()
+            reentry.outside(self._new.close)
         finally:
-            self._old.close()
+            reentry.outside(self._old.close)
 
     def after_fork(self) -> None:
-        """In a child: leave to the parent what is the parent's."""
         self._sender.renew()
         for bus in (self._new, self._old):
             bus.after_fork()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import threading
 import time
 import uuid
@@ -190,7 +189,7 @@ class Sender:
             send = to_do.pop(0)
             try:
                 # drivers add keys to what they are given
-                send(dataclasses.replace(request, message=dict(message)))
+                send(request._replace(message=dict(message)))
             except NotTaken:
                 to_do.append(self._new.insist)
             except MessagingException as error:

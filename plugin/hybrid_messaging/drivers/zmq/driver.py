@@ -13,6 +13,7 @@ from one to the other, encrypted beyond the loopback interface. Every option of
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from oslo_messaging.exceptions import ConfigurationError, InvalidTarget
 from oslo_messaging.target import Target
 
 from hybrid_messaging.drivers import bodies, errors, forks, oslo, reentry, timeouts
+from hybrid_messaging.drivers.driver import Driver, Request
 from hybrid_messaging.drivers.listeners import HandOver, RpcListener
 from hybrid_messaging.drivers.presence import Presence
 from hybrid_messaging.drivers.zmq import matchmaker, wire
@@ -48,24 +50,16 @@ _NO_STATIC_PROXY = (
 )
 
 
-class ZmqDriver(oslo.BaseDriver):
-    """oslo.messaging over ZeroMQ.
+class ZmqDriver(Driver):
+    """oslo.messaging over ZeroMQ."""
 
-    Source of the contract: oslo.messaging, `_drivers/base.py`.
-    """
-
-    def __init__(
-        self,
-        conf: Any,
-        url: Any,
-        default_exchange: str | None = None,
-        allowed_remote_exmods: list[str] | None = None,
-    ) -> None:
-        super().__init__(conf, url, default_exchange, allowed_remote_exmods)
+    def _set_up(self) -> None:
         self._options = oslo.read_options(
-            conf, url, zmq_options.GROUP, zmq_options.OPTIONS
+            self.conf, self._url, zmq_options.GROUP, zmq_options.OPTIONS
         )
-        oslo.register_options(conf, zmq_options.REDIS_GROUP, zmq_options.REDIS_OPTIONS)
+        oslo.register_options(
+            self.conf, zmq_options.REDIS_GROUP, zmq_options.REDIS_OPTIONS
+        )
         # what is wrong with the configuration shows now
         found = self._open_matchmaker()
         self._encryption = self._choose_encryption(found)
@@ -77,7 +71,6 @@ class ZmqDriver(oslo.BaseDriver):
         self._directory: Directory | None = None
         self._client: Client | None = None
         self._server: Server | None = None
-        forks.register(self)
 
     def _open_matchmaker(self) -> matchmaker.Matchmaker:
         return matchmaker.make(self._url, self._options, self.conf.matchmaker_redis)
@@ -109,9 +102,6 @@ class ZmqDriver(oslo.BaseDriver):
     def _make_directory(self) -> Directory:
         return Directory(self._open_matchmaker, self._options, self._encryption.heed)
 
-    def _get_client(self) -> Client:
-        return self._client or self._make_client()
-
     @reentry.works
     def _make_client(self) -> Client:
         with self._lock:
@@ -141,76 +131,42 @@ class ZmqDriver(oslo.BaseDriver):
             return self._server
 
     def _topic(self, target: Target) -> str:
-        """The name of a target's topic in the directory.
-
-        :raises ValueError: the target's names are too long, or are no text
-        """
+        """The name of a target's topic in the directory; raises like `_checked`."""
         exchange = target.exchange or self._default_exchange or "openstack"
-        topic = matchmaker.topic(self._url.virtual_host, exchange, target.topic)
-        names = len(topic) + len(quote(target.server or "", safe=""))
-        if names > wire.LONGEST_NAMES:
-            raise ValueError(
-                f"its names have {names} bytes, and the limit is {wire.LONGEST_NAMES}"
-            )
-        return topic
+        return _checked(
+            self._url.virtual_host, exchange, target.topic, target.server or ""
+        )
 
     def require_features(self, requeue: bool = False) -> None:
         """Requeueing is for notifications."""
         if requeue:
             raise NotImplementedError(_NO_NOTIFICATIONS)
 
-    def send(
-        self,
-        target: Target,
-        ctxt: dict[str, Any],
-        message: dict[str, Any],
-        wait_for_reply: bool | None = None,
-        timeout: float | None = None,
-        call_monitor_timeout: float | None = None,
-        retry: int | None = None,
-        transport_options: Any = None,
-    ) -> Any:
-        reentry.refuse_to_send()
-        forks.notice()
-        timeout = timeouts.of_message(timeout, self._options.default_send_timeout)
-        monitor = timeouts.of_monitor(call_monitor_timeout)
+    def _send(self, request: Request) -> Any:
+        target = request.target
+        seconds = timeouts.of_message(
+            request.timeout, self._options.default_send_timeout
+        )
+        monitor = timeouts.of_monitor(request.call_monitor_timeout)
         try:
             topic = self._topic(target)
         except ValueError as error:
             raise errors.MessageRefused(f"RPC to {target!r:.200}: {error}") from error
-        client = self._get_client()
-        body = bodies.request(message, ctxt, monitor).encode()
-        if target.fanout:
-            name = "RPC fanout"
-            if self._proxied:
-                spreading = Message(
-                    wire.FANOUT, name, target, body, timeout, retry=retry
-                )
-                client.send(spreading, everybody(topic), None)
-            else:
-                fanning = Fanout(wire.FANOUT, name, target, body, timeout, retry=retry)
-                client.fan_out(fanning, topic)
-            return None
-        if not wait_for_reply:
-            casting = Message(wire.CAST, "RPC cast", target, body, timeout, retry=retry)
-            client.send(casting, topic, target.server)
-            return None
-        calling = Message(
-            wire.CALL,
-            "RPC call",
-            target,
-            body,
-            timeout,
-            retry=retry,
-            monitor_interval=monitor,
-        )
-        reply = client.send(calling, topic, target.server)
-        try:
+        client = self._client or self._make_client()
+        body = bodies.request(request.message, request.context, monitor).encode()
+        rest = target, body, seconds, request.began, request.retry
+        if target.fanout and not self._proxied:
+            client.fan_out(Fanout(wire.FANOUT, "RPC fanout", *rest), topic)
+        elif target.fanout:
+            message = Message(wire.FANOUT, "RPC fanout", *rest)
+            client.send(message, everybody(topic), None)
+        elif not request.wait_for_reply:
+            client.send(Message(wire.CAST, "RPC cast", *rest), topic, target.server)
+        else:
+            message = Message(wire.CALL, "RPC call", *rest, monitor)
+            reply = client.send(message, topic, target.server)
             return bodies.read_reply(reply, self._allowed_remote_exmods)
-        except bodies.MalformedBody as error:
-            raise errors.ReplyMalformed(
-                f"{calling}: the answer is not a valid reply: {error}"
-            ) from error
+        return None
 
     def presence(self, target: Target) -> Presence:
         """Return whether somebody listens on a target, without waiting.
@@ -223,24 +179,18 @@ class ZmqDriver(oslo.BaseDriver):
             topic = self._topic(target)
         except ValueError:
             return Presence.ABSENT
-        routes = self._get_client().routes
+        routes = (self._client or self._make_client()).routes
         return routes.presence(routes.get(topic, target.server), time.monotonic())
 
-    def send_notification(
-        self,
-        target: Target,
-        ctxt: dict[str, Any],
-        message: dict[str, Any],
-        version: float,
-        retry: int | None = None,
-    ) -> None:
+    def _send_notification(self, *_: Any) -> None:
         raise NotImplementedError(_NO_NOTIFICATIONS)
 
-    @reentry.changes
-    def listen(
+    def _listen_for_notifications(self, *_: Any) -> oslo.Listener:
+        raise NotImplementedError(_NO_NOTIFICATIONS)
+
+    def _listen(
         self, target: Target, batch_size: int, batch_timeout: float | None
     ) -> oslo.Listener:
-        forks.notice()
         try:
             topic, name = self._topic(target), target.server or ""
         except ValueError as error:
@@ -254,25 +204,18 @@ class ZmqDriver(oslo.BaseDriver):
 
         return RpcListener(open_inbox)
 
-    def listen_for_notifications(
-        self,
-        targets_and_priorities: list[tuple[Target, str]],
-        pool: str | None,
-        batch_size: int,
-        batch_timeout: float | None,
-    ) -> oslo.Listener:
-        raise NotImplementedError(_NO_NOTIFICATIONS)
-
+    @reentry.changes
     def proxy(self) -> Proxy:
         """A proxy for the servers that the matchmaker of this transport knows.
 
         :raises ConfigurationError: nobody would find it
         """
+        forks.notice()
         if self._is_static:
             raise ConfigurationError(f"{self._url.transport}: {_NO_STATIC_PROXY}")
-        forks.notice()
         return Proxy(self._options, self._encryption, self._make_directory())
 
+    @reentry.changes
     def proxies(self) -> list[Report]:
         """What the proxies tell of themselves that the matchmaker knows.
 
@@ -286,9 +229,7 @@ class ZmqDriver(oslo.BaseDriver):
         finally:
             client.close()
 
-    @reentry.changes
-    def cleanup(self) -> None:
-        forks.notice()
+    def _close(self) -> None:
         with self._lock:
             ending = [self._client, self._server, self._directory]
             self._client = self._server = self._directory = None
@@ -297,9 +238,23 @@ class ZmqDriver(oslo.BaseDriver):
                 each.close()
 
     def after_fork(self) -> None:
-        """In a child: leave to the parent what is the parent's."""
         self._lock = threading.Lock()
         for each in (self._client, self._server, self._directory):
             if each is not None:
                 each.after_fork()
         self._client = self._server = self._directory = None
+
+
+@functools.lru_cache(maxsize=1024)
+def _checked(vhost: str | None, exchange: str, topic: str, server: str) -> str:
+    """The name of a topic in the directory.
+
+    :raises ValueError: the target's names are too long, or are no text
+    """
+    name = matchmaker.topic(vhost, exchange, topic)
+    names = len(name) + len(quote(server, safe=""))
+    if names > wire.LONGEST_NAMES:
+        raise ValueError(
+            f"its names have {names} bytes, and the limit is {wire.LONGEST_NAMES}"
+        )
+    return name

@@ -34,6 +34,7 @@ class Message:
     :param target: oslo_messaging.Target, for people
     :param body: JSON text
     :param timeout: seconds that all of it may take
+    :param since: monotonic time from which on they count; None: now
     :param retry: 0: do not wait for a matchmaker that is away
     :param monitor_interval: seconds between two signs of life of the server
     """
@@ -63,7 +64,7 @@ class Message:
         target: Any,
         body: bytes,
         timeout: float,
-        *,
+        since: float | None = None,
         retry: int | None = None,
         monitor_interval: float | None = None,
     ) -> None:
@@ -73,7 +74,7 @@ class Message:
         self.body = body
         self.retry = retry
         self.monitor_interval = monitor_interval
-        self.since = time.monotonic()
+        self.since = time.monotonic() if since is None else since
         #: monotonic time
         self.deadline = self.since + timeout
         self.monitor_until = (
