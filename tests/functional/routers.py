@@ -103,6 +103,8 @@ class Settings:
     addresses: tuple[tuple[str, str], ...] = ADDRESSES
     #: the ports for other routers: its own one, and those that it connects to
     mesh: tuple[int, ...] = ()
+    #: what the embedded router's process does first, with its modules at hand
+    patch: str = ""
 
 
 class Router:
@@ -227,6 +229,14 @@ class Router:
     # -- inside ------------------------------------------------------------
 
     def _command(self) -> list[str]:
+        if self.kind == "embedded" and self.settings.patch:
+            code = (
+                "import functools, sys\n"
+                "from hybrid_messaging.router import __main__, memory, program\n"
+                f"{self.settings.patch}\n"
+                "sys.exit(__main__.main())"
+            )
+            return [sys.executable, "-c", code, "--config"]
         if self.kind == "embedded":
             return [sys.executable, "-m", "hybrid_messaging.router", "--config"]
         program = native_program()

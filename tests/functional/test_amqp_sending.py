@@ -94,14 +94,14 @@ def test_credit_that_is_taken_back_says_that_nobody_listens() -> None:
 
 def test_the_time_counts_from_when_the_last_listener_left(rpc: Rpc) -> None:
     """The router says so, also where nobody asks."""
-    client = rpc.client(rpc.transport(restart_timeout=20), timeout=60)
+    client = rpc.client(rpc.transport(restart_timeout=14), timeout=60)
     with Worker(rpc.url, rpc.topic) as worker:
         assert client.call({}, "name") == "worker"
         worker.kill()
-    time.sleep(15)
+    time.sleep(12)
     with Stopwatch() as watch, pytest.raises(errors.TargetUnreachable):
         client.call({}, "name")
-    assert watch.seconds < 15
+    assert watch.seconds < 12
 
 
 def test_credit_wakes_those_who_wait_for_it() -> None:

@@ -525,7 +525,7 @@ def test_an_outage_is_told_once(
     redis.stop()
     for _ in range(3):
         with pytest.raises(errors.BusUnavailable):
-            rpc.client(timeout=2).call({}, "name")
+            rpc.client(timeout=1).call({}, "name")
     # also while nobody asks: it takes some rounds to get that wrong
     time.sleep(3 * directory.WATCH_INTERVAL)
     assert told(caplog).count("The matchmaker does not answer") == 1
@@ -651,8 +651,9 @@ def test_another_process_on_the_port_of_a_dead_one(redis: Redis, rpc: Rpc) -> No
     with Worker(url, rpc.topic, "second"):
         assert len(servers(redis, rpc.topic)) == 2
         assert [client.call({}, "name") for _ in range(10)] == ["second"] * 10
+        hasty = rpc.client(rpc.transport(restart_timeout=1), server="first")
         with pytest.raises(errors.TargetUnreachable):
-            rpc.client(server="first").call({}, "name")
+            hasty.call({}, "name")
 
 
 def test_clients_that_were_idle_for_long_hear_of_new_servers(

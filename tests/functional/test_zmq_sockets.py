@@ -527,7 +527,7 @@ sys.stdin.read()
 
 def test_worker_that_has_ended_is_not_called(rpc: Rpc) -> None:
     with Worker(rpc.url, rpc.topic) as worker:
-        client = rpc.client()
+        client = rpc.client(rpc.transport(restart_timeout=2))
         assert client.call({}, "name") == "worker"
         assert worker.stop() == 0
     with pytest.raises(errors.TargetUnreachable):
