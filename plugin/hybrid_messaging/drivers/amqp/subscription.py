@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from typing import Protocol
 
 from oslo_messaging.exceptions import ConfigurationError
@@ -41,6 +41,15 @@ class Life(Enum):
     OPEN = auto()  # confirmed by the peer
     DRAINING = auto()  # takes nothing more; what is at work is still to be settled
     DETACHED = auto()  # by us or by the peer, or lost with its connection
+
+
+class Phase(IntEnum):
+    """What a subscription is about to do; it only moves forward."""
+
+    NEW = auto()  # attach links, and let nothing come yet
+    STARTED = auto()  # let messages come
+    RETIRED = auto()  # attach no links any more, and take what still comes
+    STOPPED = auto()  # give back what still comes
 
 
 class Receives(Protocol):
@@ -101,7 +110,7 @@ class Source:
     def on_open(self) -> None:
         if self.life is Life.OPENING:
             self.life = Life.OPEN
-            if self.subscription.started:
+            if self.subscription.phase is Phase.STARTED:
                 self.start()
         self.subscription.on_attached()
 
@@ -215,12 +224,8 @@ class Subscription:
         self._receives = receives
         self._line: Line | None = None
         self.sources: list[Source] = []
-        self.started = False
-        #: it gives back what comes
-        self.stopped = False
-        #: it attaches no links any more
-        self.retired = False
-        #: monotonic time until which it keeps busy links then
+        self.phase = Phase.NEW
+        #: monotonic time until which it keeps busy links once it is retired
         self._busy_until = -math.inf
         #: it will look for links to be detached
         self._looks = False
@@ -234,7 +239,7 @@ class Subscription:
     def up(self, line: Line) -> None:
         """Open the links on a new connection."""
         self._line = line
-        if not self.retired:
+        if self.phase < Phase.RETIRED:
             for address in self._addresses(line.addressing):
                 self._attach(line, address)
 
@@ -261,7 +266,7 @@ class Subscription:
         if source not in self.sources:
             return
         self.sources.remove(source)
-        if self.retired:
+        if self.phase >= Phase.RETIRED:
             self.on_ended()
             return
         LOG.warning(
@@ -276,7 +281,7 @@ class Subscription:
         self, source: Source, delivery: Delivery | None, data: bytes
     ) -> None:
         """A message has come in on a link."""
-        if self.stopped:
+        if self.phase is Phase.STOPPED:
             source.settle(delivery, RELEASED)
         else:
             self._receives.on_arrived(source, delivery, data)
@@ -290,14 +295,14 @@ class Subscription:
 
     def start(self) -> None:
         """Let messages come."""
-        self.started = True
+        self.phase = max(self.phase, Phase.STARTED)
         for source in self.sources:
             source.start()
 
     def stop(self) -> None:
         """Take no more messages, and give back what has not begun."""
-        if not self.stopped:
-            self.stopped = True
+        if self.phase is not Phase.STOPPED:
+            self.phase = Phase.STOPPED
             self._receives.on_stopped()
             self._let_go(-math.inf)
 
@@ -307,6 +312,7 @@ class Subscription:
         A router may choose a link that gives no more credit, and messages wait there.
         So a link that is busy goes on for a while.
         """
+        self.phase = max(self.phase, Phase.RETIRED)
         self._let_go(time.monotonic() + RETIREMENT)
 
     @property
@@ -341,7 +347,7 @@ class Subscription:
         self.sources.append(Source(self, line, address, self._capacity))
 
     def _reattach(self, address: str) -> None:
-        if self._line is not None and not self.retired:
+        if self._line is not None and self.phase < Phase.RETIRED:
             self._attach(self._line, address)
 
     def _let_go(self, until: float) -> None:
@@ -349,7 +355,6 @@ class Subscription:
 
         :param until: monotonic time until which busy ones go on
         """
-        self.retired = True
         self._busy_until = until
         self._go_on()
 

@@ -75,27 +75,15 @@ class MigrateDriver(driver.Driver):
         """Send it over the new bus: consumers read both until the old one is empty."""
         self._new.notifying.send_notification(*notification)
 
-    def _listen(
-        self, target: Target, batch_size: int, batch_timeout: float | None
-    ) -> oslo.Listener:
+    def _listen(self, target: Target, *batch: Any) -> oslo.Listener:
         return self._listen_on_both(
-            lambda bus: bus.driver.listen(target, batch_size, batch_timeout),
-            batch_size,
-            batch_timeout,
-            is_rpc=True,
+            lambda bus: bus.driver.listen(target, *batch), *batch, is_rpc=True
         )
 
-    def _listen_for_notifications(
-        self,
-        targets_and_priorities: list[tuple[Target, str]],
-        pool: str | None,
-        batch_size: int,
-        batch_timeout: float | None,
-    ) -> oslo.Listener:
+    def _listen_for_notifications(self, *args: Any) -> oslo.Listener:
+        *_, batch_size, batch_timeout = args
         return self._listen_on_both(
-            lambda bus: bus.notifying.listen_for_notifications(
-                targets_and_priorities, pool, batch_size, batch_timeout
-            ),
+            lambda bus: bus.notifying.listen_for_notifications(*args),
             batch_size,
             batch_timeout,
             is_rpc=False,
