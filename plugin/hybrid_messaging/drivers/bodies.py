@@ -66,7 +66,7 @@ def request(
 
 
 def read_request(body: Any) -> Request:
-    """:raises MalformedBody: whatever the body is, nothing else"""
+    """:raises MalformedBody: the body is no request; no body raises anything else"""
     data = _object(body)
     context = data.get("context") or {}
     timeout = data.get("call_monitor_timeout")
@@ -87,7 +87,7 @@ def read_request(body: Any) -> Request:
 
 
 def reply(value: Any, failure: Any = None) -> str:
-    """The answer to a call; there is one whatever the arguments are.
+    """The answer to a call; there is one for all arguments.
 
     What cannot be encoded becomes an error that the caller gets instead: it would
     wait for its whole timeout otherwise.
@@ -98,7 +98,7 @@ def reply(value: Any, failure: Any = None) -> str:
         if failure:
             return _encode({"failure": oslo.serialize_remote_exception(failure)})
         return _encode({"response": value})
-    except Exception as error:  # whatever a service's own objects raise
+    except Exception as error:  # a service's own objects raise any
         if failure:
             return refusal(failure[1])
         return refusal(

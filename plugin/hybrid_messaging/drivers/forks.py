@@ -3,7 +3,7 @@
 
 Python says when it forks. Programs that embed Python fork without it: uWSGI does,
 unless it loads the application in each worker or is told to run Python's hooks. So
-whatever enters a driver also compares the process id.
+each entry into a driver also compares the process id.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def keep(*things: object) -> None:
 
 
 def close_in_child(thing: _C) -> _C:
-    """Close a socket or a selector in a child, whatever the parent does with it.
+    """Close a socket or a selector in a child, even if the parent has closed it.
 
     :returns: the same
     """

@@ -125,10 +125,10 @@ def open_connection(driver: Any) -> Any:
     """Return a connection of oslo.messaging's `rabbit` driver, outside of its pool.
 
     This `impl_rabbit.Connection` has kombu's `connection`, gives signs of life in a
-    thread of its own, and has to be closed. All hosts are tried once.
+    separate thread, and has to be closed. All hosts are tried once.
 
     :param driver: the driver (`amqpdriver.AMQPDriverBase`)
-    :raises Exception: there is no connection; whatever kombu raises
+    :raises Exception: there is no connection; any that kombu raises
     """
     pool = driver._connection_pool
     return pool.create(retry=max(0, len(pool.url.hosts) - 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ids of messages that came in lately, to tell a second copy from the first."""
+"""The ids of messages that came in lately, to recognise a second copy."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ def decode(data: bytes) -> Message:
     What is not read is skipped, so it may be anything: a body that is neither string,
     binary nor null is refused before it is built.
 
-    :raises MalformedMessage: whatever the bytes are, nothing else
+    :raises MalformedMessage: no bytes raise anything else
     """
     message = Message()
     try:

@@ -25,7 +25,7 @@ def encode(seconds: float) -> dict[Any, Any]:
 def decode(properties: dict[str, Any]) -> float | None:
     """Return how many seconds ago an address was deserted.
 
-    :param properties: those of a peer's attach, whatever they are
+    :param properties: those of a peer's attach, of any type
     :returns: None if they do not say so
     """
     value = properties.get(PROPERTY)

@@ -114,7 +114,7 @@ NO_OUTCOME = Outcome(0)
 
 
 class Handler(Protocol):
-    """What an endpoint tells its owner, from within its own methods."""
+    """What an endpoint reports to its owner, from within its own methods."""
 
     def on_open(self, endpoint: Endpoint) -> None:
         """The peer has opened the connection."""
@@ -126,7 +126,7 @@ class Handler(Protocol):
         """
 
     def on_link_open(self, link: Link) -> None:
-        """The peer has attached a link; `link.local` tells whether we asked for it."""
+        """The peer has attached a link; `link.local`: we asked for it."""
 
     def on_link_close(self, link: Link, condition: str) -> None:
         """The peer has detached a link; the owner calls `link.close()`."""
@@ -143,9 +143,9 @@ class Handler(Protocol):
         """The peer has decided on a delivery of ours, which is settled on return."""
 
     def on_withdrawn(self, delivery: Delivery) -> None:
-        """The peer has settled a delivery of its own before we did.
+        """The peer has settled its own delivery before we did.
 
-        One that it settles before `on_message` could tell of it is not told at all.
+        One that it settles before `on_message` is not reported at all.
         """
 
 
@@ -292,7 +292,7 @@ class Sender(Link):
             lib.pn_delivery_settle(raw)
 
     def _go_on(self) -> bool:
-        """Hand over what can be now; tell whether there was something."""
+        """Hand over what can be now; return whether there was something."""
         moved = self._pieces.go_on()
         if self._gives_up_credit and not self._pieces:
             self.drained()
@@ -311,7 +311,7 @@ class Sender(Link):
         return 0 if self.closed else lib.pn_link_credit(self.raw) - len(self._pieces)
 
     def drained(self) -> None:
-        """Tell a peer that drains this link that there is nothing left to send."""
+        """Inform a peer that drains this link that there is nothing left to send."""
         # credit that is given up would be missing for the rest of a message
         self._gives_up_credit = bool(self._pieces)
         if not self._pieces:
@@ -682,7 +682,7 @@ class Endpoint:
         """Attach a link to an address; None: each message names its own.
 
         :param apart: what the peer does not take on this link shall not hold up the
-            others: in a session of its own, or shared with few
+            others: in a separate session, or shared with few
         """
         session = self._session_apart() if apart else self.session
         pn = session.sender(self._link_name(address))
@@ -768,7 +768,7 @@ class Endpoint:
             link._unread[delivery] = _Unread(time.monotonic(), settled)
 
     def _read(self, delivery: Any) -> bool:
-        """Read what has arrived of a delivery; tell whether that was all of it."""
+        """Read what has arrived of a delivery; return whether that was all of it."""
         raw = lib.pn_delivery_link(delivery)
         link = self._links.get(raw)
         if link is None:  # closed by us while this was under way
@@ -958,7 +958,7 @@ def _convert(data: Any) -> Any:
     try:
         values.next()
         return values.get_object()
-    except Exception:  # whatever a stranger's bytes lead to
+    except Exception:  # a stranger's bytes may lead to any
         return None
 
 

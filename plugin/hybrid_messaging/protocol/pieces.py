@@ -56,7 +56,7 @@ class Pieces(deque[_Rest]):
         self.append(_Rest(delivery, data, settled))
 
     def go_on(self) -> bool:
-        """Hand over the next piece, if the last one has left; tell whether it was."""
+        """Hand over the next piece, if the last one has left; return whether it was."""
         if not self:
             return False
         rest = self[0]

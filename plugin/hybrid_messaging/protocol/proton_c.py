@@ -200,7 +200,7 @@ def wrap_condition(raw: int) -> Any:
 
 
 def read_condition(condition: Any) -> tuple[str | None, str | None]:
-    """A condition's name and description, whatever bytes a peer has put there."""
+    """A condition's name and description, of any bytes that a peer has put there."""
     texts = (
         _cffi.pn_condition_get_name(condition),
         _cffi.pn_condition_get_description(condition),

@@ -2,7 +2,7 @@
 """AMQP 1.0 values, read where they stand in a peer's bytes.
 
 A value shows by its first byte how long it is (AMQP 1.0, part 1, section 1.2). So
-only what is wanted is built, whatever stands around it is skipped, and what that
+only what is wanted is built, all around it is skipped, and what that
 costs depends neither on its size nor on what it counts or nests.
 
 A reader takes the bytes and where a value starts, and returns the value and where it
@@ -45,7 +45,7 @@ _WIDTHS = (0, 1, 2, 4, 8, 16)
 
 
 def end_of(data: bytes, at: int, described: bool = False) -> int:
-    """Where a value ends, whatever it is.
+    """Where a value of any type ends.
 
     :param described: its descriptor has been read, and it has no other
     :raises MalformedMessage: past the end of the bytes

@@ -247,7 +247,7 @@ class Fanout:
         self.conclude()
 
     def conclude(self) -> None:
-        """Tell the producer, if nobody is left to wait for."""
+        """Inform the producer, if nobody is left to wait for."""
         if self.state != self.OPEN or self._with:
             return
         if self._outcome is None and self._waiting:

@@ -46,7 +46,7 @@ class Budget:
             self.wake()
 
     def written(self, pending: int) -> bool:
-        """So many bytes are left; tell whether that makes room for the first time."""
+        """So many bytes are left; return whether that makes room for the first time."""
         self.pending = pending
         relieved = self.full and pending < OUTPUT_BYTES
         if relieved:

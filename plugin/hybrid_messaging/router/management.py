@@ -26,7 +26,7 @@ from hybrid_messaging.router.links import Consumer, Producer, undecodable
 from hybrid_messaging.router.requests import Request
 from hybrid_messaging.router.server import Listener, Router
 
-#: Types are known with and without a prefix; Qpid Dispatch had one of its own.
+#: Types are known with and without a prefix; Qpid Dispatch had another one.
 PREFIXES = ("io.skupper.router.", "org.apache.qpid.dispatch.")
 
 #: Rows that an answer has at most, as skupper-router's: qpid-proton encodes no message

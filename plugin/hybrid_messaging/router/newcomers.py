@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peers that have connected and not opened yet: how many may be, and who has to go.
 
-Whoever reaches the port can connect, and say nothing. A peer that means it opens within
+All who reach the port can connect, and say nothing. A peer that means it opens within
 milliseconds. So if there are too many, the one goes that has had the most time, of the
 host that has the most of them.
 """

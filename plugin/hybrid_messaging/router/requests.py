@@ -23,7 +23,7 @@ class Request(NamedTuple):
     :param reply_to: where the answer goes
     :param correlation_id: of the answer
     :param asked: the application properties that are a text or an integer
-    :param names: the attributes to tell; none: all
+    :param names: the attributes to return; none: all
     """
 
     reply_to: str | None
@@ -36,7 +36,7 @@ def read(data: bytes) -> Request:
     """Read a request.
 
     :param data: an encoded message; a body that is no map says nothing
-    :raises MalformedMessage: whatever the bytes are, nothing else
+    :raises MalformedMessage: no bytes raise anything else
     """
     try:
         return _read(data)

@@ -85,7 +85,7 @@ class Dialling(Generic[T]):
                 # those that another one was faster than are left for the next time
                 self._places.extendleft(reversed(race.places))
         except OSError:
-            # whoever tries again is to pause before
+            # a pause comes before the next attempt
             self._hosts.clear()
             self._places.clear()
             raise

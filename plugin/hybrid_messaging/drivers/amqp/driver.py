@@ -243,7 +243,7 @@ class AmqpDriver(Driver):
 
 
 def _key(target: Target) -> tuple[Any, ...]:
-    """What tells a target of RPC from others."""
+    """What identifies a target of RPC."""
     return "rpc", target.exchange, target.topic, target.server, target.fanout
 
 

@@ -14,7 +14,7 @@ from hybrid_messaging.drivers.waiter import Waiter
 from hybrid_messaging.protocol import codec
 from hybrid_messaging.protocol.endpoint import Delivery
 
-#: Characters from which on a message goes by a link in a session of its own.
+#: Characters from which on a message goes by a link in a separate session.
 #: Where its reader is stuck, a router stops to read the session that a message of
 #: many buffers comes in on; skupper-router from 256 KB on.
 LARGE = 64 * 1024
@@ -30,7 +30,7 @@ _MARK = codec.mark([SETTLES_WITH_REPLY])
 class Message(NamedTuple):
     """What is sent."""
 
-    #: what tells its target from others
+    #: what identifies its target
     key: Hashable
     #: oslo_messaging.Target, or an address as the peer gave it
     target: Any

@@ -185,7 +185,7 @@ class Source:
             self.link.drain()
 
     def detach(self) -> None:
-        """Close the link, whatever is on it."""
+        """Close the link, even if messages are on it."""
         if self.life is not Life.DETACHED:
             self.life = Life.DETACHED
             self.link.close()
@@ -333,7 +333,7 @@ class Subscription:
         return any(each.life is Life.DRAINING for each in self.sources)
 
     def detach(self) -> None:
-        """Close whatever is still open."""
+        """Close all links that are still open."""
         self.stop()
         for source in self.sources:
             source.detach()

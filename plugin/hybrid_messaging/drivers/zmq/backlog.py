@@ -102,7 +102,7 @@ class Backlog:
     def add(self, entry: Entry, remember: bool) -> bool:
         """Have a request wait, if there is room.
 
-        :param remember: if there is not, tell its sender when there is
+        :param remember: if there is not, inform its sender when there is
         :returns: whether there was room
         """
         with self._lock:

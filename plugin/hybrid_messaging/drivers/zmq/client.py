@@ -213,7 +213,7 @@ class Client:
         return self._closed
 
     def close(self) -> None:
-        """Fail whatever waits, and let go of everything."""
+        """Fail all that waits, and let go of everything."""
         self._closed = True
         self.directory.unfollow(self._tend)
         self._socket.do(self._fail_all)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers of each topic, as far as a process knows, and the listeners of its own.
+"""The servers of each topic, as far as a process knows, and its own listeners.
 
 One thread speaks with the matchmaker. Everybody else looks at what it has last
 found, or waits for it to look again: what many want at once is asked once. While

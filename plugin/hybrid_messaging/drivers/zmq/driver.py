@@ -217,7 +217,7 @@ class ZmqDriver(Driver):
 
     @reentry.changes
     def proxies(self) -> list[Report]:
-        """What the proxies tell of themselves that the matchmaker knows.
+        """The status reports of the proxies that the matchmaker knows.
 
         :raises BusUnavailable: the matchmaker is away
         """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which connections of a transport are encrypted, and with which keys.
 
-Whatever leaves the host is encrypted. The loopback interface is for processes of this
+All that leaves the host is encrypted. The loopback interface is for processes of this
 host alone and carries plain text, which is faster, unless a key directory is configured
 or Redis is spoken to with TLS.
 """

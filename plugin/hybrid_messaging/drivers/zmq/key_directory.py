@@ -4,7 +4,7 @@
 The files are those of czmq and pyzmq (`zmq.auth`): NAME.key has a public key, and
 NAME.key_secret, which only its owner may read, a secret one as well. A process has
 the only *.key_secret of its directory as its own, and takes part in a conversation
-with whoever has the secret of one of the *.key files there.
+with all who have the secret of one of the *.key files there.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class KeyDirectory:
 
 
 def _look(directory: Path) -> list[tuple[str, int, int]]:
-    """What tells whether public keys have come, gone or changed."""
+    """What shows whether public keys have come, gone or changed."""
     with os.scandir(directory) as entries:
         return [
             (entry.name, entry.stat().st_mtime_ns, entry.stat().st_size)

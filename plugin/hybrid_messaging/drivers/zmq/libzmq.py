@@ -137,7 +137,7 @@ class DirectHandle:
         send, socket = self._functions.send, self._socket
         while send(socket, routing_id, len(routing_id), _AT_ONCE_WITH_MORE) < 0:
             _raise_unless_interrupted()
-        # the socket waits for the rest now, whatever happens
+        # the socket waits for the rest now in any case
         if len(frame) > PART:
             *parts, frame = _parts(frame)
             for part in parts:

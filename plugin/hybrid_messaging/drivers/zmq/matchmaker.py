@@ -104,7 +104,7 @@ class Record(NamedTuple):
     server: str
     #: tcp://host:port
     endpoint: str
-    #: random; tells processes apart that have had the same port
+    #: random; distinguishes processes that have had the same port
     process: str
     #: its public key; empty: it does without
     key: str = ""
@@ -128,7 +128,7 @@ class Reading(NamedTuple):
 
 
 class News(NamedTuple):
-    """What tells that something has changed."""
+    """What shows that something has changed."""
 
     #: changes if what was written before may be gone
     epoch: str
@@ -137,7 +137,7 @@ class News(NamedTuple):
 
 
 class Sentinels(NamedTuple):
-    """What a Sentinel tells."""
+    """What a Sentinel reports."""
 
     #: host:port
     master: str
@@ -179,7 +179,7 @@ class Matchmaker(Protocol):
         """Return the servers of some topics."""
 
     def news(self, topics: Sequence[str]) -> News:
-        """Return what tells whether to read them again."""
+        """Return what shows whether to read them again."""
 
     def word(self, name: str) -> str:
         """Return the beginning of what is written under a name, '' if nothing is."""
@@ -417,7 +417,7 @@ class RedisMatchmaker:
             LOG.warning(f"%s: %s {damage}", self, key, *arguments)
 
     def _ask(self, topics: Sequence[str], read: bool = False) -> _Asked:
-        """Ask for all that tells of changes.
+        """Ask for all that shows changes.
 
         :param read: and for the servers
         """
@@ -521,7 +521,7 @@ class RedisMatchmaker:
         """Have clients hear of changes; if this fails, the next one does."""
         pipe = self._pipe()
         for name in self._untold:
-            # whatever it holds so far
+            # and what it holds so far
             pipe.set(_version(name), uuid.uuid4().hex, ex=_FORGET)
         self._check(self._try(pipe), MatchmakerRefuses)
         self._untold.clear()
@@ -613,7 +613,7 @@ class RedisMatchmaker:
         return word if isinstance(word, str) else ""
 
     def info(self) -> Mapping[str, Any]:
-        """What Redis tells of itself (https://redis.io/docs/latest/commands/info/).
+        """What Redis reports about itself (https://redis.io/docs/latest/commands/info/).
 
         :raises MatchmakerAway: it does not, or not to this user
         """
@@ -621,7 +621,7 @@ class RedisMatchmaker:
         return dict(told)
 
     def sentinels(self) -> list[Sentinels]:
-        """What each Sentinel that answers tells of the others and of the master."""
+        """What each Sentinel that answers reports of the others and of the master."""
         found = []
         manager = getattr(self._redis().connection_pool, "sentinel_manager", None)
         for client in manager.sentinels if manager else ():
@@ -805,7 +805,7 @@ class StaticMatchmaker:
                 )
             exchange, name, server, address, *key = columns
             whole = topic(self._vhost, exchange, name)
-            # nothing here tells processes apart that have had the same port
+            # nothing here distinguishes processes that have had the same port
             record = Record(server, f"tcp://{address}", _STATIC, *key)
             try:
                 found.setdefault(whole, []).append(_check(whole, record))

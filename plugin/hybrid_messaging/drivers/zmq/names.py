@@ -88,7 +88,7 @@ class Names:
         self._threads = 0
 
     def find(self, endpoint: str, then: Then) -> None:
-        """Tell the addresses of an endpoint: now if they are known, or later.
+        """Report the addresses of an endpoint: now if they are known, or later.
 
         :param endpoint: tcp://host:port
         :param then: called in this thread, or in one that looks up names

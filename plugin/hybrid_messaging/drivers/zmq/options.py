@@ -29,7 +29,7 @@ OPTIONS = [
         "idle_timeout",
         default=10.0,
         min=0,
-        max=6553,  # what libzmq can tell its peer
+        max=6553,  # what libzmq can send its peer
         help="Heartbeat: seconds without traffic after which a connection counts as"
         " lost. 0: never.",
     ),

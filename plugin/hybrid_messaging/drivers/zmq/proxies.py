@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How clients find proxies, and what they send them.
 
-A proxy is in the matchmaker as the server of a topic of its own. Its clients name
+A proxy is in the matchmaker as the server of a separate topic. Its clients name
 the listener that a request is for just as they would without it; a fanout they send
 to the proxy itself, which passes it on.
 """

@@ -2,8 +2,8 @@
 """A proxy: clients connect to it, and it connects to their servers.
 
 It is a server for every listener that the matchmaker knows, and passes each request
-on to the one that is meant, with an id of its own; what is answered goes the way
-back. So a process has one connection to each proxy, whatever it calls, and a server
+on to the one that is meant, with another id; what is answered goes the way
+back. So a process has one connection to each proxy for all that it calls, and a server
 is not told from one that is reached straight.
 
 A request whose server is connected goes on in the thread that has received it. The
@@ -65,7 +65,7 @@ DRAIN = 10.0
 #: after which those that still ask have nowhere else to go.
 QUIET, CROWDED = 1.5, 3.0
 
-#: Seconds that the matchmaker, and a proxy, may take to tell their status.
+#: Seconds that the matchmaker, and a proxy, may take to report their status.
 PATIENCE = 5.0
 
 #: What is counted: kinds of answers, and how the status calls them.

@@ -218,7 +218,7 @@ class Sending(_Way):
         )
 
     def _await_room(self, now: float) -> None:
-        """All that are there have refused it; they tell when there is room."""
+        """All that are there have refused it; they say when there is room."""
         message = self._message
         if not message.refused:
             return  # news have come meanwhile
@@ -296,7 +296,7 @@ class FanningOut(_Way):
         client.missed.note(self._route.topic, message.missed)
 
     def _look_up(self) -> bool:
-        """Find out the servers of now, or those last known; tell whether they are."""
+        """Find out the servers of now, or those last known; return which."""
         client, message, route = self._client, self._message, self._route
         directory = client.directory
         if directory.known(route.topic) is None or not directory.blind:

@@ -108,7 +108,7 @@ class Socket:
         #: what the caller that reads waits for, and its thread
         self._awaited: Message | None = None
         self._leader: int | None = None
-        #: messages may be there that ZeroMQ's descriptor does not tell of any more
+        #: messages may be there that ZeroMQ's descriptor does not report any more
         self._untaken = False
         self._monitor: Any = None
         context = contexts.borrow()
@@ -504,7 +504,7 @@ def _waiting_for(*descriptors: int) -> _Wait:
     It takes the time that it may wait, in milliseconds or None for ever.
     """
     if CALLERS_READ:
-        # a selector would take three times as long to tell
+        # a selector would take three times as long
         poll = select.poll()
         for descriptor in descriptors:
             poll.register(descriptor, select.POLLIN)
@@ -529,9 +529,9 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _monitor(context: zmq.Context[Any], raw: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
-    """Have a socket tell what becomes of its connections.
+    """Have a socket report what becomes of its connections.
 
-    ZeroMQ's own thread waits for room to tell an event, and all connections of the
+    ZeroMQ's own thread waits for room to report an event, and all connections of the
     process with it: so there is always room.
     """
     address = f"inproc://monitor-{uuid.uuid4().hex}"

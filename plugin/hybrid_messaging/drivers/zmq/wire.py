@@ -96,7 +96,7 @@ def request(
 
 
 def read_request(frame: bytes) -> Request:
-    """:raises MalformedFrame: whatever the frame is, nothing else"""
+    """:raises MalformedFrame: no frame raises anything else"""
     try:
         version, kind, id, ttl, length = _REQUEST.unpack_from(frame)
     except struct.error as error:
@@ -113,7 +113,7 @@ def answer(kind: bytes, id: int, body: bytes = b"") -> bytes:
 
 
 def read_answer(frame: bytes) -> Answer:
-    """:raises MalformedFrame: whatever the frame is, nothing else"""
+    """:raises MalformedFrame: no frame raises anything else"""
     try:
         version, kind, id = _ANSWER.unpack_from(frame)
     except struct.error as error:
