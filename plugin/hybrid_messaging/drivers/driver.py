@@ -44,9 +44,7 @@ class Driver(oslo.BaseDriver):
     """Refuses what interrupts a driver, and notices forks, before a driver is entered.
 
     Drivers implement the methods with an underscore. All others that send, start or
-    stop something are here.
-
-    Source of the contract: oslo.messaging, `_drivers/base.py`.
+    stop something are here, as oslo.messaging's `_drivers/base.py` prescribes them.
     """
 
     def __init__(

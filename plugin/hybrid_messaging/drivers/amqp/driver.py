@@ -89,14 +89,13 @@ class AmqpDriver(Driver):
 
     def _send(self, request: Request) -> Any:
         target, is_call = request.target, bool(request.wait_for_reply)
-        name = "RPC call" if is_call else "RPC cast"
+        name, kind = ("RPC call", "rpc-call") if is_call else ("RPC cast", "rpc-cast")
         if target.fanout:
             name = "RPC fanout"
         _check(name, target)
         timeout = request.timeout
         seconds = timeouts.of_message(timeout, self._options.default_send_timeout)
         monitor = timeouts.of_monitor(request.call_monitor_timeout)
-        kind = "rpc-call" if is_call else "rpc-cast"
         settled = kind in self._options.pre_settled
         next_id = self._bus("sending").outbox.next_id
         message = Message(

@@ -81,11 +81,9 @@ class MigrateDriver(driver.Driver):
         )
 
     def _listen_for_notifications(self, *args: Any) -> oslo.Listener:
-        *_, batch_size, batch_timeout = args
         return self._listen_on_both(
             lambda bus: bus.notifying.listen_for_notifications(*args),
-            batch_size,
-            batch_timeout,
+            *args[-2:],  # those of batches
             is_rpc=False,
         )
 
@@ -94,6 +92,7 @@ class MigrateDriver(driver.Driver):
         listen: Callable[[Bus], oslo.Listener],
         batch_size: int,
         batch_timeout: float | None,
+        *,
         is_rpc: bool,
     ) -> oslo.Listener:
         def half(bus: Bus) -> Half:
