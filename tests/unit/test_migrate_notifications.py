@@ -86,7 +86,7 @@ def test_they_are_read_from_both_by_the_same_pool_in_the_same_batches(
 def test_what_a_consumer_has_taken_is_not_taken_from_it_when_it_stops(
     driver: MigrateDriver, buses: dict[str, Bus]
 ) -> None:
-    """It acknowledges what it has stored, over a connection that has to last so long."""
+    """It acknowledges what it has stored, over a connection that has to last."""
     listener = driver.listen_for_notifications([(TARGET, "info")], None, 1, None)
     listener.start(lambda batch: None)
     listener.stop()
