@@ -130,6 +130,6 @@ def test_links_between_routers(
 
 def test_the_embedded_router_has_no_links(tmp_path: Path) -> None:
     with pytest.raises(
-        EngineError, match="the router embedded cannot connect to other"
+        EngineError, match="the embedded router cannot connect to other"
     ):
         prepare(tmp_path / "embedded", Options(router="embedded", links={}))

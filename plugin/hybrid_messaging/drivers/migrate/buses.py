@@ -203,7 +203,7 @@ class KafkaBus(DirectBus):
         self.notifying = open({})
 
     @property
-    def driver(self) -> Any:  # type: ignore[override]
+    def driver(self) -> Any:
         """There is none.
 
         :raises ConfigurationError: always
