@@ -41,8 +41,8 @@ class Bus:
         self.listened: list[Any] = []
         self.listener = Listener()
 
-    def send_notification(self, *words: Any, retry: int | None) -> None:
-        self.sent.append((*words, retry))
+    def send_notification(self, *words: Any) -> None:
+        self.sent.append(words)
 
     def listen_for_notifications(self, *words: Any) -> Listener:
         self.listened.append(words)

@@ -23,5 +23,6 @@ proxy       passes messages on, in a separate process
 proxies     how clients find and use proxies
 directory   the servers of each topic, kept up to date
 matchmaker  where servers register: Redis, or a file
+redis_connections  connections to Redis, to Sentinels, and to their master
 options     [oslo_messaging_zmq], [matchmaker_redis]
 """
