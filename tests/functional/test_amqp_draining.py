@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.functional.routers import Router
+from tests.functional.routers import Router, free_port
 from tests.functional.rpc import Rpc
 from tests.functional.service import Service
 from tests.functional.waiting import until
@@ -39,8 +40,11 @@ def test_no_call_fails_when_a_router_is_drained(
     """Neither those under way nor new ones, with callers that never pause."""
     # embedded routers have no other routers to learn from
     monkeypatch.setattr(uplink, "JOINING", 0.1)
+    monkeypatch.setattr(random, "shuffle", lambda hosts: None)
     first, second = two
-    url = urls.build("amqp", [("127.0.0.1", router.port) for router in two])
+    # the next host of the URL is away
+    ports = first.port, free_port(), second.port
+    url = urls.build("amqp", [("127.0.0.1", port) for port in ports])
     over = threading.Event()
     with Rpc(url) as rpc, ThreadPoolExecutor(CALLERS + 1) as pool:
         service = Service()

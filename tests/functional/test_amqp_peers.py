@@ -522,7 +522,8 @@ def test_subscriptions_that_are_taken_away_return() -> None:
 
     with Fake(Fickle) as fake, Rpc(fake.url) as rpc:
         server = rpc.server(transport=rpc.transport(link_retry_delay=1))
-        sources = server.listener._inbox.inboxes[0]._subscription.sources
+        (inbox,) = server.listener._inbox.inboxes.values()
+        sources = inbox._subscription.sources
         until(lambda: len(sources) == 3, "all have been attached again")
         assert Fickle.taken == 3
         assert fake.connections == 1

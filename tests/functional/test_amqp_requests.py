@@ -57,7 +57,7 @@ def service() -> Any:
 
 def inbox(server: Any) -> Inbox:
     """The inbox of a server."""
-    (found,) = server.listener._inbox.inboxes
+    (found,) = server.listener._inbox.inboxes.values()
     assert isinstance(found, Inbox)
     return found
 

@@ -73,6 +73,8 @@ Side = Literal["sending", "listening"]
 
 #: Seconds that closing waits for the peer's good-bye, and for the thread.
 FAREWELL = 2.0
+#: Seconds between two attempts to move away from a host that is about to end.
+LEAVE_AGAIN = 2.0
 
 
 class Bus:
@@ -83,7 +85,7 @@ class Bus:
     :param url: oslo_messaging.TransportURL
     :param default_exchange: for targets without one
     :param places: the hosts; the first one is that which it should be connected to
-    :param move: called with this and that host while it is connected to another one
+    :param move: called with this and the hosts that it should be connected to instead
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class Bus:
         url: Any,
         default_exchange: str | None,
         places: list[Host],
-        move: Callable[[Bus, Host], None],
+        move: Callable[[Bus, list[Host]], None],
     ) -> None:
         self._side = side
         self._options = options
@@ -102,8 +104,10 @@ class Bus:
         self._hosts = list(places)
         self._home = places[0]
         self._move = move
-        #: the only one to be tried, see connect_to()
-        self._trial: Host | None = None
+        #: the only ones to be tried, see connect_to()
+        self._trial: list[Host] = []
+        #: the host says that it is about to end
+        self._ending = False
         self._tried = Waiter()
         self._default_exchange = default_exchange
         self._container = options.container_name or f"openstack-{uuid.uuid4().hex}"
@@ -154,24 +158,25 @@ class Bus:
         elif not self.outbox.connected:
             self._pace.hurry()
 
-    def connect_to(self, host: Host) -> bool:
-        """Begin with one host, and connect to others only if that connection is lost.
+    def connect_to(self, hosts: list[Host]) -> bool:
+        """Begin with some hosts, and try others only when that connection is lost.
 
-        :returns: whether it could be connected to
+        :returns: whether one of them could be connected to
         """
-        self._trial = host
+        self._trial = hosts
         self.start()
         self._tried.wait(None)
-        return self.is_at(host)
+        return self.stays_at(hosts)
 
-    def is_at(self, host: Host) -> bool:
-        """Whether it is connected to a host."""
+    def stays_at(self, hosts: list[Host]) -> bool:
+        """Whether it is connected to one of some hosts, which is not about to end."""
         connection = self._connection
-        return connection is not None and connection.host == host
+        return connection is not None and connection.host in hosts and not self._ending
 
-    def take_over(self, host: Host) -> None:
+    def take_over(self) -> None:
         """Say that it is used from now on, at a host where the former one is not."""
-        self._outages.moving(str(host))
+        if (connection := self._connection) is not None:
+            self._outages.moving(str(connection.host))
 
     def retire(self) -> None:
         """Send nothing more: there is another bus, as those learn who still try."""
@@ -180,9 +185,11 @@ class Bus:
 
     @property
     def busy(self) -> bool:
-        """What was sent is still under way."""
+        """What was sent is still under way, or not even written."""
         with self.lock:
-            return self.outbox.busy
+            connection = self._connection
+            unwritten = connection is not None and connection.endpoint.buffered
+            return bool(unwritten) or self.outbox.busy
 
     def presence(self, message: Message) -> Presence:
         """Return whether somebody listens on a message's target, without waiting.
@@ -267,7 +274,7 @@ class Bus:
     def _run(self) -> None:
         while not self._closing:
             dialling = Dialling(
-                [self._trial] if self._trial else self._hosts,
+                self._trial or self._hosts,
                 self._options.connect_timeout,
                 self._open,
                 lambda: self._closing,
@@ -400,7 +407,8 @@ class Bus:
     def _up(self, connection: Connection, line: Line) -> None:
         """A connection is open: use it."""
         self._connection = connection
-        self._trial = None
+        self._trial = []
+        self._ending = False
         self._outages.up(line.name)
         self.subscriptions.up(line)
         self.outbox.up(line)
@@ -419,7 +427,7 @@ class Bus:
             self.duties.later(interval * random.uniform(0.5, 1.5), self._go_home)
 
     def _go_home(self) -> None:
-        self._move(self, self._home)
+        self._move(self, [self._home])
         self._go_home_later()  # it may not be there yet
 
     def _not_begun(self) -> int:
@@ -441,18 +449,25 @@ class Bus:
     def on_close(self, endpoint: Endpoint, condition: str) -> None:
         pass  # the connection ends by itself, and _live() deals with it
 
-    def _leave(self) -> bool:
+    def _can_leave(self) -> bool:
         """Begin to move to another host; False: there is none."""
         assert self._connection is not None
-        others = [host for host in self._hosts if host != self._connection.host]
+        here = self._connection.host
+        others = [host for host in self._hosts if host != here]
         if others:
-            self._move(self, others[0])
+            self._ending = True
+            self._leave(others)
         return bool(others)
+
+    def _leave(self, others: list[Host]) -> None:
+        self._move(self, others)
+        # none of them may be there yet, or it may be moving to one that is gone
+        self.duties.later(LEAVE_AGAIN, lambda: self._leave(others))
 
     def on_link_open(self, link: Link) -> None:
         if link.local:
             link.context.on_open()
-        elif draining.announces(link) and self._leave():
+        elif draining.announces(link) and self._can_leave():
             link.pn.open()  # the router waits until this connection is closed
         else:
             link.close()  # no other links are expected

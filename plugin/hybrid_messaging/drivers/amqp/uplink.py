@@ -10,6 +10,7 @@ more. So no message is lost, and none waits.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -23,8 +24,8 @@ from hybrid_messaging.drivers.amqp.mailbox import Mailbox
 
 LOG = logs.get(__name__)
 
-#: Called with a bus and the host that it is not connected to, and should be.
-Move = Callable[[Bus, Host], None]
+#: Called with a bus and the hosts, one of which it should be connected to instead.
+Move = Callable[[Bus, list[Host]], None]
 
 #: Seconds that a host has to be there before it is used: a router that has just started
 #: needs that to find the others.
@@ -49,20 +50,20 @@ class Uplink:
         self._mailboxes: set[Mailbox] = set()
         #: to be used for what is new
         self.bus = make_bus(self._start_moving)
-        #: the one that is tried, or left
-        self._other: Bus | None = None
+        #: the one that is tried, to take its place
+        self._trial: Bus | None = None
+        #: those that are left, which takes as long as the longest call on them
+        self._left: set[Bus] = set()
 
     def listen(self, open: Callable[[Bus], Inbox]) -> Mailbox:
         """Open a mailbox, which comes along when this side moves.
 
         :param open: opens an inbox on a bus
         """
-        mailbox = Mailbox(open, self._mailboxes.discard)
-        with self._lock:
-            self._mailboxes.add(mailbox)
-            bus = self.bus
+        mailbox = Mailbox(open, lambda: self.bus, self._mailboxes.discard)
+        self._mailboxes.add(mailbox)
         try:
-            mailbox.move(bus)
+            mailbox.move()
         except BaseException:
             self._mailboxes.discard(mailbox)
             raise
@@ -82,57 +83,72 @@ class Uplink:
             bus.after_fork()
 
     def _buses(self) -> list[Bus]:
-        return [self.bus] if self._other is None else [self.bus, self._other]
+        trial = [] if self._trial is None else [self._trial]
+        return [self.bus, *trial, *self._left]
 
     # -- to another host -------------------------------------------------------
 
-    def _start_moving(self, bus: Bus, host: Host) -> None:
+    def _start_moving(self, bus: Bus, hosts: list[Host]) -> None:
         """Begin to move, in a thread that ends with the move."""
         with self._lock:
-            if self._closed.is_set() or bus is not self.bus or self._other is not None:
+            if self._closed.is_set() or bus is not self.bus or self._trial is not None:
                 return
-            self._other = self._make_bus(self._start_moving)
-        threading.Thread(
-            target=self._move, args=[host], name="amqp-move", daemon=True
-        ).start()
+            trial = self._make_bus(self._start_moving)
+            try:
+                threading.Thread(
+                    target=self._move,
+                    args=[trial, hosts],
+                    name="amqp-move",
+                    daemon=True,
+                ).start()
+            except RuntimeError as error:  # it has all the threads it may have
+                LOG.warning("Cannot move to another host now: %s", error)
+            else:
+                self._trial = trial
 
-    def _move(self, host: Host) -> None:
-        new = self._other
-        assert new is not None
-        if new.connect_to(host) and not self._closed.wait(JOINING) and new.is_at(host):
-            with self._lock:
-                if self._closed.is_set():
-                    return
-                self.bus, self._other = new, self.bus
-            new.take_over(host)
-            self._move_listeners(new)
-            self._leave()
+    def _move(self, new: Bus, hosts: list[Host]) -> None:
+        moves = False
+        with contextlib.suppress(RuntimeError):  # as above, of the bus' own thread
+            moves = (
+                new.connect_to(hosts)
+                and not self._closed.wait(JOINING)
+                and new.stays_at(hosts)
+            )
         with self._lock:
-            other, self._other = self._other, None
-        if other is not None:
-            other.close()
+            self._trial = None
+            if self._closed.is_set():
+                return
+            old = new
+            if moves:
+                old, self.bus = self.bus, new
+            self._left.add(old)
+        if moves:
+            new.take_over()
+            self._move_listeners(old)
+            self._leave(old)
+        old.close()
+        with self._lock:
+            self._left.discard(old)
 
-    def _move_listeners(self, bus: Bus) -> None:
-        while not all([self._moves(each, bus) for each in tuple(self._mailboxes)]):
+    def _move_listeners(self, old: Bus) -> None:
+        while not all([self._moves(each) for each in tuple(self._mailboxes)]):
             if self._closed.wait(LOOK):
                 return
         if self._mailboxes and not self._closed.wait(OVERLAP):
             for mailbox in tuple(self._mailboxes):
-                mailbox.leave()
+                mailbox.leave(old)
 
-    def _moves(self, mailbox: Mailbox, bus: Bus) -> bool:
-        """Have a mailbox receive on a bus; return whether it does."""
+    def _moves(self, mailbox: Mailbox) -> bool:
+        """Have a mailbox receive on the bus in use; return whether it does."""
         try:
-            mailbox.move(bus)
+            mailbox.move()
         except ConfigurationError as error:  # the peer is no bus for it: try again
             LOG.debug("%s", error)
-        return mailbox.settled(bus)
+        return mailbox.settled
 
-    def _leave(self) -> None:
-        """Wait until nothing is under way on the old bus."""
-        old = self._other
-        assert old is not None
-        while not all(mailbox.has_left() for mailbox in tuple(self._mailboxes)):
+    def _leave(self, old: Bus) -> None:
+        """Wait until nothing is under way on a bus that is used no longer."""
+        while not all([mailbox.has_left(old) for mailbox in tuple(self._mailboxes)]):
             if self._closed.wait(LOOK):
                 return
         old.retire()
