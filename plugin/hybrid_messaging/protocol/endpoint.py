@@ -367,6 +367,10 @@ class Receiver(Link):
         """Ask the peer to use up its credit now or to give it back."""
         lib.pn_link_drain(self.raw, 0)
 
+    def take_given_up(self) -> int:
+        """The credit that the peer has given up since this was last called."""
+        return int(lib.pn_link_drained(self.raw))
+
     def resume(self) -> None:
         """Read again, beginning with what has arrived in the meantime."""
         self.paused = False

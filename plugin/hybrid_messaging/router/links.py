@@ -105,23 +105,20 @@ class Producer:
     def start(self) -> None:
         """Somebody listens: give credit."""
         self.started = True
-        self._top_up(self._missing)
+        self.spent = 0
+        missing = self.capacity - self.link.credit - len(self.link.deliveries)
+        self._grant(max(0, missing))
 
     def on_flow(self) -> None:
         """Give credit anew that the peer has given up, if somebody listens again.
 
         `stop` has asked for it, and the peer may answer after the next `start`.
         """
-        if self.started and (missing := self._missing):
-            self._top_up(missing)
+        given_up = self.link.take_given_up()
+        if given_up > 0 and self.started:
+            self._grant(given_up)
 
-    @property
-    def _missing(self) -> int:
-        """How much credit the peer could have in addition."""
-        return max(0, self.capacity - self.link.credit - len(self.link.deliveries))
-
-    def _top_up(self, credit: int) -> None:
-        self.spent = 0
+    def _grant(self, credit: int) -> None:
         self.link.grant(credit)
         self.budget.wake()
 
