@@ -315,3 +315,16 @@ def test_a_reply_shows_that_somebody_listens(monkeypatch: pytest.MonkeyPatch) ->
     late.since = later
     late.come_back()
     assert scene.outbox.nobody_listens(late, later) == later + 60
+
+
+def test_a_large_fanout_that_nobody_waits_for_is_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(monkeypatch, nothing)
+    scene.outbox._routes["key"] = scene.route
+    assert not scene.outbox.busy
+    link: Any = SimpleNamespace(unsettled=1)
+    scene.route.link = link
+    assert scene.outbox.busy
+    link.unsettled = 0
+    assert not scene.outbox.busy

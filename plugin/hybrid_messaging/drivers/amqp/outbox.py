@@ -636,8 +636,13 @@ class Outbox:
 
     @property
     def busy(self) -> bool:
-        """Something is under way."""
-        return bool(self._sent or self._calls) or self.has_queued()
+        """Something is under way.
+
+        A large fanout is, until the peer has settled it, though nobody waits for that.
+        """
+        return bool(self._calls) or not all(
+            route.idle for route in self._routes.values()
+        )
 
     def close(self) -> None:
         """Nothing will be sent any more."""
