@@ -8,11 +8,11 @@ import errno
 import os
 import stat
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,48 +182,103 @@ def test_a_failing_restore_changes_nothing(
     assert contents(files) == ["old"] * 3
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-from hybrid_messaging.path_walk import Directory
-from hybrid_messaging.service_configs import replace
-from hybrid_messaging.service_configs.source import read
-steps = int(sys.argv[1])
-def counting(function):
-    def call(*args, **more):
-        global steps
-        steps -= 1
-        if steps < 0:
-            os._exit(9)
-        return function(*args, **more)
-    return call
-Directory.rename, Directory.unlink, Directory.link = map(
-    counting, (Directory.rename, Directory.unlink, Directory.link))
-replace.replace([
-    replace.Replacement(read(name), f"new {Path(name).name}".encode())
-    for name in sys.argv[2:]])
-"""
+class Killed(BaseException):
+    """A process ends here: nothing that it would do afterwards happens."""
 
 
-@pytest.mark.parametrize("steps", range(0, 16, 3))
-def test_a_killed_run_is_finished_or_undone_by_the_next(
-    files: list[Path], tmp_path: Path, steps: int
+@contextlib.contextmanager
+def killed_after(steps: int) -> Iterator[None]:
+    """End what runs after so many steps in directories; it cannot clean up either."""
+    left = steps
+
+    def counting(genuine: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: object) -> object:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return genuine(*arguments)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("open", "link", "rename", "unlink"):
+            patch.setattr(Directory, name, counting(getattr(Directory, name)))
+        yield
+
+
+def configure(paths: list[Path]) -> None:
+    """Do as `configure` does: replace the files that are to change."""
+    with replace.exclusive(paths):
+        write(*(path for path in paths if not path.read_text().startswith("new")))
+
+
+def bring_back(paths: list[Path]) -> None:
+    """Do as `configure --restore` does."""
+    with replace.exclusive(paths):
+        restore(*paths)
+
+
+Run = Callable[[list[Path]], None]
+
+
+@pytest.mark.parametrize("former", [False, True])
+@pytest.mark.parametrize("killed", [configure, bring_back])
+def test_a_run_that_is_killed_anywhere_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: Run, former: bool
 ) -> None:
-    write(*files, text="former")
-    command = [sys.executable, "-c", KILLED, str(steps), *map(str, files)]
-    assert subprocess.run(command, cwd="/").returncode == 9
-    assert set(contents(files)) <= {"former", "new"}
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
-    restore(*files)
-    assert contents(files) == ["old"] * 3
-    assert list(tmp_path.rglob("*before-hybrid*")) == []
+    def killed_at(steps: int, number: int) -> list[Path] | None:
+        """Files as such a run leaves them; None if it ends before."""
+        directory = tmp_path / f"{steps}-{number}"
+        paths = [directory / "a" / "x.conf", directory / "a" / "y.conf"]
+        paths.append(directory / "z.conf")
+        (directory / "a").mkdir(parents=True)
+        for path in paths:
+            path.write_text("old")
+        if former or killed is bring_back:
+            write(*paths, text="former")
+        with contextlib.suppress(Killed), killed_after(steps):
+            killed(paths)
+            return None
+        return paths
 
-    subprocess.run(command, cwd="/")
-    write(*files, text="last")
-    assert contents(files) == ["last"] * 3
-    assert others(tmp_path) == []
-    restore(*files)
-    assert contents(files) == ["old"] * 3
+    points, left_over = 0, 0
+    while paths := killed_at(points, 0):
+        assert set(contents(paths)) <= {"old", "former", "new"}
+        left_over += bool(others(paths[-1].parent))
+        configure(paths)
+        assert contents(paths) == ["new"] * 3
+        assert others(paths[-1].parent) == []
+        bring_back(paths)
+        assert contents(paths) == ["old"] * 3
+        back = killed_at(points, 1)
+        assert back is not None
+        with contextlib.suppress(ServiceConfigError):
+            bring_back(back)
+        assert others(back[-1].parent) == []
+        configure(back)
+        bring_back(back)
+        assert contents(back) == ["old"] * 3
+        assert not list(back[-1].parent.rglob("*before-hybrid*"))
+        points += 1
+    assert points > 20
+    assert left_over > 5
+
+
+def test_what_another_run_is_using_is_not_removed(files: list[Path]) -> None:
+    in_use = files[0].with_name(".y.conf.hybrid-new")
+    with replace.exclusive([files[0]]):
+        in_use.touch()
+        with (
+            pytest.raises(ServiceConfigError, match="another `hybrid-messaging"),
+            replace.exclusive([files[1]]),
+        ):
+            raise AssertionError("not to be reached")
+        assert in_use.exists()
+    with replace.exclusive([files[0]]):
+        assert not in_use.exists()
 
 
 def test_files_edited_since_are_not_restored(files: list[Path]) -> None:

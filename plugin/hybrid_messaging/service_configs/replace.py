@@ -9,6 +9,10 @@ written since, which tells whether somebody has edited the file afterwards.
 
 All of that happens in a directory that is held open, and in which the file is that was
 read: others who own a directory above it cannot lead us elsewhere meanwhile.
+
+A run that is killed has replaced some files and not others. The next one finds the
+first unchanged and replaces the rest. What it left beside the files is removed by
+whoever next locks the directory: nobody else can be using it.
 """
 
 from __future__ import annotations
@@ -17,7 +21,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -58,7 +61,8 @@ def exclusive(paths: Iterable[Path]) -> Iterator[None]:
     """Hold the directories of some files against another run of this program.
 
     The lock is on the directory itself: it leaves nothing behind, ends with
-    the process, and is the same for every user.
+    the process, and is the same for every user. What a run left there that was
+    killed is removed.
 
     :param paths: without symbolic links
     :raises ServiceConfigError: another run holds one of them
@@ -68,6 +72,7 @@ def exclusive(paths: Iterable[Path]) -> Iterator[None]:
             try:
                 with _directory_of(path)[0] as directory:
                     held.enter_context(locks.exclusive(directory.open_itself))
+                    _sweep(directory)
             except BlockingIOError:
                 raise ServiceConfigError(
                     path.parent,
@@ -232,8 +237,9 @@ def _prepare(target: _Target, data: bytes, cleanup: contextlib.ExitStack) -> str
                 f"cannot be written by this user (mode {status.st_mode & 0o7777:o}); "
                 "run this as root, or as its owner",
             ) from error
-    _sweep(target)
-    new = f".{name}.{_NEW}.{secrets.token_hex(4)}"
+    new = f".{name}.{_NEW}"
+    # of a run that was killed, if the caller could not remove it
+    directory.unlink(new)
     handle = directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     cleanup.callback(directory.unlink, new)
     with os.fdopen(handle, "wb") as file:
@@ -333,12 +339,16 @@ def _link(
     return link
 
 
-def _sweep(target: _Target) -> None:
-    """Remove what a run left behind that was killed."""
-    ours = tuple(f".{target.name}.{purpose}" for purpose in (_NEW, _UNDO))
-    for name in target.directory.names():
-        if name.startswith(ours):
-            target.directory.unlink(name)
+def _sweep(directory: Directory) -> None:
+    """Remove what a run left behind that was killed, also beside other files.
+
+    Each is a further name of a file that is there, or a copy that nobody has used.
+    """
+    for name in directory.names():
+        if name.startswith(".") and name.endswith((f".{_NEW}", f".{_UNDO}")):
+            # it hinders nobody; what cannot be replaced either is explained later
+            with contextlib.suppress(OSError):
+                directory.unlink(name)
 
 
 def _sync(directory: Directory) -> None:
