@@ -26,11 +26,13 @@ class Use:
     :param service: whose it is; '' if only its URL is known
     :param role: `RPC` or `NOTIFY`
     :param transport: with the options of its driver
+    :param old: it is the bus that the service moves away from
     """
 
     service: str
     role: str
     transport: Transport
+    old: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Server:
     @property
     def roles(self) -> list[str]:
         """What it carries."""
-        return list(dict.fromkeys(use.role for use in self.uses))
+        carried = (f"{use.role} (old)" if use.old else use.role for use in self.uses)
+        return list(dict.fromkeys(carried))
 
     @property
     def services(self) -> list[str]:
@@ -98,16 +101,22 @@ def in_files(files: Sequence[Path]) -> Iterator[Use]:
     )
     for role, text, sections in asked:
         if any(config.is_set(section, "transport_url") for section in sections):
-            transport = config.transport(urls.parse(text))
-            yield Use(config.service.name, role, transport)
+            url = urls.parse(text)
+            yield Use(config.service.name, role, config.transport(url))
+            if old := config.origin(url):
+                transport = config.transport(urls.parse(old))
+                yield Use(config.service.name, role, transport, old=True)
 
 
-def in_url(role: str, text: str) -> Use:
-    """The transport of a URL that is in no file.
+def in_url(role: str, text: str) -> Iterator[Use]:
+    """The transport of a URL that is in no file, and that from which services move.
 
     :raises ValueError: it is none, or has an option that its driver does not have
     """
-    return Use("", role, options.transport(options.defaults(), urls.parse(text)))
+    url, conf = urls.parse(text), options.defaults()
+    yield Use("", role, options.transport(conf, url))
+    if old := urls.origin(url):
+        yield Use("", role, options.transport(conf, urls.parse(old)), old=True)
 
 
 def servers(uses: Iterable[Use]) -> list[Server]:
@@ -118,7 +127,7 @@ def servers(uses: Iterable[Use]) -> list[Server]:
         for host in transport.hosts:
             one = dataclasses.replace(use, transport=transport.only(host))
             where = (transport.title, *transport.address(host))
-            key = (use.service, use.role, *one.transport.key)
+            key = (use.service, use.role, str(use.old), *one.transport.key)
             found.setdefault(where, {})[key] = one
     return [
         Server(host, port, tuple(each.values()))

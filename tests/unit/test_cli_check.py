@@ -161,3 +161,19 @@ def test_hosts_are_all_or_nothing(check: Check, write: Write, tmp_path: Path) ->
     (tmp_path / "cinder.conf").unlink()
     assert "no files given" in check("--hosts", tmp_path).err
     assert "is not a directory" in check("--hosts", tmp_path / "none").err
+
+
+def test_the_bus_that_a_service_moves_away_from(check: Check, write: Write) -> None:
+    text = (
+        "[DEFAULT]\ntransport_url = {}\n[oslo_messaging_notifications]\ndriver = log\n"
+    )
+    moving = "migrate+amqp://u:hush@new/?from_url=rabbit%3A%2F%2Fu%3Ahush%40old%2Fv"
+    path = write(text.format(moving))
+    shown = check(path, "--no-connect")
+    assert "from rabbit://u:***@old/v" in shown.out
+    assert "RabbitMQ, queued" in shown.out
+    [row] = check(path, "--no-connect", "-f", "json").rows
+    assert row["rpc"]["from"]["url"] == "rabbit://u:***@old/v"
+    assert row["rpc"]["from"]["engine"] == "RabbitMQ"
+    assert row["rpc"]["from"]["from"] is None
+    assert "hush" not in shown.out + str(row)

@@ -279,6 +279,23 @@ def test_listeners_take_no_notification_from_each_other(
             {"cinder": "amqp://s/", "nova": "amqp://r/", "nova_cell1": "amqp://s/"},
             {"cinder": "router or broker on s:5672, but RPC of nova goes to AMQP"},
         ),
+        # a service on both buses reaches all, and those on one bus do not each other
+        (
+            {
+                "cinder": "rabbit://b/",
+                "nova": "migrate+amqp://r/?from_url=rabbit%3A%2F%2Fb",
+                "neutron": "migrate+amqp://r/?from_url=rabbit%3A%2F%2Fb",
+            },
+            {},
+        ),
+        (
+            {
+                "cinder": "rabbit://b/",
+                "nova": "migrate+amqp://r/?from_url=rabbit%3A%2F%2Fb",
+                "neutron": "amqp://r/",
+            },
+            {"cinder": "RPC of nova, neutron goes to AMQP"},
+        ),
         # no RPC, and none that is set
         ({"nova": "amqp://r/", "keystone": "rabbit://b/", "cinder": ""}, {}),
     ],

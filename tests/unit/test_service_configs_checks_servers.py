@@ -182,6 +182,59 @@ def test_other_servers_stand_in_for_one_that_is_down(
     assert servers.connected[:2] == ["r1", "r2"]
 
 
+MOVING = urls.moving(urls.parse("amqp://r/"), "rabbit://u:hush@old/v")
+MIGRATE = "[oslo_messaging_migrate]\nfrom_url = "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        files(rpc=str(MOVING)),
+        files(rpc="migrate+amqp://r/") + f"{MIGRATE}rabbit://u:hush@old/v\n",
+    ],
+)
+def test_a_service_that_moves_needs_its_old_bus_too(
+    tmp_path: Path, servers: Servers, text: str
+) -> None:
+    servers.answers.update(r=ROUTER, old="RabbitMQ 3.10")
+    report = check(tmp_path, text)
+    assert report.problems == []
+    assert servers.connected == ["r", "old", "b"]
+    assert report.rpc is not None and report.rpc.old is not None
+    assert (report.rpc.engine, report.rpc.old.engine) != ("RabbitMQ", "RabbitMQ")
+    assert report.rpc.old.delivery == "queued"
+    servers.answers["old"] = unreachable()
+    assert codes(check(tmp_path, text)) == ["unreachable"]
+
+
+@pytest.mark.parametrize(
+    ("rpc", "code"),
+    [
+        ("migrate+amqp://r/", "bad-url"),
+        ("migrate+amqp://r/?from_url=old", "bad-url"),
+        ("migrate+amqp://r/?from_url=kafka%3A%2F%2Fold:1", "unfit-transport"),
+        ("migrate+amqp://r/?from_url=kombu2%3A%2F%2Fold", "driver-not-importable"),
+    ],
+)
+def test_an_old_bus_that_no_service_could_use(
+    tmp_path: Path, rpc: str, code: str
+) -> None:
+    assert code in codes(check(tmp_path, files(rpc=rpc), timeout=None))
+
+
+def test_what_is_on_the_old_bus_is_judged_too(tmp_path: Path, servers: Servers) -> None:
+    servers.answers.update(r=ROUTER)
+    servers.differing = {"exchange openstack": "durable"}
+    old = "rabbit://old/?rabbit_quorum_queue=true"
+    moving = urls.moving(urls.parse("amqp://r/"), old)
+    report = check(tmp_path, files(rpc=str(moving), notify="zmq://b/"))
+    assert "not-durable-on-server" in codes(report)
+    servers.differing = {"queue notifications.info": "durable"}
+    moving = urls.moving(urls.parse("rabbit://b/"), "rabbit://old/")
+    report = check(tmp_path, files(notify=str(moving)))
+    assert codes(report) == ["not-durable-on-server"] * 2
+
+
 def test_a_url_without_a_host_leads_to_this_one(
     tmp_path: Path, servers: Servers
 ) -> None:

@@ -275,9 +275,10 @@ def _text(route: Route | None) -> str:
         return "none"
     durable = ", durable" if route.durable and route.role == "notifications" else ""
     encryption = f"\n{route.encryption}" if route.encryption else ""
+    old = f"\nfrom {_text(route.old)}" if route.old else ""
     return (
         f"{urls.shown(route.text)}\n{route.engine}, {route.delivery}{durable}"
-        f"{encryption}"
+        f"{encryption}{old}"
     )
 
 
@@ -290,4 +291,5 @@ def _fields(route: Route | None) -> dict[str, Any] | None:
         "delivery": route.delivery,
         "durable": route.durable,
         "encryption": route.encryption,
+        "from": _fields(route.old),
     }

@@ -165,7 +165,7 @@ def _uses(parsed_args: argparse.Namespace) -> tuple[list[Use], list[str]]:
 
     unread = []
     given = options.given_urls(parsed_args)
-    uses = [serving.in_url(role, text) for role, text in given.items()]
+    uses = [use for role, text in given.items() for use in serving.in_url(role, text)]
     if parsed_args.files or parsed_args.discover:
         for files in service_files.of_services(parsed_args):
             try:

@@ -123,6 +123,16 @@ class ServiceConfig:
             return f"add {key}={value} to the query of the URL"
         return f"set [{section}] {key} = {value}"
 
+    def origin(self, url: urls.TransportURL) -> str | None:
+        """The URL of the bus that a service moves away from, '' if none is named.
+
+        :param url: one that the service uses
+        :returns: None if it is not that of a migration
+        """
+        if url.driver != urls.MIGRATE:
+            return None
+        return urls.origin(url) or self.conf.oslo_messaging_migrate.from_url or ""
+
     def transport(self, url: urls.TransportURL) -> Transport:
         """A transport as the service uses it.
 

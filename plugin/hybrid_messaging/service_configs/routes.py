@@ -118,6 +118,7 @@ class Route:
     :param answers: of its servers, as far as they were asked
     :param insight: into the state of those that can be used
     :param left: what can be asked from the machine of the service only
+    :param old: the bus that the service moves away from; None: it does not move
     """
 
     role: str
@@ -133,6 +134,7 @@ class Route:
     answers: list[tuple[urls.Host, Answer]] = field(default_factory=list)
     insight: Insight = field(default_factory=Insight)
     left: list[str] = field(default_factory=list)
+    old: Route | None = None
 
     @property
     def objection(self) -> str:
@@ -181,9 +183,16 @@ class Routes:
     machine: str = ""
 
     def __iter__(self) -> Iterator[Route]:
-        if self.rpc is not None:
-            yield self.rpc
-        yield self.notify
+        """Both, and the buses that they move away from."""
+        yield from self.carrying(RPC)
+        yield from self.carrying(NOTIFY)
+
+    def carrying(self, role: str) -> Iterator[Route]:
+        """One of both, and the bus that it moves away from."""
+        route = self.rpc if role == RPC else self.notify
+        while route is not None:
+            yield route
+            route = route.old
 
 
 def of(
@@ -214,16 +223,29 @@ def _route(config: ServiceConfig, role: str, section: str, text: str) -> Route:
     route = Route(role, option, config.where(*option), text)
     if config.is_unknown(*option):
         return route
+    _understand(config, route)
+    with suppress(urls.UrlError):
+        origin = config.origin(urls.parse(text))
+        if origin is not None:
+            route.old = Route(role, option, route.where, origin)
+            _understand(config, route.old)
+    return route
+
+
+def _understand(config: ServiceConfig, route: Route) -> None:
+    """Find out what a URL says."""
+    if not route.text:
+        route.error = "a migrate+ URL names no bus to move from: add from_url to it"
+        return
     try:
-        route.transport = known = config.transport(urls.parse(text))
+        route.transport = known = config.transport(urls.parse(route.text))
     except ValueError as error:
         route.error = str(error)
-        return route
+        return
     route.durable = known.durable
     route.engine, route.delivery = known.known_as("")
-    if isinstance(known, Zmq) and role == RPC:
+    if isinstance(known, Zmq) and route.role == RPC:
         route.encryption = known.encryption.text
-    return route
 
 
 def _ask(config: ServiceConfig, route: Route, servers: Servers, machine: str) -> None:

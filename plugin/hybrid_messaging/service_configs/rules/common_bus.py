@@ -31,11 +31,13 @@ class _User(NamedTuple):
     """A service whose RPC has servers that a file sets.
 
     :param network: names that the servers say they have, and those linked with them
+    :param old: names of the bus that it moves away from, which it still uses
     """
 
     member: Member
     transport: Transport
     network: frozenset[str]
+    old: frozenset[str] = frozenset()
 
     @property
     def service(self) -> str:
@@ -50,10 +52,12 @@ class _User(NamedTuple):
     @property
     def names(self) -> frozenset[str]:
         """All that the servers are known by."""
-        title = self.transport.title
-        return frozenset(_addresses(self)) | {
-            f"{title} {each}" for each in self.network
-        }
+        return _names(self.transport, self.network)
+
+    def meets(self, other: _User) -> bool:
+        """Whether both use a bus, be it the one that a service moves away from."""
+        mine, its = (each.names | each.old for each in (self, other))
+        return not mine.isdisjoint(its)
 
     def may_be_linked(self, other: _User) -> bool:
         """Whether only the routers of both know if they are linked."""
@@ -84,7 +88,11 @@ def together(members: Sequence[Member]) -> None:
     with_most = [user for user in users if _index(buses, user) == common]
     spared = _NOVA if any(user.service == _NOVA for user in with_most) else None
     for user in leading:
-        if user not in with_most and user.service != spared:
+        if (
+            user not in with_most
+            and user.service != spared
+            and not all(map(user.meets, with_most))
+        ):
             user.member.problems.append(_elsewhere(user, with_most))
 
 
@@ -118,7 +126,21 @@ def _users(member: Member) -> Iterable[_User]:
         # theirs stays with the notifications
         and not strays.is_on(member.config)
     ):
-        yield _User(member, route.transport, frozenset(route.insight.network))
+        old = route.old
+        yield _User(
+            member,
+            route.transport,
+            frozenset(route.insight.network),
+            _names(old.transport, old.insight.network)
+            if old is not None and old.transport is not None
+            else frozenset(),
+        )
+
+
+def _names(transport: Transport, network: Iterable[str]) -> frozenset[str]:
+    """All that the servers of a transport are known by."""
+    linked = (f"{transport.title} {each}" for each in network)
+    return frozenset([*map(str, transport.servers), *linked])
 
 
 def _leading(users: Sequence[_User]) -> list[_User]:

@@ -9,7 +9,7 @@ from hybrid_messaging.servers.kafka import AUTHENTICATED, LARGEST, SECURITY, Kaf
 from hybrid_messaging.service_configs.codes import found
 from hybrid_messaging.service_configs.problem import Problem
 from hybrid_messaging.service_configs.reading import ServiceConfig
-from hybrid_messaging.service_configs.routes import Routes
+from hybrid_messaging.service_configs.routes import NOTIFY, Routes, Servers
 from hybrid_messaging.service_configs.rules.notifications import queues
 from hybrid_messaging.service_configs.settings import NOTIFICATIONS
 
@@ -34,9 +34,15 @@ def authenticated(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
 
 def large_enough(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     """Topics take all that the client library sends."""
-    kafka, servers = routes.notify.transport, routes.servers
-    if not isinstance(kafka, Kafka) or servers is None or not routes.notify.reached:
-        return
+    for route in routes.carrying(NOTIFY):
+        kafka, servers = route.transport, routes.servers
+        if isinstance(kafka, Kafka) and servers is not None and route.reached:
+            yield from _too_small(config, kafka, servers)
+
+
+def _too_small(
+    config: ServiceConfig, kafka: Kafka, servers: Servers
+) -> Iterator[Problem]:
     for topic, limit in kafka.limits(queues(config), servers.timeout).items():
         if limit < LARGEST:
             yield found(

@@ -10,7 +10,13 @@ from hybrid_messaging.servers.rabbit import Rabbit
 from hybrid_messaging.service_configs.codes import found
 from hybrid_messaging.service_configs.problem import Problem
 from hybrid_messaging.service_configs.reading import ServiceConfig
-from hybrid_messaging.service_configs.routes import RPC, Routes
+from hybrid_messaging.service_configs.routes import (
+    NOTIFY,
+    RPC,
+    Route,
+    Routes,
+    Servers,
+)
 from hybrid_messaging.service_configs.rules.notifications import queues
 from hybrid_messaging.service_configs.settings import DURABLE
 
@@ -39,23 +45,35 @@ def _exchange(config: ServiceConfig) -> str:
     return config.service.exchange
 
 
+def _place(route: Route, rabbit: Rabbit) -> str:
+    vhost = rabbit.url.vhost or "/"
+    return f"RabbitMQ {rabbit.shown(route.asked[0])} (virtual host {vhost!r})"
+
+
 def without_leftovers(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     """No queue of former days stops notifications.
 
     oslo.messaging then sends none at all: the declaration fails with 406,
     and the publisher tries again for ever.
     """
-    rabbit, servers = routes.notify.transport, routes.servers
+    for route in routes.carrying(NOTIFY):
+        yield from _leftovers(config, route, routes.servers)
+
+
+def _leftovers(
+    config: ServiceConfig, route: Route, servers: Servers | None
+) -> Iterator[Problem]:
+    rabbit = route.transport
     if not isinstance(rabbit, Rabbit):
         return
-    if servers is None or not routes.notify.reached:
+    if servers is None or not route.reached:
         return
     differing = servers.differing(
-        rabbit, routes.notify.asked[0], _exchange(config), queues(config)
+        rabbit, route.asked[0], _exchange(config), queues(config)
     )
     quorum = rabbit.options.rabbit_quorum_queue
     for name, argument in differing.items():
-        there = f"{name} exists on RabbitMQ (virtual host {rabbit.url.vhost or '/'!r})"
+        there = f"{name} exists on {_place(route, rabbit)}"
         if argument in ("durable", "x-queue-type"):
             if argument == "durable" and not rabbit.durable:
                 state = "durable"
@@ -75,7 +93,7 @@ def without_leftovers(config: ServiceConfig, routes: Routes) -> Iterator[Problem
                 if rabbit.durable
                 else config.setting(rabbit.group, DURABLE, "true")
                 + ", or stop the services, empty it and delete it",
-                routes.notify.where,
+                route.where,
             )
         else:
             yield found(
@@ -84,7 +102,7 @@ def without_leftovers(config: ServiceConfig, routes: Routes) -> Iterator[Problem
                 "as configured",
                 "restore the services' former options; or stop the services, then"
                 " empty and delete it",
-                routes.notify.where,
+                route.where,
             )
 
 
@@ -94,9 +112,15 @@ def quorum_has_exchange(config: ServiceConfig, routes: Routes) -> Iterator[Probl
     Where it is not durable, oslo.messaging declares queues as it is, which RabbitMQ
     refuses for quorum queues, for ever (`Consumer._declare_fallback_nondurable`).
     """
-    rpc, servers = routes.rpc, routes.servers
-    rabbit = rpc and rpc.transport
-    if rpc is None or servers is None or not rpc.reached:
+    for rpc in routes.carrying(RPC):
+        yield from _quorum_without_exchange(config, rpc, routes.servers)
+
+
+def _quorum_without_exchange(
+    config: ServiceConfig, rpc: Route, servers: Servers | None
+) -> Iterator[Problem]:
+    rabbit = rpc.transport
+    if servers is None or not rpc.reached:
         return
     if not isinstance(rabbit, Rabbit) or not rabbit.options.rabbit_quorum_queue:
         return
@@ -106,8 +130,8 @@ def quorum_has_exchange(config: ServiceConfig, routes: Routes) -> Iterator[Probl
             continue
         yield found(
             "not-durable-on-server",
-            f"{name} exists on RabbitMQ (virtual host {rabbit.url.vhost or '/'!r}) and"
-            " is not durable: RPC servers with quorum queues do not start",
+            f"{name} exists on {_place(rpc, rabbit)} and is not durable: RPC servers "
+            "with quorum queues do not start",
             "stop the services, then delete it, or restart RabbitMQ, which discards"
             " everything that is not durable; or use a separate virtual host",
             rpc.where,
@@ -116,12 +140,13 @@ def quorum_has_exchange(config: ServiceConfig, routes: Routes) -> Iterator[Probl
 
 def durable(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     """Notifications outlive a restart of the server."""
-    rabbit = routes.notify.transport
-    if isinstance(rabbit, Rabbit) and not rabbit.durable:
-        yield found(
-            "notifications-not-durable",
-            "notifications are lost when RabbitMQ restarts: their queues are not "
-            "durable",
-            config.setting(rabbit.group, DURABLE, "true") + ", as `configure` does",
-            config.where(rabbit.group, DURABLE),
-        )
+    for route in routes.carrying(NOTIFY):
+        rabbit = route.transport
+        if isinstance(rabbit, Rabbit) and not rabbit.durable:
+            yield found(
+                "notifications-not-durable",
+                "notifications are lost when RabbitMQ restarts: their queues are not "
+                "durable",
+                config.setting(rabbit.group, DURABLE, "true") + ", as `configure` does",
+                config.where(rabbit.group, DURABLE),
+            )

@@ -12,7 +12,7 @@ from hybrid_messaging.servers.zmq import Zmq
 from hybrid_messaging.service_configs.codes import found as problem
 from hybrid_messaging.service_configs.problem import Problem
 from hybrid_messaging.service_configs.reading import ServiceConfig
-from hybrid_messaging.service_configs.routes import Routes
+from hybrid_messaging.service_configs.routes import RPC, Routes
 
 _PASSWORD = "put a user and a password of Redis into the URL"  # noqa: S105
 _WAIVER = "plaintext_beyond_loopback"
@@ -20,9 +20,18 @@ _WAIVER = "plaintext_beyond_loopback"
 
 def found(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     """Servers tell, for as long as they are there, where all reach them."""
-    known = routes.rpc and routes.rpc.transport
-    if not isinstance(known, Zmq):
-        return
+    for known in _used(routes):
+        yield from _registered(config, known)
+
+
+def _used(routes: Routes) -> Iterator[Zmq]:
+    """Of the bus that RPC uses, and of that which it moves away from."""
+    for route in routes.carrying(RPC):
+        if isinstance(route.transport, Zmq):
+            yield route.transport
+
+
+def _registered(config: ServiceConfig, known: Zmq) -> Iterator[Problem]:
     options = known.options
     if options.zmq_target_update >= options.zmq_target_expire:
         yield problem(
@@ -46,9 +55,11 @@ def found(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
 
 def encrypted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     """Servers have keys where they need them."""
-    known = routes.rpc and routes.rpc.transport
-    if not isinstance(known, Zmq):
-        return
+    for known in _used(routes):
+        yield from _keyed(config, known)
+
+
+def _keyed(config: ServiceConfig, known: Zmq) -> Iterator[Problem]:
     encryption = known.encryption
     if encryption.refused:
         address = known.options.rpc_zmq_bind_address
@@ -72,9 +83,15 @@ def encrypted(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
 
 def resolved(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
     """What clients are told is a name that is known, here at least."""
-    known = routes.rpc and routes.rpc.usable
-    if not isinstance(known, Zmq) or routes.servers is None or routes.machine:
+    if routes.servers is None or routes.machine:
         return
+    for route in routes.carrying(RPC):
+        known = route.usable
+        if isinstance(known, Zmq):
+            yield from _resolved(config, known)
+
+
+def _resolved(config: ServiceConfig, known: Zmq) -> Iterator[Problem]:
     told = zmq.host(known.options)
     try:
         socket.getaddrinfo(told, None)
