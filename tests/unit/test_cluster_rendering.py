@@ -610,18 +610,20 @@ def test_the_playbook_carries_a_host_to_where_its_servers_look(rendered: Path) -
     copied = next(task for name, task in tasks.items() if name.startswith("Config"))
     copied = copied["ansible.builtin.copy"]
     assert copied["dest"].startswith("{{ directory }}/")
-    user = tasks["A user for the servers"]["ansible.builtin.user"]
+    user = tasks["Create a user for the servers"]["ansible.builtin.user"]
     assert user["group"] == copied["group"]
     # root sources a file of the one, and servers write to the other only
-    assert tasks["Directories"]["loop"] == [
+    assert tasks["Create directories"]["loop"] == [
         {"path": "{{ directory }}", "owner": "root"},
         {"path": "{{ hybrid_messaging_state }}", "owner": "{{ user }}"},
     ]
-    folders = tasks["Directories of the configuration"]["ansible.builtin.file"]
-    urls_ = tasks["URLs of services, which root sources"]["ansible.builtin.copy"]
+    folders = tasks["Create directories for the configuration"]["ansible.builtin.file"]
+    urls_ = tasks["Copy the URLs for services, which only root can read"][
+        "ansible.builtin.copy"
+    ]
     assert {each["owner"] for each in (copied, folders, urls_)} == {"root"}
     assert (urls_["group"], urls_["mode"]) == ("root", "0600")
-    found = tasks["Rendered files"]["ansible.builtin.find"]
+    found = tasks["List the rendered files"]["ansible.builtin.find"]
     assert found["excludes"] == rendering.SERVICES
     assert copied["mode"] == "{{ '0644' if item.roth else '0640' }}"
     assert (rendered / "hosts/mq1/systemd").is_dir()
