@@ -607,7 +607,9 @@ def test_the_playbook_carries_a_host_to_where_its_servers_look(rendered: Path) -
     sample = resources.FILES / "samples" / "cluster-playbook.yaml"
     (play,) = yaml.safe_load(sample.read_text())
     tasks = {task["name"]: task for task in play["tasks"]}
-    copied = next(task for name, task in tasks.items() if name.startswith("Config"))
+    copied = next(
+        task for name, task in tasks.items() if name.startswith("Copy the conf")
+    )
     copied = copied["ansible.builtin.copy"]
     assert copied["dest"].startswith("{{ directory }}/")
     user = tasks["Create a user for the servers"]["ansible.builtin.user"]
