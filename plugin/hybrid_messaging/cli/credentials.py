@@ -77,7 +77,7 @@ class CredentialsRotate(_Credentials):
 class CredentialsRetire(_Credentials):
     """Remove the former users of engines.
 
-    Nothing is removed while a client is connected as one of them.
+    Removes nothing while a client is connected as one of them, unless --force is given.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

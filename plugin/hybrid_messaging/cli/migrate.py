@@ -158,9 +158,9 @@ class MigrateFinish(_Step):
 class MigrateUndo(_Step):
     """Have services that are on both buses use only the old one again.
 
-    Refuses files that are only on the new bus, because their services would lose those
-    that still are. First bring all services back onto both buses with `migrate start`,
-    and restart them.
+    Refuses files that are only on the new bus, because their services would no longer
+    reach others there. First bring all services back onto both buses with `migrate
+    start`, and restart them.
     """
 
     _step = "undo"
