@@ -40,7 +40,7 @@ from hybrid_messaging.bench import BenchError, buses, listeners, scenarios
 from hybrid_messaging.bench.listeners import Figures
 from hybrid_messaging.cli import ending
 from hybrid_messaging.engines import EngineError, Options
-from hybrid_messaging.state import StateError
+from hybrid_messaging.state_directory import StateError
 
 #: Where notifications would go, if there were any: so nothing is started for them.
 NOWHERE = "rabbit://127.0.0.1:1/"

@@ -36,7 +36,7 @@ from typing import Any
 
 import psutil
 
-from hybrid_messaging.bench import summary
+from hybrid_messaging.bench import result, summary
 from hybrid_messaging.bench.latency import Latencies
 
 #: How a process of ombt starts: URLs with passwords stay off its command line.
@@ -180,7 +180,7 @@ class Ours:
                 yield run
                 if process.wait(TIMEOUT):
                     sys.exit("hybrid-messaging bench has failed")
-                run.result = json.loads(Path(directory, "result.json").read_text())
+                run.result = result.load(Path(directory, "result.json"))
             finally:
                 process.terminate()
                 process.wait()
@@ -192,30 +192,30 @@ class Run:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         #: what it has written, once it has ended
-        self.result: dict[str, Any] = {}
+        self.result: result.Result | None = None
 
     def figures(self, begin: float, end: float) -> Figures | None:
         """What it has measured, its rate between two moments since the epoch.
 
         :returns: None if it has not measured all that time
         """
+        assert self.result is not None
         (row,) = summary.rows(self.result)
-        (measurement,) = self.result["measurements"]
-        found = measurement["kinds"][self._kind]
-        found = found["sending" if self._kind == "call" else "arriving"]
-        begin, end = begin - measurement["start"], end - measurement["start"]
-        if begin < measurement["warm_up"] or end > summary.length(measurement):
+        (measurement,) = self.result.measurements
+        found = measurement.side(self._kind)
+        begin, end = begin - measurement.start, end - measurement.start
+        if begin < measurement.warm_up or end > measurement.length:
             return None
         count = sum(
-            number * max(0, min(end, second + 1) - max(begin, second))
-            for second, number, _ in found["seconds"]
+            item.messages * max(0, min(end, item.second + 1) - max(begin, item.second))
+            for item in found.seconds
         )
         return {
             "rate": count / (end - begin),
-            "min": found["latency_ms"]["min"],
-            "mean": Latencies.merged([found["latency"]]).mean * 1e3,
-            "max": found["latency_ms"]["max"],
-            "cpu": row["worker_cpu_ms"],
+            "min": found.latency_ms["min"],
+            "mean": Latencies.merged([found.latency]).mean * 1e3,
+            "max": found.latency_ms["max"],
+            "cpu": row.cost.worker_cpu_ms,
         }
 
 

@@ -48,7 +48,7 @@ import compare_rpc
 from hybrid_messaging.bench import BenchError, buses, scenarios, soak
 from hybrid_messaging.cli import ending
 from hybrid_messaging.engines import EngineError, Options
-from hybrid_messaging.state import StateError
+from hybrid_messaging.state_directory import StateError
 
 #: Where notifications would go, if there were any: so nothing is started for them.
 NOWHERE = "rabbit://127.0.0.1:1/"

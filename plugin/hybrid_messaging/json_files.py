@@ -2,7 +2,8 @@
 """JSON files of our own: read within bounds, and compared with the shape they have.
 
 Anybody may have changed such a file, or a full disk. A shape is built from the
-functions of this module, as the file is from values; what does not fit is a
+functions of this module, as the file is from values. It returns the value as the
+program uses it: objects become records, lists become tuples. What does not fit is a
 `Damage` with its place. No message repeats what a file says.
 """
 
@@ -17,8 +18,8 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
-Shape = Callable[[Any], None]
-"""Raises `Damage` for a value that does not have this shape."""
+Shape = Callable[[Any], Any]
+"""Returns a value as it is used; raises `Damage` if it does not have this shape."""
 
 _ANY = re.compile("")
 # what a terminal would obey, and what cannot be written as UTF-8
@@ -87,171 +88,155 @@ def _no_constant(name: str) -> None:
 def text(pattern: re.Pattern[str] = _ANY, wanted: str = "string") -> Shape:
     """A string without control characters that matches a pattern from its start."""
 
-    def check(value: Any) -> None:
+    def read_text(value: Any) -> str:
         if not isinstance(value, str):
             raise Damage(f"is not a valid {wanted}")
         if _CONTROL.search(value):
             raise Damage("has control characters")
         if not pattern.match(value):
             raise Damage(f"is not a valid {wanted}")
+        return value
 
-    return check
+    return read_text
 
 
-def words(value: Any) -> None:
+def words(value: Any) -> str:
     """A string that can be written as UTF-8, of any number of lines."""
     if not isinstance(value, str):
         raise Damage("is not a string")
     if _SURROGATE.search(value):
         raise Damage("has characters that are not valid Unicode")
+    return value
 
 
 def one_of(known: Container[str], wanted: str) -> Shape:
     """One of several strings."""
 
-    def check(value: Any) -> None:
+    def read_one(value: Any) -> str:
         if not isinstance(value, str) or value not in known:
             raise Damage(f"is not a valid {wanted}")
+        return value
 
-    return check
+    return read_one
 
 
 def number(lowest: float = -math.inf, highest: float = math.inf) -> Shape:
     """A finite number."""
 
-    def check(value: Any) -> None:
+    def read_number(value: Any) -> int | float:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise Damage("is not a number")
         # one with hundreds of digits is no float either
         if not lowest <= value <= highest or abs(value) > _LARGEST_NUMBER:
             raise Damage("is out of range")
+        return value
 
-    return check
+    return read_number
 
 
 def whole(lowest: int = 0, highest: int = 2**63) -> Shape:
     """A whole number, by default one that counts something."""
     within = number(lowest, highest)
 
-    def check(value: Any) -> None:
+    def read_whole(value: Any) -> int:
         if not isinstance(value, int):
             raise Damage("is not a whole number")
         within(value)
+        return value
 
-    return check
+    return read_whole
 
 
-def flag(value: Any) -> None:
+def flag(value: Any) -> bool:
     """True or false."""
     if not isinstance(value, bool):
         raise Damage("is neither true nor false")
-
-
-def scalar(value: Any) -> None:
-    """Anything that holds no other values, for what we do not look at."""
-    if isinstance(value, dict | list):
-        raise Damage("is unknown")
-    if isinstance(value, str):
-        words(value)
-
-
-def either(*shapes: Shape) -> Shape:
-    """One of several shapes; what is wrong is what the last one says."""
-
-    def check(value: Any) -> None:
-        for shape in shapes[:-1]:
-            try:
-                return shape(value)
-            except Damage:
-                continue
-        return shapes[-1](value)
-
-    return check
+    return value
 
 
 def maybe(shape: Shape) -> Shape:
     """The same, or null."""
-
-    def check(value: Any) -> None:
-        if value is not None:
-            shape(value)
-
-    return check
+    return lambda value: None if value is None else shape(value)
 
 
 def items(shape: Shape) -> Shape:
     """A list whose items have a shape."""
 
-    def check(value: Any) -> None:
+    def read_items(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise Damage("is not a list")
-        for index, item in enumerate(value):
-            inside(f"[{index}]", shape, item)
+        return tuple(
+            inside(f"[{index}]", shape, item) for index, item in enumerate(value)
+        )
 
-    return check
+    return read_items
 
 
-def row(*shapes: Shape) -> Shape:
-    """A list with as many items as shapes."""
+def row(*shapes: Shape, make: Callable[..., Any] = lambda *values: values) -> Shape:
+    """A list with as many items as shapes.
 
-    def check(value: Any) -> None:
+    :param make: takes the items; a tuple of them unless told otherwise
+    """
+
+    def read_row(value: Any) -> Any:
         if not isinstance(value, list) or len(value) != len(shapes):
             raise Damage(f"is not a list of {len(shapes)}")
-        for index, (shape, item) in enumerate(zip(shapes, value, strict=True)):
-            inside(f"[{index}]", shape, item)
+        return make(
+            *(
+                inside(f"[{index}]", shape, item)
+                for index, (shape, item) in enumerate(zip(shapes, value, strict=True))
+            )
+        )
 
-    return check
+    return read_row
 
 
 def mapping(shape: Shape, key: Shape | None = None) -> Shape:
     """An object with any keys, whose values have a shape."""
     key = key or words
 
-    def check(value: Any) -> None:
+    def read_mapping(value: Any) -> dict[Any, Any]:
         if not isinstance(value, dict):
             raise Damage("is not an object")
-        for name, item in value.items():
-            step = f"[{ascii(name)[:_SHOWN_KEY]}]"
-            inside(step, key, name)
-            inside(step, shape, item)
+        return {
+            inside(step, key, name): inside(step, shape, item)
+            for name, item in value.items()
+            for step in [_step(name)]
+        }
 
-    return check
+    return read_mapping
 
 
-def record(
-    fields: Mapping[str, Shape],
-    optional: Mapping[str, Shape] | None = None,
-    others: Shape | None = None,
-) -> Shape:
-    """An object with certain keys.
+def record(fields: Mapping[str, Shape], make: Callable[..., Any] = dict) -> Shape:
+    """An object with certain keys, and no others.
 
-    :param optional: those that may be missing
-    :param others: what all other keys lead to; None: there are no others
+    :param make: takes the values by their names, as a dataclass does
     """
-    known = {**fields, **(optional or {})}
 
-    def check(value: Any) -> None:
+    def read_record(value: Any) -> Any:
         if not isinstance(value, dict):
             raise Damage("is not an object")
         for name in fields:
             if name not in value:
                 raise Damage("is missing", name)
-        for name, item in value.items():
-            shape = known.get(name, others)
-            step = name if name in known else f"[{ascii(name)[:_SHOWN_KEY]}]"
-            if shape is None:
-                raise Damage("is unknown", step)
-            inside(step, shape, item)
+        for name in value:
+            if name not in fields:
+                raise Damage("is unknown", _step(name))
+        return make(**{n: inside(n, fields[n], item) for n, item in value.items()})
 
-    return check
+    return read_record
 
 
-def inside(step: str, shape: Shape, value: Any) -> None:
-    """Look at what a collection has at `step`."""
+def inside(step: str, shape: Shape, value: Any) -> Any:
+    """Read what a collection has at `step`."""
     try:
-        shape(value)
+        return shape(value)
     except Damage as damage:
         raise damage.within(step) from None
+
+
+def _step(key: str) -> str:
+    return f"[{ascii(key)[:_SHOWN_KEY]}]"
 
 
 #: A double holds integers exactly until here; larger ones only come of damage.

@@ -15,7 +15,7 @@ import kombu
 import psutil
 from tests.functional import routers
 
-from hybrid_messaging import modes, state
+from hybrid_messaging import modes, state, state_directory
 from hybrid_messaging.engines import Options, deployment
 from hybrid_messaging.service_configs.transports import Side, resolve
 from hybrid_messaging.smoke import runner
@@ -60,7 +60,7 @@ class Deployment:
         return self._deployment.restart(name)
 
     def engine(self, name: str) -> state.Engine:
-        loaded = state.load(self.dir)
+        loaded = state_directory.load(self.dir)
         assert loaded is not None
         found = loaded.engine(name)
         assert found is not None

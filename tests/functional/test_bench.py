@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from hybrid_messaging.bench import (
     troubles,
 )
 from hybrid_messaging.bench.buses import Bus
+from hybrid_messaging.bench.measurement import Measurement
 from hybrid_messaging.bench.parameters import Parameters
 from hybrid_messaging.bench.plan import Step, groups
 from hybrid_messaging.bench.troubles import TROUBLES
@@ -194,15 +195,18 @@ def test_trouble(hybrid: Deployment, trouble: str) -> None:
     before = hybrid.engine("router").pid
     bus = Bus(hybrid.engine("router").url, hybrid.engine("rabbitmq").url, hybrid.dir)
     found = measuring.measure(step, bus, lambda line: None)
-    calls = found["kinds"]["call"]["account"]
-    assert calls["sent"] == (
-        calls["received"] + calls["lost"] + calls["failed"] - calls["failed_received"]
+    calls = found.kinds["call"].account
+    assert calls.sent == (
+        calls.received + calls.lost + calls.failed - calls.failed_received
     )
-    notifications = found["kinds"]["notify"]["account"]
-    assert notifications["sent"] == notifications["received"] > 0
-    assert found["event"]["what"] == EVENTS[trouble]
+    notifications = found.kinds["notify"].account
+    assert notifications.sent == notifications.received > 0
+    assert found.event is not None
+    assert found.event.what == EVENTS[trouble]
     assert (hybrid.engine("router").pid != before) is (trouble == "rpc")
-    assert summary.trouble(found)["calls"] == calls["sent"] > 0
+    row = summary.trouble(found)
+    assert row.calls is not None
+    assert row.calls.sent == calls.sent > 0
 
 
 def test_workers_on_other_hosts(
@@ -276,7 +280,7 @@ class Told(run.Watcher):
         self.failed: list[str] = []
         self.ended: list[str] = []
 
-    def end(self, step: Step, measurement: Mapping[str, Any]) -> None:
+    def end(self, step: Step, measurement: Measurement) -> None:
         self.ended.append(step.part)
 
     def fail(self, step: Step, problem: str) -> None:
@@ -317,10 +321,10 @@ def test_an_engine_that_does_not_come_back(
     found = run.run(setup, told)
     assert told.failed == ["trouble-fails"]
     assert told.ended == ["peak", "trouble-works"]
-    (problem,) = found["problems"]
-    assert "router was not ready" in summary.problem(problem)
-    assert found["complete"]
-    assert result.load(tmp_path / run.RESULT_FILE)["problems"] == [problem]
+    (problem,) = found.problems
+    assert "router was not ready" in str(problem)
+    assert found.complete
+    assert result.load(tmp_path / run.RESULT_FILE).problems == (problem,)
     assert "router was not ready" in report.render(found)
 
 

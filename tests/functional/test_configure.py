@@ -18,7 +18,7 @@ from oslo_messaging import TransportURL
 from tests.functional import commands
 from tests.functional.commands import Result
 
-from hybrid_messaging import state
+from hybrid_messaging import state, state_directory
 from hybrid_messaging.service_configs import replace
 
 Configure = Callable[..., Result]
@@ -182,11 +182,11 @@ def test_what_runs_in_the_state_directory(
     missing = configure(cinder)
     assert missing.code == 1
     assert "hybrid-messaging up" in missing.err
-    default = state.default_state_dir()
+    default = state_directory.default_state_dir()
     for place, port in ((default, 1), (cinder.parent / "other", 2)):
         place.mkdir(parents=True)
         found = state.State("rabbit-kafka", f"rabbit://h:{port}/", "kafka://k:9092/")
-        state.save(place, found)
+        state_directory.save(place, found)
     assert configure(cinder).code == 0
     assert seen(cinder).hosts[0].port == 1
     assert configure(cinder, "--state-dir", cinder.parent / "other").code == 0

@@ -26,7 +26,7 @@ from tests.functional.rpc import Rpc, end
 from tests.functional.service import Service
 from tests.functional.waiting import until
 
-from hybrid_messaging import state, urls
+from hybrid_messaging import state, state_directory, urls
 from hybrid_messaging.engines import EngineError, kinds
 from hybrid_messaging.engines.amqp_management import Management
 
@@ -123,7 +123,7 @@ def services(*found: str) -> Iterator[list[Services]]:
 
 
 def loaded(place: Deployment) -> state.State:
-    found = state.load(place.dir)
+    found = state_directory.load(place.dir)
     assert found is not None
     return found
 

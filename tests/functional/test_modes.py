@@ -16,7 +16,7 @@ from tests.functional.kafka import fetched
 from tests.functional.tls_versions import SPOKEN, taken
 from tests.functional.waiting import until
 
-from hybrid_messaging import modes, state
+from hybrid_messaging import modes, state_directory
 from hybrid_messaging.engines import kinds
 from hybrid_messaging.smoke.checks import notifications
 from hybrid_messaging.smoke.outcome import Status
@@ -162,7 +162,7 @@ def test_a_url_of_ones_own_outlives_restarts_of_a_shared_engine(
         place.up("both", {"rpc": NOWHERE["rpc"]})
         assert place.engine("router").roles == ("notify",)
         place.restart("router")
-        found = state.load(place.dir)
+        found = state_directory.load(place.dir)
         assert found is not None
         assert found.rpc_url == NOWHERE["rpc"]
         assert found.notify_url == place.engine("router").url

@@ -14,7 +14,7 @@ from tests.functional.deployments import NOWHERE, Deployment, deployed, smoke
 from tests.functional.rpc import Rpc
 from tests.functional.waiting import until
 
-from hybrid_messaging import modes, state, urls
+from hybrid_messaging import modes, state_directory, urls
 from hybrid_messaging.engines import EngineError, Options
 from hybrid_messaging.engines.deployment import Deployment as Engines
 from hybrid_messaging.engines.kinds.router import management
@@ -61,7 +61,7 @@ def test_three_routers_are_one_bus(
     up(place, 3, tls=True)
     assert place.health() == dict.fromkeys(NODES, "up")
     assert_mesh(place)
-    found = state.load(place.dir)
+    found = state_directory.load(place.dir)
     assert found is not None
     ports = [place.engine(name).port for name in NODES]
     assert [host.port for host in urls.parse(found.rpc_url).hosts] == ports
@@ -94,16 +94,16 @@ def test_three_routers_are_one_bus(
     assert place.health() == {"router-1": "up", "router-2": "down", "router-3": "up"}
     smoke(place, "call")
     assert not up(place)
-    assert state.load(place.dir).urls == found.urls  # type: ignore[union-attr]
+    assert state_directory.load(place.dir).urls == found.urls  # type: ignore[union-attr]
     assert_mesh(place)
 
     result = commands.run(capsys, "down", "--state-dir", place.dir, "--keep-data")
     assert result.code == 0
-    with pytest.raises(state.StateError, match="in use with 3 routers"):
+    with pytest.raises(state_directory.StateError, match="in use with 3 routers"):
         up(place, 1)
     assert not up(place)
     assert_mesh(place)
-    assert state.load(place.dir).urls == found.urls  # type: ignore[union-attr]
+    assert state_directory.load(place.dir).urls == found.urls  # type: ignore[union-attr]
 
 
 @native

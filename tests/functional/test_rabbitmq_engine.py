@@ -20,7 +20,7 @@ from tests.functional.deployments import (
 )
 from tests.functional.waiting import until
 
-from hybrid_messaging import state, urls
+from hybrid_messaging import state, state_directory, urls
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
@@ -51,7 +51,7 @@ def node(place: Deployment) -> state.Engine:
 
 
 def test_one_node_for_both(place: Deployment) -> None:
-    loaded = state.load(place.dir)
+    loaded = state_directory.load(place.dir)
     assert loaded is not None
     assert loaded.rpc_url == loaded.notify_url == loaded.engines[0].url
     assert [item.roles for item in loaded.engines] == [("rpc", "notify")]

@@ -23,7 +23,7 @@ from tests.functional.deployments import Deployment, deployed
 from tests.functional.routers import Router, Settings
 from tests.functional.waiting import until
 
-from hybrid_messaging import modes, state, urls
+from hybrid_messaging import modes, state, state_directory, urls
 from hybrid_messaging.engines import ports, rabbitmq_management
 from hybrid_messaging.engines.kinds import rabbitmq
 from hybrid_messaging.engines.kinds.router import ADDRESSES
@@ -387,7 +387,9 @@ def test_one_rabbit_for_both(hybrid: Deployment, monkeypatch: Any) -> None:
 
 def test_one_rabbit_for_both_on_purpose(hybrid: Deployment, tmp_path: Path) -> None:
     engine = hybrid.engine("rabbitmq")
-    state.save(tmp_path, state.State("rabbit", engine.url, engine.url, (engine,)))
+    state_directory.save(
+        tmp_path, state.State("rabbit", engine.url, engine.url, (engine,))
+    )
     assert modes.get("rabbit").shared
     outcome = smoke("--state-dir", tmp_path, "--only", "separation")
     assert (outcome.code, outcome.failed()) == (0, [])

@@ -17,7 +17,7 @@ from tests.functional.deployments import (
 )
 from tests.functional.tls_versions import SPOKEN, taken
 
-from hybrid_messaging import state, urls
+from hybrid_messaging import state_directory, urls
 from hybrid_messaging.engines import HOST
 from hybrid_messaging.engines.kinds import broker
 from hybrid_messaging.smoke.outcome import Status
@@ -33,7 +33,7 @@ def test_a_router_and_rabbitmq(
         words = ("up", *where, "--router", place.router, "-f", "json")
         result = commands.run(capsys, *words, "--tls")
         assert result.code == 0, result.err
-        before = state.load(place.dir)
+        before = state_directory.load(place.dir)
         assert before is not None
 
         router, rabbitmq = before.engines
@@ -72,7 +72,7 @@ def test_a_router_and_rabbitmq(
         assert commands.run(capsys, "status", *where).code == 1
         result = commands.run(capsys, *words, "--no-tls")
         assert "an address has changed" in result.err
-        after = state.load(place.dir)
+        after = state_directory.load(place.dir)
         assert after is not None
         assert [item.port for item in after.engines] == [
             item.port for item in before.engines

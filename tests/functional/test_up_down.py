@@ -23,8 +23,9 @@ from tests.functional.deployments import (
 )
 from tests.functional.waiting import Stopwatch, until
 
-from hybrid_messaging import state
+from hybrid_messaging import state, state_directory
 from hybrid_messaging.engines import EngineError, kinds, ports, router_program
+from hybrid_messaging.state_directory import StateError
 
 #: The image of a skupper-router that Podman has here.
 IMAGE = os.environ.get("HYBRID_TEST_ROUTER_IMAGE")
@@ -85,7 +86,7 @@ def test_the_whole_way_on_the_command_line(router_kind: str, tmp_path: Path) -> 
         ]
         assert [row["pid"] for row in rows] == [rpc["pid"], notify["pid"]]
         assert [row["connections"] for row in rows] == [0, 0]
-        loaded = state.load(place.dir)
+        loaded = state_directory.load(place.dir)
         assert loaded is not None
         code, rows, _ = place.run("status", "--show-passwords")
         assert [row["url"] for row in rows] == [loaded.rpc_url, loaded.notify_url]
@@ -159,7 +160,7 @@ def test_a_restart_in_order_keeps_ports_and_data(hybrid: Deployment) -> None:
 
 
 def test_after_a_reboot_everything_comes_back(hybrid: Deployment) -> None:
-    before = state.load(hybrid.dir)
+    before = state_directory.load(hybrid.dir)
     assert before is not None
     store(before.notify_url, "rebooted", "still here")
     store(before.notify_url, "declared-after-it", "")
@@ -180,7 +181,7 @@ def test_after_a_reboot_everything_comes_back(hybrid: Deployment) -> None:
 
 
 def test_half_of_it_is_refused_or_repaired(hybrid: Deployment) -> None:
-    before = state.load(hybrid.dir)
+    before = state_directory.load(hybrid.dir)
     assert before is not None
     process = hybrid.process("router")
     process.kill()
@@ -188,7 +189,7 @@ def test_half_of_it_is_refused_or_repaired(hybrid: Deployment) -> None:
     code, rows, _ = hybrid.run("status")
     assert code == 2
     assert [row["status"] for row in rows] == ["down", "up"]
-    with pytest.raises(state.StateError) as caught:
+    with pytest.raises(StateError) as caught:
         hybrid.up()
     message = str(caught.value)
     assert f"router (pid {process.pid}) is down, rabbitmq" in message
@@ -224,7 +225,7 @@ def test_one_that_hangs_is_told_from_one_that_runs(
     hanging = place.process("router")
     hanging.suspend()
     try:
-        with pytest.raises(state.StateError, match=r"is not answering.*--repair"):
+        with pytest.raises(StateError, match=r"is not answering.*--repair"):
             place.up_router()
         monkeypatch.setattr(kinds.get("router"), "stop_timeout", 0.2)
         place.up_router(repair=True)
@@ -251,10 +252,10 @@ def test_another_pid_owner_is_left_alone(place: Deployment) -> None:
     process.kill()
     process.wait(30)
     with subprocess.Popen(["sleep", "600"]) as stranger:
-        loaded = state.load(place.dir)
+        loaded = state_directory.load(place.dir)
         assert loaded is not None
-        content = (place.dir / state.STATE_FILE).read_text()
-        (place.dir / state.STATE_FILE).write_text(
+        content = (place.dir / state_directory.STATE_FILE).read_text()
+        (place.dir / state_directory.STATE_FILE).write_text(
             content.replace(f'"pid": {process.pid}', f'"pid": {stranger.pid}')
         )
         assert place.engine("router").pid == stranger.pid
@@ -302,7 +303,7 @@ def test_a_failed_restart_keeps_what_is_known(
         patch.setattr(router_program, "command", lambda *_: ("/nowhere/skrouterd",))
         with pytest.raises(EngineError, match="cannot start /nowhere/skrouterd"):
             place.up_router()
-    assert state.load(place.dir) == before
+    assert state_directory.load(place.dir) == before
     assert place.up_router().state.rpc_url == before.rpc_url
 
 
@@ -335,7 +336,7 @@ def test_down_finds_what_a_killed_up_has_started(place: Deployment) -> None:
         until(lambda: (place.dir / "rabbitmq" / "pid").exists(), "the node is started")
         until(lambda: place.engine("rabbitmq").pid, "its pid is known")
         command.kill()
-    with pytest.raises(state.StateError, match="--repair"):
+    with pytest.raises(StateError, match="--repair"):
         place.up()
     assert place.down()
     until(lambda: place.processes() == [], "nothing runs any more")
@@ -345,8 +346,8 @@ def test_down_finds_what_a_killed_up_has_started(place: Deployment) -> None:
 def test_down_finds_what_was_started_and_not_written_down(place: Deployment) -> None:
     place.up_router()
     process = place.process("router")
-    content = (place.dir / state.STATE_FILE).read_text()
-    (place.dir / state.STATE_FILE).write_text(
+    content = (place.dir / state_directory.STATE_FILE).read_text()
+    (place.dir / state_directory.STATE_FILE).write_text(
         content.replace(f'"pid": {process.pid}', f'"pid": {state.NOT_STARTED}')
     )
     assert place.engine("router").pid == state.NOT_STARTED
@@ -359,16 +360,16 @@ def test_down_finds_what_was_started_and_not_written_down(place: Deployment) -> 
 def test_a_full_disk_leaves_nothing_running(
     place: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved = state.save
+    saved = state_directory.save
     times = iter(range(10))
 
     def full(state_dir: Path, new: state.State) -> None:
         if next(times) == 1:  # with the engine's pid
-            raise state.StateError("cannot write: No space left on device")
+            raise StateError("cannot write: No space left on device")
         saved(state_dir, new)
 
     monkeypatch.setattr(state, "save", full)
-    with pytest.raises(state.StateError, match="No space left"):
+    with pytest.raises(StateError, match="No space left"):
         place.up_router()
     assert place.processes() == []
     assert not place.dir.exists()
@@ -385,7 +386,7 @@ def test_what_others_keep_there_stays(place: Deployment) -> None:
 
 def test_a_command_waits_for_another_at_work(place: Deployment) -> None:
     place.up_router()
-    with state.lock(place.dir, 0):
+    with state_directory.lock(place.dir, 0):
         command = place.start("down")
         assert command.stderr is not None
         line = command.stderr.readline()

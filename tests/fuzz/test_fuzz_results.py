@@ -12,21 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fuzz.test_fuzz_state import places
-from tests.unit.test_bench_report import both, made, measurement
+from tests.unit.test_bench_report import both, document, made, measurement
 
 from hybrid_messaging.bench import BenchError, report, result, summary
 
-SOUND: dict[str, Any] = json.loads(
-    json.dumps(
-        made(
-            measurement("1-single", both(3, 2)),
-            measurement("4-hybrid", both(4, 2)),
-            measurement("4-hybrid", both(3, 2), "load", load=20),
-            measurement("4-hybrid", {"call": 3}, "separation", load=0.0),
-            measurement(
-                "1-single", both(3, 2), "trouble-rpc", load=60, gap=range(4, 8)
-            ),
-        )
+SOUND = document(
+    made(
+        measurement("1-single", both(3, 2)),
+        measurement("4-hybrid", both(4, 2)),
+        measurement("4-hybrid", both(3, 2), "load", load=20),
+        measurement("4-hybrid", {"call": 3}, "separation", load=0.0),
+        measurement("1-single", both(3, 2), "trouble-rpc", load=60, gap=range(4, 8)),
     )
 )
 #: Of an example that takes a tenth of a second.

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_messaging import state
+from hybrid_messaging import state, state_directory
 from hybrid_messaging.engines.deployment import Deployment
 
 ROUTER = state.Engine(
@@ -165,19 +165,19 @@ def test_a_state_file_is_understood_or_damaged(
     state_dir = neighbourhood.state_dir
     shutil.rmtree(state_dir, ignore_errors=True)
     state_dir.mkdir(mode=0o700)
-    (state_dir / state.STATE_FILE).write_bytes(content)
+    (state_dir / state_directory.STATE_FILE).write_bytes(content)
     try:
-        found = state.load(state_dir)
-    except state.StateError as error:
-        assert str(state_dir / state.STATE_FILE) in str(error)
+        found = state_directory.load(state_dir)
+    except state_directory.StateError as error:
+        assert str(state_dir / state_directory.STATE_FILE) in str(error)
         assert str(error).isprintable()
-        with pytest.raises(state.StateError):
+        with pytest.raises(state_directory.StateError):
             Deployment(state_dir, str).down()
     else:
         assert found is not None
         for engine in found.engines:
             assert (state_dir / engine.name).parent == state_dir
-            assert engine.name not in state.FILES
+            assert engine.name not in state_directory.FILES
         # whatever it says about pids, none of these engines has been started
         assert Deployment(state_dir, str).down()
         assert not state_dir.exists()

@@ -15,6 +15,7 @@ from hybrid_messaging.bench.latency import Latencies
 from hybrid_messaging.bench.parameters import Parameters, weights
 from hybrid_messaging.bench.producer import Producer
 from hybrid_messaging.bench.tally import Tally
+from hybrid_messaging.bench.worker_reports import Produced, Tallied
 
 TIMING = Timing(start=100.0, warm_up=2.0, duration=10.0)
 
@@ -24,6 +25,11 @@ def latencies(*seconds: float) -> Latencies:
     for each in seconds:
         made.record(each)
     return made
+
+
+def merged_of(tallied: Tallied) -> Latencies:
+    assert tallied.latency is not None
+    return Latencies.merged([tallied.latency])
 
 
 def test_percentiles_have_three_digits() -> None:
@@ -67,23 +73,21 @@ def test_rates_count_ends_and_latencies_beginnings() -> None:
     tally.note("call", 101.0, 103.0)  # begun while warming up
     tally.note("call", 103.0, 104.0)
     tally.note("call", 111.0, 115.0)  # ends too late for the rate
-    found = tally.encode()["call"]
-    assert found["count"] == 2
-    merged = Latencies.merged([found["latency"]])
+    found = tally.report()["call"]
+    assert found.count == 2
+    merged = merged_of(found)
     assert merged.count == 2
     assert merged.figures()["max"] == pytest.approx(4000, rel=1e-3)
     assert merged.mean == pytest.approx(2.5, rel=1e-3)
-    assert found["seconds"] == [[3, 1, 2.0], [4, 1, 1.0], [15, 1, 4.0]]
+    assert found.seconds == [(3, 1, 2.0), (4, 1, 1.0), (15, 1, 4.0)]
 
 
 def test_what_was_due_and_never_began_has_waited_until_the_end() -> None:
     tally = Tally(TIMING)
     tally.overdue("call", 105.0)
-    found = tally.encode()["call"]
-    assert found["count"] == 0
-    assert Latencies.merged([found["latency"]]).figures()["min"] == pytest.approx(
-        7000, rel=1e-3
-    )
+    found = tally.report()["call"]
+    assert found.count == 0
+    assert merged_of(found).figures()["min"] == pytest.approx(7000, rel=1e-3)
 
 
 def test_weights_are_kept_evenly() -> None:
@@ -127,7 +131,7 @@ def assignment(**values: Any) -> Assignment:
     return Assignment(**{**common, "mix": {"call": 1}, "sizes": [(10, 1)], **values})
 
 
-def produced(rate: float | None) -> tuple[Slow, Any]:
+def produced(rate: float | None) -> tuple[Slow, Produced]:
     clock = Clock()
     producer = Slow(assignment(rate=rate), clock)
     producer.connect()
@@ -140,19 +144,19 @@ def produced(rate: float | None) -> tuple[Slow, Any]:
 def test_latencies_count_from_when_a_message_was_due() -> None:
     """One slow call delays those behind it: coordinated omission is corrected."""
     producer, report = produced(rate=50.0)
-    merged = Latencies.merged([report["sending"]["call"]["latency"]])
+    merged = merged_of(report.sending["call"])
     # 30 were due, 20 of them within the 0.4 s
-    assert len(producer.sent) + report["overdue"] == 30
+    assert len(producer.sent) + report.overdue == 30
     assert merged.count == 30
     assert merged.figures()["p50"] > 30
 
 
 def test_without_a_rate_one_follows_the_other() -> None:
     producer, report = produced(rate=None)
-    merged = Latencies.merged([report["sending"]["call"]["latency"]])
+    merged = merged_of(report.sending["call"])
     assert merged.count == len(producer.sent)
     assert merged.figures()["p50"] < 100
-    assert report["overdue"] == 0
+    assert report.overdue == 0
 
 
 def test_threads_share_a_rate() -> None:

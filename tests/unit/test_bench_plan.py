@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.test_bench_report import measurement
 
 from hybrid_messaging import modes
 from hybrid_messaging.bench import BenchError, scenarios, troubles
 from hybrid_messaging.bench.buses import Bus
+from hybrid_messaging.bench.measurement import Measurement
 from hybrid_messaging.bench.measuring import staff
 from hybrid_messaging.bench.parameters import Parameters
 from hybrid_messaging.bench.plan import (
@@ -100,15 +102,8 @@ def test_scenarios_alternate() -> None:
     ]
 
 
-def at_peak(name: str, call: float, notify: float) -> dict[str, object]:
-    return {
-        "scenario": name,
-        "part": "peak",
-        "kinds": {
-            "call": {"sending": {"rate": call}},
-            "notify": {"arriving": {"rate": notify}},
-        },
-    }
+def at_peak(name: str, call: float, notify: float) -> Measurement:
+    return measurement(name, {"call": call, "notify": notify})
 
 
 def test_rates_suit_the_slowest_scenario() -> None:
@@ -234,14 +229,10 @@ def test_trouble_leaves_one_server_and_ends_within_the_measurement() -> None:
 
 def test_the_pace_is_that_of_the_peak_and_of_the_kinds_that_were_measured() -> None:
     assert pace([]) == 0
-    other = {**at_peak("1-single", 1, 1), "part": "load"}
+    other = replace(at_peak("1-single", 1, 1), part="load")
     assert pace([at_peak("1-single", 200, 100), other]) == 100
     assert pace([at_peak("1-single", 100, 200)], ["notify"]) == 200
-    calls_only = {
-        "scenario": "4-hybrid",
-        "part": "peak",
-        "kinds": {"call": {"sending": {"rate": 50}}},
-    }
+    calls_only = measurement("4-hybrid", {"call": 50})
     assert pace([calls_only, at_peak("1-single", 300, 80)], ["notify"]) == 80
     # the median of the rounds, of the slowest
     rounds = [at_peak("1-single", rate, 900) for rate in (10, 500, 30)]

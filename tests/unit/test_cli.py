@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_messaging import modes, state, urls
+from hybrid_messaging import modes, state, state_directory, urls
 from hybrid_messaging.cli import app, engine
 from hybrid_messaging.engines import deployment, kinds
 from hybrid_messaging.engines.kinds import rabbitmq
@@ -360,7 +360,7 @@ def test_nothing_is_up(run: Run, state_dir: Path) -> None:
 
 def test_a_damaged_state_is_one_line_everywhere(run: Run, state_dir: Path) -> None:
     state_dir.mkdir()
-    (state_dir / state.STATE_FILE).write_text("{")
+    (state_dir / state_directory.STATE_FILE).write_text("{")
     for command in ("up", "down", "status"):
         code, _, errors = run(command)
         assert code == 1
@@ -558,7 +558,7 @@ def test_servers_of_others_are_kept_and_shown(run: Run, state_dir: Path) -> None
     assert code == 0
     assert errors == "external is already up\n"
     assert [row["engine"] for row in json.loads(output)] == ["none", "none"]
-    loaded = state.load(state_dir)
+    loaded = state_directory.load(state_dir)
     assert loaded and loaded.rpc_url == given[1]
     assert run("status")[0] == 0
     code, _, errors = run("up", "external", "--rpc-url", "amqp://c/")
@@ -581,7 +581,7 @@ def test_the_environment_names_mode_and_urls(
     code, output, _ = run("up", "--state-dir", str(other))
     assert code == 0
     assert f"hybrid-messaging down --state-dir '{other}'" in output
-    assert (other / state.STATE_FILE).exists()
+    assert (other / state_directory.STATE_FILE).exists()
 
 
 @pytest.mark.parametrize(

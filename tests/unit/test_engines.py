@@ -19,7 +19,7 @@ import psutil
 import pytest
 from tests.functional.waiting import until
 
-from hybrid_messaging import engines, modes, state
+from hybrid_messaging import engines, modes, state, state_directory
 from hybrid_messaging.engines import (
     HOST,
     EngineError,
@@ -675,10 +675,10 @@ def test_nothing_is_written_where_a_link_leads(tmp_path: Path, name: str) -> Non
     state_dir, elsewhere = tmp_path / "state", tmp_path / "elsewhere"
     for directory in (state_dir, elsewhere):
         directory.mkdir()
-    (state_dir / state.LOCK_FILE).touch()
+    (state_dir / state_directory.LOCK_FILE).touch()
     (state_dir / name).symlink_to(elsewhere)
     given = {"notify": "rabbit://127.0.0.1:1/"}
     options = Options(router="embedded", tls=True)
-    with pytest.raises(state.StateError, match=rf"{name} is a symbolic link"):
+    with pytest.raises(state_directory.StateError, match=rf"{name} is a symbolic link"):
         Deployment(state_dir, print).up(modes.get("qpid-hybrid"), given, options)
     assert not any(elsewhere.iterdir())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_messaging import state
+from hybrid_messaging import state, state_directory
 from hybrid_messaging.servers.transport import TransportError
 from hybrid_messaging.service_configs.transports import Side, resolve
 
@@ -16,7 +16,7 @@ NOWHERE = Path("/nonexistent")
 
 @pytest.fixture
 def running(tmp_path: Path) -> Path:
-    state.save(
+    state_directory.save(
         tmp_path,
         state.State("qpid-hybrid", "amqp://127.0.0.1:1/", "rabbit://u:p@127.0.0.1:2/"),
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from oslo_messaging.exceptions import MessageDeliveryFailure, MessagingTimeout
 
-from hybrid_messaging import state
+from hybrid_messaging import state, state_directory
 from hybrid_messaging.servers.transport import ConnectError, Inventory, Transport
 from hybrid_messaging.smoke import bus
 from hybrid_messaging.smoke.checks import (
@@ -323,7 +323,7 @@ class TestConnect:
             *("r", "router", ("rpc",), "127.0.0.1", 1, url, 1, 0.0, ""),
             details=state.RouterDetails(router="r", id="r"),
         )
-        state.save(tmp_path, state.State("external", url, BROKER, (engine,)))
+        state_directory.save(tmp_path, state.State("external", url, BROKER, (engine,)))
         with pytest.raises(Failure) as caught:
             connect.rpc(self.context(tmp_path, url))
         assert caught.value.look_at.startswith("`hybrid-messaging status`")
@@ -466,7 +466,7 @@ class TestSeparation:
     def test_one_server_for_both_on_purpose(
         self, tmp_path: Path, found: dict[str, Any]
     ) -> None:
-        state.save(tmp_path, state.State("rabbit", BROKER, BROKER))
+        state_directory.save(tmp_path, state.State("rabbit", BROKER, BROKER))
         context = Misbehaving(tmp_path, echo("one"), rpc_url=BROKER)
         with pytest.raises(Skip, match="mode rabbit uses one server for both"):
             separation.separation(context)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_messaging import state, urls
+from hybrid_messaging import state, state_directory, urls
 from hybrid_messaging.engines import EngineError
 from hybrid_messaging.servers.transport import TransportError
 from hybrid_messaging.smoke import records, runner
@@ -90,7 +90,7 @@ def test_the_log_of_our_own_engine_is_named(tmp_path: Path) -> None:
         *("router", "router", ("rpc",), "127.0.0.1", 1, RPC, 1, 0.0, "/the/log"),
         details=ROUTER,
     )
-    state.save(tmp_path, state.State("qpid-hybrid", RPC, NOTIFY, (engine,)))
+    state_directory.save(tmp_path, state.State("qpid-hybrid", RPC, NOTIFY, (engine,)))
     result = only(tmp_path, Check("one", wrong, "rpc"))
     assert result.found["log of router"] == ["/the/log"]
 

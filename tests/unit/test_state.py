@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_messaging import locks, modes, state
+from hybrid_messaging import locks, modes, state, state_directory
 from hybrid_messaging.engines.deployment import Deployment
+from hybrid_messaging.state_directory import StateError
 
 ENGINE = state.Engine(
     name="rabbitmq",
@@ -44,7 +45,7 @@ STATE = state.State("qpid-hybrid", "amqp://127.0.0.1:1/", ENGINE.url, (ENGINE,))
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
     path = tmp_path / "state"
-    state.prepare(path)
+    state_directory.prepare(path)
     return path
 
 
@@ -65,31 +66,31 @@ def test_default_directory(
 ) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("XDG_STATE_HOME", configured)
-    assert state.default_state_dir() == Path(expected)
+    assert state_directory.default_state_dir() == Path(expected)
 
 
 def test_what_is_saved_is_loaded(state_dir: Path) -> None:
-    state.save(state_dir, STATE)
-    assert state.load(state_dir) == STATE
-    loaded = state.load(state_dir)
+    state_directory.save(state_dir, STATE)
+    assert state_directory.load(state_dir) == STATE
+    loaded = state_directory.load(state_dir)
     assert loaded and loaded.engine("rabbitmq") == ENGINE
     assert loaded.engine("router") is None
 
 
 def test_nothing_is_there_before(tmp_path: Path) -> None:
-    assert state.load(tmp_path / "nowhere") is None
+    assert state_directory.load(tmp_path / "nowhere") is None
     file = tmp_path / "file"
     file.touch()
-    assert state.load(file) is None
+    assert state_directory.load(file) is None
 
 
 def test_only_the_owner_can_read(state_dir: Path) -> None:
     previous = os.umask(0)
     try:
-        state.save(state_dir, STATE)
+        state_directory.save(state_dir, STATE)
     finally:
         os.umask(previous)
-    assert mode_of(state_dir / state.STATE_FILE) == 0o600
+    assert mode_of(state_dir / state_directory.STATE_FILE) == 0o600
     assert mode_of(state_dir) == 0o700
 
 
@@ -99,35 +100,35 @@ def test_a_new_directory_is_closed_from_the_beginning(
     monkeypatch.setattr(Path, "chmod", lambda *_: None)
     previous = os.umask(0)
     try:
-        state.prepare(tmp_path / "state")
+        state_directory.prepare(tmp_path / "state")
     finally:
         os.umask(previous)
     assert mode_of(tmp_path / "state") == 0o700
 
 
 def test_a_directory_that_has_a_state_is_accepted(state_dir: Path) -> None:
-    state.save(state_dir, STATE)
-    state.prepare(state_dir)
-    assert state.load(state_dir) == STATE
+    state_directory.save(state_dir, STATE)
+    state_directory.prepare(state_dir)
+    assert state_directory.load(state_dir) == STATE
 
 
 def test_a_link_to_a_state_directory_is_followed(
     state_dir: Path, tmp_path: Path
 ) -> None:
-    state.save(state_dir, STATE)
+    state_directory.save(state_dir, STATE)
     (tmp_path / "link").symlink_to(state_dir)
-    assert state.load(tmp_path / "link") == STATE
+    assert state_directory.load(tmp_path / "link") == STATE
 
 
 def test_a_directory_that_cannot_be_looked_at(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(state.StateError, match=r"cannot read .*loop.*symbolic links"):
-        state.load(tmp_path / "loop")
+    with pytest.raises(StateError, match=r"cannot read .*loop.*symbolic links"):
+        state_directory.load(tmp_path / "loop")
 
 
 def test_an_open_directory_is_closed(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    state.prepare(tmp_path)
+    state_directory.prepare(tmp_path)
     assert mode_of(tmp_path) == 0o700
 
 
@@ -145,15 +146,15 @@ def test_an_open_directory_is_closed(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_one_sentence(state_dir: Path, content: str) -> None:
-    (state_dir / state.STATE_FILE).write_text(content)
-    with pytest.raises(state.StateError, match=r"state\.json is damaged.*remove"):
-        state.load(state_dir)
+    (state_dir / state_directory.STATE_FILE).write_text(content)
+    with pytest.raises(StateError, match=r"state\.json is damaged.*remove"):
+        state_directory.load(state_dir)
 
 
 def test_binary_rubbish_is_damage_too(state_dir: Path) -> None:
-    (state_dir / state.STATE_FILE).write_bytes(b"\xff\x00")
-    with pytest.raises(state.StateError, match="is damaged"):
-        state.load(state_dir)
+    (state_dir / state_directory.STATE_FILE).write_bytes(b"\xff\x00")
+    with pytest.raises(StateError, match="is damaged"):
+        state_directory.load(state_dir)
 
 
 def changed(**values: object) -> str:
@@ -187,9 +188,9 @@ def changed(**values: object) -> str:
 def test_damage_is_named_with_its_place(
     state_dir: Path, content: str, damage: str
 ) -> None:
-    (state_dir / state.STATE_FILE).write_text(content)
-    with pytest.raises(state.StateError, match=rf"state\.json is damaged \({damage}"):
-        state.load(state_dir)
+    (state_dir / state_directory.STATE_FILE).write_text(content)
+    with pytest.raises(StateError, match=rf"state\.json is damaged \({damage}"):
+        state_directory.load(state_dir)
 
 
 def test_without_a_home_a_directory_has_to_be_named(
@@ -200,23 +201,25 @@ def test_without_a_home_a_directory_has_to_be_named(
 
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    with pytest.raises(state.StateError, match="set HOME or XDG_STATE_HOME"):
-        state.default_state_dir()
+    with pytest.raises(StateError, match="set HOME or XDG_STATE_HOME"):
+        state_directory.default_state_dir()
 
 
 def test_two_engines_of_one_name(state_dir: Path) -> None:
-    both = dataclasses.replace(STATE, engines=(ENGINE, ENGINE))
-    state.save(state_dir, both)
-    with pytest.raises(state.StateError, match="have a name twice"):
-        state.load(state_dir)
+    path = state_dir / state_directory.STATE_FILE
+    state_directory.save(state_dir, STATE)
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "engines": data["engines"] * 2}))
+    with pytest.raises(StateError, match="have a name twice"):
+        state_directory.load(state_dir)
 
 
 def test_what_could_not_be_read_again_is_not_written(state_dir: Path) -> None:
-    state.save(state_dir, STATE)
+    state_directory.save(state_dir, STATE)
     odd = dataclasses.replace(STATE, engines=(dataclasses.replace(ENGINE, name="X"),))
-    with pytest.raises(state.StateError, match=r"cannot write .*engine name"):
-        state.save(state_dir, odd)
-    assert state.load(state_dir) == STATE
+    with pytest.raises(StateError, match=r"cannot write .*engine name"):
+        state_directory.save(state_dir, odd)
+    assert state_directory.load(state_dir) == STATE
 
 
 def test_every_kind_of_the_mode_table_is_known() -> None:
@@ -227,35 +230,35 @@ def test_every_kind_of_the_mode_table_is_known() -> None:
 def test_nothing_leads_out_of_a_state_directory(
     state_dir: Path, tmp_path: Path
 ) -> None:
-    state.save(state_dir, STATE)
+    state_directory.save(state_dir, STATE)
     (state_dir / ENGINE.name).symlink_to(tmp_path)
-    with pytest.raises(state.StateError, match=r"rabbitmq is a symbolic link"):
-        state.load(state_dir)
-    (state_dir / state.LOCK_FILE).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match=r"rabbitmq is a symbolic link"):
+        state_directory.load(state_dir)
+    (state_dir / state_directory.LOCK_FILE).symlink_to(tmp_path / "elsewhere")
     with (
-        pytest.raises(state.StateError, match="cannot lock"),
-        state.lock(state_dir, 0),
+        pytest.raises(StateError, match="cannot lock"),
+        state_directory.lock(state_dir, 0),
     ):
         pass
     assert not (tmp_path / "elsewhere").exists()
-    (state_dir / state.STATE_FILE).rename(tmp_path / "other")
-    (state_dir / state.STATE_FILE).symlink_to(tmp_path / "other")
-    with pytest.raises(state.StateError, match=r"damaged \(it is a symbolic link\)"):
-        state.load(state_dir)
+    (state_dir / state_directory.STATE_FILE).rename(tmp_path / "other")
+    (state_dir / state_directory.STATE_FILE).symlink_to(tmp_path / "other")
+    with pytest.raises(StateError, match=r"damaged \(it is a symbolic link\)"):
+        state_directory.load(state_dir)
 
 
 def test_another_format_is_named(state_dir: Path) -> None:
-    (state_dir / state.STATE_FILE).write_text('{"format": 99}')
-    with pytest.raises(state.StateError, match=r"another release.*format 99"):
-        state.load(state_dir)
+    (state_dir / state_directory.STATE_FILE).write_text('{"format": 99}')
+    with pytest.raises(StateError, match=r"another release.*format 99"):
+        state_directory.load(state_dir)
 
 
 def test_a_file_that_cannot_be_read(state_dir: Path) -> None:
-    (state_dir / state.STATE_FILE).mkdir()
+    (state_dir / state_directory.STATE_FILE).mkdir()
     with pytest.raises(
-        state.StateError, match=r"state\.json is damaged \(it is not a file\)"
+        StateError, match=r"state\.json is damaged \(it is not a file\)"
     ):
-        state.load(state_dir)
+        state_directory.load(state_dir)
 
 
 def test_a_file_that_the_disk_does_not_give(
@@ -264,14 +267,14 @@ def test_a_file_that_the_disk_does_not_give(
     def broken(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(state.json_files, "read", broken)
-    with pytest.raises(state.StateError, match=r"cannot read .*Input/output error"):
-        state.load(state_dir)
+    monkeypatch.setattr(state_directory.json_files, "read", broken)
+    with pytest.raises(StateError, match=r"cannot read .*Input/output error"):
+        state_directory.load(state_dir)
 
 
 def test_nothing_can_be_saved_where_no_directory_is(tmp_path: Path) -> None:
-    with pytest.raises(state.StateError, match=r"cannot write .*No such file"):
-        state.save(tmp_path / "nowhere", STATE)
+    with pytest.raises(StateError, match=r"cannot write .*No such file"):
+        state_directory.save(tmp_path / "nowhere", STATE)
 
 
 def test_the_new_state_is_on_the_disk_before_it_replaces_the_old_one(
@@ -279,44 +282,44 @@ def test_the_new_state_is_on_the_disk_before_it_replaces_the_old_one(
 ) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda file: sizes.append(os.fstat(file).st_size))
-    state.save(state_dir, STATE)
-    assert sizes == [(state_dir / state.STATE_FILE).stat().st_size]
+    state_directory.save(state_dir, STATE)
+    assert sizes == [(state_dir / state_directory.STATE_FILE).stat().st_size]
 
 
 def test_a_full_disk_leaves_the_old_state(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state.save(state_dir, STATE)
+    state_directory.save(state_dir, STATE)
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(state.StateError, match="No space left on device"):
-        state.save(state_dir, dataclasses.replace(STATE, mode="rabbit"))
-    assert state.load(state_dir) == STATE
-    assert [item.name for item in state_dir.iterdir()] == [state.STATE_FILE]
+    with pytest.raises(StateError, match="No space left on device"):
+        state_directory.save(state_dir, dataclasses.replace(STATE, mode="rabbit"))
+    assert state_directory.load(state_dir) == STATE
+    assert [item.name for item in state_dir.iterdir()] == [state_directory.STATE_FILE]
 
 
 def test_a_directory_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(state.StateError, match="contains other files"):
-        state.prepare(tmp_path)
+    with pytest.raises(StateError, match="contains other files"):
+        state_directory.prepare(tmp_path)
     assert mode_of(tmp_path) == 0o700
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(state.StateError, match=r"cannot use .*Not a directory"):
-        state.prepare(tmp_path / "file" / "state")
+    with pytest.raises(StateError, match=r"cannot use .*Not a directory"):
+        state_directory.prepare(tmp_path / "file" / "state")
 
 
 def refused(path: Path) -> list[Callable[[], object]]:
     """What begins with a look at the state directory."""
     return [
-        lambda: state.prepare(path),
-        lambda: state.load(path),
-        lambda: state.lock(path, 0).__enter__(),
+        lambda: state_directory.prepare(path),
+        lambda: state_directory.load(path),
+        lambda: state_directory.lock(path, 0).__enter__(),
     ]
 
 
@@ -326,61 +329,59 @@ def test_a_directory_of_somebody_else(
     owner = tmp_path.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     # whether there is a state in it or not
-    with pytest.raises(state.StateError, match="belongs to another user"):
-        state.load(tmp_path)
-    (tmp_path / state.STATE_FILE).touch()
+    with pytest.raises(StateError, match="belongs to another user"):
+        state_directory.load(tmp_path)
+    (tmp_path / state_directory.STATE_FILE).touch()
     for entry in refused(tmp_path):
-        with pytest.raises(state.StateError, match="belongs to another user"):
+        with pytest.raises(StateError, match="belongs to another user"):
             entry()
-    assert not (tmp_path / state.LOCK_FILE).exists()
+    assert not (tmp_path / state_directory.LOCK_FILE).exists()
 
 
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_directory_in_which_everybody_may_write(state_dir: Path, depth: int) -> None:
-    state.save(state_dir, STATE)
+    state_directory.save(state_dir, STATE)
     odd = [state_dir, state_dir.parent][depth]
     odd.chmod(0o777)
     for entry in refused(state_dir):
-        with pytest.raises(state.StateError, match=rf"{odd} .mode 777.*chmod"):
+        with pytest.raises(StateError, match=rf"{odd} .mode 777.*chmod"):
             entry()
     odd.chmod(0o1777)  # as /tmp
-    assert state.load(state_dir) == STATE
+    assert state_directory.load(state_dir) == STATE
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_path_that_another_user_decides_on(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     theirs.mkdir()
-    state.prepare(ours / "state")
-    state.save(ours / "state", STATE)
+    state_directory.prepare(ours / "state")
+    state_directory.save(ours / "state", STATE)
     link = tmp_path / "link"
     link.symlink_to(ours)
-    assert state.load(link / "state") == STATE
+    assert state_directory.load(link / "state") == STATE
     for odd in (theirs, link):
         os.chown(odd, 12345, -1, follow_symlinks=False)
     for name in ("state", "new"):
         for entry in refused(link / name):
-            with pytest.raises(
-                state.StateError, match=rf"{link} is a symbolic link of"
-            ):
+            with pytest.raises(StateError, match=rf"{link} is a symbolic link of"):
                 entry()
         for entry in refused(theirs / name):
-            with pytest.raises(state.StateError, match=rf"{theirs} belongs to another"):
+            with pytest.raises(StateError, match=rf"{theirs} belongs to another"):
                 entry()
-        with pytest.raises(state.StateError, match=rf"{link} is a symbolic link of"):
+        with pytest.raises(StateError, match=rf"{link} is a symbolic link of"):
             Deployment(link / name, print).down()
     assert not list(theirs.iterdir())
     assert [item.name for item in ours.iterdir()] == ["state"]
 
 
 def test_forget_leaves_what_is_not_ours(state_dir: Path) -> None:
-    state.save(state_dir, STATE)
-    (state_dir / f".{state.STATE_FILE}.new-half").touch()
+    state_directory.save(state_dir, STATE)
+    (state_dir / f".{state_directory.STATE_FILE}.new-half").touch()
     (state_dir / "notes").touch()
-    state.forget(state_dir)
+    state_directory.forget(state_dir)
     assert [item.name for item in state_dir.iterdir()] == ["notes"]
     (state_dir / "notes").unlink()
-    state.forget(state_dir)
+    state_directory.forget(state_dir)
     assert not state_dir.exists()
 
 
@@ -399,10 +400,10 @@ def test_the_second_waits_for_the_first(
         return locked
 
     def second() -> None:
-        with state.lock(state_dir, 60, lambda: told.append(None)):
+        with state_directory.lock(state_dir, 60, lambda: told.append(None)):
             order.append("second")
 
-    with state.lock(state_dir, 0):
+    with state_directory.lock(state_dir, 0):
         monkeypatch.setattr(locks, "_lock", count)
         waiter = threading.Thread(target=second)
         waiter.start()
@@ -423,9 +424,9 @@ def await_true(condition: Callable[[], bool]) -> None:
 
 def test_whoever_waits_too_long_is_told(state_dir: Path) -> None:
     with (
-        state.lock(state_dir, 0),
-        pytest.raises(state.StateError, match="another hybrid-messaging command"),
-        state.lock(state_dir, 0),
+        state_directory.lock(state_dir, 0),
+        pytest.raises(StateError, match="another hybrid-messaging command"),
+        state_directory.lock(state_dir, 0),
     ):
         pass
 
@@ -437,35 +438,35 @@ def test_a_removed_lock_is_nobodys_lock(
     """`down` removes the file that another command has just opened to lock it."""
     try_lock = locks._lock
     with contextlib.ExitStack() as first, contextlib.ExitStack() as third:
-        first.enter_context(state.lock(state_dir, 0))
+        first.enter_context(state_directory.lock(state_dir, 0))
 
         def meanwhile(handle: int) -> bool:
             monkeypatch.setattr(locks, "_lock", try_lock)
-            state.forget(state_dir)
+            state_directory.forget(state_dir)
             assert not state_dir.exists()
             first.close()
             if is_made_anew:
-                third.enter_context(state.lock(state_dir, 0))
+                third.enter_context(state_directory.lock(state_dir, 0))
             return try_lock(handle)
 
         monkeypatch.setattr(locks, "_lock", meanwhile)
         if is_made_anew:
             with (
-                pytest.raises(state.StateError, match="another hybrid-messaging"),
-                state.lock(state_dir, 0),
+                pytest.raises(StateError, match="another hybrid-messaging"),
+                state_directory.lock(state_dir, 0),
             ):
                 pass
         else:
-            with state.lock(state_dir, 60):
-                assert (state_dir / state.LOCK_FILE).exists()
+            with state_directory.lock(state_dir, 60):
+                assert (state_dir / state_directory.LOCK_FILE).exists()
 
 
 def test_nobody_else_can_open_what_a_lock_makes(tmp_path: Path) -> None:
     previous = os.umask(0)
     try:
-        with state.lock(tmp_path / "state", 0):
+        with state_directory.lock(tmp_path / "state", 0):
             assert mode_of(tmp_path / "state") == 0o700
-            assert mode_of(tmp_path / "state" / state.LOCK_FILE) == 0o600
+            assert mode_of(tmp_path / "state" / state_directory.LOCK_FILE) == 0o600
     finally:
         os.umask(previous)
 
@@ -481,14 +482,17 @@ def test_a_file_system_that_refuses_locks(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(locks.fcntl, "flock", refuse)
-    with pytest.raises(state.StateError, match=said), state.lock(state_dir, 0):
+    with (
+        pytest.raises(StateError, match=said),
+        state_directory.lock(state_dir, 0),
+    ):
         pass
 
 
 def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(state.StateError, match="cannot lock"),
-        state.lock(tmp_path / "file", 0),
+        pytest.raises(StateError, match="cannot lock"),
+        state_directory.lock(tmp_path / "file", 0),
     ):
         pass

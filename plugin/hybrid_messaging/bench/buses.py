@@ -11,7 +11,7 @@ from pathlib import Path
 import amqp
 import psutil
 
-from hybrid_messaging import modes, state, urls
+from hybrid_messaging import modes, state, state_directory, urls
 from hybrid_messaging.bench import BenchError
 from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.bench.scenarios import Scenario
@@ -44,7 +44,7 @@ class Bus:
 
     def engines(self) -> tuple[state.Engine, ...]:
         """The engines that we have started, with their present processes."""
-        found = state.load(self.state_dir)
+        found = state_directory.load(self.state_dir)
         return found.engines if found else ()
 
     def engine(self, role: str) -> state.Engine:
@@ -105,8 +105,8 @@ def brought_up(
     :raises EngineError: if an engine does not start
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with state.lock(directory, LOCK_TIMEOUT), contextlib.ExitStack() as stack:
-        stack.callback(state.forget, directory)
+    with state_directory.lock(directory, LOCK_TIMEOUT), contextlib.ExitStack() as stack:
+        stack.callback(state_directory.forget, directory)
         for mode in dict.fromkeys(item.mode for item in scenarios):
             deployment = Deployment(directory / mode, progress)
             deployment.down()

@@ -14,6 +14,7 @@ from hybrid_messaging.bench.assignment import Assignment, Clock, Timing
 from hybrid_messaging.bench.ledger import Ledger
 from hybrid_messaging.bench.parameters import NOTIFY
 from hybrid_messaging.bench.tally import Tally
+from hybrid_messaging.bench.worker_reports import Consumed
 
 #: Seconds that a message may wait for us to be told when the measurement begins.
 _START_TIMEOUT = 60.0
@@ -90,13 +91,10 @@ class Consumer:
         """How many messages of each kind have come."""
         return self._received.ticks()
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Consumed:
         """Everything that is known."""
         assert self._arriving is not None
-        return {
-            "received": self._received.encode(),
-            "arriving": self._arriving.encode(),
-        }
+        return Consumed(self._received.encode(), self._arriving.report())
 
     def stop(self) -> None:
         """Take no more messages, and end what has begun, as services do on SIGTERM."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import asdict
 from typing import Any
 
 import oslo_messaging
@@ -40,7 +41,7 @@ class Host:
             {},
             "present",
             host=self._name,
-            about={**machine.machine(), "versions": machine.versions()},
+            about={**asdict(machine.machine()), "versions": machine.versions()},
             now=time.time(),
         )
 

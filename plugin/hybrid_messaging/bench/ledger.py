@@ -14,7 +14,7 @@ import mmap
 import threading
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def read(directory: Path) -> Encoded:
     ]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Account:
     """What became of the messages of one kind.
 
@@ -149,10 +149,9 @@ class Account:
     failed: int = 0
     failed_received: int = 0
 
-    def add(self, other: Account) -> None:
-        """Add another account to this one."""
-        for name, value in asdict(other).items():
-            setattr(self, name, getattr(self, name) + value)
+    def __add__(self, other: Account) -> Account:
+        both = zip(astuple(self), astuple(other), strict=True)
+        return Account(*map(sum, both))
 
 
 def settle(
@@ -170,10 +169,8 @@ def settle(
     began, _ = total(kind, begun)
     good, _ = total(kind, succeeded)
     if kind == "fanout":
-        account = Account()
-        for each in received:
-            account.add(_compare(began, good, *total(kind, [each])))
-        return account
+        each = (_compare(began, good, *total(kind, [got])) for got in received)
+        return sum(each, Account())
     got, ticks = total(kind, received)
     if kind == "call":
         # an answer proves it, even if the server that gave it is dead
@@ -188,13 +185,14 @@ def _compare(began: Numbers, good: Numbers, got: Numbers, ticks: int) -> Account
     account = Account()
     for producer, numbers in began.items():
         fine, there = good.get(producer, 0), got.get(producer, 0)
-        account.sent += numbers.bit_count()
-        account.received += there.bit_count()
-        account.lost += (fine & ~there).bit_count()
-        account.failed += (numbers & ~fine).bit_count()
-        account.failed_received += (numbers & ~fine & there).bit_count()
-    account.duplicated = ticks - account.received
-    return account
+        account += Account(
+            sent=numbers.bit_count(),
+            received=there.bit_count(),
+            lost=(fine & ~there).bit_count(),
+            failed=(numbers & ~fine).bit_count(),
+            failed_received=(numbers & ~fine & there).bit_count(),
+        )
+    return replace(account, duplicated=ticks - account.received)
 
 
 def total(kind: str, ledgers: Iterable[Encoded]) -> tuple[Numbers, int]:

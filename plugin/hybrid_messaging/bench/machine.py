@@ -6,9 +6,10 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -24,18 +25,43 @@ _PACKAGES = (
 )
 
 
-def machine() -> dict[str, Any]:
-    """The machine: processors, memory, system, and how busy it was before."""
-    return {
-        "host": platform.node(),
-        "system": f"{platform.system()} {platform.release()}",
-        "distribution": _distribution(),
-        "processor": _processor(),
-        "cpus": os.cpu_count(),
-        "usable_cpus": len(os.sched_getaffinity(0)),
-        "memory": psutil.virtual_memory().total,
-        "load_average": list(os.getloadavg()),
-    }
+@dataclass(frozen=True)
+class Machine:
+    """A machine, and how busy it was before.
+
+    :param memory: bytes
+    :param load_average: of 1, 5 and 15 minutes
+    """
+
+    host: str
+    system: str
+    distribution: str
+    processor: str
+    cpus: int | None
+    usable_cpus: int
+    memory: int
+    load_average: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Host(Machine):
+    """A machine that runs workers, and its versions."""
+
+    versions: Mapping[str, str]
+
+
+def machine() -> Machine:
+    """This machine."""
+    return Machine(
+        host=platform.node(),
+        system=f"{platform.system()} {platform.release()}",
+        distribution=_distribution(),
+        processor=_processor(),
+        cpus=os.cpu_count(),
+        usable_cpus=len(os.sched_getaffinity(0)),
+        memory=psutil.virtual_memory().total,
+        load_average=os.getloadavg(),
+    )
 
 
 def versions() -> dict[str, str]:

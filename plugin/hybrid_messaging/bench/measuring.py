@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hybrid_messaging.bench import buses, ledger
@@ -17,11 +17,22 @@ from hybrid_messaging.bench.assignment import Assignment, Clock, Timing
 from hybrid_messaging.bench.buses import Bus
 from hybrid_messaging.bench.crew import Crew, LocalWorker, Start
 from hybrid_messaging.bench.latency import Latencies
+from hybrid_messaging.bench.measurement import (
+    EngineUse,
+    Event,
+    Kind,
+    Measurement,
+    Moment,
+    Second,
+    Side,
+    WorkerUse,
+)
 from hybrid_messaging.bench.parameters import KINDS, NOTIFY, Parameters
 from hybrid_messaging.bench.plan import Group, Step, split
 from hybrid_messaging.bench.troubles import TROUBLES
 from hybrid_messaging.bench.usage import Sample, Watch, machine_cpu
-from hybrid_messaging.workers import Event
+from hybrid_messaging.bench.worker_reports import Consumed, Produced, Tallied, Usage
+from hybrid_messaging.workers import Event as WorkerEvent
 
 #: Seconds that workers may take to start, and then to connect.
 START_TIMEOUT = 120.0
@@ -36,7 +47,7 @@ TICK = 1.0
 TROUBLE_AFTER = 0.2
 
 Progress = Callable[[str], None]
-Events = dict[str, Event]
+WorkerEvents = dict[str, WorkerEvent]
 
 
 def measure(
@@ -44,12 +55,11 @@ def measure(
     bus: Bus,
     progress: Progress,
     start: Start = LocalWorker,
-) -> dict[str, Any]:
+) -> Measurement:
     """Make one measurement.
 
     :param progress: takes lines about what goes wrong on the way
     :param start: starts a worker
-    :returns: the measurement, ready for JSON
     :raises BenchError: if workers do not start, connect or answer
     """
     parameters = step.parameters
@@ -69,47 +79,49 @@ def measure(
                 crew.gather(group, "ready", START_TIMEOUT, "connected")
             timing = Timing(clock.now() + LEAD, parameters.warm_up, parameters.duration)
             crew.tell(everybody, "start", **asdict(timing))
-            with _trouble(step, crew, assignments, bus, timing, clock) as event:
+            with _trouble(step, crew, assignments, bus, timing, clock) as events:
                 observed = _observe(crew, watch, timing, clock)
             _await_end(crew, producers, parameters.timeout + END_GRACE)
-            produced = _report(crew, producers)
+            reports = _report(crew, producers)
+            produced = [Produced.read(item["measured"]) for item in reports.values()]
             _drain(crew, consumers, assignments, produced, parameters.drain)
-            consumed = _report(crew, consumers)
+            reports |= _report(crew, consumers)
     finally:
         buses.clean_up(assignments, progress)
-    reports = {**consumed, **produced}
-    return {
-        "scenario": step.scenario.name,
-        "part": step.part,
-        "round": step.round,
-        "load": step.load,
-        "began": began.isoformat(timespec="seconds"),
-        # of the load, in seconds since the epoch
-        "start": round(timing.start, 3),
-        "warm_up": parameters.warm_up,
-        "seconds": parameters.duration,
-        "kinds": _kinds(assignments, produced, consumed, parameters),
-        "errors": _sum(report["errors"] for report in produced.values()),
-        "event": event or None,
-        "overdue": sum(report["overdue"] for report in produced.values()),
-        "engines": {
-            item.name: {"roles": item.roles, **observed["engines"][item.name]}
+    consumed = {
+        name: Consumed.read(reports[name]["measured"])
+        for name in consumers
+        if name in reports
+    }
+    return Measurement(
+        scenario=step.scenario.name,
+        part=step.part,
+        round=step.round,
+        load=step.load,
+        began=began.isoformat(timespec="seconds"),
+        start=round(timing.start, 3),
+        warm_up=parameters.warm_up,
+        seconds=parameters.duration,
+        kinds=_kinds(assignments, produced, consumed, parameters),
+        errors=_sum(report.errors for report in produced),
+        event=next(iter(events), None),
+        overdue=sum(report.overdue for report in produced),
+        engines={
+            item.name: _engine(item.roles, observed.engines[item.name])
             for item in bus.engines()
-            if item.name in observed["engines"]
+            if item.name in observed.engines
         },
-        "machine_busy": observed["machine_busy"],
-        "workers": {
-            item.name: {
-                "task": item.task,
-                "roles": item.roles,
-                "cpu_seconds": reports[item.name]["cpu_seconds"],
-                "waits": reports[item.name]["waits"],
-                "rss": reports[item.name]["rss"],
-            }
+        machine_busy=observed.machine_busy,
+        workers={
+            item.name: WorkerUse(
+                task=item.task,
+                roles=item.roles,
+                **asdict(Usage(**reports[item.name]["usage"])),
+            )
             for item in assignments
             if item.name in reports
         },
-    }
+    )
 
 
 @contextlib.contextmanager
@@ -120,9 +132,9 @@ def _trouble(
     bus: Bus,
     timing: Timing,
     clock: Clock,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[list[Event]]:
     """Have a step's trouble happen meanwhile, and tell what and when it was."""
-    event: dict[str, Any] = {}
+    events: list[Event] = []
     problems: list[Exception] = []
 
     def happen() -> None:
@@ -135,12 +147,12 @@ def _trouble(
             problems.append(error)
             return
         end = clock.now() - timing.start
-        event.update(what=what, begin=round(begin, 2), end=round(end, 2))
+        events.append(Event(what, round(begin, 2), round(end, 2)))
 
     thread = threading.Thread(target=happen, daemon=True)
     if step.trouble:
         thread.start()
-    yield event
+    yield events
     if step.trouble:
         thread.join()
         if problems:
@@ -198,7 +210,19 @@ def _consumers(groups: Sequence[Group], parameters: Parameters) -> list[dict[str
     ]
 
 
-def _observe(crew: Crew, watch: Watch, timing: Timing, clock: Clock) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Observed:
+    """What was seen of this machine.
+
+    :param engines: looks at each, at seconds since the start of the load
+    :param machine_busy: part of the processor time that was used by anybody
+    """
+
+    engines: Mapping[str, Sequence[tuple[float, Sample]]]
+    machine_busy: float | None
+
+
+def _observe(crew: Crew, watch: Watch, timing: Timing, clock: Clock) -> _Observed:
     """Look at the engines until the load is over."""
     series: dict[str, list[tuple[float, Sample]]] = {}
     busy, idle = 0.0, 0.0
@@ -214,21 +238,21 @@ def _observe(crew: Crew, watch: Watch, timing: Timing, clock: Clock) -> dict[str
         moment = min(moment + TICK, timing.end)
     more_busy, more_idle = machine_cpu()
     passed = (more_busy - busy) + (more_idle - idle)
-    return {
-        "engines": {name: _engine(points) for name, points in series.items()},
-        "machine_busy": round((more_busy - busy) / passed, 3) if passed else None,
-    }
+    share = round((more_busy - busy) / passed, 3) if passed else None
+    return _Observed(series, share)
 
 
-def _engine(points: Sequence[tuple[float, Sample]]) -> dict[str, Any]:
+def _engine(roles: Sequence[str], points: Sequence[tuple[float, Sample]]) -> EngineUse:
     first, last = points[0][1], points[-1][1]
-    return {
-        "cpu_seconds": round(last.cpu - first.cpu, 3),
-        "rss": max(sample.rss for _, sample in points),
-        "seconds": [
-            [round(moment, 2), sample.cpu, sample.rss] for moment, sample in points
+    return EngineUse(
+        roles=roles,
+        cpu_seconds=round(last.cpu - first.cpu, 3),
+        rss=max(sample.rss for _, sample in points),
+        seconds=[
+            Moment(round(moment, 2), sample.cpu, sample.rss)
+            for moment, sample in points
         ],
-    }
+    )
 
 
 def _listen_until(crew: Crew, clock: Clock, moment: float) -> None:
@@ -243,7 +267,7 @@ def _await_end(crew: Crew, producers: Sequence[str], timeout: float) -> None:
         crew.listen(deadline - time.monotonic())
 
 
-def _report(crew: Crew, names: Sequence[str]) -> Events:
+def _report(crew: Crew, names: Sequence[str]) -> WorkerEvents:
     crew.tell(names, "report")
     return crew.gather(names, "report", REPORT_TIMEOUT, "reported")
 
@@ -252,11 +276,11 @@ def _drain(
     crew: Crew,
     consumers: Sequence[str],
     assignments: Iterable[Assignment],
-    produced: Events,
+    produced: Sequence[Produced],
     patience: float,
 ) -> None:
     """Wait until everything has come, or nothing more for `patience` seconds."""
-    ledgers = [report["succeeded"] for report in produced.values()]
+    ledgers = [report.succeeded for report in produced]
     servers = sum(item.serve for item in assignments)
     expected = {
         kind: ledger.settle(kind, ledgers, ledgers, [[]]).sent
@@ -277,56 +301,58 @@ def _drain(
 
 def _kinds(
     assignments: Sequence[Assignment],
-    produced: Events,
-    consumed: Events,
+    produced: Sequence[Produced],
+    consumed: Mapping[str, Consumed],
     parameters: Parameters,
-) -> dict[str, Any]:
+) -> dict[str, Kind]:
     """By kind of message: its account, its rates and its latencies."""
     listening = {item.name for item in assignments if item.listen}
     serving = {item.name for item in assignments if item.serve}
     kinds = {kind for item in assignments for kind in item.mix}
-    found = {}
-    for kind in (kind for kind in KINDS if kind in kinds):
-        takers = listening if kind == NOTIFY else serving
-        account = ledger.settle(
-            kind,
-            [report["begun"] for report in produced.values()],
-            [report["succeeded"] for report in produced.values()],
-            [consumed[name]["received"] for name in takers if name in consumed],
-        )
-        sides = {
-            "sending": [report["sending"] for report in produced.values()],
-            "failing": [report["failing"] for report in produced.values()],
-            "arriving": [report["arriving"] for report in consumed.values()],
-        }
-        found[kind] = {
-            "account": asdict(account),
-            **{
-                side: _tally([tally[kind] for tally in tallies if kind in tally])
-                for side, tallies in sides.items()
-            },
-        }
-        for side in sides:
-            found[kind][side]["rate"] = round(
-                found[kind][side].pop("count") / parameters.duration, 2
-            )
-    return found
 
+    def side(kind: str, tallies: Iterable[Mapping[str, Tallied]]) -> Side:
+        parts = [tally[kind] for tally in tallies if kind in tally]
+        return _side(parts, parameters.duration)
 
-def _tally(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add up what several workers have measured of one kind."""
-    seconds: dict[int, tuple[int, float]] = {}
-    for part in parts:
-        for second, count, longest in part["seconds"]:
-            before = seconds.get(second, (0, 0.0))
-            seconds[second] = (before[0] + count, max(before[1], longest))
-    latencies = Latencies.merged(part["latency"] for part in parts if part["latency"])
     return {
-        "count": sum(part["count"] for part in parts),
-        "latency": latencies.encode(),
-        "latency_ms": latencies.figures(),
-        "seconds": [[second, *seconds[second]] for second in sorted(seconds)],
+        kind: Kind(
+            account=ledger.settle(
+                kind,
+                [report.begun for report in produced],
+                [report.succeeded for report in produced],
+                [
+                    consumed[name].received
+                    for name in (listening if kind == NOTIFY else serving)
+                    if name in consumed
+                ],
+            ),
+            sending=side(kind, (report.sending for report in produced)),
+            failing=side(kind, (report.failing for report in produced)),
+            arriving=side(kind, (report.arriving for report in consumed.values())),
+        )
+        for kind in KINDS
+        if kind in kinds
     }
+
+
+def _side(parts: Sequence[Tallied], duration: float) -> Side:
+    """Add up what several workers have measured of one kind."""
+    seconds: dict[int, Second] = {}
+    for part in parts:
+        for item in part.seconds:
+            before = seconds.get(item.second, Second(item.second, 0, 0.0))
+            seconds[item.second] = Second(
+                item.second,
+                before.messages + item.messages,
+                max(before.longest, item.longest),
+            )
+    latencies = Latencies.merged(part.latency for part in parts if part.latency)
+    return Side(
+        latency=latencies.encode(),
+        latency_ms=latencies.figures(),
+        seconds=[seconds[second] for second in sorted(seconds)],
+        rate=round(sum(part.count for part in parts) / duration, 2),
+    )
 
 
 def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

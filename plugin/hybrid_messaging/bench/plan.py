@@ -10,10 +10,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from hybrid_messaging import modes
 from hybrid_messaging.bench import troubles
+from hybrid_messaging.bench.measurement import Measurement
 from hybrid_messaging.bench.parameters import NOTIFY, Parameters
 from hybrid_messaging.bench.scenarios import Scenario
 
@@ -91,7 +91,7 @@ def steps(
     parameters: Parameters,
     parts: Sequence[str],
     rates: Sequence[float],
-    measurements: Sequence[Mapping[str, Any]],
+    measurements: Sequence[Measurement],
 ) -> Iterator[Step]:
     """All measurements of a run.
 
@@ -146,20 +146,17 @@ def _troubles(
                 yield Step(scenario, part, 1, who, changed, rate, name)
 
 
-def pace(measurements: Sequence[Mapping[str, Any]], kinds: Sequence[str] = ()) -> float:
+def pace(measurements: Sequence[Measurement], kinds: Sequence[str] = ()) -> float:
     """Messages per second that even the slowest scenario does at its peak.
 
     :param kinds: of what; none for each kind that there is
     """
-    from hybrid_messaging.bench import summary
-
     rates: dict[tuple[str, str], list[float]] = {}
     for item in measurements:
-        if item["part"] == PEAK:
-            for kind in kinds or item["kinds"]:
-                if kind in item["kinds"]:
-                    key = (item["scenario"], kind)
-                    rates.setdefault(key, []).append(summary.rate(item, kind))
+        if item.part == PEAK:
+            for kind in kinds or item.kinds:
+                if kind in item.kinds:
+                    rates.setdefault((item.scenario, kind), []).append(item.rate(kind))
     return min(map(statistics.median, rates.values()), default=0.0)
 
 

@@ -17,6 +17,7 @@ from hybrid_messaging.bench.assignment import Assignment, Clock, Timing, interle
 from hybrid_messaging.bench.ledger import Ledger
 from hybrid_messaging.bench.parameters import NOTIFY
 from hybrid_messaging.bench.tally import Tally
+from hybrid_messaging.bench.worker_reports import Produced, Refusal
 from hybrid_messaging.drivers import errors
 
 #: Event type of the notifications.
@@ -66,8 +67,7 @@ class Producer:
         self._numbers = {kind: itertools.count() for kind in assignment.mix}
         self._errors: dict[str, int] = {}
         self._overdue = 0
-        # what was promised lately: kind, number, when, and in which words
-        self._refusals: deque[tuple[str, int, float, str]] = deque(maxlen=REFUSALS)
+        self._refusals: deque[Refusal] = deque(maxlen=REFUSALS)
         self._begun, self._succeeded, self._refused = (
             Ledger(assignment.ledger_dir(what))
             for what in ("begun", "succeeded", "refused")
@@ -198,7 +198,9 @@ class Producer:
             self._errors[what] = self._errors.get(what, 0) + 1
             if not_begun(kind, error):
                 self._refused.tick(name, kind, number)
-                self._refusals.append((kind, number, self._clock.now(), str(error)))
+                self._refusals.append(
+                    Refusal(kind, number, self._clock.now(), str(error))
+                )
         else:
             self._sending.note(kind, begin, self._clock.now())
             self._succeeded.tick(name, kind, number)
@@ -207,18 +209,18 @@ class Producer:
         """How many messages of each kind have been sent without an error."""
         return self._succeeded.ticks()
 
-    def report(self) -> dict[str, Any]:
-        """Everything that is known; what is still under way has not succeeded."""
+    def report(self) -> Produced:
+        """Everything that is known."""
         assert self._sending is not None and self._failing is not None
-        return {
-            "begun": self._begun.encode(),
-            "succeeded": self._succeeded.encode(),
-            "sending": self._sending.encode(),
-            "failing": self._failing.encode(),
-            "errors": dict(self._errors),
-            "overdue": self._overdue,
-            "refusals": list(self._refusals),
-        }
+        return Produced(
+            begun=self._begun.encode(),
+            succeeded=self._succeeded.encode(),
+            sending=self._sending.report(),
+            failing=self._failing.report(),
+            errors=dict(self._errors),
+            overdue=self._overdue,
+            refusals=list(self._refusals),
+        )
 
     def close(self) -> None:
         """Close the transports."""

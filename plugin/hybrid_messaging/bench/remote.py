@@ -18,6 +18,7 @@ from hybrid_messaging.bench import BenchError
 from hybrid_messaging.bench.assignment import PREFIX, Assignment
 from hybrid_messaging.bench.control import HOSTS, Line
 from hybrid_messaging.bench.crew import Worker
+from hybrid_messaging.bench.machine import Host
 from hybrid_messaging.workers import Event, Report
 
 #: Seconds to wait for the hosts, and between two times of asking who is there.
@@ -41,7 +42,7 @@ class Hosts:
         self._name = f"{PREFIX}-controller-{secrets.token_hex(4)}"
         self._changed = threading.Condition()
         #: what each host has told about itself
-        self.about: dict[str, dict[str, Any]] = {}
+        self.about: dict[str, Host] = {}
         self._reports: dict[str, Report] = {}
         self._line = Line(url, self._name, self._name, [self])
 
@@ -52,7 +53,7 @@ class Hosts:
         offset = now - time.time()
         with self._changed:
             known = host in self.about
-            self.about[host] = about
+            self.about[host] = Host(**about)
             self._changed.notify_all()
         if not known:
             self._progress(f"host {host} has joined, with {about['usable_cpus']} CPUs")

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 
 import jinja2
 from markupsafe import Markup
@@ -13,9 +13,10 @@ from markupsafe import Markup
 from hybrid_messaging import resources
 from hybrid_messaging.bench import charts, plan, summary
 from hybrid_messaging.bench.charts import Bar, Event, Line
+from hybrid_messaging.bench.measurement import Measurement
 from hybrid_messaging.bench.parameters import NOTIFY
 from hybrid_messaging.bench.result import Result
-from hybrid_messaging.bench.summary import Row
+from hybrid_messaging.bench.summary import Row, TroubleRow
 from hybrid_messaging.bench.troubles import TROUBLES
 
 #: Processes that want each processor, beyond which a machine has other work.
@@ -43,12 +44,12 @@ def render(result: Result) -> str:
     page = _Page(result)
     return environment.get_template("bench.html.j2").render(
         result=result,
-        began=datetime.datetime.fromisoformat(result["began"]),
+        began=datetime.datetime.fromisoformat(result.began),
+        parameters=asdict(result.parameters),
         page=page,
         columns=[name for name in summary.COLUMNS if name in _HEADINGS],
         headings=_HEADINGS,
-        total=summary.unaccounted(result),
-        told=summary.problem,
+        total=asdict(result.account),
     )
 
 
@@ -80,15 +81,24 @@ Figure = tuple[str, str, Markup]
 """Title, explanation, chart."""
 
 
+@dataclass(frozen=True)
+class _Trouble:
+    """A trouble, and what it has done."""
+
+    title: str
+    rows: Sequence[TroubleRow]
+    figures: Sequence[Figure]
+
+
 class _Page:
     """What the template asks for."""
 
     def __init__(self, result: Result) -> None:
         self._result = result
-        self.scenarios = result["scenarios"]
-        self._index = {item["name"]: i for i, item in enumerate(self.scenarios)}
+        self.scenarios = result.scenarios
+        self._index = {item.name: i for i, item in enumerate(self.scenarios)}
         self.rows = summary.rows(result)
-        self.parts = list(dict.fromkeys(row["part"] for row in self.rows))
+        self.parts = list(dict.fromkeys(row.part for row in self.rows))
 
     def colour(self, scenario: str) -> int:
         """Which colour a scenario has."""
@@ -96,33 +106,33 @@ class _Page:
 
     def headline(self) -> str:
         """The most remarkable difference between the scenarios."""
-        calls = {row["scenario"]: row for row in self._rows(plan.PEAK, _CALL)}
-        first = calls.get(self.scenarios[0]["name"])
+        calls = {row.scenario: row for row in self._rows(plan.PEAK, _CALL)}
+        first = calls.get(self.scenarios[0].name)
         others = [
-            row
+            (row.ratio, row)
             for row in calls.values()
-            if row is not first and row["ratio"] is not None
+            if row is not first and row.ratio is not None
         ]
-        if first is None or not others or first["p50"] is None:
+        if first is None or not others:
             return ""
-        best = max(others, key=lambda row: float(row["ratio"]))
-        if best["p50"] is None:
+        ratio, best = max(others, key=lambda pair: pair[0])
+        if not first.latency_ms or not best.latency_ms:
             return ""
         told = (
-            f"{best['scenario']} answers {best['ratio']:.1f} times as many calls as "
-            f"{first['scenario']}, in {_ms(best['p50'])} instead of "
-            f"{_ms(first['p50'])} (median)"
+            f"{best.scenario} answers {ratio:.1f} times as many calls as "
+            f"{first.scenario}, in {_ms(best.latency_ms['p50'])} instead of "
+            f"{_ms(first.latency_ms['p50'])} (median)"
         )
-        if best["cpu_ratio"] is not None:
-            told += f", with {best['cpu_ratio']:.0%} of the CPU time"
+        if best.cost.cpu_ratio is not None:
+            told += f", with {best.cost.cpu_ratio:.0%} of the CPU time"
         told += "."
         # no line ends within a name
         return told.replace("-", "\u2011")
 
     def busy(self) -> bool:
         """Whether the machine was at work before the run began."""
-        machine = self._result["machine"]
-        return bool(machine["load_average"][0] > BUSY * machine["usable_cpus"])
+        machine = self._result.machine
+        return machine.load_average[0] > BUSY * machine.usable_cpus
 
     def comparison(self) -> list[tuple[str, list[Figure]]]:
         """The final comparison: for each kind, bars, a chart for each figure."""
@@ -162,17 +172,14 @@ class _Page:
         ratio: str = "",
     ) -> list[Figure]:
         """Bars of a column; `ratio` is the column of its ratio to the first."""
-        shown = [
-            Bar(
-                row["scenario"],
-                self._index[row["scenario"]],
-                row[column],
-                told(row[column])
-                + (f", ratio {row[ratio]:.2f}" if row.get(ratio) is not None else ""),
-            )
-            for row in rows
-            if row[column] is not None
-        ]
+        shown = []
+        for row in rows:
+            value = _number(row, column)
+            times = _number(row, ratio) if ratio else None
+            if value is not None:
+                text = told(value) + ("" if times is None else f", ratio {times:.2f}")
+                index = self._index[row.scenario]
+                shown.append(Bar(row.scenario, index, value, text))
         return [(title, note, charts.bars(title, shown))] if shown else []
 
     def distributions(self) -> list[Figure]:
@@ -201,11 +208,15 @@ class _Page:
         """Latency over the rate that was asked for."""
         found: list[Figure] = []
         for kind, name in _NAMES.items():
-            rows = self._rows(plan.LOAD, kind)
+            rows = [
+                (row.load, row)
+                for row in self._rows(plan.LOAD, kind)
+                if row.load is not None
+            ]
             shown = [
                 line
                 for column in ("p50", "p99")
-                for line in self._by_scenario(rows, "load", column)
+                for line in self._by_scenario(rows, column)
             ]
             found += self._chart(
                 f"Latency of {name} under load",
@@ -219,14 +230,11 @@ class _Page:
         """What RPC is left with while notifications grow."""
         calls = self._rows(plan.SEPARATION, _CALL)
         loads = {
-            (row["scenario"], row["load"]): row["rate"]
+            (row.scenario, row.load): row.rate
             for row in self._rows(plan.SEPARATION, NOTIFY)
         }
-        rows = [
-            {**row, "beside": loads.get((row["scenario"], row["load"]), 0.0)}
-            for row in calls
-        ]
-        rows.sort(key=lambda row: float(row["beside"]))
+        rows = [(loads.get((row.scenario, row.load), 0.0), row) for row in calls]
+        rows.sort(key=lambda pair: pair[0])
         beside = "notifications per second"
         return [
             *self._chart(
@@ -234,7 +242,7 @@ class _Page:
                 "calls at full speed; a flat line means that notifications have no"
                 " effect",
                 beside,
-                list(self._by_scenario(rows, "beside", "rate")),
+                list(self._by_scenario(rows, "rate")),
                 "calls per second",
                 log=False,
             ),
@@ -245,100 +253,96 @@ class _Page:
                 [
                     line
                     for column in ("p50", "p99")
-                    for line in self._by_scenario(rows, "beside", column)
+                    for line in self._by_scenario(rows, column)
                 ],
             ),
         ]
 
-    def troubles(self) -> list[dict[str, Any]]:
+    def troubles(self) -> list[_Trouble]:
         """What happened when something died or restarted."""
         found = []
         for name, trouble in TROUBLES.items():
             part = f"{plan.TROUBLE}-{name}"
-            items = [
-                item for item in self._result["measurements"] if item["part"] == part
-            ]
+            items = [item for item in self._result.measurements if item.part == part]
             if items:
-                found.append(
-                    {
-                        "title": trouble.title,
-                        "rows": [summary.trouble(item) for item in items],
-                        "figures": self._timelines(items),
-                    }
-                )
+                rows = [summary.trouble(item) for item in items]
+                found.append(_Trouble(trouble.title, rows, self._timelines(items)))
         return found
 
     def timelines(self) -> list[Figure]:
         """What happened in each second of the last round at the peak."""
         last = {
-            item["scenario"]: item
-            for item in self._result["measurements"]
-            if item["part"] == plan.PEAK
+            item.scenario: item
+            for item in self._result.measurements
+            if item.part == plan.PEAK
         }
         return self._timelines(list(last.values()))
 
-    def _timelines(self, items: Sequence[Mapping[str, Any]]) -> list[Figure]:
-        length = max((summary.length(item) for item in items), default=1.0)
+    def _timelines(self, items: Sequence[Measurement]) -> list[Figure]:
+        length = max((item.length for item in items), default=1.0)
         highest = max(
             (
-                count
+                second.messages
                 for item in items
-                for kind in item["kinds"]
-                for _, count, _ in item["kinds"][kind][summary.side(kind)]["seconds"]
+                for kind in item.kinds
+                for second in item.side(kind).seconds
             ),
             default=1,
         )
         found = []
         for item in items:
-            index = self._index[item["scenario"]]
+            index = self._index[item.scenario]
             shown = [
                 Line(
-                    f"{_NAMES[kind]} of {item['scenario']}",
+                    f"{_NAMES[kind]} of {item.scenario}",
                     index,
                     _series(item, kind, length),
                     dashed=kind == NOTIFY,
                 )
                 for kind in (_CALL, NOTIFY)
-                if kind in item["kinds"]
+                if kind in item.kinds
             ]
             failures = [
-                (second, count)
-                for kind in item["kinds"].values()
-                for second, count, _ in kind["failing"]["seconds"]
+                (second.second, second.messages)
+                for kind in item.kinds.values()
+                for second in kind.failing.seconds
             ]
-            event = item["event"]
-            title = item["scenario"]
+            event = item.event
+            title = item.scenario
             chart = charts.timeline(
                 title,
                 length,
                 highest,
                 shown,
                 failures,
-                Event(event["begin"], event["end"], event["what"]) if event else None,
+                Event(event.begin, event.end, event.what) if event else None,
             )
-            found.append((title, event["what"] if event else "", chart))
+            found.append((title, event.what if event else "", chart))
         return found
 
     def _rows(self, part: str, kind: str) -> list[Row]:
-        return [row for row in self.rows if (row["part"], row["kind"]) == (part, kind)]
+        return [row for row in self.rows if (row.part, row.kind) == (part, kind)]
 
-    def _measured(self, part: str, scenario: str, kind: str) -> list[Mapping[str, Any]]:
+    def _measured(self, part: str, scenario: str, kind: str) -> list[Measurement]:
         return [
             item
-            for item in self._result["measurements"]
-            if (item["part"], item["scenario"]) == (part, scenario)
-            and kind in item["kinds"]
+            for item in self._result.measurements
+            if (item.part, item.scenario) == (part, scenario) and kind in item.kinds
         ]
 
-    def _by_scenario(self, rows: Sequence[Row], x: str, y: str) -> Iterable[Line]:
+    def _by_scenario(
+        self, rows: Sequence[tuple[float, Row]], column: str
+    ) -> Iterable[Line]:
+        """Lines of a column over the numbers that come with the rows."""
         for scenario, index in self._index.items():
             points = [
-                (float(row[x]), float(row[y]))
-                for row in rows
-                if row["scenario"] == scenario and row[y] is not None
+                (x, y)
+                for x, row in rows
+                if row.scenario == scenario and (y := _number(row, column)) is not None
             ]
             if points:
-                yield Line(f"{scenario}, {y}", index, points, dashed=y == "p99")
+                dashed = column == "p99"
+                yield Line(f"{scenario}, {column}", index, points, dashed=dashed)
 
     def _chart(
         self,
@@ -363,9 +367,14 @@ class _Page:
         ]
 
 
-def _percentiles(
-    items: Sequence[Mapping[str, Any]], kind: str
-) -> list[tuple[float, float]]:
+def _number(row: Row, column: str) -> float | None:
+    """What stands in a column of numbers."""
+    value = row.value(column)
+    assert not isinstance(value, str)
+    return value
+
+
+def _percentiles(items: Sequence[Measurement], kind: str) -> list[tuple[float, float]]:
     """(percentile, milliseconds), as many as a line needs."""
     curve = summary.latencies(items, kind).curve()
     found: list[tuple[float, float]] = []
@@ -381,14 +390,9 @@ def _percentiles(
     return found
 
 
-def _series(
-    item: Mapping[str, Any], kind: str, length: float
-) -> list[tuple[float, float]]:
+def _series(item: Measurement, kind: str, length: float) -> list[tuple[float, float]]:
     """(second, how many) for each second, those without any too."""
-    counts = {
-        second: count
-        for second, count, _ in item["kinds"][kind][summary.side(kind)]["seconds"]
-    }
+    counts = {each.second: each.messages for each in item.side(kind).seconds}
     return [(second + 0.5, counts.get(second, 0)) for second in range(int(length))]
 
 

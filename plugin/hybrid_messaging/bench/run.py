@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from hybrid_messaging import state
+from hybrid_messaging import state_directory
 from hybrid_messaging.bench import BenchError, buses, measuring, plan, result
 from hybrid_messaging.bench.crew import LocalWorker, Start
+from hybrid_messaging.bench.machine import Host
+from hybrid_messaging.bench.measurement import Measurement, Problem
 from hybrid_messaging.bench.parameters import Parameters
 from hybrid_messaging.bench.plan import Step
 from hybrid_messaging.bench.result import Result
@@ -24,7 +25,7 @@ REPORT_FILE = "report.html"
 #: The file for spreadsheets.
 TABLE_FILE = "result.csv"
 #: What can go wrong in one measurement without ending the others.
-FAILURES = (BenchError, EngineError, state.StateError)
+FAILURES = (BenchError, EngineError, state_directory.StateError)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Watcher:
     def begin(self, step: Step, number: int, total: int) -> None:
         """A measurement begins."""
 
-    def end(self, step: Step, measurement: Mapping[str, Any]) -> None:
+    def end(self, step: Step, measurement: Measurement) -> None:
         """A measurement has ended."""
 
     def fail(self, step: Step, problem: str) -> None:
@@ -71,7 +72,7 @@ def run(
     setup: Setup,
     watcher: Watcher,
     start: Start = LocalWorker,
-    hosts: Mapping[str, Any] | None = None,
+    hosts: Mapping[str, Host] | None = None,
 ) -> Result:
     """Make all measurements.
 
@@ -89,18 +90,20 @@ def run(
     path = setup.output / RESULT_FILE
     result.save(path, found)
 
-    def steps(measurements: Sequence[Mapping[str, Any]]) -> Iterator[Step]:
+    def steps(measurements: Sequence[Measurement]) -> Iterator[Step]:
         return plan.steps(
             setup.scenarios, setup.parameters, setup.parts, setup.rates, measurements
         )
 
     planned = list(steps([]))
+    # grows while the steps are made, which depend on it
+    measurements: list[Measurement] = []
     watcher.plan(planned)
     with buses.brought_up(
         setup.scenarios, setup.engines, setup.given, setup.options, watcher.progress
     ) as ready:
-        found["engines"] = _versions(setup.scenarios, ready)
-        for number, step in enumerate(steps(found["measurements"]), start=1):
+        found = replace(found, engines=_versions(setup.scenarios, ready))
+        for number, step in enumerate(steps(measurements), start=1):
             bus = ready.get(step.scenario.name)
             if bus is None:
                 continue
@@ -108,28 +111,25 @@ def run(
             try:
                 measurement = measuring.measure(step, bus, watcher.progress, start)
             except FAILURES as error:
-                found["problems"].append(_problem(step, error))
+                problems = (*found.problems, _problem(step, error))
+                found = replace(found, problems=problems)
                 result.save(path, found)
                 watcher.fail(step, str(error))
                 _mend(setup, step, ready, watcher.progress)
             else:
-                found["measurements"].append(measurement)
+                measurements.append(measurement)
+                found = replace(found, measurements=tuple(measurements))
                 result.save(path, found)
                 watcher.end(step, measurement)
-    found["complete"] = True
+    found = replace(found, complete=True)
     result.save(path, found)
     return found
 
 
-def _problem(step: Step, error: Exception) -> dict[str, Any]:
-    return {
-        "scenario": step.scenario.name,
-        "part": step.part,
-        "round": step.round,
-        "load": step.load,
-        # what follows is the end of a log
-        "text": str(error).partition("\n")[0],
-    }
+def _problem(step: Step, error: Exception) -> Problem:
+    # what follows the first line is the end of a log
+    text = str(error).partition("\n")[0]
+    return Problem(step.scenario.name, step.part, step.round, step.load, text)
 
 
 def _mend(

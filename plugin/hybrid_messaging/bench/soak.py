@@ -32,6 +32,7 @@ from hybrid_messaging.bench.verdict import (
     judge,
     without,
 )
+from hybrid_messaging.bench.worker_reports import Produced
 
 #: Seconds that workers may take to start, and to connect.
 START_TIMEOUT = 600.0
@@ -235,10 +236,15 @@ class _Soak:
         hung = self._await_clients(clients)
         crew.tell([name for name in clients if name not in hung], "report")
         alive = [name for name in clients if name not in hung]
-        reports = crew.gather(alive, "report", START_TIMEOUT, "reported")
+        reports = {
+            name: Produced.read(event["measured"])
+            for name, event in crew.gather(
+                alive, "report", START_TIMEOUT, "reported"
+            ).items()
+        }
         errors: dict[str, int] = {}
         for report in reports.values():
-            for what, count in report["errors"].items():
+            for what, count in report.errors.items():
                 errors[what] = errors.get(what, 0) + count
         self._attend()
         for name in list(self.serving):
@@ -252,7 +258,7 @@ class _Soak:
             f"{moment - timing.start:.1f} s after the start, {name}, {kind} {number}, "
             f"executed by {', '.join(executed_by(books, name, kind, number))}: {text}"
             for name, report in reports.items()
-            for kind, number, moment, text in report["refusals"]
+            for kind, number, moment, text in report.refusals
             if executed[kind].get(name, 0) >> number & 1
         ]
         verdicts = self._verdicts(books)

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from hybrid_messaging.bench.assignment import Timing
 from hybrid_messaging.bench.latency import Latencies
+from hybrid_messaging.bench.measurement import Second
+from hybrid_messaging.bench.worker_reports import Tallied
 
 
 class Tally:
@@ -48,21 +49,19 @@ class Tally:
                 self._latencies[kind] = Latencies()
             self._latencies[kind].record(end - begin)
 
-    def encode(self) -> dict[str, dict[str, Any]]:
-        """By kind: `count`, `latency` (encoded), `seconds` ([second, count, max s])."""
+    def report(self) -> dict[str, Tallied]:
+        """What is known, by kind."""
         with self._lock:
             return {
-                kind: {
-                    "count": self._counts.get(kind, 0),
-                    "latency": self._latencies[kind].encode()
-                    if kind in self._latencies
-                    else None,
-                    "seconds": [
-                        [second, count, round(longest, 6)]
+                kind: Tallied(
+                    self._counts.get(kind, 0),
+                    self._latencies[kind].encode() if kind in self._latencies else None,
+                    [
+                        Second(second, count, round(longest, 6))
                         for second, (count, longest) in sorted(
                             self._seconds.get(kind, {}).items()
                         )
                     ],
-                }
+                )
                 for kind in sorted(self._latencies.keys() | self._seconds.keys())
             }

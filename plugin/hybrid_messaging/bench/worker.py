@@ -8,12 +8,14 @@ import os
 import resource
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 import psutil
 
 from hybrid_messaging.bench.assignment import Assignment, Clock, Timing
 from hybrid_messaging.bench.consumer import Consumer
 from hybrid_messaging.bench.producer import Producer
+from hybrid_messaging.bench.worker_reports import Usage
 from hybrid_messaging.workers.loop import Events, main
 
 #: Seconds between two reports of how far it is.
@@ -72,13 +74,12 @@ class Worker:
     def report(self) -> None:
         """Tell everything that has been measured."""
         (begin, waited), (end, waits) = (*self._usage, (0.0, 0), (0.0, 0))[:2]
-        self._tell(
-            "report",
-            **self._role.report(),
+        usage = Usage(
             cpu_seconds=round(max(end - begin, 0.0), 3),
             waits=max(waits - waited, 0),
             rss=psutil.Process().memory_info().rss,
         )
+        self._tell("report", measured=asdict(self._role.report()), usage=asdict(usage))
 
     def _watch(self, timing: Timing) -> None:
         """Tell how far we are, and look at our usage when the interval is over."""

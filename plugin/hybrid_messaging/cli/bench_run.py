@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from hybrid_messaging.cli.base import Lister
 from hybrid_messaging.engines import Options
 
 if TYPE_CHECKING:
+    from hybrid_messaging.bench.measurement import Measurement
     from hybrid_messaging.bench.result import Result
     from hybrid_messaging.bench.run import Setup, Watcher
     from hybrid_messaging.bench.summary import Row
@@ -82,17 +83,17 @@ class BenchRun(Lister):
             self._keep(setup)
             raise
         rows = self._write(setup, found)
-        total = summary.unaccounted(found)
+        total = found.account
         tell = progress.printer(self.app)
         tell(
             f"{total.sent} messages: {total.lost} lost, {total.duplicated} duplicated, "
             f"{total.failed} failed"
         )
-        for problem in found["problems"]:
-            tell(f"not measured: {summary.problem(problem)}")
+        for problem in found.problems:
+            tell(f"not measured: {problem}")
         tell(f"the report is {setup.output / run.REPORT_FILE}")
         self._exit_code = int(
-            bool(total.lost or total.duplicated or total.failed or found["problems"])
+            bool(total.lost or total.duplicated or total.failed or found.problems)
         )
         return summary.table(rows)
 
@@ -106,7 +107,7 @@ class BenchRun(Lister):
             return
         try:
             found = result.load(path)
-            if not found["measurements"]:
+            if not found.measurements:
                 tell("ended early; nothing had been measured")
                 return
             self._write(setup, found)
@@ -209,7 +210,7 @@ def _watcher(app: App) -> Watcher:
             self._place = f"{number:{len(str(total))}}/{total}"
             progress.transient(app, f"{self._place} {step} …")
 
-        def end(self, step: run.Step, measurement: Mapping[str, Any]) -> None:
+        def end(self, step: run.Step, measurement: Measurement) -> None:
             progress.transient(app, "")
             self.progress(f"{self._place} {step}: {_told(measurement)}")
 
@@ -220,19 +221,22 @@ def _watcher(app: App) -> Watcher:
     return Lines()
 
 
-def _told(measurement: Mapping[str, Any]) -> str:
-    from hybrid_messaging.bench import summary
-
+def _told(measurement: Measurement) -> str:
     told = []
-    for kind, found in measurement["kinds"].items():
-        figures = found[summary.side(kind)]["latency_ms"]
-        text = f"{summary.rate(measurement, kind):.0f} {kind}/s"
+    for kind, found in measurement.kinds.items():
+        figures = measurement.side(kind).latency_ms
+        text = f"{measurement.rate(kind):.0f} {kind}/s"
         if figures:
             text += f" (p50 {figures['p50']:.3g} ms, p99 {figures['p99']:.3g} ms)"
+        account = found.account
         wrong = [
-            f"{found['account'][name]} {name}"
-            for name in ("lost", "duplicated", "failed")
-            if found["account"][name]
+            f"{count} {name}"
+            for name, count in (
+                ("lost", account.lost),
+                ("duplicated", account.duplicated),
+                ("failed", account.failed),
+            )
+            if count
         ]
         told.append(" ".join([text, *wrong]))
     return ", ".join(told)

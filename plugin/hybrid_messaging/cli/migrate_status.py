@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hybrid_messaging import state
+from hybrid_messaging import state_directory
 from hybrid_messaging.cli import options, progress, service_files, types
 from hybrid_messaging.cli.migrate import Migrate, migration_plan
 
@@ -78,7 +78,7 @@ class MigrateStatus(Migrate):
         plan = migration_plan(parsed_args)
         places = [migration.look(target, plan) for target in targets]
         directories = filter(None, (parsed_args.state_dir, parsed_args.old_state_dir))
-        running = filter(None, map(state.load, directories))
+        running = filter(None, map(state_directory.load, directories))
         engines = [engine for each in running for engine in each.engines]
         pairs = migration_status.pairs(places, plan, engines)
         look = Look(parsed_args.timeout, management=parsed_args.rabbitmq_management)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 
-from hybrid_messaging import modes, state
+from hybrid_messaging import modes, state_directory
 from hybrid_messaging.cli import defaults, types
 
 NOTIFY_QUEUES = ("durable", "quorum")
@@ -42,7 +42,7 @@ def add_state_dir(
         type=types.directory,
         default=defaults.Default(
             f"$XDG_STATE_HOME/{deployment}, or ~/.local/state/{deployment}",
-            lambda: state.default_state_dir().with_name(deployment),
+            lambda: state_directory.default_state_dir().with_name(deployment),
         ),
         metavar="DIR",
         help=f"{text} (default: %(default)s)",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybrid_messaging import modes, state, urls
+from hybrid_messaging import modes, state, state_directory, urls
 from hybrid_messaging.cli import ending, options, progress
 from hybrid_messaging.cli.base import Lister
 from hybrid_messaging.engines import Options
@@ -60,7 +60,9 @@ class Up(Lister):
 
         tell = progress.printer(self.app)
         state_dir = parsed_args.state_dir
-        mode = modes.get(parsed_args.mode or _default_mode(state.load(state_dir)))
+        mode = modes.get(
+            parsed_args.mode or _default_mode(state_directory.load(state_dir))
+        )
         with ending.by_signal():
             started = Deployment(state_dir, tell).up(
                 mode,
@@ -111,7 +113,7 @@ def _addresses(
 
 def _next_commands(state_dir: Path) -> str:
     option = ""
-    if state_dir != state.default_state_dir():
+    if state_dir != state_directory.default_state_dir():
         option = f" --state-dir {shlex.quote(str(state_dir))}"
     lines = [
         (f"  hybrid-messaging {command.format(state_dir=option)}", purpose)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hybrid_messaging import engines, modes, state
+from hybrid_messaging import engines, modes, state, state_directory
 from hybrid_messaging.engines import (
     EngineError,
     Launch,
@@ -84,19 +84,21 @@ class Deployment:
         :raises EngineError: if an engine does not start; then none of those that
             this call has started is left running
         """
-        wanted = Wanted(mode, given, options).beside(state.load(self._directory))
+        wanted = Wanted(mode, given, options).beside(
+            state_directory.load(self._directory)
+        )
         wanted.check()
         targets = wanted.placements
         for item in targets:
             kinds.get(item.kind)
-        state.prepare(self._directory)
+        state_directory.prepare(self._directory)
         with self._locked():
-            previous = state.load(self._directory)
+            previous = state_directory.load(self._directory)
             if previous is not None:
                 found = {item.name: self.health(item) for item in previous.engines}
                 running = any(now != DOWN for now in found.values())
                 if conflict := wanted.conflict(previous, running):
-                    raise state.StateError(
+                    raise state_directory.StateError(
                         f"{self._directory} is in use with {conflict}: run "
                         "`hybrid-messaging down` there first, or name another "
                         "directory with --state-dir"
@@ -105,7 +107,7 @@ class Deployment:
                     self._tell_age()
                     return Started(previous, already=True)
                 if not repair and running:
-                    raise state.StateError(self._half_dead(previous, found))
+                    raise state_directory.StateError(self._half_dead(previous, found))
                 targets = [item for item in targets if found.get(item.name) != UP]
             return Started(self._start(wanted, targets, previous))
 
@@ -116,18 +118,18 @@ class Deployment:
         :returns: False if nothing was there
         :raises StateError: if the state cannot be read, or is somebody else's
         """
-        state.refuse_foreign(self._directory)
-        if not any((self._directory / name).exists() for name in state.FILES):
+        state_directory.refuse_foreign(self._directory)
+        if not any((self._directory / name).exists() for name in state_directory.FILES):
             return False
         with self._locked():
-            found = state.load(self._directory)
+            found = state_directory.load(self._directory)
             if found is not None and keep_data:
                 self._supervisor.stop(found.engines)
                 return True
             if found is not None:
                 self._supervisor.stop(found.engines, timeout=_DOWN_TIMEOUT)
                 self._supervisor.remove([item.name for item in found.engines] + [_TLS])
-            state.forget(self._directory)
+            state_directory.forget(self._directory)
         return found is not None
 
     def restart(self, name: str) -> state.State:
@@ -137,7 +139,7 @@ class Deployment:
         :raises EngineError: if there is no such engine, or it does not start again
         """
         with self._locked():
-            found = state.load(self._directory)
+            found = state_directory.load(self._directory)
             engine = self._engine(found, name)
             assert found is not None
             self._supervisor.stop([engine])
@@ -154,7 +156,7 @@ class Deployment:
         """
         return [
             user
-            for engine in self._rotating(state.load(self._directory), names)
+            for engine in self._rotating(state_directory.load(self._directory), names)
             for user in credentials.users(engine)
         ]
 
@@ -166,7 +168,7 @@ class Deployment:
         :raises EngineError: an engine is not up, or refuses
         """
         with self._locked():
-            found = state.load(self._directory)
+            found = state_directory.load(self._directory)
             engines = self._rotating(found, names)
             self._require_up(engines)
             for item in found.engines if found and not names else ():
@@ -203,7 +205,7 @@ class Deployment:
             user, and nothing has been done
         """
         with self._locked():
-            engines = self._rotating(state.load(self._directory), names)
+            engines = self._rotating(state_directory.load(self._directory), names)
             self._require_up(engines)
             if not force:
                 credentials.require_unused(engines)
@@ -225,7 +227,7 @@ class Deployment:
         :raises EngineError: there is no such engine
         """
         with self._locked():
-            engine = self._engine(state.load(self._directory), name)
+            engine = self._engine(state_directory.load(self._directory), name)
             if self.health(engine) == DOWN:
                 return False
             self._supervisor.stop([engine])
@@ -236,7 +238,7 @@ class Deployment:
 
         :raises StateError: if the state cannot be read
         """
-        found = state.load(self._directory)
+        found = state_directory.load(self._directory)
         return None if found is None else list(map(self._report, found.engines))
 
     def health(self, engine: state.Engine) -> str:
@@ -265,7 +267,7 @@ class Deployment:
         def save() -> state.State:
             # before each next step, so that `down` finds whatever runs
             current = _state(wanted, {**former, **planned})
-            state.save(self._directory, current)
+            state_directory.save(self._directory, current)
             return current
 
         try:
@@ -292,9 +294,9 @@ class Deployment:
             self._supervisor.stop(planned.values(), timeout=_DOWN_TIMEOUT)
             if previous is None:
                 self._supervisor.remove([item.name for item in targets] + [_TLS])
-                state.forget(self._directory)
+                state_directory.forget(self._directory)
             else:
-                state.save(self._directory, previous)
+                state_directory.save(self._directory, previous)
             raise
         if previous is not None and previous.urls != current.urls:
             self._progress(
@@ -363,7 +365,7 @@ class Deployment:
         had_tls = previous is not None and previous.has_tls
         if not (had_tls if options.tls is None else options.tls):
             return options
-        state.refuse_foreign_inside(self._directory / _TLS)
+        state_directory.refuse_foreign_inside(self._directory / _TLS)
         made = certificates.ensure(self._directory / _TLS, [options.host])
         return replace(options, certificates=made)
 
@@ -410,9 +412,9 @@ class Deployment:
 
     def _save(self, engine: state.Engine) -> None:
         """Write down what has become of an engine."""
-        found = state.load(self._directory)
+        found = state_directory.load(self._directory)
         assert found is not None
-        state.save(self._directory, found.replace(engine))
+        state_directory.save(self._directory, found.replace(engine))
 
     def _half_dead(self, previous: state.State, found: Mapping[str, str]) -> str:
         parts = ", ".join(
@@ -440,7 +442,7 @@ class Deployment:
         def waiting() -> None:
             self._progress(f"waiting for another command that uses {self._directory} …")
 
-        with state.lock(self._directory, _LOCK_TIMEOUT, waiting):
+        with state_directory.lock(self._directory, _LOCK_TIMEOUT, waiting):
             yield
 
 

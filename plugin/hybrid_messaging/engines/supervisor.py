@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from hybrid_messaging import state, urls
+from hybrid_messaging import state, state_directory, urls
 from hybrid_messaging.attempts import attempts
 from hybrid_messaging.engines import EngineError, Launch, Progress, kinds, processes
 
@@ -39,7 +39,7 @@ class Supervisor:
     def make_directory(self, name: str) -> Path:
         """Have a directory for an engine."""
         directory = self._directory / name
-        state.refuse_foreign_inside(directory)
+        state_directory.refuse_foreign_inside(directory)
         directory.mkdir(mode=0o700, exist_ok=True)
         return directory
 

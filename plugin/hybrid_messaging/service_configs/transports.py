@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hybrid_messaging import modes, servers, state, urls
+from hybrid_messaging import modes, servers, state_directory, urls
 from hybrid_messaging.servers.rabbit import QUEUES, Rabbit
 from hybrid_messaging.servers.transport import Transport, TransportError
 
@@ -62,14 +62,14 @@ def resolve(
             rpc, notify = _from_mode(modes.get(mode), rpc, notify)
         elif not (rpc.url and notify.url):
             rpc, notify = _from_state(
-                state_dir or state.default_state_dir(), rpc, notify
+                state_dir or state_directory.default_state_dir(), rpc, notify
             )
         found = Transports(
             _usable("RPC", rpc.url, lambda found: found.no_rpc),
             _usable("notifications", notify.url, lambda found: found.no_notifications),
         )
         return found if queues is None else _with_queues(found, queues)
-    except (urls.UrlError, modes.ModeError, state.StateError) as error:
+    except (urls.UrlError, modes.ModeError, state_directory.StateError) as error:
         raise TransportError(str(error)) from error
 
 
@@ -84,12 +84,14 @@ def resolve_one(
     """
     try:
         if not url:
-            found = _from_state(state_dir or state.default_state_dir(), Side(), Side())
+            found = _from_state(
+                state_dir or state_directory.default_state_dir(), Side(), Side()
+            )
             url = found[role == "notify"].url
         if role == "rpc":
             return _usable("RPC", url, lambda known: known.no_rpc)
         return _usable("notifications", url, lambda known: known.no_notifications)
-    except (urls.UrlError, state.StateError) as error:
+    except (urls.UrlError, state_directory.StateError) as error:
         raise TransportError(str(error)) from error
 
 
@@ -145,7 +147,7 @@ def _with_url(role: str, mode: str, scheme: str, side: Side) -> Side:
 
 
 def _from_state(state_dir: Path, rpc: Side, notify: Side) -> tuple[Side, Side]:
-    running = state.load(state_dir)
+    running = state_directory.load(state_dir)
     if running is None:
         raise TransportError(
             f"{state_dir} has no deployment: start one with `hybrid-messaging up`, or"

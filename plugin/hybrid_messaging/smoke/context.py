@@ -11,7 +11,7 @@ from typing import Any
 
 import oslo_messaging
 
-from hybrid_messaging import state
+from hybrid_messaging import state, state_directory
 from hybrid_messaging.engines.deployment import Deployment
 from hybrid_messaging.smoke import bus, endpoint
 from hybrid_messaging.smoke.outcome import Skip
@@ -51,7 +51,7 @@ class Context:
     @property
     def running(self) -> state.State | None:
         """What `up` has started, as it is now: a restart may change it."""
-        return state.load(self._state_dir)
+        return state_directory.load(self._state_dir)
 
     @property
     def rpc(self) -> bus.Bus:

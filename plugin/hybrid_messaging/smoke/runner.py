@@ -22,7 +22,7 @@ from hybrid_messaging.smoke.outcome import Failure, Result, Skip, Status, Succes
 from hybrid_messaging.smoke.records import Records
 from hybrid_messaging.smoke.run import Run
 from hybrid_messaging.smoke.table import Check
-from hybrid_messaging.state import StateError
+from hybrid_messaging.state_directory import StateError
 
 #: Seconds that ending the servers and removing queues may take.
 CLEAN_UP_TIMEOUT = 20.0

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hybrid_messaging import state
+from hybrid_messaging import state, state_directory
 from hybrid_messaging.engines import rabbitmq_management
 from hybrid_messaging.engines.amqp_management import Management
 from hybrid_messaging.engines.deployment import Deployment
@@ -155,7 +155,7 @@ class Bus:
         ]
 
     def _state(self) -> state.State:
-        found = state.load(self._state_dir)
+        found = state_directory.load(self._state_dir)
         assert found is not None, f"nothing is up in {self._state_dir}"
         return found
 
