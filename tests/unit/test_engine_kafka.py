@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from hybrid_messaging import state
-from hybrid_messaging.engines import HOST, EngineError, Options, java, kinds
+from hybrid_messaging.engines import (
+    HOST,
+    EngineError,
+    Options,
+    java,
+    kafka_admin,
+    kinds,
+)
 from hybrid_messaging.engines.kinds import kafka
 from hybrid_messaging.urls import parse
 
@@ -157,7 +164,7 @@ def test_storage_that_cannot_be_formatted(tmp_path: Path, formatted: Path) -> No
 
 
 def test_the_name_of_a_cluster_is_what_kafka_takes() -> None:
-    names = {kafka._new_id() for _ in range(50)}
+    names = {kafka_admin.new_cluster_id() for _ in range(50)}
     assert len(names) == 50
     for name in names:
         assert len(base64.urlsafe_b64decode(f"{name}==")) == 16

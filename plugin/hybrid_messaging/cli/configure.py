@@ -30,13 +30,7 @@ class Configure(Lister):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "files",
-            nargs="*",
-            metavar="FILE",
-            help="a configuration file; FILE=VHOST sets the virtual host of its RPC",
-        )
-        service_files.add_discover(parser)
+        service_files.add_to_rewrite(parser, "RPC")
         action = parser.add_mutually_exclusive_group()
         options.add_dry_run(action)
         action.add_argument(
@@ -45,10 +39,6 @@ class Configure(Lister):
             help="restore the files as they were before they were first configured",
         )
         transport_options.add(parser)
-        hosts = parser.add_argument_group("virtual hosts of RPC")
-        vhost = hosts.add_mutually_exclusive_group()
-        vhost.add_argument("--vhost", help="virtual host for all files without =VHOST")
-        options.add_keep_vhosts(vhost)
         return parser
 
     def take_action(
@@ -61,12 +51,7 @@ class Configure(Lister):
             rows = self._configure(
                 targets, transport_options.resolve(parsed_args), parsed_args
             )
-        columns: tuple[str, ...] = rewrites.COLUMNS
-        if parsed_args.formatter == "table":
-            rewrites.explain(self.app, rows, dry_run=parsed_args.dry_run)
-        else:
-            columns += rewrites.MACHINE_COLUMNS
-        return columns, [[row[column] for column in columns] for row in rows]
+        return rewrites.shown(self.app, rows, parsed_args)
 
     def _configure(
         self,

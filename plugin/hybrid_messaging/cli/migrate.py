@@ -28,14 +28,7 @@ class Migrate(Lister):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            "files",
-            nargs="*",
-            metavar="FILE",
-            help="a configuration file, or FILE=VHOST to set its virtual host on the "
-            "new bus",
-        )
-        service_files.add_discover(parser)
+        service_files.add_to_rewrite(parser, "the new bus")
         buses = parser.add_argument_group("buses")
         options.add_urls(buses, "transport URL of the new bus for {}")
         options.add_state_dir(
@@ -54,12 +47,6 @@ class Migrate(Lister):
             action="store_true",
             help="move notifications instead of RPC",
         )
-        hosts = parser.add_argument_group("virtual hosts of the new bus")
-        vhost = hosts.add_mutually_exclusive_group()
-        vhost.add_argument(
-            "--vhost", help="virtual host of all files that are given without =VHOST"
-        )
-        options.add_keep_vhosts(vhost)
         return parser
 
 
@@ -114,12 +101,7 @@ class _Step(Migrate):
             dry_run=parsed_args.dry_run,
         )
         rows[0]["next"].append(self._afterwards)
-        columns: tuple[str, ...] = rewrites.COLUMNS
-        if parsed_args.formatter == "table":
-            rewrites.explain(self.app, rows, dry_run=parsed_args.dry_run)
-        else:
-            columns += rewrites.MACHINE_COLUMNS
-        return columns, [[row[column] for column in columns] for row in rows]
+        return rewrites.shown(self.app, rows, parsed_args)
 
 
 class MigrateStart(_Step):

@@ -58,15 +58,6 @@ def add_dry_run(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_keep_vhosts(parser: argparse._ActionsContainer) -> None:
-    """Add ``--keep-vhosts``."""
-    parser.add_argument(
-        "--keep-vhosts",
-        action="store_true",
-        help="keep the virtual host of each file (for cells of Nova)",
-    )
-
-
 def add_rabbitmq_management(parser: argparse._ActionsContainer) -> None:
     """Add ``--rabbitmq-management``; None: do not ask it."""
     parser.add_argument(

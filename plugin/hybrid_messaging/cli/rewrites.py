@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,19 @@ def carry_out(
     return rows
 
 
-def explain(app: App, rows: Sequence[Row], dry_run: bool = False) -> None:
+def shown(
+    app: App, rows: Sequence[Row], parsed_args: argparse.Namespace
+) -> tuple[Sequence[str], list[list[Any]]]:
+    """Columns and their values; people are told the rest beside the table."""
+    columns: tuple[str, ...] = COLUMNS
+    if parsed_args.formatter == "table":
+        _explain(app, rows, parsed_args.dry_run)
+    else:
+        columns += MACHINE_COLUMNS
+    return columns, [[row[column] for column in columns] for row in rows]
+
+
+def _explain(app: App, rows: Sequence[Row], dry_run: bool) -> None:
     """For people: the differences, what to mind, and what comes next."""
     tell = progress.printer(app)
     for row in rows:

@@ -26,6 +26,28 @@ def add_discover(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_to_rewrite(parser: argparse._ActionsContainer, vhost: str) -> None:
+    """Add the files that are to be rewritten, and their virtual hosts.
+
+    :param vhost: what their virtual hosts are for
+    """
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help=f"a configuration file; FILE=VHOST sets the virtual host of {vhost}",
+    )
+    add_discover(parser)
+    hosts = parser.add_argument_group(f"virtual hosts of {vhost}")
+    group = hosts.add_mutually_exclusive_group()
+    group.add_argument("--vhost", help="virtual host for all files without =VHOST")
+    group.add_argument(
+        "--keep-vhosts",
+        action="store_true",
+        help="keep the virtual host of each file (for cells of Nova)",
+    )
+
+
 def add_hosts(parser: argparse._ActionsContainer) -> None:
     """Add ``--hosts``."""
     parser.add_argument(

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from hybrid_messaging import json_files
 from hybrid_messaging.cluster import ClusterError
+from hybrid_messaging.engines import kafka_admin
 
 FILE = "credentials.json"
 
@@ -39,13 +40,6 @@ def _password() -> str:
     return secrets.token_urlsafe(24)
 
 
-def _identifier() -> str:
-    """What KRaft wants to know a cluster by: 16 bytes in base64."""
-    # unlike most that Kafka makes up, it never starts with a -
-    raw = b"hybrid" + secrets.token_bytes(10)
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
-
-
 @dataclass(frozen=True, repr=False)
 class Credentials:
     """All that nobody may know, and what has to stay for the cluster's life.
@@ -64,7 +58,7 @@ class Credentials:
     rabbitmq_salt: str = field(default_factory=lambda: secrets.token_hex(4))
     kafka: str = field(default_factory=_password)
     kafka_broker: str = field(default_factory=_password)
-    kafka_cluster: str = field(default_factory=_identifier)
+    kafka_cluster: str = field(default_factory=kafka_admin.new_cluster_id)
     kafka_nodes: Mapping[str, int] = field(default_factory=dict)
 
     def secrets(self) -> list[str]:

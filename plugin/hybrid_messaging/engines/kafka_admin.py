@@ -6,6 +6,8 @@ Its client is imported when it is asked, since it is an extra.
 
 from __future__ import annotations
 
+import base64
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,14 @@ TIMEOUT = 30.0
 
 _TITLE = "Kafka"
 _PAUSE = 0.2
+# unlike those that Kafka makes up, an identifier never starts with a -
+_ID_PREFIX = b"hybrid"
+
+
+def new_cluster_id() -> str:
+    """What KRaft wants to know a cluster by: 16 bytes in base64."""
+    raw = _ID_PREFIX + secrets.token_bytes(16 - len(_ID_PREFIX))
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def settings(engine: state.Engine) -> dict[str, Any]:

@@ -8,11 +8,9 @@ broker's main class, without the scripts of the release.
 
 from __future__ import annotations
 
-import base64
 import importlib.util
 import os
 import re
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -73,8 +71,6 @@ _JVM = (
 )
 _LOG_LEVEL = "-Dlog4j2.level=INFO"
 _LIBRARY = re.compile(r"kafka_2\.\d+-((\d+)\.(\d+)[^-]*)\.jar")
-# unlike those that Kafka makes up, it never starts with a -
-_ID_PREFIX = b"hybrid"
 
 
 def fetch_from_apache(progress: Progress) -> Path:
@@ -138,7 +134,7 @@ class Kafka(Kind):
             kafka=options.kafka,
             version=version,
             controller_port=take_port(before.controller_port if before else None),
-            cluster=before.cluster if before else _new_id(),
+            cluster=before.cluster if before else kafka_admin.new_cluster_id(),
             **login(options, before),
         )
         # clients connect to the address that the broker tells them
@@ -279,12 +275,6 @@ def _version(home: Path) -> str:
             f" from it: use {'.'.join(map(str, OLDEST))} or later"
         )
     return found[1]
-
-
-def _new_id() -> str:
-    """What KRaft wants to know a cluster by: 16 bytes in base64."""
-    raw = _ID_PREFIX + secrets.token_bytes(16 - len(_ID_PREFIX))
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def _format(
