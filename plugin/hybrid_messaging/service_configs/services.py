@@ -77,9 +77,11 @@ def discover(root: Path) -> list[Path]:
         if _takes_part(service, pattern, path)
     ]
     if not found:
+        etc = root / "etc"
+        cure = f"try {etc}, or name the files" if etc.is_dir() else "name the files"
         raise NothingFound(
             root,
-            "no OpenStack service has its configuration here; name the files instead",
+            f"no OpenStack service has its configuration here; {cure} instead",
         )
     return list(dict.fromkeys(found))
 

@@ -13,8 +13,9 @@ import functools
 import importlib
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import ClassVar, TypedDict, TypeVar
 
 from hybrid_messaging import state
 from hybrid_messaging.engines import (
@@ -39,6 +40,36 @@ KINDS = {
 USERNAME = "hybrid"
 
 
+_D = TypeVar("_D", bound=state.Details)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """An engine that is to be configured.
+
+    :param name: the engine's name in its mode
+    :param directory: the engine's own, and its working directory
+    :param take_port: gives it free ports
+    :param previous: the same engine's former run, for its ports and credentials
+    :param options: what the user has chosen
+    """
+
+    name: str
+    directory: Path
+    take_port: TakePort
+    previous: state.Engine | None
+    options: Options
+
+    def take_main_port(self) -> int:
+        """The port that clients connect to: the user's, the former one, or any."""
+        former = self.previous.port if self.previous else None
+        return self.options.port or self.take_port(former)
+
+    def before(self, kind: type[_D]) -> _D | None:
+        """The details of the former run, if there was one."""
+        return self.previous.details_as(kind) if self.previous else None
+
+
 class Kind(abc.ABC):
     """What can be done with engines of a kind; it has no state."""
 
@@ -61,7 +92,6 @@ class Kind(abc.ABC):
     def describe(self, options: Options) -> str:
         """Which program would be started."""
 
-    @abc.abstractmethod
     def prepare(
         self,
         name: str,
@@ -70,14 +100,17 @@ class Kind(abc.ABC):
         previous: state.Engine | None,
         options: Options,
     ) -> Launch:
-        """Write the engine's configuration.
+        """Write an engine's configuration; see `Preparation`.
 
-        :param name: the engine's name in its mode
-        :param directory: the engine's own, and its working directory
-        :param previous: the same engine's former run, for its ports and
-            credentials
         :raises EngineError: if it cannot be started on this machine
         """
+        return self.configure(
+            Preparation(name, directory, take_port, previous, options)
+        )
+
+    @abc.abstractmethod
+    def configure(self, engine: Preparation) -> Launch:
+        """Do what `prepare` is asked for."""
 
     @abc.abstractmethod
     def is_ready(self, engine: state.Engine) -> bool:

@@ -18,13 +18,12 @@ from hybrid_messaging.engines import (
     Missing,
     Options,
     Progress,
-    TakePort,
     Traffic,
     java,
     templates,
 )
 from hybrid_messaging.engines.artemis_management import ArtemisManagement
-from hybrid_messaging.engines.kinds import Kind, login
+from hybrid_messaging.engines.kinds import Kind, Preparation, login
 
 HEAP = "512m"
 DISK_RESERVE = "50MB"
@@ -93,14 +92,8 @@ class Broker(Kind):
     def describe(self, options: Options) -> str:
         return f"{ARTEMIS} {VERSION} ({'; '.join(UNFIT)})"
 
-    def prepare(
-        self,
-        name: str,
-        directory: Path,
-        take_port: TakePort,
-        previous: state.Engine | None,
-        options: Options,
-    ) -> Launch:
+    def configure(self, engine: Preparation) -> Launch:
+        directory, options = engine.directory, engine.options
         runtime = java.runtime(JAVA)
         lacking = self.missing(options)
         certificates = options.certificates
@@ -109,12 +102,12 @@ class Broker(Kind):
                 f"{self.title}: this machine lacks "
                 + "; ".join(f"{lack.what}: {lack.install}" for lack in lacking)
             )
-        port = options.port or take_port(previous.port if previous else None)
-        user = login(options, previous.details if previous else None)
+        port = engine.take_main_port()
+        user = login(options, engine.before(state.Details))
         (directory / "etc").mkdir(exist_ok=True)
         broker = templates.render(
             "broker.xml",
-            name=name,
+            name=engine.name,
             listener=urls.Host(options.host, port),
             domain=_DOMAIN,
             certificates=certificates and certificates.seen_from(directory),

@@ -26,14 +26,13 @@ from hybrid_messaging.engines import (
     Missing,
     Options,
     Progress,
-    TakePort,
     Traffic,
     java,
     kafka_admin,
     ports,
     templates,
 )
-from hybrid_messaging.engines.kinds import Kind, login
+from hybrid_messaging.engines.kinds import Kind, Preparation, login
 
 TITLE = "Kafka"
 #: What is fetched; the build file has it, too.
@@ -107,15 +106,10 @@ class Kafka(Kind):
     def describe(self, options: Options) -> str:
         return str(_home(options) or f"version {VERSION}")
 
-    def prepare(
-        self,
-        name: str,
-        directory: Path,
-        take_port: TakePort,
-        previous: state.Engine | None,
-        options: Options,
-    ) -> Launch:
-        before = previous.details_as(state.KafkaDetails) if previous else None
+    def configure(self, engine: Preparation) -> Launch:
+        directory, options = engine.directory, engine.options
+        take_port = engine.take_port
+        before = engine.before(state.KafkaDetails)
         if before is not None:
             options = replace(options, kafka=options.kafka or before.kafka)
         home, runtime = _home(options), java.runtime(JAVA)
@@ -129,7 +123,7 @@ class Kafka(Kind):
                 )
             )
         version = _version(home)
-        port = options.port or take_port(previous.port if previous else None)
+        port = engine.take_main_port()
         details = state.KafkaDetails(
             kafka=options.kafka,
             version=version,

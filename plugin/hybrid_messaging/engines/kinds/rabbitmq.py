@@ -21,13 +21,12 @@ from hybrid_messaging.engines import (
     Launch,
     Missing,
     Options,
-    TakePort,
     Traffic,
     ports,
     rabbitmq_management,
     templates,
 )
-from hybrid_messaging.engines.kinds import RotatingKind, logins
+from hybrid_messaging.engines.kinds import Preparation, RotatingKind, logins
 
 TITLE = "RabbitMQ"
 #: The first with streams, which oslo.messaging's driver can ask for
@@ -80,14 +79,9 @@ class RabbitMQ(RotatingKind):
     def describe(self, options: Options) -> str:
         return str(_server() or "rabbitmq-server")
 
-    def prepare(
-        self,
-        name: str,
-        directory: Path,
-        take_port: TakePort,
-        previous: state.Engine | None,
-        options: Options,
-    ) -> Launch:
+    def configure(self, engine: Preparation) -> Launch:
+        directory, options = engine.directory, engine.options
+        take_port = engine.take_port
         server = _server()
         lacking = self.missing(options)
         if server is None or lacking:
@@ -95,14 +89,14 @@ class RabbitMQ(RotatingKind):
                 f"{TITLE} is not installed here "
                 f"({', '.join(m.what for m in lacking)}): {lacking[0].install}"
             )
-        before = previous.details_as(state.RabbitMQDetails) if previous else None
-        port = options.port or take_port(previous.port if previous else None)
+        before = engine.before(state.RabbitMQDetails)
+        port = engine.take_main_port()
         details = state.RabbitMQDetails(
             management_port=take_port(before.management_port if before else None),
             distribution_port=take_port(before.distribution_port if before else None),
             epmd_port=take_port(before.epmd_port if before else None),
             cookie=before.cookie if before else secrets.token_hex(16),
-            node=f"{name}@localhost",
+            node=f"{engine.name}@localhost",
             **logins(options, before),
         )
         whole_file.write(

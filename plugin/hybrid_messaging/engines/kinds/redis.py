@@ -13,7 +13,6 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 import redis
 from redis.backoff import NoBackoff
@@ -26,11 +25,15 @@ from hybrid_messaging.engines import (
     Launch,
     Missing,
     Options,
-    TakePort,
     Traffic,
     templates,
 )
-from hybrid_messaging.engines.kinds import RotatingKind, logins, new_password
+from hybrid_messaging.engines.kinds import (
+    Preparation,
+    RotatingKind,
+    logins,
+    new_password,
+)
 
 TITLE = "Redis"
 
@@ -75,20 +78,14 @@ class Redis(RotatingKind):
     def describe(self, options: Options) -> str:
         return _program() or PROGRAM
 
-    def prepare(
-        self,
-        name: str,
-        directory: Path,
-        take_port: TakePort,
-        previous: state.Engine | None,
-        options: Options,
-    ) -> Launch:
+    def configure(self, engine: Preparation) -> Launch:
+        directory, options = engine.directory, engine.options
         program = _program()
         if program is None:
             (lacking,) = self.missing(options)
             raise EngineError(f"{TITLE} is not installed here: {lacking.install}")
-        port = options.port or take_port(previous.port if previous else None)
-        before = previous.details_as(state.RedisDetails) if previous else None
+        port = engine.take_main_port()
+        before = engine.before(state.RedisDetails)
         details = state.RedisDetails(
             admin_password=before.admin_password if before else new_password(),
             **logins(options, before),

@@ -21,14 +21,13 @@ from hybrid_messaging.engines import (
     Launch,
     Missing,
     Options,
-    TakePort,
     Traffic,
     container,
     router_program,
     router_users,
     templates,
 )
-from hybrid_messaging.engines.kinds import RotatingKind, logins
+from hybrid_messaging.engines.kinds import Preparation, RotatingKind, logins
 
 if TYPE_CHECKING:
     from hybrid_messaging.engines.amqp_management import Management
@@ -79,15 +78,10 @@ class Router(RotatingKind):
     def describe(self, options: Options) -> str:
         return options.router or router_program.default()
 
-    def prepare(
-        self,
-        name: str,
-        directory: Path,
-        take_port: TakePort,
-        previous: state.Engine | None,
-        options: Options,
-    ) -> Launch:
-        before = previous.details_as(state.RouterDetails) if previous else None
+    def configure(self, engine: Preparation) -> Launch:
+        directory, options = engine.directory, engine.options
+        take_port = engine.take_port
+        before = engine.before(state.RouterDetails)
         choice = options.router or (before and before.router) or self.describe(options)
         if choice == router_program.EMBEDDED and (
             options.edge_port or options.interior or options.links is not None
@@ -101,7 +95,7 @@ class Router(RotatingKind):
         command = router_program.command(
             choice, directory, (shown.authority, shown.host) if shown else ()
         )
-        port = options.port or take_port(previous.port if previous else None)
+        port = engine.take_main_port()
         details = _details(choice, options, before)
         if options.links is not None:
             link_port = take_port(before.link_port if before else None)

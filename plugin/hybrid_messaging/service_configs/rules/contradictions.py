@@ -165,8 +165,8 @@ def tls_is_on(config: ServiceConfig, routes: Routes) -> Iterator[Problem]:
         if given and not known.encrypted:
             yield found(
                 "tls-not-used",
-                f"{' and '.join(given)} have no effect, and passwords are sent without"
-                f" TLS: {switch} is {getattr(known.options, switch)}",
+                f"{switch} is {getattr(known.options, switch)}, so passwords are sent"
+                f" without TLS, and nothing reads {' and '.join(given)}",
                 config.setting(str(known.group), switch, on),
                 config.where(str(known.group), given[0]),
             )
