@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -312,6 +313,20 @@ def test_buses_are_to_hurry_while_a_request_is_held(new: Bus, old: Bus) -> None:
         sender.send(request(timeout=0.1))
     assert new.hurried > 0
     assert old.hurried > 0
+
+
+def test_the_time_for_which_a_request_was_held_is_part_of_its_timeout() -> None:
+    class Driver:
+        def send(self, *words: Any, **named: Any) -> None:
+            self.named = named
+
+    driver = Driver()
+    held = dataclasses.replace(request(timeout=60), began=time.monotonic() - 20)
+    held.send(driver, retry=3)
+    assert 0 < driver.named["timeout"] <= 40
+    assert driver.named["retry"] == 3
+    dataclasses.replace(held, timeout=None).send(driver, retry=None)
+    assert driver.named["timeout"] is None
 
 
 @pytest.mark.parametrize("refusing", ["new", "old"])
