@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -321,11 +320,11 @@ def test_the_time_for_which_a_request_was_held_is_part_of_its_timeout() -> None:
             self.named = named
 
     driver = Driver()
-    held = dataclasses.replace(request(timeout=60), began=time.monotonic() - 20)
+    held = request(timeout=60)._replace(began=time.monotonic() - 20)
     held.send(driver, retry=3)
     assert 0 < driver.named["timeout"] <= 40
     assert driver.named["retry"] == 3
-    dataclasses.replace(held, timeout=None).send(driver, retry=None)
+    held._replace(timeout=None).send(driver, retry=None)
     assert driver.named["timeout"] is None
 
 
