@@ -17,7 +17,12 @@ from hybrid_messaging.engines import EngineError
 from hybrid_messaging.servers import census, rabbit_census
 from hybrid_messaging.servers.census import Census, Listener, Process, Queue
 from hybrid_messaging.service_configs import migration
-from hybrid_messaging.service_configs.migration_status import compare, notified, pairs
+from hybrid_messaging.service_configs.migration_status import (
+    compare,
+    files,
+    notified,
+    pairs,
+)
 from hybrid_messaging.service_configs.rewriting import Target
 
 ONE, TWO = Process("10.0.0.1", "heat-api", 7), Process("10.0.0.2", "heat-api", 7)
@@ -183,6 +188,20 @@ def test_services_that_come_to_share_a_virtual_host_are_one_pair(
 
     assert found("heat", "nova", keep=False) == [("/", 2)]
     assert found("heat", "nova", "heat", keep=True) == [("nova", 1), ("heat", 1)]
+
+
+def test_files_that_have_not_been_moved_are_missing(tmp_path: Path) -> None:
+    """Their services may not run, so that no bus knows of them."""
+    old, new = "rabbit://u:p@old/", urls.parse("amqp://new:1/")
+    moved = {"heat": old, "nova": str(urls.moving(new, old)), "manila": str(new)}
+    places = []
+    for name, url in moved.items():
+        path = tmp_path / f"{name}.conf"
+        path.write_text(f"[DEFAULT]\ntransport_url = {url}\n")
+        places.append(migration.look(Target(path), migration.Plan(new)))
+    assert list(files(places)) == [
+        f"files on the old bus alone: {tmp_path / 'heat.conf'}"
+    ]
 
 
 def test_queues_are_topics_and_servers() -> None:
