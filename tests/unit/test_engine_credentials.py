@@ -187,7 +187,7 @@ def test_what_is_left_alone_is_said(
     found = state.State(mode="test", rpc_url="", notify_url="", engines=engines)
     said: list[str] = []
     deployment = Deployment(tmp_path, said.append)
-    monkeypatch.setattr(state, "load", lambda directory: found)
+    monkeypatch.setattr(state_directory, "load", lambda directory: found)
     monkeypatch.setattr(Deployment, "health", lambda self, engine: UP)
     monkeypatch.setattr(credentials, "rotate", lambda engine, save: None)
     deployment.rotate([])

@@ -79,7 +79,7 @@ def test_one_given_url_goes_with_the_other_that_runs(running: Path) -> None:
 def test_the_default_state_directory(
     running: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "default_state_dir", lambda: running)
+    monkeypatch.setattr(state_directory, "default_state_dir", lambda: running)
     assert resolve(Side(), Side()).rpc.hosts[0].port == 1
 
 
