@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_messaging import state
+from hybrid_messaging import state, state_directory
 from hybrid_messaging.engines import EngineError, credentials, kinds
 from hybrid_messaging.engines.deployment import Deployment
 from hybrid_messaging.engines.supervisor import UP
