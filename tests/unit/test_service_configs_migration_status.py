@@ -200,7 +200,7 @@ def test_files_that_have_not_been_moved_are_missing(tmp_path: Path) -> None:
         path.write_text(f"[DEFAULT]\ntransport_url = {url}\n")
         places.append(migration.look(Target(path), migration.Plan(new)))
     assert list(files(places)) == [
-        f"files on the old bus alone: {tmp_path / 'heat.conf'}"
+        f"files that are only on the old bus: {tmp_path / 'heat.conf'}"
     ]
 
 
