@@ -85,6 +85,19 @@ def test_fanout_reaches_servers_of_one_name(rpc: Rpc) -> None:
     until(lambda: [each.seen for each in services] == [["all"], ["all"]], "both")
 
 
+@pytest.mark.parametrize("size", [10, 4_000_000])
+def test_a_fanout_outlasts_the_transport_that_sent_it(rpc: Rpc, size: int) -> None:
+    services = [Service("one"), Service("two")]
+    for service in services:
+        rpc.server(service)
+    for _ in range(3):
+        transport = rpc.transport()
+        rpc.client(transport, fanout=True).cast({}, "size", value="x" * size)
+        transport.cleanup()
+    for service in services:
+        until(lambda: service.seen == [size] * 3, "it has all")  # noqa: B023
+
+
 def test_fanout_to_nobody_is_no_error(rpc: Rpc) -> None:
     with Stopwatch() as watch:
         rpc.client(fanout=True).cast({}, "echo", value="hello?")

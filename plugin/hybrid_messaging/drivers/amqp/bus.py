@@ -71,8 +71,11 @@ _Opened = tuple[Connection, Line]
 
 Side = Literal["sending", "listening"]
 
-#: Seconds that closing waits for the peer's good-bye, and for the thread.
+#: Seconds that closing waits for large fanouts, for the peer's good-bye, and for the
+#: thread.
 FAREWELL = 2.0
+#: Seconds between two looks whether large fanouts are settled.
+LOOK = 0.01
 #: Seconds between two attempts to move away from a host that is about to end.
 LEAVE_AGAIN = 2.0
 
@@ -206,6 +209,8 @@ class Bus:
 
     def close(self) -> None:
         """Close the connection and let go of everything."""
+        if not reentry.reads_here():
+            self._see_off()
         with self.lock:
             if self._closing:
                 return
@@ -226,6 +231,15 @@ class Bus:
         # a signal handler may have interrupted a caller, which that thread waits for
         if self._thread is not None and not reentry.reads_here():
             self._thread.join(FAREWELL + 1)
+
+    def _see_off(self) -> None:
+        """Wait until the peer has large fanouts: it drops them with the connection."""
+        until = time.monotonic() + FAREWELL
+        while time.monotonic() < until:
+            with self.lock:
+                if self._closing or not self.outbox.unclaimed:
+                    return
+            time.sleep(LOOK)
 
     def after_fork(self) -> None:
         """In a child: this bus is the parent's; its descriptors are closed here."""

@@ -644,6 +644,12 @@ class Outbox:
             route.idle for route in self._routes.values()
         )
 
+    @property
+    def unclaimed(self) -> bool:
+        """The peer has not settled what nobody waits for: large fanouts."""
+        links = (route.link for route in self._routes.values())
+        return sum(link.unsettled for link in links if link) > len(self._sent)
+
     def close(self) -> None:
         """Nothing will be sent any more."""
         self._closed = True
