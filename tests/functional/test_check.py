@@ -136,6 +136,7 @@ def test_a_sound_service(
             "delivery": "direct",
             "durable": None,
             "encryption": None,
+            "from": None,
         },
         "notifications": {
             "url": urls.redact(notify),
@@ -143,6 +144,7 @@ def test_a_sound_service(
             "delivery": "queued",
             "durable": True,
             "encryption": None,
+            "from": None,
             "drivers": ["messagingv2"],
             "topics": ["notifications"],
         },

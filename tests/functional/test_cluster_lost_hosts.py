@@ -85,7 +85,7 @@ def test_the_master_of_redis_and_a_service_are_cut_off(
     began = time.time()
     network.cut(away, rest)
     until(
-        lambda: [line for line in made.faults() if "each take" in line],
+        lambda: [line for line in made.faults() if "each claim" in line],
         "the others have another master",
         TIMEOUT,
         interval=0.3,

@@ -74,20 +74,6 @@ def connect(url: str) -> str:
     return transport.connect(transport.hosts[0], 3.0)
 
 
-def test_it_says_what_nobody_has_read(node: state.Engine) -> None:
-    """As `migrate status --notifications` asks where services leave Kafka."""
-    transport = options.transport(options.defaults(), urls.parse(node.url))
-    transport.make_topics(["moved.info"])
-    store(node, "moved.info", *"abcde")
-    store(node, "no-notifications", "a")
-    group = transport.options.consumer_group
-    assert stored(node, group, "moved.info", 3) == ["a", "b", "c"]
-    found = transport.census(Look(10.0)).notifications
-    assert found is not None
-    assert "no-notifications" not in found
-    assert found["moved.info"] == census.Queue(2, 0, 5)
-
-
 def listening(process: psutil.Process) -> set[tuple[str, int]]:
     return {
         tuple(connection.laddr)
@@ -283,3 +269,20 @@ def test_one_that_was_killed_comes_back_with_its_data(place: Deployment) -> None
         assert after.port != before.port
         assert after.details.password == before.details.password
         assert stored(after, kafka.GROUP, "notifications.error", 1) == ["kept"]
+
+
+def test_it_says_what_nobody_has_read(node: state.Engine) -> None:
+    """As `migrate status --notifications` asks where services leave Kafka.
+
+    It comes last, since its topics stay.
+    """
+    transport = options.transport(options.defaults(), urls.parse(node.url))
+    transport.make_topics(["moved.info"])
+    store(node, "moved.info", *"abcde")
+    store(node, "no-notifications", "a")
+    group = transport.options.consumer_group
+    assert stored(node, group, "moved.info", 3) == ["a", "b", "c"]
+    found = transport.census(Look(10.0)).notifications
+    assert found is not None
+    assert "no-notifications" not in found
+    assert found["moved.info"] == census.Queue(2, 0, 5)

@@ -368,7 +368,7 @@ def test_a_full_disk_leaves_nothing_running(
             raise StateError("cannot write: No space left on device")
         saved(state_dir, new)
 
-    monkeypatch.setattr(state, "save", full)
+    monkeypatch.setattr(state_directory, "save", full)
     with pytest.raises(StateError, match="No space left"):
         place.up_router()
     assert place.processes() == []

@@ -103,7 +103,9 @@ def test_sentinels(redis: Redis, tmp_path: Path) -> None:
         url = sentinel.url(username="messaging", password="secret")
         assert connect(url) == "connected"
         answer = connect(url, sentinel_group_name="another")
-        assert answer.startswith(f"unreachable: {HOST}:{sentinel.port}: No master")
+        assert answer.startswith(
+            f"unreachable: {HOST}:{sentinel.port}: no Sentinel knows"
+        )
         assert "'another'" in answer
     finally:
         sentinel.stop()

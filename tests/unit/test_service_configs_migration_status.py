@@ -244,6 +244,8 @@ def management(path: str) -> Any:
                 ("heat.a", owner),
                 ("reply_0123", {"connection_name": "c2"}),
                 ("notifications.info", {"connection_name": "c3"}),
+                # its channel has just been closed
+                ("reply_0123", []),
             )
         ],
         "connections": [

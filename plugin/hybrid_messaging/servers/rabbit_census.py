@@ -45,15 +45,16 @@ def of_management(get: Get, vhost: str) -> Census:
             f"consumers/{path}?columns=queue.name,channel_details.connection_name"
         )
         connections = get("connections?columns=name,vhost,peer_host,client_properties")
+        # of what begins or ends in this moment, parts are missing: no details are []
         names = {
             item["name"]: (item["peer_host"], item.get("client_properties") or {})
             for item in connections
-            if item["vhost"] == vhost
+            if item.get("vhost") == vhost
         }
         users = [
             (
                 each["queue"]["name"],
-                names.get(each["channel_details"]["connection_name"]),
+                names.get((each.get("channel_details") or {}).get("connection_name")),
             )
             for each in consumers
         ]
