@@ -124,8 +124,11 @@ function install_package {
     [[ ",${NOT_PACKAGED:-}," != *",$1,"* ]]
 }
 
+# as DevStack's apt_get
 function uninstall_package {
-    called uninstall_package "$@"
+    if [[ ${OFFLINE:-False} != True ]]; then
+        called uninstall_package "$@"
+    fi
 }
 
 function is_ubuntu {

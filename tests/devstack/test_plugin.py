@@ -297,6 +297,8 @@ def test_what_was_installed_for_an_engine_goes_with_it(host: Host) -> None:
     assert not host.runs("broker")
     assert not [call for call in host.calls() if "uninstall" in call]
     host.stack(INSTALLED="maven,openjdk-21-jre-headless")
+    # which needs no network
+    host.local_conf["OFFLINE"] = "True"
     assert host.run("clean.sh").returncode == 0
     assert host.calls()[-1] == "uninstall_package openjdk-21-jre-headless"
     assert host.units() == []
