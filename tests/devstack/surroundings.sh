@@ -119,12 +119,15 @@ function journalctl {
     cat "$DEST"/*.log
 }
 
+# nothing with OFFLINE=True, as DevStack's apt_get
 function install_package {
-    called install_package "$@"
-    [[ ",${NOT_PACKAGED:-}," != *",$1,"* ]]
+    if [[ ${OFFLINE:-False} != True ]]; then
+        called install_package "$@"
+        [[ ",${NOT_PACKAGED:-}," != *",$1,"* ]] || return
+        INSTALLED+=,$1
+    fi
 }
 
-# as DevStack's apt_get
 function uninstall_package {
     if [[ ${OFFLINE:-False} != True ]]; then
         called uninstall_package "$@"

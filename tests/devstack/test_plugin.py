@@ -281,8 +281,11 @@ def test_what_rhel_has_in_the_place_of_redis(host: Host) -> None:
     assert len(found) == len(installed) + 1
 
 
-def test_a_package_that_the_distribution_has_not(host: Host) -> None:
-    host.local_conf |= {"HYBRID": "zmq-hybrid", "NOT_PACKAGED": "redis-server"}
+@pytest.mark.parametrize(
+    "reason", [{"NOT_PACKAGED": "redis-server"}, {"OFFLINE": "True"}]
+)
+def test_a_package_that_cannot_be_installed(host: Host, reason: dict[str, str]) -> None:
+    host.local_conf |= {"HYBRID": "zmq-hybrid", **reason}
     done = host.run("stack.sh")
     assert done.returncode != 0
     assert "HYBRID=zmq-hybrid needs the package redis-server" in done.stdout
