@@ -129,13 +129,38 @@ def test_a_long_call_on_a_bus_that_is_left_holds_up_no_other_move(scene: Scene) 
 def test_a_host_that_is_about_to_end_is_not_moved_to(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Bus, "stays_at", lambda *_: False)
     first = scene.used
-    first.moves()
-    until(lambda: scene.closed(scene.buses[-1]), "the attempt ends", FAR)
+    with monkeypatch.context() as patched:
+        patched.setattr(Bus, "stays_at", lambda *_: False)
+        first.moves()
+        until(lambda: scene.closed(scene.buses[-1]), "the attempt ends", FAR)
     assert scene.used is first
-    monkeypatch.undo()
     until(lambda: first.moves() or scene.used is not first, "the next one", FAR)
+
+
+def test_one_host_is_tried_at_a_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connects = threading.Event()
+    monkeypatch.setattr(Bus, "connect_to", lambda *_: connects.wait(FAR))
+    first = scene.used
+    for _ in range(3):
+        first.moves()
+    assert len(scene.buses) == 2
+    connects.set()
+    until(lambda: scene.closed(first), "it moves", FAR)
+    assert len(scene.buses) == 2
+
+
+def test_a_child_gives_up_each_bus_of_its_parent(scene: Scene) -> None:
+    first = scene.used
+    first.busy = True
+    first.moves()
+    until(lambda: "retire" in first.calls, "it moves", FAR)
+    scene.uplink.after_fork()
+    assert all("after_fork" in bus.calls for bus in scene.buses)
+    first.busy = False
+    until(lambda: scene.closed(first), "the first bus is closed", FAR)
 
 
 def test_a_process_that_may_have_no_more_threads_stays_where_it_is(
