@@ -22,7 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -31,9 +31,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
 COVERAGE = BUILD / "coverage"
-#: Stages whose reached lines are recorded, and how many of the Python half's
-#: lines they must reach together, in percent.
-MEASURED = ("unit", "functional")
+#: How many of the Python half's lines tests must reach, in percent.
 REQUIRED_COVERAGE = 85
 #: Is in the environment of whatever a stage starts, so that what it leaves
 #: running can be told from all other processes of the machine.
@@ -45,6 +43,8 @@ PARTING = 5.0
 LOOKS, LOOK_PAUSE = 2, 0.05
 #: Seconds that a command which is ended as hanging gets to say where it was.
 TELLING = 60.0
+#: Bytes of a command's output that are kept, for the summary of all stages.
+KEPT = 65536
 REAL_SERVICES = "tests/functional/real_services"
 #: What people read, and what holds it.
 DOCUMENTS = (
@@ -60,6 +60,13 @@ OSLO_SUITE = "tests/functional/test_oslo_suite.py"
 #: cores. The tests of a module share what it starts, and stay together. Those of few
 #: tests are not left to the end: the longest tests are among them.
 AT_A_TIME = ("--numprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
+UNIT = (*AT_A_TIME, "tests/unit")
+FUNCTIONAL = (
+    *AT_A_TIME,
+    "tests/functional",
+    f"--ignore={REAL_SERVICES}",
+    f"--ignore={OSLO_SUITE}",
+)
 
 Command = Sequence[str | Path]
 
@@ -76,6 +83,7 @@ class Stage:
     :param preparation: what may run in the background until the stage begins
     :param beside: whether it shares nothing with other stages but the machine, and
         waits more than it works, so that it may run beside them
+    :param on_request: whether it runs only if it is named
     """
 
     purpose: str
@@ -83,6 +91,7 @@ class Stage:
     limit: float = 3600
     preparation: Command | None = None
     beside: bool = False
+    on_request: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ class Result:
     :param seconds: that it took
     :param cpu: seconds of processor time that its processes used
     :param closing: the last line that it printed
+    :param failures: what pytest says of each failed test
     """
 
     stage: str
@@ -99,6 +109,7 @@ class Result:
     cpu: float
     problems: list[str]
     closing: str
+    failures: list[str] = field(default_factory=list)
 
 
 def lint(_: Sequence[str]) -> list[Command]:
@@ -134,41 +145,29 @@ def pytest(*selection: str) -> Callable[[Sequence[str]], list[Command]]:
     return commands
 
 
-def measured(name: str, *selection: str) -> Callable[[Sequence[str]], list[Command]]:
-    """Return what makes the command for tests whose reached lines are recorded.
+def coverage(arguments: Sequence[str]) -> list[Command]:
+    """Return the commands that record which lines tests reach, and judge it.
 
-    The lines that the processes started by a test reach count as well.
-
-    :param name: of the stage
-    :param selection: which tests
+    The lines that the processes started by a test reach count as well. Recording costs
+    a good part of the time of these tests, so the stages of their own do without.
     """
-
-    def commands(arguments: Sequence[str]) -> list[Command]:
-        for old in COVERAGE.glob(f"{name}.*"):
-            old.unlink()
-        data = f"--data-file={COVERAGE / name}"
-        recorder = [sys.executable, "-m", "coverage", "run", data]
-        return [[*recorder, "-m", "pytest", *selection, *arguments]]
-
-    return commands
-
-
-def coverage(_: Sequence[str]) -> list[Command]:
-    """Return the commands that judge what the measured stages reached."""
+    for old in COVERAGE.glob("*"):
+        old.unlink()
     program = [sys.executable, "-m", "coverage"]
-    data = f"--data-file={COVERAGE / 'combined'}"
-    recorded = [path for name in MEASURED for path in COVERAGE.glob(f"{name}.*")]
-    enough = f"--fail-under={REQUIRED_COVERAGE}"
+    data = f"--data-file={COVERAGE / 'data'}"
+    recorder = [*program, "run", data, "-m", "pytest"]
     return [
-        [*program, "combine", "--quiet", "--keep", data, *recorded],
-        [*program, "report", data, enough],
+        [*recorder, *UNIT, *arguments],
+        [*recorder, *FUNCTIONAL, *arguments],
+        [*program, "combine", "--quiet", data],
+        [*program, "report", data, f"--fail-under={REQUIRED_COVERAGE}"],
     ]
 
 
 STAGES = {
     "lint": Stage("ruff, mypy, shellcheck, bashate, reno, codespell", lint),
     "docs": Stage("the documentation builds without a warning", docs),
-    "unit": Stage("each module alone", measured("unit", *AT_A_TIME, "tests/unit")),
+    "unit": Stage("each module alone", pytest(*UNIT)),
     "devstack": Stage(
         "the DevStack plugin on a small simulated host",
         pytest("--numprocesses=3", "tests/devstack"),
@@ -176,13 +175,7 @@ STAGES = {
     ),
     "functional": Stage(
         "driver, router, commands with real engines",
-        measured(
-            "functional",
-            *AT_A_TIME,
-            "tests/functional",
-            f"--ignore={REAL_SERVICES}",
-            f"--ignore={OSLO_SUITE}",
-        ),
+        pytest(*FUNCTIONAL),
     ),
     "fuzz": Stage(
         "everything that strangers may send, and damaged data",
@@ -204,6 +197,7 @@ STAGES = {
     "coverage": Stage(
         f"unit and functional tests reach {REQUIRED_COVERAGE} % of the lines",
         coverage,
+        on_request=True,
     ),
 }
 
@@ -244,7 +238,7 @@ def run_stage(name: str, arguments: Sequence[str]) -> Result:
     stage = STAGES[name]
     began, used = time.monotonic(), cpu_of_children()
     mark = uuid.uuid4().hex
-    problems, closing = [], ""
+    problems, closing, failures = [], "", []
     with tempfile.TemporaryDirectory(prefix=f"hybrid-messaging-{name}-") as scratch:
         # tests have state directories of their own: this is for one that forgets
         surroundings = {**os.environ, MARK: mark, "XDG_STATE_HOME": scratch}
@@ -254,15 +248,18 @@ def run_stage(name: str, arguments: Sequence[str]) -> Result:
             title = shown(command)
             say(f"\n$ {title}")
             try:
-                problem, last = run(command, surroundings, stage.limit)
+                problem, ending = run(command, surroundings, stage.limit)
             finally:
                 left = end_marked(mark)
+            lines = reversed(ending.split("\n"))
+            last = next((line for line in lines if line.strip()), "")
+            failures += failed_tests(ending) if problem else []
             # what a failure says matters more than what comes after it
             closing = closing if problems else last or closing
             problems += [f"{problem}: {title}"] if problem else []
             problems += [f"was left running and is ended now: {item}" for item in left]
     seconds, cpu = time.monotonic() - began, cpu_of_children() - used
-    return Result(name, seconds, cpu, problems, closing)
+    return Result(name, seconds, cpu, problems, closing, failures)
 
 
 def cpu_of_children() -> float:
@@ -278,7 +275,7 @@ def run(
 
     :param surroundings: its environment
     :param limit: seconds after which it is ended
-    :returns: what went wrong, or ''; and the last line that it printed
+    :returns: what went wrong, or ''; and the end of what it printed
     """
     with subprocess.Popen(
         command,
@@ -306,8 +303,7 @@ def run(
             process.kill()
         # what it leaves running may hold the other end of the pipe open
         copying.join(PARTING)
-        lines = COLOUR.sub(b"", bytes(ending)).decode(errors="replace").split("\n")
-        return problem, next((line for line in reversed(lines) if line.strip()), "")
+        return problem, COLOUR.sub(b"", bytes(ending)).decode(errors="replace")
 
 
 def copy(source: int, ending: bytearray) -> None:
@@ -316,7 +312,13 @@ def copy(source: int, ending: bytearray) -> None:
         sys.stdout.buffer.write(chunk)
         sys.stdout.flush()
         ending += chunk
-        del ending[:-4096]
+        del ending[:-KEPT]
+
+
+def failed_tests(output: str) -> list[str]:
+    """Return what pytest's summary says of each failed test, cut where it is long."""
+    _, _, summed_up = output.rpartition("short test summary info")
+    return [found[0].rstrip() for found in FAILED_TEST.finditer(summed_up)]
 
 
 def end_marked(mark: str) -> list[str]:
@@ -466,6 +468,7 @@ def summary(results: Sequence[Result], seconds: float) -> str:
     lines.append(f"{'':22}{seconds:8.0f}{cpu:6.0f}")
     for result in results:
         lines += [f"{result.stage}: {problem}" for problem in result.problems]
+        lines += result.failures
     return "\n".join(lines)
 
 
@@ -477,7 +480,8 @@ def main() -> int:
         description="Run the test suite, or the named stages of it.",
         epilog="stages, in this order:\n"
         + "".join(f"  {name:{width}}  {STAGES[name].purpose}\n" for name in STAGES)
-        + "\nwhat follows -- goes to pytest: unit -- -k urls",
+        + "\ncoverage runs only if it is named\n"
+        + "what follows -- goes to pytest: unit -- -k urls",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("stages", nargs="*", metavar="STAGE")
@@ -493,7 +497,8 @@ def main() -> int:
     options = parser.parse_args(own)
     if unknown := set(options.stages) - set(STAGES):
         parser.error(f"no such stage: {', '.join(sorted(unknown))}")
-    chosen = [name for name in STAGES if name in options.stages or not options.stages]
+    usual = [name for name in STAGES if not STAGES[name].on_request]
+    chosen = [name for name in STAGES if name in (options.stages or usual)]
 
     # a shell's background commands ignore Ctrl-C, and so would all that they
     # start; there are tests of what an interrupted command leaves
@@ -526,6 +531,10 @@ def main() -> int:
 
 
 COLOUR = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
+#: A failed test in pytest's summary, with the first lines of the reason.
+FAILED_TEST = re.compile(
+    r"^(FAILED|ERROR) .*(\n(?!FAILED |ERROR |SKIPPED |=).*){0,11}", re.MULTILINE
+)
 
 if __name__ == "__main__":
     try:

@@ -5,8 +5,8 @@
 #
 # test.sh [-x] [STAGE...] [-- ARGUMENT...]
 #
-# Stages: lint docs unit devstack functional fuzz interop real coverage; by default
-# all.
+# Stages: lint docs unit devstack functional fuzz interop real coverage; by default all
+# but coverage, which runs unit and functional again and records what they reach.
 # -x stops after a stage that fails. What follows -- goes to pytest:
 # test.sh unit -- -k urls
 #

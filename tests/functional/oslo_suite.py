@@ -7,7 +7,7 @@ The environment names the transports, as the suite wants it: RPC_TRANSPORT_URL a
 NOTIFY_TRANSPORT_URL. The last line on standard output is JSON: how many tests ran,
 how many were skipped, and which of them failed, why.
 
-Three things about the suite are changed, none of them in what it tests:
+Four things about the suite are changed, none of them in what it tests:
 
 * Importing it patches the process with eventlet. With `threads`, it does not, and
   servers that the suite starts with the executor for eventlet get that for threads.
@@ -17,6 +17,8 @@ Three things about the suite are changed, none of them in what it tests:
   it has counted is read once it has been told, not after a fixed time.
 * It skips two tests on the amqp:// of old: one for an error of qpidd, and one since
   no driver but rabbit:// told of undeliverable messages. Here, they run.
+* It waits for notifications as long as an idle machine needs: half a second for one,
+  two seconds for a batch of a hundred. Here, a busy machine has five times as long.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ MODES = ("threads", "eventlet")
 
 #: Seconds that the server of oslo.metrics may take.
 METRICS_TIMEOUT = 60.0
+#: How many times as long as the suite would, it waits for notifications.
+PATIENCE = 5
 #: The last thing that a client counts of a call.
 _COUNTED = "client_invocation_end_total{"
 
@@ -125,6 +129,24 @@ def skip_nothing() -> None:
     SkipIfNoTransportURL.skipTest = refuse
 
 
+def be_patient() -> None:
+    """Have the suite wait longer for notifications, one at a time and in batches."""
+    from oslo_messaging.tests.functional import utils
+
+    def init(self: Any, *given: Any, **named: Any) -> None:
+        original(self, *given, **named)
+        get = self.events.get
+        self.events.get = lambda timeout: get(timeout=timeout * PATIENCE)
+
+    def init_batch(self: Any, *given: Any, batch_timeout: float, **named: Any) -> None:
+        original_batch(self, *given, batch_timeout=batch_timeout * PATIENCE, **named)
+
+    original = utils.NotificationFixture.__init__
+    original_batch = utils.BatchNotificationFixture.__init__
+    utils.NotificationFixture.__init__ = init
+    utils.BatchNotificationFixture.__init__ = init_batch
+
+
 def run(tests: list[str]) -> dict[str, Any]:
     """Run these tests of the suite; return what was found."""
     suite = unittest.defaultTestLoader.loadTestsFromNames(tests)
@@ -140,6 +162,7 @@ def main() -> None:
     if mode == "threads":
         use_threads()
     skip_nothing()
+    be_patient()
     with tempfile.TemporaryDirectory(prefix="oslo-suite-") as directory:
         move_metrics(Path(directory))
         found = run(tests or [SUITE])

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,9 +26,6 @@ TESTS = 21
 #: Seconds that it may take; most of them it sleeps.
 TIMEOUT = 600
 pytestmark = pytest.mark.timeout(TIMEOUT)
-#: Tests that see nothing but RabbitMQ and the driver for it. They want batches of a
-#: hundred to be there within two seconds, and events within half a second.
-RABBIT_ONLY = f"{oslo_suite.SUITE}.NotifyTestCase."
 #: The test cases that send RPC, and how many tests they have.
 RPC_CASES = tuple(
     f"{oslo_suite.SUITE}.{case}"
@@ -36,7 +34,7 @@ RPC_CASES = tuple(
 RPC_TESTS = 14
 
 Suite = subprocess.Popen[str]
-Start = Callable[..., Suite]
+Suites = dict[tuple[str, str], Suite]
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +58,13 @@ def buses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Bus]]:
 
 
 @pytest.fixture(scope="module")
-def start(buses: dict[str, Bus], node: state.Engine) -> Iterator[Start]:
-    """Starts the suite, or some of its tests."""
-    started: list[Suite] = []
+def suites(buses: dict[str, Bus], node: state.Engine) -> Iterator[Suites]:
+    """The suite over each bus and in each threading model, all at the same time."""
+    started: Suites = {}
 
-    def run(kind: str, mode: str, *tests: str) -> Suite:
+    def start(kind: str, mode: str) -> Suite:
         # virtual hosts of its own: no other run has left anything there
-        vhost = f"{kind}-{len(started)}"
+        vhost = f"{kind}-{mode}"
         surroundings = {
             **os.environ,
             "RPC_TRANSPORT_URL": buses[kind].url(vhost),
@@ -75,33 +73,26 @@ def start(buses: dict[str, Bus], node: state.Engine) -> Iterator[Start]:
         if mode == "eventlet":
             # coverage does not see green threads change
             surroundings.pop("COVERAGE_PROCESS_CONFIG", None)
-        suite = subprocess.Popen(
+        # what sees nothing but RabbitMQ is run beside a router
+        tests = RPC_CASES if _is_zmq(kind) else ()
+        return subprocess.Popen(
             [sys.executable, "-m", "tests.functional.oslo_suite", mode, *tests],
             env=surroundings,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        started.append(suite)
-        return suite
 
-    yield run
-    for suite in started:
-        # with the server of oslo.metrics that a test leaves when it fails
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(suite.pid, signal.SIGKILL)
-        suite.communicate()
-
-
-@pytest.fixture(scope="module")
-def suites(start: Start) -> dict[tuple[str, str], Suite]:
-    """The suite over each bus and in each threading model, all at the same time."""
-    return {
-        # what sees nothing but RabbitMQ is run beside a router
-        (kind, mode): start(kind, mode, *(RPC_CASES if _is_zmq(kind) else ()))
-        for kind in ALL_BUSES
-        for mode in oslo_suite.MODES
-    }
+    try:
+        for kind, mode in itertools.product(ALL_BUSES, oslo_suite.MODES):
+            started[kind, mode] = start(kind, mode)
+        yield started
+    finally:
+        for suite in started.values():
+            # with the server of oslo.metrics that a test leaves when it fails
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(suite.pid, signal.SIGKILL)
+            suite.communicate()
 
 
 def _is_zmq(kind: str) -> bool:
@@ -118,14 +109,8 @@ def outcome(suite: Suite) -> dict[str, Any]:
 
 @pytest.mark.parametrize("mode", oslo_suite.MODES)
 @pytest.mark.parametrize("kind", ALL_BUSES)
-def test_it_passes(
-    kind: str, mode: str, suites: dict[tuple[str, str], Suite], start: Start
-) -> None:
+def test_it_passes(kind: str, mode: str, suites: Suites) -> None:
     found = outcome(suites[kind, mode])
     expected = RPC_TESTS if _is_zmq(kind) else TESTS
     assert (found["run"], found["skipped"]) == (expected, 0)
-    failed = found["failed"]
-    if failed and all(test.startswith(RABBIT_ONLY) for test in failed):
-        # a busy machine may have been too slow for them: once more, alone
-        failed = outcome(start(kind, mode, *failed))["failed"]
-    assert not failed, "\n".join(failed.values())
+    assert not found["failed"], "\n".join(found["failed"].values())

@@ -265,6 +265,26 @@ def test_the_summary_has_a_line_for_each_stage(
     assert printed.splitlines()[-1].startswith("bad: exited 1: ")
 
 
+def test_the_summary_ends_with_the_failed_tests(
+    runner: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    printed = (
+        "ERROR    hybrid_messaging:test_a.py:1 a line that a test logged",
+        "==== short test summary info ====",
+        "SKIPPED [1] test_a.py:2: no router",
+        "FAILED test_a.py::test_b - assert 1 == 2",
+        "  where 1 = f()",
+        "ERROR test_a.py::test_c - OSError",
+        "==== 1 failed, 1 skipped, 1 error in 1.00s ====",
+    )
+    add_stage(runner, "tests", f"print({chr(10).join(printed)!r}); exit(1)")
+    add_stage(runner, "other", "print('good')")
+    assert run_main(runner, monkeypatch) == 1
+    assert capfd.readouterr().out.splitlines()[-3:] == list(printed[3:6])
+
+
 def test_only_the_stages_that_are_asked_for_run(
     runner: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +294,15 @@ def test_only_the_stages_that_are_asked_for_run(
     with pytest.raises(SystemExit) as refused:
         run_main(runner, monkeypatch, "ugly")
     assert refused.value.code == 2
+
+
+def test_a_stage_on_request_runs_only_if_it_is_named(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_stage(runner, "usual", "pass")
+    add_stage(runner, "costly", "exit(1)", on_request=True)
+    assert run_main(runner, monkeypatch) == 0
+    assert run_main(runner, monkeypatch, "costly") == 1
 
 
 def test_a_failing_stage_is_the_last_with_exitfirst(
