@@ -8,6 +8,7 @@ The two directories that all hosts call alike become those of one host.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -110,7 +111,7 @@ class Server:
         process.send_signal(signal.SIGCONT)
         process.wait(STOP_TIMEOUT)
         for child in family:
-            if child.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
 
 

@@ -7,9 +7,9 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import kombu
 import psutil
@@ -21,6 +21,8 @@ from hybrid_messaging.service_configs.transports import Side, resolve
 from hybrid_messaging.smoke import runner
 from hybrid_messaging.smoke.outcome import Result, Status
 from hybrid_messaging.smoke.table import select
+
+T = TypeVar("T")
 
 #: The URL of a server that nobody asks for anything.
 NOWHERE = {"rpc": "amqp://127.0.0.1:1/", "notify": "rabbit://u:p@127.0.0.1:1/"}
@@ -84,6 +86,14 @@ class Deployment:
                 )
                 if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
+        return found
+
+    def looks(self, look: Callable[[psutil.Process], T]) -> list[T]:
+        """What a look at each of them finds; some end before it is their turn."""
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(look(process))
         return found
 
     def start(self, *words: str) -> subprocess.Popen[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.functional import brokers, commands
 from tests.functional.deployments import (
@@ -53,8 +54,8 @@ def test_a_router_and_rabbitmq(
             ("up", True)
         ] * 2
         secrets = [item.details.password for item in before.engines]
-        for process in place.processes():
-            assert not any(secret in "\n".join(process.cmdline()) for secret in secrets)
+        for command in place.looks(psutil.Process.cmdline):
+            assert not any(secret in "\n".join(command) for secret in secrets)
         for path in place.dir.rglob("*"):
             text = path.read_bytes() if path.is_file() else b""
             if any(secret.encode() in text for secret in secrets) or b"KEY-" in text:

@@ -91,12 +91,13 @@ def test_the_whole_way_on_the_command_line(router_kind: str, tmp_path: Path) -> 
         code, rows, _ = place.run("status", "--show-passwords")
         assert [row["url"] for row in rows] == [loaded.rpc_url, loaded.notify_url]
 
-        for process in place.processes():
-            assert {host for host, _ in listening(process)} <= {"127.0.0.1"}
+        for listeners in place.looks(listening):
+            assert {host for host, _ in listeners} <= {"127.0.0.1"}
         secret = loaded.engines[1].details.password
-        for process in place.processes():
-            assert secret not in " ".join(process.cmdline())
-            assert secret not in "".join(process.environ().values())
+        for words in place.looks(psutil.Process.cmdline):
+            assert secret not in " ".join(words)
+        for surroundings in place.looks(psutil.Process.environ):
+            assert secret not in "".join(surroundings.values())
         taken = {item.port for item in loaded.engines}
         node = loaded.engines[1].details_as(state.RabbitMQDetails)
         taken |= {node.management_port, node.distribution_port, node.epmd_port}
@@ -141,7 +142,7 @@ def test_two_at_once_in_one_directory(place: Deployment) -> None:
         told = [one.stderr.read(), other.stderr.read()]  # type: ignore[union-attr]
     assert sum("is ready after" in text for text in told) == 1
     assert sum("is already up" in text for text in told) == 1
-    assert len([each for each in place.processes() if listening(each)]) == 1
+    assert len(list(filter(None, place.looks(listening)))) == 1
 
 
 def test_a_restart_in_order_keeps_ports_and_data(hybrid: Deployment) -> None:
@@ -320,7 +321,9 @@ def test_an_interrupted_up_leaves_nothing(
     with deployed(tmp_path / "state", script) as place:
         with place.start("up", "--router", place.router) as command:
             until(
-                lambda: any("beam" in each.name() for each in place.processes()),
+                lambda: any(
+                    "beam" in name for name in place.looks(psutil.Process.name)
+                ),
                 "all engines are being started",
             )
             command.send_signal(how)

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+import psutil
 
 T = TypeVar("T")
 
@@ -30,6 +33,13 @@ def until(
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {timeout:g} s: {what}")
         time.sleep(interval)
+
+
+def ended(process: psutil.Process) -> bool:
+    """Whether a process has ended; its parent may not have waited for it yet."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    return True
 
 
 class Stopwatch:

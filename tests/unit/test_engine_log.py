@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.functional.waiting import ended
 
 from hybrid_messaging.engines import log_writer, processes
 
@@ -106,7 +107,7 @@ def test_whoever_writes_a_log_ends_with_the_engine(tmp_path: Path, log: Path) ->
         (writer,) = (
             child
             for child in psutil.Process().children()
-            if str(log) in child.cmdline()
+            if not ended(child) and str(log) in child.cmdline()
         )
     finally:
         processes.stop([(engine, 10)])

@@ -17,7 +17,7 @@ from pathlib import Path
 import jinja2
 import psutil
 import pytest
-from tests.functional.waiting import until
+from tests.functional.waiting import ended, until
 
 from hybrid_messaging import engines, modes, state, state_directory
 from hybrid_messaging.engines import (
@@ -301,7 +301,7 @@ def test_whoever_does_not_end_is_killed_with_its_children(tmp_path: Path) -> Non
     (child,) = process.children()
     processes.stop([(process, 0.1)])
     for member in (process, child):
-        assert not member.is_running() or member.status() == psutil.STATUS_ZOMBIE
+        assert ended(member)
 
 
 def test_a_descendant_in_a_session_of_its_own_is_ended(tmp_path: Path) -> None:
@@ -321,11 +321,11 @@ def test_a_descendant_in_a_session_of_its_own_is_ended(tmp_path: Path) -> None:
     )
     try:
         processes.stop_descendants(tmp_path / "ours")
-        assert not ours.is_running() or ours.status() == psutil.STATUS_ZOMBIE
+        assert ended(ours)
         assert other.is_running()
     finally:
         processes.stop_descendants(tmp_path / "other")
-    assert not other.is_running() or other.status() == psutil.STATUS_ZOMBIE
+    assert ended(other)
 
 
 def test_stop_takes_what_has_ended(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_a_process_without_pid_file_is_not_left_running(tmp_path: Path) -> None:
         spawn(sleeper(), tmp_path)
     left = []
     for child in psutil.Process().children():
-        with contextlib.suppress(psutil.ZombieProcess):  # it has ended
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
             left += [child] if child.cwd() == str(tmp_path) else []
     assert not left
 
