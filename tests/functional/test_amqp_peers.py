@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import oslo_messaging
@@ -420,19 +421,16 @@ def test_a_released_message_holds_up_nobody() -> None:
 
     with Fake(Choosy) as fake, Rpc(fake.url) as rpc:
         # as long as others are taken, somebody listens: it has all of its time
-        client = rpc.client(rpc.transport(default_send_timeout=5))
-
-        def fail() -> None:
-            with pytest.raises(errors.DeliveryError):
-                client.cast({}, "echo", value="unwanted")
-
-        failing = threading.Thread(target=fail)
-        failing.start()
-        with Stopwatch() as watch:
-            for number in range(20):
-                client.cast({}, "echo", value=number)
-        assert watch.seconds < 4
-        failing.join()
+        client = rpc.client(rpc.transport(default_send_timeout=60))
+        with ThreadPoolExecutor() as pool:
+            failing = pool.submit(client.cast, {}, "echo", value="unwanted")
+            with Stopwatch() as watch:
+                for number in range(20):
+                    client.cast({}, "echo", value=number)
+            assert watch.seconds < 30
+            assert not failing.done()
+            client.transport.cleanup()
+            assert isinstance(failing.exception(30), errors.DeliveryError)
 
 
 # -- links that brokers refuse or take back ---------------------------------------

@@ -114,7 +114,7 @@ def test_up_again_is_quick(hybrid: Deployment) -> None:
     with Stopwatch() as watch:
         started = hybrid.up()
     assert started.already
-    assert watch.seconds < 5  # 0.1 on a machine that does nothing else
+    assert watch.seconds < 20  # 0.1 on a machine that does nothing else
 
 
 def test_two_of_a_kind(place: Deployment) -> None:

@@ -198,8 +198,8 @@ def test_those_who_do_not_open_leave_room_for_others(
     assert {getattr(item, "most_lines", None) for item in lines} == {1}
 
 
-def test_who_has_opened_it_may_be_idle_as_long_as_frames_come(serve: Serve) -> None:
-    port = serve(handshake_timeout=1, idle_timeout=1)
+def test_who_has_opened_it_may_be_idle(serve: Serve) -> None:
+    port = serve(handshake_timeout=1)
     with Peer(port) as peer, pytest.raises(AssertionError):
         peer.until(lambda: peer.ended is not None, "it ends", timeout=3)
 

@@ -53,7 +53,7 @@ def test_a_finding_is_a_passed_check(tmp_path: Path) -> None:
     result = only(tmp_path, Check("one", fine, "rpc"))
     assert (result.check, result.status) == ("one", Status.PASSED)
     assert (result.detail, result.found) == ("as it should be", {"queues": ["one"]})
-    assert result.seconds is not None and 0 <= result.seconds < 5
+    assert result.seconds is not None and 0 <= result.seconds < 60
 
 
 def test_what_is_not_promised_is_information(tmp_path: Path) -> None:
