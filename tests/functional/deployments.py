@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -166,13 +168,24 @@ def on_disk(node: state.Engine, queue: str) -> bool:
 
     So ask for one that was declared after the one that is to be kept.
     """
-    data = Path(node.log).with_name("mnesia")
-    for file in data.rglob("*"):
-        # the node replaces files while we look
-        with contextlib.suppress(OSError):
-            if "msg_stores" not in file.parts and queue.encode() in file.read_bytes():
-                return True
-    return False
+    found = holding(Path(node.log).with_name("mnesia"), queue)
+    return any("msg_stores" not in file.parts for file in found)
+
+
+def holding(directory: Path, *texts: str) -> dict[Path, int]:
+    """The files below a directory that hold one of some texts, and their modes.
+
+    Servers replace and remove files while we look.
+    """
+    found = {}
+    # other than rglob(), it takes directories that vanish
+    for folder, _, names in os.walk(directory):
+        for path in (Path(folder, name) for name in names):
+            with contextlib.suppress(OSError):
+                content = path.read_bytes() if path.is_file() else b""
+                if any(text.encode() in content for text in texts):
+                    found[path] = stat.S_IMODE(path.stat().st_mode)
+    return found
 
 
 def stored(url: str, queue: str) -> str | None:

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
-import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import proton
 import pytest
 from proton.utils import BlockingConnection
 from tests.functional import brokers, commands
+from tests.functional.deployments import holding
 from tests.functional.rpc import Rpc
 from tests.functional.test_amqp_notifications import (
     Endpoint,
@@ -77,15 +76,10 @@ def test_nobody_else_can_read_the_password(
     bus: brokers.Broker, engine: state.Engine
 ) -> None:
     password = engine.details.password
-    directory = Path(engine.log).parent
-    holders = [
-        path
-        for path in (*directory.rglob("*"), *bus.place.dir.glob("*"))
-        if path.is_file() and password.encode() in path.read_bytes()
-    ]
+    holders = holding(bus.place.dir, password)
     names = {path.name for path in holders}
     assert names == {"users.properties", "state.json"}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in holders} == {0o600}
+    assert set(holders.values()) == {0o600}
     assert not any(password in word for word in bus.place.process("broker").cmdline())
 
 

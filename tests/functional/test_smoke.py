@@ -321,7 +321,7 @@ def test_a_router_that_sends_every_call_to_all(
 
 def test_death_is_not_told(hybrid: Deployment, monkeypatch: Any) -> None:
     """A call that is pre-settled waits for its server for its whole timeout."""
-    monkeypatch.setattr(fail_fast, "CALL_TIMEOUT", 3.0)
+    monkeypatch.setattr(fail_fast, "CALL_TIMEOUT", 8.0)
     url = f"{rpc_url(hybrid)}?pre_settled=rpc-call&restart_timeout=0"
     results = list(make(url, notify_url(hybrid), "killed"))
     assert results[-1].status is Status.FAILED

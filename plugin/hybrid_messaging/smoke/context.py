@@ -20,7 +20,7 @@ from hybrid_messaging.smoke.run import Run
 from hybrid_messaging.smoke.servers import Servers
 
 #: Seconds that a call may take, where nothing is wrong but the machine is busy.
-CALL_TIMEOUT = 10.0
+CALL_TIMEOUT = 30.0
 
 
 class Context:

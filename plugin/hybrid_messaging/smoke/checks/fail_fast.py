@@ -19,7 +19,7 @@ PATIENCE = 4.0
 #: Seconds after which a caller has to know of its server's death.
 DEATH_KNOWN = 1.0
 #: Seconds that a busy machine may add.
-TOLERANCE = 1.0
+TOLERANCE = 4.0
 
 _NO_ANSWER = (MessageDeliveryFailure, MessagingTimeout)
 
