@@ -42,7 +42,7 @@ MAX_MESSAGE = 128 * 1024 * 1024
 #: Values, keys included, that properties and capabilities may have together each.
 MAX_VALUES = 64
 
-#: So many times per idle timeout it is looked whether the peer is silent.
+#: So many times per idle timeout it is looked whether we have been silent ourselves.
 LOOKS = 4
 
 #: Offered by a peer that forwards by each message's own `to` address.
@@ -474,11 +474,14 @@ class Endpoint:
         self._input: Any = ctypes.create_string_buffer(MAX_FRAME)
         self._input_at = ctypes.addressof(self._input)
         self._push = proton_c.push_unlocked  # until the peer has authenticated
+        #: monotonic time of the last bytes, where no tick has come since
+        self._heard: float | None = None
 
     # -- bytes ---------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer and tell the handler what they mean."""
+        self._heard = time.monotonic()
         self._dispatch(_OWN_EVENTS)
         start: bytes | int = data
         taken, total = 0, len(data)
@@ -550,14 +553,22 @@ class Endpoint:
         :param now: seconds on the monotonic clock
         :returns: when to call again at the latest, on the same clock; None: never
         """
-        # proton takes 0 for "no deadline" and counts whole milliseconds
-        deadline = lib.pn_transport_tick(self._raw_transport, int(now * 1000) + 1)
+        # It measures silence from the first tick after the last byte: have that then.
+        if self._heard is not None:
+            self._tick(min(self._heard, now))
+            self._heard = None
+        deadline = self._tick(now)
         self._dispatch()
         if not deadline:
             return None
-        # It measures silence from one tick to another, not from the last byte.
+        # It measures our own silence in the same way.
         look = self.transport.idle_timeout / LOOKS or math.inf
         return min((deadline - 1) / 1000, now + look)
+
+    def _tick(self, now: float) -> int:
+        # proton takes 0 for "no deadline" and counts whole milliseconds
+        deadline: int = lib.pn_transport_tick(self._raw_transport, int(now * 1000) + 1)
+        return deadline
 
     # -- the connection ------------------------------------------------
 
