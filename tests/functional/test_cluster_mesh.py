@@ -277,7 +277,7 @@ def test_a_router_is_frozen(triangle: Mesh) -> None:
         server.pause()
         time.sleep(LINK_IDLE)
         triangle.stations.all_reach(triangle.all)
-        # who tries it once more needs 20 s
+        # who waits for it once more, to connect, needs 20 s
         assert fault.silence() < SERVICE_IDLE + 7
     server.resume()
     triangle.await_whole()
