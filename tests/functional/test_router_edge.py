@@ -17,7 +17,7 @@ from tests.functional.service import Service
 from tests.functional.waiting import Stopwatch, until
 from tests.functional.worker import Worker
 
-from hybrid_messaging import state
+from hybrid_messaging import servers, state, urls
 from hybrid_messaging.drivers import errors
 from hybrid_messaging.engines import (
     HOST,
@@ -28,6 +28,8 @@ from hybrid_messaging.engines import (
     kinds,
 )
 from hybrid_messaging.engines.kinds import router
+from hybrid_messaging.servers import options as server_options
+from hybrid_messaging.servers.insight import Look
 
 ROUTER = kinds.get("router")
 
@@ -259,8 +261,13 @@ def test_a_router_whose_port_is_taken_says_where_and_why(tmp_path: Path) -> None
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         options = _options(None, edge_port=port)
-        with (
-            Node(tmp_path / "deaf", options) as deaf,
-            pytest.raises(EngineError, match=f"cannot listen on {HOST}:{port}: Addr"),
-        ):
-            ROUTER.set_up(deaf.engine)
+        said = f"cannot listen on {HOST}:{port}: Addr"
+        with Node(tmp_path / "deaf", options) as deaf:
+            with pytest.raises(EngineError, match=said):
+                ROUTER.set_up(deaf.engine)
+            url = urls.parse(deaf.engine.url)
+            options_of_url = server_options.of(server_options.defaults(), url)
+            transport = servers.get(url, options_of_url)
+            (problem,) = transport.inspect(url.hosts, Look(10)).problems
+        assert problem.code == "router-port-taken"
+        assert said in problem.message

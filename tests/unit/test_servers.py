@@ -13,7 +13,7 @@ from hybrid_messaging import servers, urls
 from hybrid_messaging.engines import EngineError, amqp_management
 from hybrid_messaging.servers import options
 from hybrid_messaging.servers.amqp import Amqp
-from hybrid_messaging.servers.insight import Look
+from hybrid_messaging.servers.insight import Insight, Look
 from hybrid_messaging.servers.rabbit import Rabbit
 
 
@@ -94,30 +94,25 @@ def test_servers_are_compared_with_their_default_ports() -> None:
 # -- routers of one URL ----------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("nodes", "expected"),
-    [
-        ({"a": "abc", "b": "abc", "c": "abc"}, []),
-        ({"a": "ab", "b": "abc", "c": "bc"}, [("a:5672", "c:5672")]),
-        ({"a": "ab", "b": "ab", "c": None}, []),
-        (
-            {"a": "", "b": "", "c": "standalone"},
-            [("a:5672", "b:5672"), ("a:5672", "c:5672"), ("b:5672", "c:5672")],
-        ),
-        ({"a": "abc", "b": "abc", "c": "edge"}, []),
-    ],
-    ids=["mesh", "one link lacks", "one is away", "no links", "an edge"],
-)
-def test_routers_say_whether_they_know_each_other(
+def inspected(
     monkeypatch: pytest.MonkeyPatch,
+    text: str,
     nodes: dict[str, str | None],
-    expected: list[tuple[str, str]],
-) -> None:
+    taken: tuple[str, ...] = (),
+) -> Insight:
+    """What routers of a URL say.
+
+    :param nodes: whom each knows, or what it is instead of an interior router; None: it
+        is away
+    :param taken: where each cannot listen
+    """
+
     class Management:
         def __init__(self, name: str, *more: Any) -> None:
-            if nodes[name] is None:
+            said = nodes[name]
+            if said is None:
                 raise EngineError("it is away")
-            self.name, self.said = name, nodes[name]
+            self.name, self.said = name, said
 
         def __enter__(self) -> Any:
             return self
@@ -138,11 +133,36 @@ def test_routers_say_whether_they_know_each_other(
                 {"role": "normal", "container": "a service"},
             ]
 
+        def deaf(self) -> list[str]:
+            return list(taken)
+
     monkeypatch.setattr(amqp_management, "Management", Management)
     monkeypatch.setattr(Amqp, "connect", lambda *arguments: "skupper-router")
-    url = urls.parse("amqp://a,b,c/")
+    url = urls.parse(text)
     transport = servers.get(url, options.of(options.defaults(), url))
-    insight = transport.inspect(url.hosts, Look(1))
+    return transport.inspect(url.hosts, Look(1))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ({"a": "abc", "b": "abc", "c": "abc"}, []),
+        ({"a": "ab", "b": "abc", "c": "bc"}, [("a:5672", "c:5672")]),
+        ({"a": "ab", "b": "ab", "c": None}, []),
+        (
+            {"a": "", "b": "", "c": "standalone"},
+            [("a:5672", "b:5672"), ("a:5672", "c:5672"), ("b:5672", "c:5672")],
+        ),
+        ({"a": "abc", "b": "abc", "c": "edge"}, []),
+    ],
+    ids=["mesh", "one link lacks", "one is away", "no links", "an edge"],
+)
+def test_routers_say_whether_they_know_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+    nodes: dict[str, str | None],
+    expected: list[tuple[str, str]],
+) -> None:
+    insight = inspected(monkeypatch, "amqp://a,b,c/", nodes)
     there = {name for name, said in nodes.items() if said is not None}
     said_by_edges = {"uplink"} if "edge" in nodes.values() else set()
     assert insight.network == there | said_by_edges
@@ -151,3 +171,21 @@ def test_routers_say_whether_they_know_each_other(
     for (code, message), (name, other) in zip(said, expected, strict=True):
         assert code == "routers-apart"
         assert f"the routers {name} and {other} are not connected" in message
+
+
+def test_a_router_says_that_the_port_of_its_links_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = ("192.0.2.1:5683: Address already in use",)
+    (problem,) = inspected(monkeypatch, "amqp://a/", {"a": "abc"}, taken).problems
+    assert problem.code == "router-port-taken"
+    assert f"the router a:5672 cannot listen on {taken[0]}:" in problem.message
+
+
+def test_routers_without_links_say_nothing_of_their_ports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # a router that nobody links with may lack the port of its metrics
+    for mode in ("standalone", "edge"):
+        insight = inspected(monkeypatch, "amqp://a/", {"a": mode}, ("taken",))
+        assert insight.problems == []

@@ -99,6 +99,17 @@ class Amqp(Transport):
                 # those at the edge do not know whom their uplinks know
                 if own["mode"] != "edge":
                     known[self.shown(host)] = name, {name, *others}
+                if own["mode"] == "interior":
+                    insight.problems += [
+                        ServerProblem(
+                            "router-port-taken",
+                            f"the router {self.shown(host)} cannot listen on {where}:"
+                            " other routers cannot connect to it there",
+                            "stop what has this port there, and restart the router,"
+                            " which does not try again",
+                        )
+                        for where in router.deaf()
+                    ]
         insight.problems += [
             ServerProblem(
                 "routers-apart",

@@ -401,6 +401,13 @@ CODES = {
         "set ``zmq_target_expire`` to three times ``zmq_target_update``",
         ":doc:`zmq`",
     ),
+    "router-port-taken": Code(
+        _ERROR,
+        "a router cannot listen on the port of its links to other routers, since"
+        " another program has it: they may not reach its services",
+        "stop that program, and restart the router, which does not try again",
+        "the log that skupper-router's management keeps",
+    ),
     "routers-apart": Code(
         _ERROR,
         "a URL names routers that are not connected to each other: services on one do"
