@@ -555,7 +555,7 @@ class Endpoint:
         """
         # It measures silence from the first tick after the last byte: have that then.
         if self._heard is not None:
-            self._tick(min(self._heard, now))
+            self._tick(self._heard)
             self._heard = None
         deadline = self._tick(now)
         self._dispatch()
