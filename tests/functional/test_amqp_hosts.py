@@ -57,7 +57,7 @@ def test_hosts_that_are_away_are_passed_over(own_bus: Router) -> None:
             rpc.server()
             with Stopwatch() as watch:
                 assert rpc.client().call({}, "name") == "one"
-            assert watch.seconds < 15
+            assert watch.seconds < 40
 
 
 def test_hosts_that_are_silent_are_passed_over(own_bus: Router) -> None:
@@ -163,7 +163,7 @@ def test_resolver_that_hangs_keeps_nobody_from_closing(
     gate = threading.Event()
 
     def hang(*_: object, **__: object) -> list:
-        gate.wait(30)
+        gate.wait(120)
         raise socket.gaierror("at last")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
@@ -172,10 +172,10 @@ def test_resolver_that_hangs_keeps_nobody_from_closing(
             client = rpc.client(timeout=0.5)
             with Stopwatch() as watch, pytest.raises(errors.BusUnavailable):
                 client.call({}, "name")
-            assert watch.seconds < 15
+            assert watch.seconds < 40
             with Stopwatch() as watch:
                 rpc.default.cleanup()
-            assert watch.seconds < 15
+            assert watch.seconds < 40
     finally:
         gate.set()
 
@@ -197,7 +197,7 @@ def test_a_bus_that_was_not_there_at_first(make_router: MakeRouter) -> None:
         service = Service()
         with Stopwatch() as watch:
             rpc.server(service)
-        assert watch.seconds < 15, "a server need not wait for the bus"
+        assert watch.seconds < 40, "a server need not wait for the bus"
         router.start()
         assert calls_until_it_works(rpc.client()) == "one"
 

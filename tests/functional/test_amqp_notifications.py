@@ -173,7 +173,7 @@ def test_without_a_listener_the_error_says_what_to_do(rpc: Rpc) -> None:
         transport._driver.send_notification(target, {}, {"a": 1}, version=2.0)
     assert "router, which stores nothing" in str(caught.value)
     assert "[oslo_messaging_notifications] transport_url" in str(caught.value)
-    assert watch.seconds < 15
+    assert watch.seconds < 40
 
 
 def test_notifier_logs_what_it_cannot_send(
@@ -222,7 +222,7 @@ def test_idle_listener_ends_at_once(rpc: Rpc, transport: Any) -> None:
         idle = listener(rpc, transport, Endpoint(), batch=batch)
         with Stopwatch() as watch:
             end(idle)
-        assert watch.seconds < 15
+        assert watch.seconds < 40
 
 
 def test_pools_are_refused(rpc: Rpc, transport: Any) -> None:

@@ -102,7 +102,7 @@ def test_nonsense_neither_hangs_nor_spins(name: str) -> None:
             client.call({}, "name")
         assert isinstance(caught.value, errors.BusUnavailable)
         assert str(fake.port) in str(caught.value)
-        assert watch.seconds < 15
+        assert watch.seconds < 40
         assert reading_time() < 0.5
         assert fake.connections <= 5
 
@@ -400,7 +400,7 @@ def test_messages_that_were_lost_or_refused_are_not_sent_again(
     with fake, Rpc(fake.url) as rpc:
         with Stopwatch() as watch, pytest.raises(error, match=words):
             getattr(rpc.client(), method)({}, "echo", value=1)
-        assert watch.seconds < 15
+        assert watch.seconds < 40
     assert len(seen) == 1
 
 
@@ -466,7 +466,7 @@ def test_refused_links_fail_with_the_reason(
         client = rpc.client(rpc.transport(restart_timeout=0.5))
         with Stopwatch() as watch, pytest.raises(error, match=f"{condition}: because"):
             client.cast({}, "echo", value=1)
-        assert watch.seconds < 15
+        assert watch.seconds < 40
 
 
 def test_refused_links_are_asked_for_again() -> None:
@@ -560,7 +560,7 @@ def test_reply_address_that_is_taken_away_fails_the_calls() -> None:
         for _ in range(2):
             with Stopwatch() as watch, pytest.raises(errors.BusLost, match="reply"):
                 client.call({}, "name")
-            assert watch.seconds < 15
+            assert watch.seconds < 40
 
 
 class Native(Peer):

@@ -32,7 +32,7 @@ from hybrid_messaging.drivers.amqp import outbox, route
 from hybrid_messaging.protocol.endpoint import ACCEPTED, Delivery, Link, Receiver
 
 #: Seconds that what is at once may take on a busy machine.
-AT_ONCE = 10
+AT_ONCE = 30
 
 
 class RouterPeer(Peer):

@@ -32,7 +32,7 @@ from hybrid_messaging.protocol.endpoint import Endpoint, Link
 MEGABYTE = 1024 * 1024
 #: Seconds within which a call is answered that nobody holds up, on a busy machine.
 #: One that is held up waits until the router gives up who is stuck: 16 s.
-SOON = 8
+SOON = 30
 #: What a connection and its messages consist of.
 PARTS = (Endpoint, Link, Outgoing, Route)
 

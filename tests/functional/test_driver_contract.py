@@ -101,7 +101,7 @@ def test_a_fanout_outlasts_the_transport_that_sent_it(rpc: Rpc, size: int) -> No
 def test_fanout_to_nobody_is_no_error(rpc: Rpc) -> None:
     with Stopwatch() as watch:
         rpc.client(fanout=True).cast({}, "echo", value="hello?")
-    assert watch.seconds < 15
+    assert watch.seconds < 40
 
 
 def test_named_server_gets_what_is_directed_to_it(rpc: Rpc) -> None:
@@ -221,7 +221,7 @@ def test_call_times_out(rpc: Rpc) -> None:
     with Stopwatch() as watch, pytest.raises(oslo_messaging.MessagingTimeout):
         rpc.client(timeout=1).call({}, "wait")
     service.gate.set()
-    assert 1 <= watch.seconds < 15
+    assert 1 <= watch.seconds < 40
 
 
 def test_late_reply_is_dropped(rpc: Rpc) -> None:
@@ -381,4 +381,4 @@ def test_threads_that_wait_are_freed_by_cleanup(rpc: Rpc) -> None:
     service.gate.set()
     assert [type(each) for each in failures] == [errors.BusLost] * 3
     assert all("may have acted on it" in str(each) for each in failures)
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 40

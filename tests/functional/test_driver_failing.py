@@ -26,7 +26,10 @@ from hybrid_messaging.drivers.patience import PACE
 BUSES = ALL_BUSES
 #: Seconds that a failure may take to become known, on a busy machine; what is wrong
 #: takes longer.
-AT_ONCE = 8.0
+AT_ONCE = 20.0
+#: The same for a death: it is known before any silence is too long, that of a router's
+#: peers (16 s) and of our own (10 s).
+DEATH_KNOWN = 8.0
 
 
 @pytest.fixture
@@ -72,15 +75,15 @@ def assert_clean(error: Any, kind: type[Exception], *words: str) -> None:
 
 def test_nobody_is_waited_for_once_and_then_fails_at_once(rpc: Rpc) -> None:
     """Patience belongs to the target, not to each call."""
-    transport = rpc.transport(restart_timeout=4)
+    transport = rpc.transport(restart_timeout=8)
     client = rpc.client(transport, timeout=60)
     with Stopwatch() as watch, pytest.raises(MessagingTimeout) as caught:
         client.call({}, "name")
     assert_clean(
         caught.value, errors.TargetUnreachable, "RPC call", rpc.topic, "nobody listens"
     )
-    assert 4 <= watch.seconds < 4 + AT_ONCE
-    # if each waited, these would take 24 s
+    assert 8 <= watch.seconds < 8 + AT_ONCE
+    # if each waited, these would take 48 s
     methods = ["call", "cast", "cast", "cast", "cast", "call"]
     with Stopwatch() as watch:
         for method in methods:
@@ -140,7 +143,7 @@ def test_a_target_that_was_gone_is_waited_for_again_once_it_was_there(
 def test_without_grace_nobody_there_fails_at_once(
     rpc: Rpc, target: dict[str, str], method: str
 ) -> None:
-    client = rpc.client(rpc.transport(restart_timeout=0), timeout=20, **target)
+    client = rpc.client(rpc.transport(restart_timeout=0), timeout=60, **target)
     for _ in range(3):
         with Stopwatch() as watch, pytest.raises(errors.TargetUnreachable) as caught:
             getattr(client, method)({}, "echo", value=1)
@@ -183,7 +186,7 @@ def test_server_that_restarts_is_waited_for(rpc: Rpc) -> None:
 
 
 def test_timeout_shorter_than_the_grace_holds(rpc: Rpc) -> None:
-    client = rpc.client(rpc.transport(restart_timeout=20), timeout=1)
+    client = rpc.client(rpc.transport(restart_timeout=90), timeout=1)
     with Stopwatch() as watch, pytest.raises(MessagingTimeout) as caught:
         client.call({}, "name")
     assert_clean(caught.value, errors.TargetUnreachable, "nobody listens there")
@@ -205,12 +208,13 @@ def test_sender_that_fails_leaves_nothing_behind(rpc: Rpc) -> None:
 
 
 def test_many_callers_of_nobody_fail_together(rpc: Rpc) -> None:
-    client = rpc.client(rpc.transport(restart_timeout=0.5))
+    client = rpc.client(rpc.transport(restart_timeout=3))
     with Stopwatch() as watch, ThreadPoolExecutor(20) as pool:
         calls = [pool.submit(client.call, {}, "name") for _ in range(20)]
         failures = [call.exception() for call in calls]
     assert {type(failure) for failure in failures} == {errors.CallUnreachable}
-    assert watch.seconds < 0.5 + AT_ONCE
+    # if one waited after the other, it would take a minute
+    assert watch.seconds < 3 + AT_ONCE
 
 
 # -- servers that die ----------------------------------------------------
@@ -222,7 +226,7 @@ def test_killed_server_fails_its_call_at_once(rpc: Rpc, worker: Worker) -> None:
     killed_at = time.monotonic()
     worker.kill()
     assert_clean(call.result(), errors.ServerLost, "may have acted on it", rpc.topic)
-    assert call.ended_at - killed_at < AT_ONCE
+    assert call.ended_at - killed_at < DEATH_KNOWN
 
 
 def test_many_calls_of_a_killed_server_fail_at_once(rpc: Rpc, worker: Worker) -> None:
@@ -235,7 +239,7 @@ def test_many_calls_of_a_killed_server_fail_at_once(rpc: Rpc, worker: Worker) ->
     for call in calls:
         # those that the server had not yet received may be told so, too
         assert_clean(call.result(), errors.DeliveryError)
-    assert max(call.ended_at for call in calls) - killed_at < 2 + AT_ONCE
+    assert max(call.ended_at for call in calls) - killed_at < 2 + DEATH_KNOWN
     assert sum(isinstance(call.outcome, errors.ServerLost) for call in calls) >= 40
 
 
@@ -260,7 +264,7 @@ def test_next_call_after_a_death_goes_elsewhere(rpc: Rpc, worker: Worker) -> Non
     rpc.server(name="other")
     with Stopwatch() as watch:
         assert client.call({}, "name") == "other"
-    assert watch.seconds < AT_ONCE
+    assert watch.seconds < DEATH_KNOWN
 
 
 def test_silent_server_fails_a_monitored_call(rpc: Rpc, worker: Worker) -> None:
@@ -357,7 +361,7 @@ def test_killed_bus_fails_its_calls_at_once(own_bus: Router, own_rpc: Rpc) -> No
         killed_at = time.monotonic()
         own_bus.kill()
         assert_clean(call.result(), errors.BusLost, "may have acted on it")
-        assert call.ended_at - killed_at < AT_ONCE
+        assert call.ended_at - killed_at < DEATH_KNOWN
         own_bus.start()
         assert own_rpc.client().call({}, "name") == "worker"
         worker.stop()

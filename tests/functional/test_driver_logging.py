@@ -61,7 +61,7 @@ def test_records_that_are_sent_over_the_bus_hold_up_nobody(
         with Stopwatch() as watch:
             assert client.call({}, "name") == "one"
         # a handler that the bus' own thread waits for holds it up for a minute
-        assert watch.seconds < 20
+        assert watch.seconds < 40
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)

@@ -249,7 +249,7 @@ def test_the_end_of_sessions_costs_nothing_for_links_of_others(
     start = time.monotonic()
     other.round_trip()
     # to look at each link for each session takes most of a minute
-    assert time.monotonic() - start < 10 + alone
+    assert time.monotonic() - start < 25 + alone
     peer.round_trip()
 
 

@@ -42,7 +42,7 @@ from hybrid_messaging.urls import parse
 #: Services that move, and how often they do so.
 SERVICES, MIGRATIONS = 5, int(os.environ.get("HYBRID_TEST_MIGRATIONS", "1"))
 #: Seconds that a call may take that waits for nobody, on a busy machine.
-AT_ONCE = 15.0
+AT_ONCE = 30.0
 
 
 class Sides(NamedTuple):

@@ -346,7 +346,7 @@ def test_no_time_is_none(rpc: Rpc) -> None:
     assert client.call({}, "name") == "one"
     with Stopwatch() as watch, pytest.raises(MessagingTimeout):
         client.prepare(timeout=0).call({}, "echo", value="never")
-    assert watch.seconds < 15
+    assert watch.seconds < 40
     patient = client.prepare(call_monitor_timeout=0)
     assert patient.call({}, "sleep", seconds=1, value="slow") == "slow"
     assert service.seen == ["slow"]
@@ -380,7 +380,7 @@ def test_callers_of_a_target_share_its_patience(
         for _ in range(20):
             with pytest.raises(errors.TargetUnreachable, match="nobody listens"):
                 client.cast({}, "name")
-    assert watch.seconds < 15
+    assert watch.seconds < 40
 
 
 def test_a_target_that_comes_back_is_known_without_a_call(rpc: Rpc) -> None:

@@ -153,7 +153,7 @@ def test_silent_redis_delays_no_call_to_known_servers(redis: Redis, rpc: Rpc) ->
         for number in range(200):
             assert client.call({}, "echo", value=number) == number
     redis.resume()
-    assert watch.seconds < 20
+    assert watch.seconds < 40
 
 
 def test_unknown_servers_are_not_found_without_redis(redis: Redis, rpc: Rpc) -> None:
@@ -162,10 +162,10 @@ def test_unknown_servers_are_not_found_without_redis(redis: Redis, rpc: Rpc) -> 
         rpc.client(timeout=1).call({}, "name")
     assert isinstance(caught.value, errors.BusUnavailable)
     assert str(redis.port) in str(caught.value)
-    assert 1 <= watch.seconds < 15
+    assert 1 <= watch.seconds < 40
     with Stopwatch() as watch, pytest.raises(errors.BusUnavailable):
         rpc.client(retry=0).call({}, "name")
-    assert watch.seconds < 15
+    assert watch.seconds < 40
 
 
 @pytest.mark.parametrize("method", ["call", "cast"])
@@ -632,12 +632,12 @@ def test_new_servers_join_in(rpc: Rpc) -> None:
 
 def test_server_that_comes_back_on_another_port_is_found(rpc: Rpc) -> None:
     with Worker(rpc.url, rpc.topic, "first") as first:
-        client = rpc.client(rpc.transport(restart_timeout=20))
+        client = rpc.client(rpc.transport(restart_timeout=90), timeout=90)
         assert client.call({}, "name") == "first"
         first.kill()
     with Worker(rpc.url, rpc.topic, "second"), Stopwatch() as watch:
         assert client.call({}, "name") == "second"
-    assert watch.seconds < 15
+    assert watch.seconds < 40
 
 
 def test_another_process_on_the_port_of_a_dead_one(redis: Redis, rpc: Rpc) -> None:
@@ -770,7 +770,7 @@ def test_silent_server_is_given_up(redis: Redis, rpc: Rpc) -> None:
         worker.signal(signal.SIGSTOP)
         with Stopwatch() as watch, pytest.raises(errors.ServerLost):
             client.call({}, "name")
-        assert watch.seconds < 20
+        assert watch.seconds < 40
 
 
 # -- how Redis is reached ----------------------------------------------------
