@@ -12,7 +12,7 @@ from hybrid_messaging.smoke.outcome import Failure, Success
 from hybrid_messaging.smoke.run import SERVERS
 from hybrid_messaging.smoke.servers import Process
 
-#: Seconds until the server processes serve: on a gate's busy machine, imports take long.
+#: Seconds until the server processes serve: a busy machine imports for long.
 START_TIMEOUT = 120.0
 #: Seconds in which a cast has to arrive.
 ARRIVAL_TIMEOUT = 30.0
