@@ -59,6 +59,10 @@ case $script in
         fi
         RABBIT_USERID=${RABBIT_USERID:-stackrabbit}
         load_plugin_settings
+        # as the settings of a plugin that comes later
+        for service in ${LATER_SERVICES:-}; do
+            enable_service "$service"
+        done
         echo "ENABLED_SERVICES=$ENABLED_SERVICES" >"$DEST/stackenv"
         run_phase stack pre-install
         called "DevStack installs RabbitMQ"

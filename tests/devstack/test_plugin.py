@@ -476,8 +476,52 @@ def test_trove_and_its_guests_use_the_transport_of_rpc(
     assert "hybrid-messaging in their image" in said.partition("at the end:")[2]
 
 
-def test_a_mode_that_cannot_reach_guests_of_trove_is_refused(host: Host) -> None:
-    said = host.refused(HYBRID="zmq-hybrid", ENABLED_SERVICES="key,trove")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"HYBRID": "rabbit"},
+        {
+            "HYBRID": "external",
+            "HYBRID_RPC_URL": "amqp://u:p@[2001:db8::1]:5671/",
+            "HYBRID_NOTIFY_URL": EXTERNAL["HYBRID_NOTIFY_URL"],
+        },
+    ],
+    ids=["router", "rabbit", "external"],
+)
+def test_guests_of_trove_may_reach_the_port_of_rpc(
+    host: Host, settings: dict[str, str]
+) -> None:
+    """Trove's plugin makes the security group at the start of the phase extra."""
+    host.stack(
+        """
+        function run_phase {
+            if [[ $* == "stack extra" ]]; then
+                called "Trove opens $AMQP_PORT"
+            fi
+            source "$plugin/devstack/plugin.sh" $1 ${2:-}
+        }
+        AMQP_PORT=5672
+        """
+        + CONFIGURE_TROVE,
+        ENABLED_SERVICES="key,rabbit,trove",
+        **settings,
+    )
+    port = {"rabbit": "5672", "external": "5671"}.get(
+        settings.get("HYBRID", ""), host.local_conf["HYBRID_ROUTER_PORT"]
+    )
+    assert f"Trove opens {port}" in host.calls()
+
+
+@pytest.mark.parametrize(
+    "enabled",
+    [{"ENABLED_SERVICES": "key,trove"}, {"LATER_SERVICES": "trove"}],
+    ids=["before", "after"],
+)
+def test_a_mode_that_cannot_reach_guests_of_trove_is_refused(
+    host: Host, enabled: dict[str, str]
+) -> None:
+    said = host.refused(HYBRID="zmq-hybrid", **enabled)
     assert "HYBRID=zmq-hybrid cannot carry Trove's RPC" in said
 
 
