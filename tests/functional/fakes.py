@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import select
 import socket
 import threading
 import time
@@ -29,6 +30,8 @@ from hybrid_messaging.protocol.endpoint import (
 )
 
 _CHUNK = 65536
+#: Seconds between two looks whether the driver is to have a sign of life.
+ALIVE = 0.2
 
 
 class Fake:
@@ -116,13 +119,17 @@ class Peer(Handler):
         self.run()
 
     def run(self) -> None:
-        """Serve the connection to its end."""
+        """Serve the connection to its end, and show signs of life all the while."""
+        readable = select.poll()
+        readable.register(self.socket, select.POLLIN)
         while not self.endpoint.closed and not self.endpoint.finished:
-            data = self.socket.recv(_CHUNK)
-            if data:
-                self.endpoint.receive(data)
-            else:
-                self.endpoint.end_of_input()
+            if readable.poll(ALIVE * 1000):
+                data = self.socket.recv(_CHUNK)
+                if data:
+                    self.endpoint.receive(data)
+                else:
+                    self.endpoint.end_of_input()
+            self.endpoint.tick(time.monotonic())
             self.flush()
         self.endpoint.abandon()
 
