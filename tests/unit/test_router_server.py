@@ -204,6 +204,32 @@ def test_who_has_opened_it_may_be_idle(serve: Serve) -> None:
         peer.until(lambda: peer.ended is not None, "it ends", timeout=3)
 
 
+def test_nobody_is_taken_for_silent_before_what_has_come_is_read(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the router was suspended: signs of life wait in its sockets."""
+    late = 0.0
+    port = serve(idle_timeout=600)
+
+    def step(router: server.Router, timeout: float) -> None:
+        nonlocal late
+        original(router, timeout)
+        if not late:
+            peer.socket.sendall(b"\0\0\0\x08\2\0\0\0")
+            late = 700.0
+
+    original, clock = server.Router._step, time.monotonic
+    with Peer(port) as peer:
+        peer.round_trip()
+        monkeypatch.setattr(time, "monotonic", lambda: clock() + late)
+        monkeypatch.setattr(server.Router, "_step", step)
+        deadline = clock() + 20
+        while not late:
+            assert clock() < deadline
+            time.sleep(0.01)
+        peer.round_trip()
+
+
 def test_a_peer_that_does_not_take_the_good_bye_is_left(serve: Serve) -> None:
     port = serve(handshake_timeout=1, sasl_mechanisms="ANONYMOUS")
     with Peer(port) as peer:

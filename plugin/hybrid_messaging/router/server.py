@@ -175,6 +175,9 @@ class Router:
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + TICK
+            # what has come meanwhile, as while this process was suspended, is read
+            # before anybody is taken for silent
+            self._step(0)
             self._tick(now)
 
     def _step(self, timeout: float) -> None:
