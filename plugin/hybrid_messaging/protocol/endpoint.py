@@ -42,7 +42,7 @@ MAX_MESSAGE = 128 * 1024 * 1024
 #: Values, keys included, that properties and capabilities may have together each.
 MAX_VALUES = 64
 
-#: So many times per idle timeout it is looked whether we have been silent ourselves.
+#: How often per idle timeout we look whether we have been silent ourselves.
 LOOKS = 4
 
 #: Offered by a peer that forwards by each message's own `to` address.
@@ -553,7 +553,8 @@ class Endpoint:
         :param now: seconds on the monotonic clock
         :returns: when to call again at the latest, on the same clock; None: never
         """
-        # It measures silence from the first tick after the last byte: have that then.
+        # qpid-proton measures the peer's silence from the first tick after its last
+        # byte: have that tick at the time of the byte.
         if self._heard is not None:
             self._tick(self._heard)
             self._heard = None
@@ -561,7 +562,7 @@ class Endpoint:
         self._dispatch()
         if not deadline:
             return None
-        # It measures our own silence in the same way.
+        # It measures our own silence in the same way, from our last byte: look often.
         look = self.transport.idle_timeout / LOOKS or math.inf
         return min((deadline - 1) / 1000, now + look)
 
