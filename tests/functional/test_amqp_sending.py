@@ -53,6 +53,7 @@ class Obedient(Peer):
         while not self.endpoint.closed and not self.endpoint.finished:
             while not self.asked.empty():
                 self.asked.get()()
+            self.endpoint.tick(time.monotonic())
             self.flush()
             with contextlib.suppress(TimeoutError):
                 if data := self.socket.recv(1 << 16):
