@@ -531,9 +531,10 @@ def main() -> int:
 
 
 COLOUR = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
-#: A failed test in pytest's summary, with the first lines of the reason.
+#: A failed test in pytest's summary, with the first lines of the reason. Where there is
+#: no summary, lines that tests have logged look alike, with more spaces.
 FAILED_TEST = re.compile(
-    r"^(FAILED|ERROR) .*(\n(?!FAILED |ERROR |SKIPPED |=).*){0,11}", re.MULTILINE
+    r"^(FAILED|ERROR) \S.*(\n(?!FAILED |ERROR |SKIPPED |=).*){0,11}", re.MULTILINE
 )
 
 if __name__ == "__main__":

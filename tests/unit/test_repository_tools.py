@@ -285,6 +285,19 @@ def test_the_summary_ends_with_the_failed_tests(
     assert capfd.readouterr().out.splitlines()[-3:] == list(printed[3:6])
 
 
+def test_what_tests_have_logged_is_no_failed_test(
+    runner: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Where pytest was killed, there is no summary that could tell them apart."""
+    logged = "ERROR    hybrid_messaging:test_a.py:1 a line"
+    add_stage(runner, "tests", f"print({logged!r}); exit(1)")
+    assert run_main(runner, monkeypatch) == 1
+    last = capfd.readouterr().out.splitlines()[-1]
+    assert last.startswith("tests: exited 1: ")
+
+
 def test_only_the_stages_that_are_asked_for_run(
     runner: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
