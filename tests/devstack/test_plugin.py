@@ -486,8 +486,13 @@ def test_trove_and_its_guests_use_the_transport_of_rpc(
             "HYBRID_RPC_URL": "amqp://u:p@[2001:db8::1]:5671/",
             "HYBRID_NOTIFY_URL": EXTERNAL["HYBRID_NOTIFY_URL"],
         },
+        {
+            "HYBRID": "external",
+            "HYBRID_RPC_URL": "amqp://192.0.2.1:5671/",
+            "HYBRID_NOTIFY_URL": EXTERNAL["HYBRID_NOTIFY_URL"],
+        },
     ],
-    ids=["router", "rabbit", "external"],
+    ids=["router", "rabbit", "external", "without a user"],
 )
 def test_guests_of_trove_may_reach_the_port_of_rpc(
     host: Host, settings: dict[str, str]
@@ -511,6 +516,8 @@ def test_guests_of_trove_may_reach_the_port_of_rpc(
         settings.get("HYBRID", ""), host.local_conf["HYBRID_ROUTER_PORT"]
     )
     assert f"Trove opens {port}" in host.calls()
+    guest = host.ini("etc/trove/trove-guestagent.conf")["DEFAULT"]["transport_url"]
+    assert f"GATEWAY:{port}/" in guest
 
 
 @pytest.mark.parametrize(
