@@ -404,7 +404,7 @@ CODES = {
     "router-port-taken": Code(
         _ERROR,
         "a router cannot listen on the port of its links to other routers, since"
-        " another program has it: they may not reach its services",
+        " another program has it: services on those may not reach services on it",
         "stop that program, and restart the router, which does not try again",
         "the log that skupper-router's management keeps",
     ),
