@@ -104,9 +104,9 @@ class Amqp(Transport):
                         ServerProblem(
                             "router-port-taken",
                             f"the router {self.shown(host)} cannot listen on {where}:"
-                            " other routers cannot connect to it there",
-                            "stop what has this port there, and restart the router,"
-                            " which does not try again",
+                            " nobody can connect to it there",
+                            "stop what has this port, or correct the address, and"
+                            " restart the router, which does not try again",
                         )
                         for where in router.deaf()
                     ]

@@ -403,9 +403,10 @@ CODES = {
     ),
     "router-port-taken": Code(
         _ERROR,
-        "a router cannot listen on the port of its links to other routers, since"
-        " another program has it: services on those may not reach services on it",
-        "stop that program, and restart the router, which does not try again",
+        "a router cannot listen on one of its ports, usually since another program has"
+        " it. If other routers connect there, their services may not reach those on it",
+        "stop that program, or correct the address, and restart the router, which does"
+        " not try again",
         "the log that skupper-router's management keeps",
     ),
     "routers-apart": Code(
