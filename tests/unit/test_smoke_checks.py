@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,8 +143,30 @@ def test_another_server_answers(tmp_path: Path) -> None:
 def test_one_server_answers_all_calls(tmp_path: Path) -> None:
     context = Misbehaving(tmp_path)
     context._answer = echo(context.run.servers[0])
-    with pytest.raises(Failure, match=r"server-1\S+: 12, server-2\S+: 0"):
+    with pytest.raises(Failure, match=r"server-1\S+: 60, server-2\S+: 0"):
         rpc.round_robin(context)
+
+
+def test_servers_at_other_routers_answer_when_the_nearest_is_busy(
+    tmp_path: Path,
+) -> None:
+    context = Misbehaving(tmp_path)
+    near, *far = context.run.servers
+    turns = itertools.cycle([*[near] * 14, *far])
+    together = threading.Barrier(rpc.AT_ONCE)
+
+    def answer(
+        method: str, target: Any, *, data: str, seconds: float
+    ) -> dict[str, Any]:
+        if not seconds:
+            return {"server": near, "data": data}
+        together.wait(60)
+        return {"server": next(turns), "data": data}
+
+    context._answer = answer
+    assert re.search(
+        r"server-1\S+: 54, server-2\S+: 3, ", rpc.round_robin(context).detail
+    )
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,11 @@ class Endpoint:
         self._name = name
         self._tell = tell
 
-    def echo(self, context: dict[str, Any], data: str) -> dict[str, str]:
-        """Answer with what came, and with the name of the server."""
+    def echo(
+        self, context: dict[str, Any], data: str, seconds: float = 0.0
+    ) -> dict[str, str]:
+        """Answer after a while, with what came and with the name of the server."""
+        time.sleep(seconds)
         return {"server": self._name, "data": data}
 
     def note(self, context: dict[str, Any], token: str) -> None:

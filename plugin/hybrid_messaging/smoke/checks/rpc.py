@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 from hybrid_messaging.smoke.context import CALL_TIMEOUT, Context
 from hybrid_messaging.smoke.endpoint import SmokeError
@@ -22,6 +23,9 @@ SECOND_COPY = 0.1
 POLL = 0.01
 #: Calls per server, to see them shared out.
 ROUNDS = 4
+#: Calls at the same time, and for how many seconds servers keep each: enough to reach
+#: servers at a router of another zone, which costs 10.
+AT_ONCE, KEEP = 48, 2.0
 LARGE = 1024 * 1024
 #: Seconds of a long call, and after how many of silence its server counts as dead:
 #: oslo.messaging's least, so that a heartbeat is due every second.
@@ -50,11 +54,23 @@ def directed(context: Context) -> Success:
 
 
 def round_robin(context: Context) -> Success:
-    """See that calls to the topic are shared out over its servers."""
+    """See that calls to the topic are shared out over its servers.
+
+    One of several routers prefers its own servers, until they have more calls to
+    answer than those of others.
+    """
     names = [process.name for process in _servers(context)]
     answers = Counter(
         _echo(context, context.token()) for _ in range(ROUNDS * len(names))
     )
+    if not all(answers[name] for name in names):
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            answers.update(
+                pool.map(
+                    lambda token: _echo(context, token, seconds=KEEP),
+                    [context.token() for _ in range(AT_ONCE)],
+                )
+            )
     shares = ", ".join(f"{name}: {answers[name]}" for name in names)
     if not all(answers[name] for name in names):
         raise Failure(f"not every server received a share of the calls: {shares}")
@@ -125,12 +141,13 @@ def _servers(context: Context) -> list[Process]:
     return context.servers.get(SERVERS, START_TIMEOUT)
 
 
-def _echo(context: Context, data: str, **options: str) -> str:
+def _echo(context: Context, data: str, seconds: float = 0.0, **options: str) -> str:
     """Call a server.
 
+    :param seconds: for how long it keeps the call
     :returns: the name of the one that answered
     """
-    answer = context.client(**options).call({}, "echo", data=data)
+    answer = context.client(**options).call({}, "echo", data=data, seconds=seconds)
     if answer["data"] != data:
         raise Failure(
             f"{answer['server']} answered with other data than it had received"
