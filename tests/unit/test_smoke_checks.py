@@ -156,7 +156,7 @@ def test_servers_at_other_routers_answer_when_the_nearest_is_busy(
     together = threading.Barrier(rpc.AT_ONCE)
 
     def answer(
-        method: str, target: Any, *, data: str, seconds: float
+        method: str, target: Any, *, data: str, seconds: float = 0.0
     ) -> dict[str, Any]:
         if not seconds:
             return {"server": near, "data": data}
