@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.functional.waiting import ended
 
 from hybrid_messaging.engines import log_writer, processes
 
@@ -100,6 +100,13 @@ def test_what_an_engine_writes_is_private_whatever_the_umask(
     assert {mode_of(tmp_path / name) for name in ("pid", "log", "own")} == {0o600}
 
 
+def words_of(process: psutil.Process) -> list[str]:
+    """The command line of a process, unless it has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []
+
+
 def test_whoever_writes_a_log_ends_with_the_engine(tmp_path: Path, log: Path) -> None:
     sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
     engine = processes.spawn(sleeping, None, tmp_path, log)
@@ -107,7 +114,7 @@ def test_whoever_writes_a_log_ends_with_the_engine(tmp_path: Path, log: Path) ->
         (writer,) = (
             child
             for child in psutil.Process().children()
-            if not ended(child) and str(log) in child.cmdline()
+            if str(log) in words_of(child)
         )
     finally:
         processes.stop([(engine, 10)])
