@@ -363,10 +363,34 @@ def test_presence_without_proxies_is_unknown(world: World) -> None:
 def test_presence_while_a_connection_is_made(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        world.routes, "_connect", lambda found: [each.connecting() for each in found]
-    )
+    monkeypatch.setattr(world.routes, "_connect", lambda claimed: None)
     world.directory.says("1", record("a"))
     assert presence(world) is Presence.UNKNOWN
     world.route().candidates[0].peer.failed("nobody is there")
     assert presence(world) is Presence.GONE
+
+
+def test_two_that_look_at_once_connect_to_no_more_than_is_wanted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected: list[Peer] = []
+    # as when others have the client's lock: what it is to do is done later
+    monkeypatch.setattr(world.routes, "_connect", connected.extend)
+    monkeypatch.setattr(OPTIONS, "connections_per_topic", 2)
+    world.directory.says("1", *map(record, "abcdefgh"))
+    route = world.route()
+    world.routes.widen(route, time.monotonic())
+    assert len(connected) == 2
+    assert world.routes.claim(connected, time.monotonic()) == []
+
+
+def test_a_process_with_many_listeners_is_connected_to_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected: list[Peer] = []
+    monkeypatch.setattr(world.routes, "_connect", connected.extend)
+    names = ("one", "two", "three")
+    listeners = (Record(name, "tcp://127.0.0.1:5001", "p") for name in names)
+    world.directory.says("1", *listeners)
+    [peer] = {each.peer for each in world.route().candidates}
+    assert connected == [peer]

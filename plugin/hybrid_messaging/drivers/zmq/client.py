@@ -64,7 +64,7 @@ class Client:
         self.directory = directory
         self._on_news = on_news
         self._on_gone = on_gone
-        self.routes = Routes(options, directory, self.connect)
+        self.routes = Routes(options, directory, self._dial)
         #: listeners that had no room for fanouts
         self.missed = Missed()
         #: monotonic time at which the last connection was made
@@ -184,9 +184,11 @@ class Client:
 
     def connect(self, peers: Iterable[Peer]) -> None:
         """Begin to connect to the peers that are not connected."""
-        now = time.monotonic()
+        self._dial(self.routes.claim(peers, time.monotonic()))
+
+    def _dial(self, claimed: Iterable[Peer]) -> None:
         wanted = []
-        for peer in {peer for peer in peers if peer.may_connect(now)}:
+        for peer in claimed:
             try:
                 self._encryption.agree(peer.key)
                 wanted.append(peer)
@@ -194,7 +196,7 @@ class Client:
                 self._mention(peer, str(error))
                 self._socket.do(peer.failed, f"{peer.endpoint}: {error}")
         for first in range(0, len(wanted), _BATCH):
-            self._socket.do(self._begin_to_connect, wanted[first : first + _BATCH])
+            self._socket.do(self._find_addresses, wanted[first : first + _BATCH])
 
     def _mention(self, peer: Peer, objection: str) -> None:
         LOG.warning(
@@ -353,13 +355,10 @@ class Client:
         if message.wants_news():
             self._socket.wake(message)
 
-    def _begin_to_connect(self, peers: list[Peer]) -> None:
-        now = time.monotonic()
+    def _find_addresses(self, peers: list[Peer]) -> None:
         for peer in peers:
-            if peer.may_connect(now):
-                peer.connecting()
-                then = functools.partial(self._socket.do, self._on_addresses, peer)
-                self._names.find(peer.endpoint, then)
+            then = functools.partial(self._socket.do, self._on_addresses, peer)
+            self._names.find(peer.endpoint, then)
 
     def _on_addresses(self, peer: Peer, found: Found) -> None:
         # the one that has served before comes first

@@ -34,7 +34,7 @@ class Link(Enum):
 class Peer:
     """What is bound to one endpoint: all its listeners share a connection.
 
-    Changed with the client's lock held.
+    Changed with the client's lock held, once somebody has claimed it for connecting.
 
     :param endpoint: tcp://host:port
     :param key: its public key; empty: it does without

@@ -103,7 +103,7 @@ class Routes:
     """The routes of a client; any thread may use them.
 
     :param options: the [oslo_messaging_zmq] group
-    :param connect: begins to connect to peers that may be connected to
+    :param connect: connects to peers that have been claimed for it
     """
 
     def __init__(
@@ -206,16 +206,32 @@ class Routes:
 
     def widen(self, route: Route, now: float) -> None:
         """Begin to connect to so many servers that they can share the work."""
-        missing: int = self._options.connections_per_topic - sum(
-            not (each.absent or each.peer.link is Link.DOWN)
-            for each in route.candidates
-        )
-        if missing <= 0:
-            return
-        near = [each.peer for each in route.candidates if each.peer.may_connect(now)]
-        if near:
+        # the sender's thread and the one that follows the directory may both look
+        with self._lock:
+            missing: int = self._options.connections_per_topic - sum(
+                not (each.absent or each.peer.link is Link.DOWN)
+                for each in route.candidates
+            )
+            if missing <= 0:
+                return
+            # each once, however many listeners it has
+            near = list(
+                {each.peer for each in route.candidates if each.peer.may_connect(now)}
+            )
             # at random: what one client leaves to others, they leave to it
-            self._connect(random.sample(near, min(missing, len(near))))
+            chosen = random.sample(near, min(missing, len(near)))
+            for peer in chosen:
+                peer.connecting()
+        if chosen:
+            self._connect(chosen)
+
+    def claim(self, peers: Iterable[Peer], now: float) -> list[Peer]:
+        """Return those that the caller is to connect to: nobody else does."""
+        with self._lock:
+            claimed = [each for each in set(peers) if each.may_connect(now)]
+            for peer in claimed:
+                peer.connecting()
+        return claimed
 
     def presence(self, route: Route, now: float) -> Presence:
         """Return whether somebody listens on a target, without waiting.
