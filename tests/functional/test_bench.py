@@ -29,6 +29,7 @@ from hybrid_messaging.bench import (
     troubles,
 )
 from hybrid_messaging.bench.buses import Bus
+from hybrid_messaging.bench.crew import LocalWorkers
 from hybrid_messaging.bench.measurement import Measurement
 from hybrid_messaging.bench.parameters import Parameters
 from hybrid_messaging.bench.plan import Step, groups
@@ -194,7 +195,8 @@ def test_trouble(hybrid: Deployment, trouble: str) -> None:
     )
     before = hybrid.engine("router").pid
     bus = Bus(hybrid.engine("router").url, hybrid.engine("rabbitmq").url, hybrid.dir)
-    found = measuring.measure(step, bus, lambda line: None)
+    with LocalWorkers() as local:
+        found = measuring.measure(step, bus, lambda line: None, local.start)
     calls = found.kinds["call"].account
     assert calls.sent == (
         calls.received + calls.lost + calls.failed - calls.failed_received
@@ -318,7 +320,8 @@ def test_an_engine_that_does_not_come_back(
         given={"notify": hybrid.engine("rabbitmq").url},
         options=Options(router="embedded"),
     )
-    found = run.run(setup, told)
+    with LocalWorkers() as local:
+        found = run.run(setup, told, local.start)
     assert told.failed == ["trouble-fails"]
     assert told.ended == ["peak", "trouble-works"]
     (problem,) = found.problems

@@ -21,6 +21,7 @@ from hybrid_messaging.smoke.outcome import Failure
 from hybrid_messaging.smoke.run import Run
 from hybrid_messaging.smoke.servers import Process, Servers
 from hybrid_messaging.workers import loop
+from hybrid_messaging.workers.fork_server import ForkServer
 
 # oslo.messaging's transport within one process
 FAKE = Run("fake://", "fake://")
@@ -137,13 +138,19 @@ def soon() -> float:
 
 
 def workers() -> list[psutil.Process]:
-    """The workers that are our children."""
+    """The workers among our descendants, and what forks them."""
     found = []
-    for child in psutil.Process().children():
+    for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if "hybrid_messaging.smoke.worker" in child.cmdline():
                 found.append(child)
     return found
+
+
+@pytest.fixture
+def forks() -> Iterator[ForkServer]:
+    with ForkServer("hybrid_messaging.smoke.worker") as made:
+        yield made
 
 
 def test_servers_are_started_once_and_replaced_if_killed(servers: Servers) -> None:
@@ -154,7 +161,7 @@ def test_servers_are_started_once_and_replaced_if_killed(servers: Servers) -> No
     kept, new = servers.get(2, TIMEOUT)
     assert kept is two
     assert new is not one and new.name == one.name and new.alive
-    assert len(workers()) == 2
+    assert len(workers()) == 1 + 2
 
 
 def test_any_process_need_not_serve(servers: Servers) -> None:
@@ -168,8 +175,8 @@ def test_a_server_that_is_not_ready_in_time(servers: Servers) -> None:
         servers.get(1, 0)
 
 
-def test_what_a_process_waits_for() -> None:
-    process = Process(Run("pigeon://u:secret@h/", "fake://"), "one")
+def test_what_a_process_waits_for(forks: ForkServer) -> None:
+    process = Process(forks, Run("pigeon://u:secret@h/", "fake://"), "one")
     try:
         assert process.wait("serving", 0) is None
         process.tell("serve", server="one")
@@ -185,15 +192,17 @@ def test_what_a_process_waits_for() -> None:
     process.end(soon())
 
 
-def test_a_process_that_has_ended_tells_its_last_words() -> None:
-    process = Process(Run("fake://", "fake://", {"no-such-group": {"x": 1}}), "one")
+def test_a_process_that_has_ended_tells_its_last_words(forks: ForkServer) -> None:
+    process = Process(
+        forks, Run("fake://", "fake://", {"no-such-group": {"x": 1}}), "one"
+    )
     with pytest.raises(Failure, match=r"has ended; .*no-such-group"):
         process.wait("serving", TIMEOUT)
     process.end(soon())
 
 
-def test_a_process_that_does_not_end_is_killed() -> None:
-    process = Process(FAKE, "one")
+def test_a_process_that_does_not_end_is_killed(forks: ForkServer) -> None:
+    process = Process(forks, FAKE, "one")
     process.tell("serve", server="one")
     process.wait("serving", TIMEOUT)
     process.end(time.monotonic() + 0.1)  # nobody has asked it to

@@ -12,6 +12,7 @@ from hybrid_messaging import urls
 from hybrid_messaging.bench import BenchError
 from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.workers import Event, Report
+from hybrid_messaging.workers.fork_server import ForkServer
 from hybrid_messaging.workers.process import FAREWELL, WorkerProcess
 
 _WORKER = "hybrid_messaging.bench.worker"
@@ -53,16 +54,39 @@ Start = Callable[[Assignment, Report], Worker]
 class LocalWorker(WorkerProcess):
     """A worker process on this machine.
 
+    :param server: makes it
     :param assignment: what it shall do
     :param report: takes its events
-    :param module: what it runs
     """
 
     def __init__(
-        self, assignment: Assignment, report: Report, module: str = _WORKER
+        self, server: ForkServer, assignment: Assignment, report: Report
     ) -> None:
         self.name = assignment.name
-        super().__init__(module, assignment.to_json(), report)
+        super().__init__(server, assignment.to_json(), report)
+
+
+class LocalWorkers:
+    """Starts workers on this machine; use it as a context manager.
+
+    :param module: what they run
+    """
+
+    def __init__(self, module: str = _WORKER) -> None:
+        self._forks = ForkServer(module)
+
+    def start(self, assignment: Assignment, report: Report) -> LocalWorker:
+        """Start a worker.
+
+        :raises OSError: if no process can be started
+        """
+        return LocalWorker(self._forks, assignment, report)
+
+    def __enter__(self) -> LocalWorkers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forks.close()
 
 
 class Crew:

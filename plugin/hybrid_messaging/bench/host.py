@@ -17,7 +17,7 @@ import oslo_messaging
 from hybrid_messaging.bench import machine
 from hybrid_messaging.bench.assignment import Assignment
 from hybrid_messaging.bench.control import HOSTS, Line
-from hybrid_messaging.bench.crew import LocalWorker
+from hybrid_messaging.bench.crew import LocalWorker, LocalWorkers
 from hybrid_messaging.workers import Event
 from hybrid_messaging.workers.process import FAREWELL
 
@@ -31,6 +31,7 @@ class Host:
 
     def __init__(self, url: str, name: str) -> None:
         self._name = name
+        self._local = LocalWorkers()
         self._workers: dict[str, LocalWorker] = {}
         self._lock = threading.Lock()
         self._line = Line(url, HOSTS, name, [self])
@@ -61,7 +62,7 @@ class Host:
                 self._workers[key].ask_to_end()
 
         with self._lock:
-            self._workers[key] = LocalWorker(made, report)
+            self._workers[key] = self._local.start(made, report)
 
     def tell(
         self, context: dict[str, Any], key: str, do: str, values: dict[str, Any]
@@ -107,4 +108,5 @@ class Host:
             worker.ask_to_end()
         for worker in workers:
             worker.end(time.monotonic() + FAREWELL)
+        self._local.__exit__()
         self._line.__exit__()

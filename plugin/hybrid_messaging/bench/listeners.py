@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import secrets
 import statistics
 import time
@@ -14,7 +13,7 @@ from typing import Any
 from hybrid_messaging.bench import buses
 from hybrid_messaging.bench.assignment import Assignment, Clock
 from hybrid_messaging.bench.buses import Bus
-from hybrid_messaging.bench.crew import Crew, LocalWorker
+from hybrid_messaging.bench.crew import Crew, LocalWorkers
 
 #: Listeners of each process, and threads of each listener.
 EACH = 50
@@ -107,7 +106,7 @@ def measure(
     ]
     assignments = [*serving, *calling]
     try:
-        with Crew(assignments, functools.partial(LocalWorker, module=_WORKER)) as crew:
+        with LocalWorkers(_WORKER) as local, Crew(assignments, local.start) as crew:
             everybody = [item.name for item in assignments]
             crew.gather(everybody, "awake", START_TIMEOUT, "started")
             processes = [item.name for item in serving]

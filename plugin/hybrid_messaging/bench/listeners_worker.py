@@ -14,7 +14,8 @@ import oslo_messaging
 
 from hybrid_messaging.bench.assignment import Assignment, Clock
 from hybrid_messaging.bench.consumer import Consumer
-from hybrid_messaging.workers.loop import Events, main
+from hybrid_messaging.workers import loop
+from hybrid_messaging.workers.loop import Events
 
 #: Seconds for a call of a caller that waits for a server to come back: short, so that
 #: it does not wait longer than the server is away.
@@ -173,5 +174,6 @@ def hire(line: str, events: Events) -> Listeners | Caller:
     return made
 
 
-if __name__ == "__main__":
-    main(hire, logging.CRITICAL)
+def main() -> None:
+    """Be the process of a worker."""
+    loop.run(hire, logging.CRITICAL)

@@ -15,7 +15,7 @@ from typing import Any
 from hybrid_messaging.bench import buses, ledger
 from hybrid_messaging.bench.assignment import Assignment, Clock, Timing
 from hybrid_messaging.bench.buses import Bus
-from hybrid_messaging.bench.crew import Crew, LocalWorker, Start
+from hybrid_messaging.bench.crew import Crew, Start
 from hybrid_messaging.bench.latency import Latencies
 from hybrid_messaging.bench.measurement import (
     EngineUse,
@@ -54,7 +54,7 @@ def measure(
     step: Step,
     bus: Bus,
     progress: Progress,
-    start: Start = LocalWorker,
+    start: Start,
 ) -> Measurement:
     """Make one measurement.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hybrid_messaging import state_directory
 from hybrid_messaging.bench import BenchError, buses, measuring, plan, result
-from hybrid_messaging.bench.crew import LocalWorker, Start
+from hybrid_messaging.bench.crew import Start
 from hybrid_messaging.bench.machine import Host
 from hybrid_messaging.bench.measurement import Measurement, Problem
 from hybrid_messaging.bench.parameters import Parameters
@@ -71,7 +71,7 @@ class Watcher:
 def run(
     setup: Setup,
     watcher: Watcher,
-    start: Start = LocalWorker,
+    start: Start,
     hosts: Mapping[str, Host] | None = None,
 ) -> Result:
     """Make all measurements.

@@ -20,7 +20,7 @@ from typing import Any
 
 from hybrid_messaging.bench import buses, ledger
 from hybrid_messaging.bench.assignment import Assignment, Clock, Timing
-from hybrid_messaging.bench.crew import Crew, LocalWorker
+from hybrid_messaging.bench.crew import Crew, LocalWorkers
 from hybrid_messaging.bench.ledger import Encoded, Numbers
 from hybrid_messaging.bench.parameters import RPC_KINDS
 from hybrid_messaging.bench.verdict import (
@@ -142,7 +142,7 @@ def run(setup: Setup, progress: Progress) -> Outcome:
     soak = _Soak(setup, progress)
     assignments = [*soak.serving.values(), *soak.clients]
     try:
-        with Crew(assignments, LocalWorker) as crew:
+        with LocalWorkers() as local, Crew(assignments, local.start) as crew:
             return soak.run(crew)
     finally:
         buses.clean_up(assignments, progress)

@@ -16,7 +16,8 @@ from hybrid_messaging.bench.assignment import Assignment, Clock, Timing
 from hybrid_messaging.bench.consumer import Consumer
 from hybrid_messaging.bench.producer import Producer
 from hybrid_messaging.bench.worker_reports import Usage
-from hybrid_messaging.workers.loop import Events, main
+from hybrid_messaging.workers import loop
+from hybrid_messaging.workers.loop import Events
 
 #: Seconds between two reports of how far it is.
 PROGRESS = 0.5
@@ -98,5 +99,6 @@ class Worker:
         self._role.close()
 
 
-if __name__ == "__main__":
-    main(Worker, logging.ERROR)
+def main() -> None:
+    """Be the process of a worker."""
+    loop.run(Worker, logging.ERROR)

@@ -130,11 +130,12 @@ class BenchRun(Lister):
         return rows
 
     def _run(self, setup: Setup, parsed_args: argparse.Namespace) -> Result:
-        from hybrid_messaging.bench import remote, run
+        from hybrid_messaging.bench import crew, remote, run
 
         watcher = _watcher(self.app)
         if not parsed_args.control:
-            return run.run(setup, watcher)
+            with crew.LocalWorkers() as local:
+                return run.run(setup, watcher, local.start)
         tell = progress.printer(self.app)
         with remote.Hosts(parsed_args.control, parsed_args.hosts or 1, tell) as hosts:
             return run.run(setup, watcher, hosts.start, hosts.about)

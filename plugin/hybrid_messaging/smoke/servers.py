@@ -11,6 +11,7 @@ from hybrid_messaging import urls
 from hybrid_messaging.smoke.outcome import Failure
 from hybrid_messaging.smoke.run import Run
 from hybrid_messaging.workers import Event
+from hybrid_messaging.workers.fork_server import ForkServer
 from hybrid_messaging.workers.process import FAREWELL, WorkerProcess
 
 _WORKER = "hybrid_messaging.smoke.worker"
@@ -19,16 +20,17 @@ _WORKER = "hybrid_messaging.smoke.worker"
 class Process(WorkerProcess):
     """One process of `hybrid_messaging.smoke.worker`.
 
+    :param server: makes it
     :param run: what it shall know
     :param name: of the server in it
     """
 
-    def __init__(self, run: Run, name: str) -> None:
+    def __init__(self, server: ForkServer, run: Run, name: str) -> None:
         self.name = name
         self.serving = False
         self._changed = threading.Condition()
         self._events: list[Event] = []
-        super().__init__(_WORKER, run.to_json(), self._take)
+        super().__init__(server, run.to_json(), self._take)
 
     def wait(self, event: str, timeout: float, **values: Any) -> Event | None:
         """Wait for an event with these values.
@@ -69,6 +71,7 @@ class Servers:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._forks = ForkServer(_WORKER)
         self._processes: list[Process] = []
 
     def any(self) -> Process:
@@ -98,7 +101,7 @@ class Servers:
         taken = {item.name for item in self._processes}
         free = (name for name in self._run.servers if name not in taken)
         while len(self._processes) < count:
-            self._processes.append(Process(self._run, next(free)))
+            self._processes.append(Process(self._forks, self._run, next(free)))
         return self._processes[:count]
 
     def close(self) -> None:
@@ -109,3 +112,4 @@ class Servers:
         for process in self._processes:
             process.end(deadline)
         self._processes = []
+        self._forks.close()

@@ -11,7 +11,8 @@ import oslo_messaging
 
 from hybrid_messaging.smoke.endpoint import Endpoint
 from hybrid_messaging.smoke.run import Run
-from hybrid_messaging.workers.loop import Events, main
+from hybrid_messaging.workers import loop
+from hybrid_messaging.workers.loop import Events
 
 
 class Worker:
@@ -80,5 +81,6 @@ class Worker:
             closer()
 
 
-if __name__ == "__main__":
-    main(Worker, logging.WARNING)
+def main() -> None:
+    """Be the process of a worker."""
+    loop.run(Worker, logging.WARNING)

@@ -66,7 +66,7 @@ def obey(source: TextIO, output: TextIO, hire: Hire) -> None:
     patience.cancel()
 
 
-def main(hire: Hire, level: int) -> None:
+def run(hire: Hire, level: int) -> None:
     """Be a worker's process.
 
     :param level: what is logged from there on
