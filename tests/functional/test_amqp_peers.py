@@ -581,12 +581,23 @@ class Native(Peer):
         super().on_message(receiver, delivery, data)
 
 
+@pytest.mark.parametrize("looked_at", [False, True])
 def test_an_edge_router_has_time_to_find_listeners_before_the_first_fanout(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, looked_at: bool
 ) -> None:
+    """Whatever has opened the link."""
     monkeypatch.setattr(outbox, "SPREADING", 0.5)
+    Native.attached.clear()
+    Native.arrived.clear()
     with Fake(Native) as fake, Rpc(fake.url) as rpc:
         client = rpc.client(fanout=True)
+
+        def look() -> bool:
+            rpc.default._driver.presence(client.target)
+            return bool(Native.attached)
+
+        if looked_at:
+            until(look, "the link is open", 60)
         client.cast({}, "echo", value=1)
         until(lambda: Native.arrived, "it has arrived", 60)
         assert Native.arrived[0] - Native.attached[0] >= 0.5

@@ -265,6 +265,13 @@ def test_a_fanout_reaches_who_comes_in_this_moment() -> None:
             peer.asked.put(lambda: link.grant(1))
 
 
+def test_a_fanout_without_retries_is_not_kept(rpc: Rpc) -> None:
+    """Whoever sends it may send it elsewhere."""
+    rpc.client(fanout=True, retry=0).cast({}, "echo", value="connects")
+    rpc.client(fanout=True, retry=0).cast({}, "echo", value="is dropped")
+    assert not rpc.default._driver._bus("sending").outbox.has_queued()
+
+
 def test_fanouts_to_nobody_are_not_kept_for_long(rpc: Rpc) -> None:
     client = rpc.client(fanout=True)
     for number in range(20):

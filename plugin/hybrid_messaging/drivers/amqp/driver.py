@@ -124,7 +124,8 @@ class AmqpDriver(Driver):
         forks.notice()
         if refusal(target) is not None:
             return Presence.ABSENT
-        look = Message(_key(target), target, "RPC", None)
+        # a link for fanouts is held back at first, whatever opens it
+        look = Message(_key(target), target, "RPC", None, fanout=bool(target.fanout))
         return self._bus("sending").presence(look)
 
     def hurry(self) -> None:

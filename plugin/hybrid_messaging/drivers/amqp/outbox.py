@@ -322,7 +322,8 @@ class Outbox:
         route: Route = outgoing.route
         if message.fanout and not route.refusal:
             self.cancel(outgoing, None)
-            self._linger(route, message)
+            if message.retry != 0:
+                self._linger(route, message)
             return
         self.cancel(outgoing, self.unreachable(outgoing))
 
