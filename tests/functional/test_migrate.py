@@ -183,6 +183,24 @@ def test_everyone_talks_with_everyone(rpc: Rpc, move: Sides) -> None:
         assert sorted(service.seen) == list(range(20))
 
 
+@pytest.mark.parametrize("sent", [1, 2])
+def test_a_fanout_is_not_kept_for_a_server_that_has_had_it(
+    rpc: Rpc, move: Sides, sent: int
+) -> None:
+    """It restarts as soon as it has executed it, and comes back on both."""
+    before, after = Service(), Service()
+    server = rpc.server(before, transport=rpc.transport(move.old))
+    calling = client(rpc, move.both, fanout=True)
+    for number in range(sent):  # the second time, the client knows that nobody is there
+        calling.cast({}, "echo", value=number)
+    until(lambda: len(before.seen) == sent, "the server has all")
+    server.stop()
+    rpc.server(after, transport=rpc.transport(move.both))
+    calling.cast({}, "echo", value="new")
+    until(lambda: "new" in after.seen, "the next fanout comes")
+    assert after.seen == ["new"]
+
+
 # -- restarts --------------------------------------------------------------------
 
 

@@ -17,14 +17,22 @@ from hybrid_messaging.drivers.migrate.buses import (
     RabbitBus,
     Request,
 )
+from hybrid_messaging.drivers.presence import Presence
 
 
 class Driver:
     """Fails as it is told, or notes how often it was to try."""
 
-    def __init__(self, failure: Exception | None = None) -> None:
-        self.failure = failure
+    def __init__(
+        self,
+        failure: Exception | None = None,
+        says: Presence = Presence.LISTENING,
+    ) -> None:
+        self.failure, self.says = failure, says
         self.retries: list[int | None] = []
+
+    def presence(self, target: Target) -> Presence:
+        return self.says
 
     def send(self, *words: Any, retry: int | None, **named: Any) -> str:
         self.retries.append(retry)
@@ -75,6 +83,20 @@ def test_only_what_nobody_has_may_be_sent_elsewhere(
     bus = DirectBus("amqp://h", lambda besides: Driver(failure))
     with pytest.raises(raised):
         bus.offer(request())
+
+
+@pytest.mark.parametrize("says", Presence)
+def test_a_fanout_is_offered_unless_nobody_listens(says: Presence) -> None:
+    """It may be kept for somebody, who gets it from the other bus meanwhile."""
+    driver = Driver(says=says)
+    bus = DirectBus("amqp://h", lambda besides: driver)
+    if says in (Presence.ABSENT, Presence.GONE):
+        with pytest.raises(NotTaken):
+            bus.offer(request(fanout=True))
+        assert driver.retries == []
+    else:
+        assert bus.offer(request(fanout=True)) == "reply"
+    assert bus.insist(request(fanout=True)) == bus.offer(request()) == "reply"
 
 
 def test_a_fanout_to_nobody_is_no_error_and_anything_else_is() -> None:

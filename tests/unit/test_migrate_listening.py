@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from hybrid_messaging.drivers import oslo
 from hybrid_messaging.drivers.listeners import NotExecuted
 from hybrid_messaging.drivers.migrate import listening
 from hybrid_messaging.drivers.migrate.listening import BothListener, Half
-from hybrid_messaging.drivers.migrate.sending import FANOUT_ID
+from hybrid_messaging.drivers.migrate.sending import FANOUT_ID, FANOUT_SENT
 
 
 class Listener(oslo.Listener):
@@ -39,8 +40,11 @@ class Listener(oslo.Listener):
 class Incoming:
     """A request."""
 
-    def __init__(self, id: Any = None) -> None:
-        self.message = {"method": "do"} | ({} if id is None else {FANOUT_ID: id})
+    def __init__(self, id: Any = None, sent: Any = None) -> None:
+        keys = {FANOUT_ID: id, FANOUT_SENT: sent}
+        self.message = {"method": "do"} | {
+            key: value for key, value in keys.items() if value is not None
+        }
         self.acknowledged = False
 
     def acknowledge(self) -> None:
@@ -155,6 +159,24 @@ def test_a_fanout_is_handed_on_once(made: dict[str, Listener]) -> None:
     assert again.acknowledged
     # nobody else is to see the id
     assert all(incoming.message == {"method": "do"} for incoming in taken)
+
+
+def test_a_copy_of_a_fanout_that_comes_late_is_for_those_who_were_there(
+    made: dict[str, Listener],
+) -> None:
+    """Perhaps for this server, which has executed the other copy and has restarted."""
+    taken: list[Any] = []
+    before = time.time()
+    listener = both(made)
+    listener.start(taken.extend)
+    callback: Any = made["new"].on_incoming_callback
+    late, since = Incoming("1", before - 0.01), Incoming("2", time.time())
+    odd = Incoming("3", "yesterday")
+    for incoming in (late, since, odd):
+        callback([incoming])
+    assert taken == [since, odd]
+    assert late.acknowledged
+    assert since.message == odd.message == {"method": "do"}
 
 
 def test_a_bus_that_is_away_follows(

@@ -16,7 +16,7 @@ from tests.functional.waiting import until
 from hybrid_messaging.drivers import errors, logs
 from hybrid_messaging.drivers.migrate import counts, courses, sending
 from hybrid_messaging.drivers.migrate.buses import NotTaken, Request
-from hybrid_messaging.drivers.migrate.sending import FANOUT_ID, Sender
+from hybrid_messaging.drivers.migrate.sending import FANOUT_ID, FANOUT_SENT, Sender
 from hybrid_messaging.drivers.patience import PACE
 from hybrid_messaging.drivers.presence import Presence
 
@@ -442,10 +442,14 @@ def test_targets_are_forgotten(
 
 def test_a_fanout_goes_to_both_buses_with_one_id(new: Bus, old: Bus) -> None:
     fanout = request(call=False, fanout=True)
+    began = time.time()
     Sender(new, old, 60).fan_out(fanout)
     first, second = new.offered[0].message, old.insisted[0].message
     assert new.insisted == old.offered == []
-    assert first == second == {"method": "do", FANOUT_ID: first[FANOUT_ID]}
+    assert first == {"method": "do", FANOUT_ID: first[FANOUT_ID]}
+    # a server may have executed the first one, and have restarted
+    assert began <= second[FANOUT_SENT] <= time.time()
+    assert second == {**first, FANOUT_SENT: second[FANOUT_SENT]}
     # the rabbit driver adds keys, which are not for the other bus, nor the caller's
     assert first is not second
     assert fanout.message == {"method": "do"}
@@ -472,19 +476,24 @@ def test_a_fanout_that_only_some_have_is_not_sent_again(new: Bus, old: Bus) -> N
     with pytest.raises(errors.FanoutIncomplete):
         Sender(new, old, 60).fan_out(request(call=False, fanout=True))
     assert (len(new.offered), len(new.insisted), len(old.insisted)) == (1, 0, 1)
+    assert FANOUT_SENT in old.insisted[0].message
 
 
 def test_a_fanout_waits_for_the_new_bus_after_the_old_one_has_it(
     new: Bus, old: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new.on_offer = refuse
-    order: list[str] = []
+    order: list[tuple[str, bool]] = []
     for bus in (new, old):
         monkeypatch.setattr(
-            bus, "insist", lambda request, name=bus.name: order.append(name)
+            bus,
+            "insist",
+            lambda request, name=bus.name: order.append(
+                (name, FANOUT_SENT in request.message)
+            ),
         )
     Sender(new, old, 60).fan_out(request(call=False, fanout=True))
-    assert order == ["old", "new"]
+    assert order == [("old", False), ("new", True)]
 
 
 def test_a_child_of_a_fork_takes_no_lock_of_its_parent(new: Bus, old: Bus) -> None:

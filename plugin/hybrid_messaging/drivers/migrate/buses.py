@@ -87,7 +87,9 @@ class Bus(Protocol):
     def offer(self, request: Request) -> Any:
         """Send a request, if somebody listens.
 
-        :raises NotTaken: nobody has seen it
+        A fanout to nobody may be no error; it is kept for nobody then.
+
+        :raises NotTaken: nobody has seen it, nor will
         """
 
     def insist(self, request: Request) -> Any:
@@ -101,6 +103,10 @@ class Bus(Protocol):
 
     def after_fork(self) -> None:
         """In a child: leave to the parent what is the parent's."""
+
+
+#: What is certain to mean that nobody listens.
+_NOBODY = frozenset({Presence.ABSENT, Presence.GONE})
 
 
 class DirectBus:
@@ -129,6 +135,8 @@ class DirectBus:
         pass  # `zmq` asks the matchmaker four times a second
 
     def offer(self, request: Request) -> Any:
+        if request.target.fanout and self.presence(request.target) in _NOBODY:
+            raise NotTaken("nobody listens")
         try:
             # what cannot be sent now may be sent on the other bus
             return request.send(self.driver, retry=0)

@@ -12,7 +12,7 @@ from typing import Any
 from hybrid_messaging.drivers import logs, oslo
 from hybrid_messaging.drivers.listeners import NotExecuted
 from hybrid_messaging.drivers.migrate.buses import LeftOver
-from hybrid_messaging.drivers.migrate.sending import FANOUT_ID
+from hybrid_messaging.drivers.migrate.sending import FANOUT_ID, FANOUT_SENT
 from hybrid_messaging.drivers.seen import Seen
 
 LOG = logs.get(__name__)
@@ -158,6 +158,9 @@ def _clean_up(name: str, listener: oslo.Listener) -> None:
 class BothListener(oslo.Listener):
     """Hands on what comes in over either bus; each fanout once.
 
+    What another bus has delivered before this began to listen was for others: perhaps
+    for this server, before it restarted.
+
     The old bus is left first: whoever sends meanwhile finds the new one.
 
     :param old, new: the halves
@@ -168,6 +171,7 @@ class BothListener(oslo.Listener):
         self, old: Half, new: Half, batch_size: int, batch_timeout: float | None
     ) -> None:
         super().__init__(batch_size, batch_timeout)
+        self._began = time.time()
         self._halves: Sequence[Half] = (old, new)
         self._seen = Seen(FANOUTS, FANOUT_MEMORY)
         until = time.monotonic() + OPENING
@@ -193,7 +197,11 @@ class BothListener(oslo.Listener):
 
     def _is_new(self, incoming: oslo.RpcIncomingMessage) -> bool:
         id: Any = incoming.message.pop(FANOUT_ID, None)
-        if not isinstance(id, str) or self._seen.is_new(id):
+        sent: Any = incoming.message.pop(FANOUT_SENT, None)
+        if not isinstance(id, str):
+            return True
+        is_for_others = isinstance(sent, float) and sent < self._began
+        if not is_for_others and self._seen.is_new(id):
             return True
         with contextlib.suppress(Exception, NotExecuted):
             incoming.acknowledge()

@@ -29,6 +29,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
 QUIET = 60.0
 #: The key of a fanout's id in its message. oslo.messaging's dispatcher ignores it.
 FANOUT_ID = "_migrate_fanout_id"
+#: The key of the time at which a fanout was sent first, in seconds since 1970: in what
+#: follows on another bus. Where the clocks of two hosts differ, little is lost: a
+#: server on both buses has got it from the first one, as a rule.
+FANOUT_SENT = "_migrate_fanout_sent"
 
 
 class Sender:
@@ -180,10 +184,16 @@ class Sender:
         again then, which nobody has seen: `zmq` is away before it sends to the first,
         and does not say so about one that only some have.
 
+        A bus may deliver its copy late: it was away, or `amqp` keeps it for somebody
+        who comes. A server may have executed the first copy and have restarted
+        meanwhile. So the second one says when the fanout was sent, and a server that
+        has begun to listen on both later passes over it.
+
         :raises MessagingException: a bus has not taken it; the other may have
         """
-        message = {**request.message, FANOUT_ID: uuid.uuid4().hex}
+        message: dict[str, Any] = {**request.message, FANOUT_ID: uuid.uuid4().hex}
         failure: Exception | None = None
+        began = time.time()
         to_do: list[Callable[[Request], Any]] = [self._new.offer, self._old.insist]
         while to_do:
             send = to_do.pop(0)
@@ -192,7 +202,9 @@ class Sender:
                 send(request._replace(message=dict(message)))
             except NotTaken:
                 to_do.append(self._new.insist)
-            except MessagingException as error:
+                continue
+            except MessagingException as error:  # some may have it
                 failure = failure or error
+            message[FANOUT_SENT] = began
         if failure is not None:
             raise failure
