@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -10,6 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hybrid_messaging.log_safety import RateLimit
+
+# a shell that runs us in the background ignores Ctrl-C for us, and for all we start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: A busy machine makes any example slow: hangs are for pytest's timeout.
 settings.register_profile(

@@ -59,7 +59,7 @@ OSLO_SUITE = "tests/functional/test_oslo_suite.py"
 #: Arguments for pytest where tests mostly wait: more run at a time than there are
 #: cores. The tests of a module share what it starts, and stay together. Those of few
 #: tests are not left to the end: the longest tests are among them.
-AT_A_TIME = ("--numprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
+AT_A_TIME = ("--numprocesses=6", "--dist=loadfile", "--no-loadscope-reorder")
 UNIT = (*AT_A_TIME, "tests/unit")
 FUNCTIONAL = (
     *AT_A_TIME,
