@@ -186,15 +186,21 @@ class Client:
         """Begin to connect to the peers that are not connected."""
         self._dial(self.routes.claim(peers, time.monotonic()))
 
-    def _dial(self, claimed: Iterable[Peer]) -> None:
+    def _dial(self, claimed: list[Peer]) -> None:
         wanted = []
-        for peer in claimed:
-            try:
-                self._encryption.agree(peer.key)
-                wanted.append(peer)
-            except ValueError as error:
-                self._mention(peer, str(error))
-                self._socket.do(peer.failed, f"{peer.endpoint}: {error}")
+        try:
+            for peer in claimed:
+                try:
+                    self._encryption.agree(peer.key)
+                    wanted.append(peer)
+                except ValueError as error:
+                    self._mention(peer, str(error))
+                    self._socket.do(peer.failed, f"{peer.endpoint}: {error}")
+        except BaseException:
+            # torn away: as long as they are claimed, nobody else connects to them
+            for peer in claimed:
+                self._socket.do(peer.failed, f"{peer.endpoint}: interrupted")
+            raise
         for first in range(0, len(wanted), _BATCH):
             self._socket.do(self._find_addresses, wanted[first : first + _BATCH])
 

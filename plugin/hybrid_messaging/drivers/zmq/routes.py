@@ -110,7 +110,7 @@ class Routes:
         self,
         options: Any,
         known: Directory | ProxiedDirectory,
-        connect: Callable[[Iterable[Peer]], None],
+        connect: Callable[[list[Peer]], None],
     ) -> None:
         self._options = options
         self._directory = known
