@@ -211,8 +211,8 @@ def test_expected_exceptions_pass(rpc: Rpc) -> None:
 
 def test_server_that_lives_outlasts_the_monitor(rpc: Rpc) -> None:
     rpc.server()
-    client = rpc.client(call_monitor_timeout=2)
-    assert client.call({}, "sleep", seconds=3, value="done") == "done"
+    client = rpc.client(call_monitor_timeout=5)
+    assert client.call({}, "sleep", seconds=6, value="done") == "done"
 
 
 def test_call_times_out(rpc: Rpc) -> None:

@@ -65,14 +65,14 @@ def patched(rpc: Rpc, code: str, timeout: float = 90, **more: str) -> Any:
 
 def test_patched_server(rpc: Rpc) -> None:
     with Worker(rpc.url, rpc.topic, eventlet=True) as worker:
-        client = rpc.client(call_monitor_timeout=2)
+        client = rpc.client(call_monitor_timeout=5)
         assert client.call({}, "name") == "worker"
         assert rpc.client(server="worker").call({}, "echo", value=1) == 1
         rpc.client(fanout=True).cast({}, "echo", value="fanout")
         rpc.client().cast({}, "echo", value="cast")
         for value in ("fanout", "cast"):
             worker.until("begins", value)
-        assert client.call({}, "sleep", seconds=3, value="slept") == "slept"
+        assert client.call({}, "sleep", seconds=6, value="slept") == "slept"
         assert worker.stop() == 0
 
 

@@ -185,7 +185,7 @@ def test_heartbeats_keep_a_long_call_alive(
     pair: Pair, client: str, server: str, topic: str, serve: Serve
 ) -> None:
     serve(pair[server])
-    assert pair[client].call(topic, "work", 6.0, monitor=2.0) == 6.0
+    assert pair[client].call(topic, "work", 8.0, monitor=5.0) == 8.0
 
 
 @both_ways

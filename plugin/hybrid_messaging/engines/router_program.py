@@ -27,7 +27,7 @@ CONTAINER = "container"
 IMAGE = "quay.io/skupper/skupper-router:3.5.1"
 
 _VERSION = re.compile(r"(\d+)\.(\d+)[\w.]*")
-_VERSION_TIMEOUT = 10.0
+_VERSION_TIMEOUT = 30.0
 
 
 def default() -> str:

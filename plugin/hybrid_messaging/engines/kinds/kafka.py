@@ -54,7 +54,7 @@ GROUP = "oslo_messaging_consumer"
 
 _CONFIG = "kafka.properties"
 _DATA = "data"
-_FORMAT_TIMEOUT = 60.0
+_FORMAT_TIMEOUT = 120.0
 _READY_TIMEOUT = 2.0
 _JVM = (
     f"-Xmx{HEAP}",
