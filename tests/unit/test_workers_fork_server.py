@@ -110,6 +110,15 @@ def test_a_system_that_has_no_process_left(monkeypatch: pytest.MonkeyPatch) -> N
     assert served == [False]
 
 
+def test_one_that_hangs_ends_with_its_owner() -> None:
+    with ForkServer("hybrid_messaging.smoke.worker") as forks:
+        one = Process(forks, FAKE, "one")
+        server().suspend()
+    assert not psutil.Process().children()
+    serve(one)
+    end(one)
+
+
 def test_one_that_was_never_needed_ends_as_well() -> None:
     with ForkServer("hybrid_messaging.smoke.worker"):
         assert not psutil.Process().children()

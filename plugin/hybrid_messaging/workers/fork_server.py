@@ -71,6 +71,8 @@ class ForkServer:
         self._orders.close()
         self._theirs.close()
         if self._process is not None:
+            # even one that hangs: there is nothing that it has to finish
+            self._process.kill()
             self._process.wait()
         self._log.close()
 
@@ -113,12 +115,14 @@ def is_worker(orders: socket.socket) -> bool:
                 break
             handle = os.pidfd_open(pid)
         except OSError as error:
-            orders.send(str(error).encode())
+            answer, handles = str(error), []
         else:
-            socket.send_fds(orders, [str(pid).encode()], [handle])
-            os.close(handle)
+            answer, handles = str(pid), [handle]
         for stream in streams:
             os.close(stream)
+        socket.send_fds(orders, [answer.encode()], handles)
+        for handle in handles:
+            os.close(handle)
     for standard, stream in enumerate(streams):
         os.dup2(stream, standard)
         os.close(stream)
