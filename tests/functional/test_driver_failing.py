@@ -419,11 +419,11 @@ def test_a_bus_that_is_away_fails_calls_when_their_time_is_up(
 ) -> None:
     own_bus.stop()
     with Stopwatch() as watch, pytest.raises(MessagingTimeout) as caught:
-        own_rpc.client(timeout=1).call({}, "name")
+        own_rpc.client(timeout=5).call({}, "name")
     assert_clean(
         caught.value, errors.BusUnavailable, "connection refused", str(own_bus.port)
     )
-    assert watch.seconds < 1 + AT_ONCE
+    assert watch.seconds < 5 + AT_ONCE
 
 
 @pytest.mark.routed
