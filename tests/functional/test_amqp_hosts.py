@@ -151,7 +151,7 @@ def test_a_process_without_descriptors_says_so_and_goes_on(
         with monkeypatch.context() as patched:
             patched.setattr(socket, "socketpair", scarce)
             with pytest.raises(errors.BusUnavailable, match=r"(?i)too many open files"):
-                rpc.client(timeout=2).call({}, "name")
+                rpc.client(timeout=5).call({}, "name")
         assert client.call({}, "name") == "one"
     assert logs.flush(60)
     assert "Traceback" not in caplog.text

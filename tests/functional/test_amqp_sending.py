@@ -229,7 +229,7 @@ def test_a_call_that_fails_is_withdrawn() -> None:
     kind = keeping()
     with Fake(kind) as fake, Rpc(fake.url) as rpc:
         with pytest.raises(MessagingTimeout, match="no reply"):
-            rpc.client(timeout=1).call({}, "name")
+            rpc.client(timeout=5).call({}, "name")
         until(lambda: kind.withdrawn == kind.kept, "the router hears of it")
 
 

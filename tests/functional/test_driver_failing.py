@@ -186,11 +186,11 @@ def test_server_that_restarts_is_waited_for(rpc: Rpc) -> None:
 
 
 def test_timeout_shorter_than_the_grace_holds(rpc: Rpc) -> None:
-    client = rpc.client(rpc.transport(restart_timeout=90), timeout=1)
+    client = rpc.client(rpc.transport(restart_timeout=90), timeout=5)
     with Stopwatch() as watch, pytest.raises(MessagingTimeout) as caught:
         client.call({}, "name")
     assert_clean(caught.value, errors.TargetUnreachable, "nobody listens there")
-    assert watch.seconds < 1 + AT_ONCE
+    assert watch.seconds < 5 + AT_ONCE
 
 
 def test_sender_that_fails_leaves_nothing_behind(rpc: Rpc) -> None:

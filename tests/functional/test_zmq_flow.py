@@ -415,7 +415,7 @@ def test_a_server_that_has_just_gone_is_waited_for(
 
 def test_who_has_less_time_is_told_that_nobody_listens(rpc: Rpc) -> None:
     with pytest.raises(errors.TargetUnreachable, match="nobody listens"):
-        rpc.client(timeout=1).call({}, "name")
+        rpc.client(timeout=5).call({}, "name")
 
 
 def test_a_listener_that_stops_says_so_to_those_who_have_called(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -28,10 +29,20 @@ def forks() -> Iterator[ForkServer]:
         yield made
 
 
+def servers() -> list[psutil.Process]:
+    """The fork servers among our children."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if fork_server.__name__ in child.cmdline():
+                found.append(child)
+    return found
+
+
 def server() -> psutil.Process:
-    """The fork server, our only child."""
-    [child] = psutil.Process().children()
-    return child
+    """The only one."""
+    [found] = servers()
+    return found
 
 
 def serve(process: Process) -> None:
@@ -92,7 +103,7 @@ def test_a_system_that_has_no_process_left(monkeypatch: pytest.MonkeyPatch) -> N
     ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
     served: list[bool] = []
     thread = threading.Thread(
-        target=lambda: served.append(fork_server.is_worker(theirs)), daemon=True
+        target=lambda: served.append(fork_server.fork_on_order(theirs)), daemon=True
     )
     with theirs:
         with ours:
@@ -114,11 +125,11 @@ def test_one_that_hangs_ends_with_its_owner() -> None:
     with ForkServer("hybrid_messaging.smoke.worker") as forks:
         one = Process(forks, FAKE, "one")
         server().suspend()
-    assert not psutil.Process().children()
+    assert not servers()
     serve(one)
     end(one)
 
 
 def test_one_that_was_never_needed_ends_as_well() -> None:
     with ForkServer("hybrid_messaging.smoke.worker"):
-        assert not psutil.Process().children()
+        assert not servers()

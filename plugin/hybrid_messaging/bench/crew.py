@@ -54,16 +54,16 @@ Start = Callable[[Assignment, Report], Worker]
 class LocalWorker(WorkerProcess):
     """A worker process on this machine.
 
-    :param server: makes it
+    :param forks: makes it
     :param assignment: what it shall do
     :param report: takes its events
     """
 
     def __init__(
-        self, server: ForkServer, assignment: Assignment, report: Report
+        self, forks: ForkServer, assignment: Assignment, report: Report
     ) -> None:
         self.name = assignment.name
-        super().__init__(server, assignment.to_json(), report)
+        super().__init__(forks, assignment.to_json(), report)
 
 
 class LocalWorkers:

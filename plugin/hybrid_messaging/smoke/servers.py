@@ -20,17 +20,17 @@ _WORKER = "hybrid_messaging.smoke.worker"
 class Process(WorkerProcess):
     """One process of `hybrid_messaging.smoke.worker`.
 
-    :param server: makes it
+    :param forks: makes it
     :param run: what it shall know
     :param name: of the server in it
     """
 
-    def __init__(self, server: ForkServer, run: Run, name: str) -> None:
+    def __init__(self, forks: ForkServer, run: Run, name: str) -> None:
         self.name = name
         self.serving = False
         self._changed = threading.Condition()
         self._events: list[Event] = []
-        super().__init__(server, run.to_json(), self._take)
+        super().__init__(forks, run.to_json(), self._take)
 
     def wait(self, event: str, timeout: float, **values: Any) -> Event | None:
         """Wait for an event with these values.

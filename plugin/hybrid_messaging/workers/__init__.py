@@ -3,8 +3,8 @@
 
 Both ends write lines of JSON. The worker reads its assignment from its standard input,
 then commands, and writes events to its standard output. When its input ends, so does
-it: that is how it learns that it is no longer needed, or that whoever started it is
-gone.
+it: that is how it learns that it is no longer needed, or that the process that wanted
+it is gone.
 
 `loop` runs in a worker. `process` is a worker as its parent sees it, and `fork_server`
 makes it.

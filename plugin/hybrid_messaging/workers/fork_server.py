@@ -94,7 +94,7 @@ class ForkServer:
         self.close()
 
 
-def is_worker(orders: socket.socket) -> bool:
+def fork_on_order(orders: socket.socket) -> bool:
     """Fork for each order.
 
     :returns: in each new process True, and False in this one when the orders end
@@ -134,6 +134,6 @@ if __name__ == "__main__":
     # what is loaded stays: to look through it in each worker would copy its memory
     gc.freeze()
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as orders:
-        ordered = is_worker(orders)
+        ordered = fork_on_order(orders)
     if ordered:
         main()

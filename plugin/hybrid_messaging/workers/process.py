@@ -28,19 +28,19 @@ _LOG_LINES = 5
 class WorkerProcess:
     """A process that ends when its standard input is closed, thus also if we die.
 
-    :param server: makes it
+    :param forks: makes it
     :param assignment: its first line
     :param report: takes its events in a thread of their own; the last is `ended`
     :raises OSError: if no process can be started
     """
 
-    def __init__(self, server: ForkServer, assignment: str, report: Report) -> None:
+    def __init__(self, forks: ForkServer, assignment: str, report: Report) -> None:
         self._report = report
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._socket, theirs = socket.socketpair()
         with theirs:
             streams = (theirs.fileno(), theirs.fileno(), self._log.fileno())
-            self.pid, self._handle = server.fork(streams)
+            self.pid, self._handle = forks.fork(streams)
         weakref.finalize(self, os.close, self._handle)
         threading.Thread(target=self._read, daemon=True).start()
         self._write(assignment)

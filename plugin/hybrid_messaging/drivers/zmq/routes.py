@@ -212,26 +212,15 @@ class Routes:
                 not (each.absent or each.peer.link is Link.DOWN)
                 for each in route.candidates
             )
-            if missing <= 0:
-                return
-            # each once, however many listeners it has
-            near = list(
-                {each.peer for each in route.candidates if each.peer.may_connect(now)}
-            )
-            # at random: what one client leaves to others, they leave to it
-            chosen = random.sample(near, min(missing, len(near)))
-            for peer in chosen:
-                peer.connecting()
-        if chosen:
-            self._connect(chosen)
+            peers = (each.peer for each in route.candidates)
+            claimed = _claim(peers, now, missing) if missing > 0 else []
+        if claimed:
+            self._connect(claimed)
 
     def claim(self, peers: Iterable[Peer], now: float) -> list[Peer]:
         """Return those that the caller is to connect to: nobody else does."""
         with self._lock:
-            claimed = [each for each in set(peers) if each.may_connect(now)]
-            for peer in claimed:
-                peer.connecting()
-        return claimed
+            return _claim(peers, now)
 
     def presence(self, route: Route, now: float) -> Presence:
         """Return whether somebody listens on a target, without waiting.
@@ -405,3 +394,17 @@ class Routes:
             for peer in idle:
                 del self._peers[peer.endpoint, peer.key]
         return idle
+
+
+def _claim(peers: Iterable[Peer], now: float, most: int | None = None) -> list[Peer]:
+    """Mark those that may be connected to, and return them; each once.
+
+    :param most: how many, at most
+    """
+    near = list({each for each in peers if each.may_connect(now)})
+    if most is not None:
+        # at random: what one client leaves to others, they leave to it
+        near = random.sample(near, min(most, len(near)))
+    for peer in near:
+        peer.connecting()
+    return near
