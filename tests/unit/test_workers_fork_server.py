@@ -78,8 +78,9 @@ def test_ctrl_c_ends_the_workers_and_not_what_forks_them(forks: ForkServer) -> N
 
 def test_workers_outlive_it_and_the_next_is_refused(forks: ForkServer) -> None:
     one = Process(forks, FAKE, "one")
-    server().kill()
-    server().wait(TIMEOUT)
+    killed = server()
+    killed.kill()
+    killed.wait(TIMEOUT)
     serve(one)
     with pytest.raises(OSError, match="its fork server has ended"):
         Process(forks, FAKE, "two")
